@@ -1,0 +1,3 @@
+"""Everything on one box."""
+
+from __future__ import annotations

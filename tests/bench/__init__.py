@@ -1,0 +1,3 @@
+"""Speed and size, beside a baseline in the same run."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Suites that every implementation of an interface passes."""
+
+from __future__ import annotations

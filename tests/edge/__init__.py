@@ -1,0 +1,3 @@
+"""The agent, from the socket to the bus."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""The simulated fleet and its truth."""
+
+from __future__ import annotations

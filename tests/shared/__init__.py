@@ -1,0 +1,3 @@
+"""What both sides agree on."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Several processes together, as a person runs them."""
+
+from __future__ import annotations
