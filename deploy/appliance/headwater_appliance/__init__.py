@@ -1,0 +1,3 @@
+"""Everything on one box: the command headwater."""
+
+from __future__ import annotations
