@@ -1,0 +1,121 @@
+"""The one clock: wall and monotonic time as every part of Headwater reads them, and the one that tests set.
+
+Event time, watermarks, times to live and rules follow this clock; commits, keep-alive and back-off stay real.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from headwater_shared.errors import SettingsError
+
+SYNCHRONISED = 0
+"""The wall clock is believed."""
+HELD = 1
+"""The wall clock is not believed yet (a Pi before it has heard a time server)."""
+
+_NOT_BEFORE_US = 1_735_689_600_000_000  # 2025-01-01: no honest clock that runs this code stands before it
+
+
+class Now(NamedTuple):
+    """One look at the clock: all times in microseconds."""
+
+    wall_us: int
+    mono_us: int
+    boot: str
+    quality: int
+
+
+class Clock(Protocol):
+    """Whatever tells the time. `now` never blocks; `mono_us` never goes back within one boot."""
+
+    def now(self) -> Now: ...
+
+
+def boot_id() -> str:
+    """Identify this boot of the machine: monotonic times compare only within one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+class RealClock:
+    """The machine's own clock."""
+
+    def __init__(self) -> None:
+        self._boot = boot_id()
+
+    def now(self) -> Now:
+        wall = time.time_ns() // 1000
+        return Now(wall, time.monotonic_ns() // 1000, self._boot, _quality(wall))
+
+
+class ScaledClock:
+    """A clock that runs `factor` times as fast from `origin_us` on; the same in every process that is told both."""
+
+    def __init__(self, factor: float, origin_us: int) -> None:
+        self._factor = factor
+        self._origin_us = origin_us
+        self._boot = boot_id()
+
+    def now(self) -> Now:
+        wall = time.time_ns() // 1000
+        scaled = self._origin_us + int((wall - self._origin_us) * self._factor)
+        return Now(scaled, int(time.monotonic_ns() // 1000 * self._factor), self._boot, _quality(wall))
+
+
+class SetClock:
+    """A clock that stands still until it is moved: the tests' own."""
+
+    def __init__(self, wall_us: int = 1_800_000_000_000_000) -> None:
+        self.wall_us = wall_us
+        self.mono_us = 1_000_000_000
+        self.boot = "test-boot"
+        self.quality = SYNCHRONISED
+
+    def now(self) -> Now:
+        return Now(self.wall_us, self.mono_us, self.boot, self.quality)
+
+    def advance(self, seconds: float) -> None:
+        """Move wall and monotonic time on together."""
+        us = round(seconds * 1_000_000)
+        self.wall_us += us
+        self.mono_us += us
+
+
+def _quality(wall_us: int) -> int:
+    return SYNCHRONISED if wall_us >= _NOT_BEFORE_US else HELD
+
+
+def parse_clock(text: str) -> Clock:
+    """Make the clock that a setting names: `real`, or `scaled:60@2026-11-24T00:00:00+00:00`.
+
+    A scale without an origin begins now: right for one process, while several must be told the same origin.
+
+    Raises:
+        SettingsError: the text is neither.
+    """
+    if text == "real":
+        return RealClock()
+    kind, _, rest = text.partition(":")
+    factor, _, origin = rest.partition("@")
+    try:
+        if kind != "scaled" or float(factor) <= 0:
+            raise ValueError
+        origin_us = _iso_us(origin) if origin else time.time_ns() // 1000
+    except ValueError:
+        raise SettingsError(
+            f"clock = {text!r} is no clock",
+            hint='write clock = "real" or clock = "scaled:60" (sixty times as fast)',
+        ) from None
+    return ScaledClock(float(factor), origin_us)
+
+
+def _iso_us(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1_000_000)

@@ -1,0 +1,179 @@
+"""The frame on the wire: a batch of part columns as Avro, version 1, packed straight from and to numpy memory.
+
+Any Avro reader reads it (`schemas/frame-1.avsc`); this module is the fast way for the newest version, and fastavro
+reads every other one. Integers and digests are `array<fixed(8)>` little-endian, floats `array<double>`: both are the
+memory of a little-endian numpy column between a block count and an end mark.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from headwater_shared import avro
+from headwater_shared.aggregates import COLUMNS, Aggregates
+from headwater_shared.parts import Parts, Sketches
+from headwater_shared.records import Predecessor
+
+SCHEMA = "frame-1"
+
+_PART_COLUMNS = ("series", "level", "start", "epoch", "tick", "revision", "flags")
+_SKETCH_COLUMNS = ("end", "bucket", "count")
+_FLOATS = frozenset({"mean", "m2", "min", "max", "first", "last"})
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """The parts that one agent closed at one tick, for one shard, with their identity on the bus (R23)."""
+
+    agent: str
+    epoch: int
+    shard: int
+    seq: int
+    tick: int
+    predecessor: Predecessor | None
+    parts: Parts
+
+
+def encode(frame: Frame) -> bytes:
+    """Encode a frame in Avro single-object encoding."""
+    parts = frame.parts
+    out = [avro.MARKER, avro.fingerprint(SCHEMA), _text(frame.agent), frame.epoch.to_bytes(8, "little")]
+    out += [_long(frame.shard), _long(frame.seq), _long(frame.tick)]
+    if frame.predecessor is None:
+        out.append(b"\x00")
+    else:
+        out += [b"\x02", frame.predecessor.epoch.to_bytes(8, "little"), _long(frame.predecessor.seq)]
+    out.append(_array([_text(name) for name in parts.names]))
+    out.append(_array([_text(level) for level in parts.levels]))
+    out.append(_array([epoch.to_bytes(8, "little") for epoch in parts.epochs]))
+    columns = [getattr(parts, name) for name in _PART_COLUMNS]
+    columns += [getattr(parts.aggregates, name) for name in COLUMNS]
+    columns += [getattr(parts.sketches, name) for name in _SKETCH_COLUMNS]
+    for column in columns:
+        if len(column):
+            out += [_long(len(column)), column.astype(column.dtype.newbyteorder("<"), copy=False).tobytes()]
+        out.append(b"\x00")
+    return b"".join(out)
+
+
+def decode(body: bytes) -> Frame:
+    """Decode a frame of any known version.
+
+    Raises:
+        ValueError: no frame, a version unknown here, or damaged.
+    """
+    avro.written_as((SCHEMA,), body)
+    cut = _Cut(body, 10)
+    try:
+        return _decoded(cut)
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        raise ValueError(f"a damaged frame: {error}") from error
+
+
+def _decoded(cut: _Cut) -> Frame:
+    agent, epoch = cut.text(), cut.int8()
+    shard, seq, tick = cut.long(), cut.long(), cut.long()
+    predecessor = Predecessor(cut.int8(), cut.long()) if cut.long() else None
+    names = cut.array(cut.text)
+    levels = cut.array(cut.text)
+    epochs = cut.array(cut.int8)
+    own = {name: cut.column(np.int64) for name in _PART_COLUMNS}
+    dtypes: dict[str, Any] = {name: np.float64 if name in _FLOATS else np.int64 for name in COLUMNS}
+    dtypes["digest"] = np.uint64
+    aggregates = Aggregates(**{name: cut.column(dtypes[name]) for name in COLUMNS})
+    sketches = Sketches(*(cut.column(np.int64) for _ in _SKETCH_COLUMNS))
+    if cut.at != len(cut.body):
+        raise ValueError(f"a damaged frame: {len(cut.body) - cut.at} bytes too many")
+    parts = Parts(names, levels, epochs, **own, aggregates=aggregates, sketches=sketches)
+    _check(parts)
+    return Frame(agent, epoch, shard, seq, tick, predecessor, parts)
+
+
+def _check(parts: Parts) -> None:
+    """Refuse columns that do not fit each other: a damaged frame must not become windows."""
+    n = len(parts)
+    sketches = parts.sketches
+    columns = [getattr(parts, name) for name in _PART_COLUMNS] + [getattr(parts.aggregates, name) for name in COLUMNS]
+    if any(len(column) != n for column in columns) or len(sketches.end) != n:
+        raise ValueError("a damaged frame: columns of different lengths")
+    for index, limit in ((parts.series, parts.names), (parts.level, parts.levels), (parts.epoch, parts.epochs)):
+        if n and not 0 <= int(index.min()) <= int(index.max()) < len(limit):
+            raise ValueError("a damaged frame: an index outside its dictionary")
+    last = int(sketches.end[-1]) if n else 0
+    if (np.diff(sketches.end, prepend=0) < 0).any() or not len(sketches.bucket) == len(sketches.count) == last:
+        raise ValueError("a damaged frame: sketches that do not fit")
+
+
+def _long(n: int) -> bytes:
+    """Encode an Avro long: zigzag, then seven bits a byte."""
+    z = (n << 1) ^ (n >> 63)
+    out = bytearray()
+    while z > 0x7F:
+        out.append((z & 0x7F) | 0x80)
+        z >>= 7
+    out.append(z)
+    return bytes(out)
+
+
+def _text(text: str) -> bytes:
+    raw = text.encode()
+    return _long(len(raw)) + raw
+
+
+def _array(items: list[bytes]) -> bytes:
+    return _long(len(items)) + b"".join(items) + b"\x00" if items else b"\x00"
+
+
+class _Cut:
+    """A place in a body, moving on as values are cut off."""
+
+    def __init__(self, body: bytes, at: int) -> None:
+        self.body = body
+        self.at = at
+
+    def long(self) -> int:
+        z = shift = 0
+        while True:
+            byte = self.body[self.at]
+            self.at += 1
+            z |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return (z >> 1) ^ -(z & 1)
+            shift += 7
+
+    def raw(self, n: int) -> bytes:
+        if n < 0 or self.at + n > len(self.body):
+            raise ValueError("a damaged frame: it ends too early")
+        self.at += n
+        return self.body[self.at - n : self.at]
+
+    def text(self) -> str:
+        return self.raw(self.long()).decode()
+
+    def int8(self) -> int:
+        return int.from_bytes(self.raw(8), "little")
+
+    def array(self, item: Any) -> list[Any]:
+        out: list[Any] = []
+        while count := self._block():
+            out += [item() for _ in range(count)]
+        return out
+
+    def column(self, dtype: Any) -> Any:
+        """Cut a column of 8-byte items; other writers may have split it into blocks."""
+        blocks = []
+        while count := self._block():
+            blocks.append(self.raw(8 * count))
+        return np.frombuffer(b"".join(blocks), np.dtype(dtype).newbyteorder("<")).astype(dtype)
+
+    def _block(self) -> int:
+        count = self.long()
+        if count < 0:  # an Avro writer may say the block's size in bytes after a negated count
+            self.long()
+            count = -count
+        if count > len(self.body):
+            raise ValueError("a damaged frame: a block larger than the frame")
+        return count

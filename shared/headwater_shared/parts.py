@@ -1,0 +1,110 @@
+"""Parts as columns: what an agent's panes become on the wire, and what the cloud merges to windows (R1)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_shared.aggregates import Aggregates
+from headwater_shared.errors import SettingsError
+
+Ints = NDArray[np.int64]
+
+_UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+
+
+class Level(NamedTuple):
+    """One window definition. Its name is its identity on the wire: `10s`, `1m`; other kinds get other names."""
+
+    name: str
+    length_us: int
+
+
+def tumbling(name: str) -> Level:
+    """Return the tumbling event-time level called `10s`, `1m`, `10m`, `1h`, ...
+
+    Raises:
+        SettingsError: the name is not a whole number of s, m, h or d.
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", name)
+    if match is None:
+        raise SettingsError(f"{name!r} is no window length", hint="write a whole number of s, m, h or d, such as 10s")
+    return Level(name, int(match[1]) * _UNITS_US[match[2]])
+
+
+@dataclass(slots=True)
+class Sketches:
+    """The sketches of n rows as compressed sparse rows: row i holds bucket[end[i-1]:end[i]], ascending, and counts."""
+
+    end: Ints
+    bucket: Ints
+    count: Ints
+
+    @classmethod
+    def empty(cls, n: int = 0) -> Sketches:
+        return cls(np.zeros(n, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+    def rows(self) -> Ints:
+        """Return the row of each bucket; shape of `bucket`."""
+        return np.repeat(np.arange(len(self.end)), np.diff(self.end, prepend=0))
+
+    def take(self, at: Ints) -> Sketches:
+        """Return the sketches of the rows at indices."""
+        begin = np.append(0, self.end[:-1])[at] if len(self.end) else self.end[at]
+        sizes = self.end[at] - begin
+        end = np.cumsum(sizes)
+        index = np.arange(int(end[-1]) if len(end) else 0) + np.repeat(begin - (end - sizes), sizes)
+        return Sketches(end, self.bucket[index], self.count[index])
+
+
+def grouped_sketches(rows: Ints, bucket: Ints, count: Ints, n: int) -> Sketches:
+    """Sum (row, bucket, count) triples in any order to the sketches of rows 0 to n-1."""
+    key = (rows << 18) | bucket
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    starts = np.flatnonzero(np.diff(key, prepend=-1))
+    sums = np.add.reduceat(count[order], starts) if len(starts) else np.zeros(0, np.int64)
+    key = key[starts]
+    end = np.searchsorted(key, np.arange(1, n + 1) << 18)
+    return Sketches(end.astype(np.int64), key & 0x3FFFF, sums)
+
+
+@dataclass(slots=True)
+class Parts:
+    """Parts of one agent, n rows; `series`, `level` and `epoch` index the dictionaries beside them."""
+
+    names: list[str]
+    levels: list[str]
+    epochs: list[int]
+    series: Ints
+    level: Ints
+    start: Ints
+    epoch: Ints
+    """Which of `epochs` opened the part."""
+    tick: Ints
+    """The tick that opened it; (agent, epoch, tick) is the part's identity within its window (R1)."""
+    revision: Ints
+    flags: Ints
+    aggregates: Aggregates
+    sketches: Sketches = field(default_factory=Sketches.empty)
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    @classmethod
+    def empty(cls) -> Parts:
+        none = np.zeros(0, np.int64)
+        return cls([], [], [], none, none, none, none, none, none, none, Aggregates.empty(0))
+
+    def take(self, at: Any) -> Parts:
+        """Return the rows at indices or a mask; the dictionaries stay whole."""
+        index = np.arange(len(self))[at]
+        return Parts(
+            self.names, self.levels, self.epochs, self.series[index], self.level[index], self.start[index],
+            self.epoch[index], self.tick[index], self.revision[index], self.flags[index],
+            self.aggregates.take(index), self.sketches.take(index),
+        )  # fmt: skip

@@ -1,0 +1,153 @@
+"""The records beside the frames: anomalies, heartbeats, clock records, what the cloud has, alerts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from headwater_shared import avro
+
+FRAME, ANOMALY, HEARTBEAT, CLOCK, HAVE, ALERT = "frame", "anomaly", "heartbeat", "clock", "have", "alert"
+"""Kinds of record: the end of `ce_type`."""
+
+CE_TYPE = "io.headwater."
+
+
+class Predecessor(NamedTuple):
+    """The epoch before, and its last seq in the shard (0 if it put nothing there)."""
+
+    epoch: int
+    seq: int
+
+
+class Anomaly(msgspec.Struct, frozen=True):
+    """What a detector found in one series: its begin or its end."""
+
+    agent: str
+    epoch: int
+    shard: int
+    seq: int
+    tick: int
+    predecessor: Predecessor | None
+    id: str
+    rule: str
+    series: str
+    phase: Literal["begin", "end"]
+    begin_us: int
+    time_us: int
+    value: float
+    limit: float
+    severity: str
+    text: str
+    sample_times: list[int] = []
+    sample_values: list[float] = []
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """Complete up to T, last seq N, of one agent in one shard; it has no seq of its own."""
+
+    agent: str
+    epoch: int
+    shard: int
+    last_seq: int
+    predecessor: Predecessor | None
+    complete_us: int
+    time_us: int
+
+
+class ClockRecord(msgspec.Struct, frozen=True):
+    """It is at least this late."""
+
+    shard: int
+    time_us: int
+
+
+class Have(msgspec.Struct, frozen=True):
+    """Seqs that the cloud has: first, last, first, last, ...; both included, ascending."""
+
+    agent: str
+    epoch: int
+    shard: int
+    intervals: list[int]
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """One alert as it stands after a change."""
+
+    id: str
+    rule: str
+    subject: str
+    state: Literal["firing", "resolved"]
+    severity: str
+    text: str
+    episode_us: int
+    time_us: int
+    value: float
+    anomaly: str
+
+
+_KINDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
+    Anomaly: ("anomaly-1",),
+    Heartbeat: ("heartbeat-1",),
+    ClockRecord: ("clock-1",),
+    Have: ("have-1",),
+    Alert: ("alert-1",),
+}
+"""The schemas each kind can be read from, the one it is written under first."""
+
+
+T = TypeVar("T", Anomaly, Heartbeat, ClockRecord, Have, Alert)
+
+
+def encode(record: Anomaly | Heartbeat | ClockRecord | Have | Alert) -> bytes:
+    """Encode under the newest schema of its kind."""
+    datum: dict[str, Any] = msgspec.structs.asdict(record)
+    if "epoch" in datum:
+        datum["epoch"] = datum["epoch"].to_bytes(8, "little")
+    if datum.get("predecessor") is not None:
+        epoch, seq = datum["predecessor"]
+        datum["predecessor"] = {"epoch": epoch.to_bytes(8, "little"), "seq": seq}
+    return avro.encode(_KINDS[type(record)][0], datum)
+
+
+def decode(kind: type[T], body: bytes) -> T:
+    """Decode a record of the kind named.
+
+    Raises:
+        ValueError: the body is no such record, or of a version that is not known here.
+    """
+    _, datum = avro.decode(_KINDS[kind], body)
+    if "epoch" in datum:
+        datum["epoch"] = int.from_bytes(datum["epoch"], "little")
+    if datum.get("predecessor") is not None:
+        before = datum["predecessor"]
+        datum["predecessor"] = Predecessor(int.from_bytes(before["epoch"], "little"), before["seq"])
+    return kind(**datum)
+
+
+def headers(kind: str, ce_id: str, source: str, time_us: int, **more: str) -> dict[str, str]:
+    """Make the CloudEvents headers (Kafka binding, binary mode) of a record."""
+    return {
+        "ce_specversion": "1.0",
+        "ce_id": ce_id,
+        "ce_type": CE_TYPE + kind,
+        "ce_source": source,
+        "ce_time": _rfc3339(time_us),
+        "content-type": "application/avro",
+        **more,
+    }
+
+
+def kind_of(record_headers: Any) -> str:
+    """Return the kind that the headers name, or an empty string."""
+    return str(record_headers.get("ce_type", "")).removeprefix(CE_TYPE)
+
+
+def _rfc3339(time_us: int) -> str:
+    try:
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
+    except OverflowError:
+        return "9999-12-31T23:59:59Z"
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,25 @@
+"""The topics of the bus: names without dots, partitions, and what each holds; the same on every bus."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from headwater_shared.identity import SHARDS
+
+
+class Topic(NamedTuple):
+    """One topic: `compacted` keeps the latest record a key, the others keep `days` of history."""
+
+    name: str
+    partitions: int
+    compacted: bool
+    days: float
+
+
+IN = Topic("hw-in", SHARDS, compacted=False, days=7)
+HAVE = Topic("hw-have", 8, compacted=True, days=7)
+ALERTS = Topic("hw-alerts", 8, compacted=True, days=7)
+ALERT_EVENTS = Topic("hw-alert-events", 8, compacted=False, days=365)
+DEAD_LETTERS = Topic("hw-dead-letters", 1, compacted=False, days=365)
+
+TOPICS: dict[str, Topic] = {t.name: t for t in (IN, HAVE, ALERTS, ALERT_EVENTS, DEAD_LETTERS)}
