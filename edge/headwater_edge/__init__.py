@@ -1,3 +1,1 @@
-"""The agent: sources, decode, windows, detect, act, journal, forward."""
-
-from __future__ import annotations
+"""The agent on the device: sources, decode, windows, detect, journal, forward."""

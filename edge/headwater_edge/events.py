@@ -1,0 +1,60 @@
+"""What a step depends on besides readings: journaled events, each with the message that it stands before (R12, R13)."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Start(msgspec.Struct, frozen=True, tag="start", array_like=True):
+    """The agent started: a new epoch; open panes are sealed, all connections of the old one are gone (R1, R6)."""
+
+    epoch: int
+    version: str
+
+
+class Settings(msgspec.Struct, frozen=True, tag="settings", array_like=True):
+    """The settings as parsed, those that a step depends on, as JSON; windows that they move are closed first (R12)."""
+
+    body: str
+
+
+class Connect(msgspec.Struct, frozen=True, tag="connect", array_like=True):
+    """A client was let in: `connection` is new in this epoch. Its CONNACK waits for the commit (R13).
+
+    `expiry_s`: seconds its session outlives the connection; 0 ends with it, 0xFFFFFFFF never.
+    """
+
+    connection: int
+    client: str
+    user: str
+    clean: bool
+    expiry_s: int
+
+
+class Subscribe(msgspec.Struct, frozen=True, tag="subscribe", array_like=True):
+    """A client subscribed to its device's commands: filters that were granted, with their QoS."""
+
+    connection: int
+    filters: list[tuple[str, int]]
+
+
+class Unsubscribe(msgspec.Struct, frozen=True, tag="unsubscribe", array_like=True):
+    """A client gave up filters."""
+
+    connection: int
+    filters: list[str]
+
+
+class Disconnect(msgspec.Struct, frozen=True, tag="disconnect", array_like=True):
+    """A connection is over, by DISCONNECT (`clean`) or otherwise; `expiry_s` as changed by it, or -1."""
+
+    connection: int
+    clean: bool
+    expiry_s: int = -1
+
+
+class Flush(msgspec.Struct, frozen=True, tag="flush", array_like=True):
+    """Close every window now, as at the end of a demo."""
+
+
+Event = Start | Settings | Connect | Subscribe | Unsubscribe | Disconnect | Flush

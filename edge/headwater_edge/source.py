@@ -1,0 +1,58 @@
+"""The source interface: bursts of messages in, acknowledgements out after the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from headwater_edge.events import Event
+
+RETAIN, QOS1, QOS2, DUP = 0x1, 0x2, 0x4, 0x8
+"""Bits of a message's flags: the low half of the PUBLISH's first byte."""
+
+
+@dataclass(slots=True)
+class Burst:
+    """What one nap brought from all connections of one source: message i is topics[i], payloads[i], ...
+
+    The burst owns the acknowledgements: whoever holds it gives it back to its source's `acknowledge` after the commit
+    of the tick that took it in, once, in the order of arrival; or never, and the messages come again.
+    """
+
+    arrived_us: int
+    """Wall clock when the sockets were read."""
+    topics: list[bytes] = field(default_factory=list)
+    payloads: list[bytes] = field(default_factory=list)
+    packet_ids: list[int] = field(default_factory=list)
+    """0 at QoS 0."""
+    flags: list[int] = field(default_factory=list)
+    runs: list[tuple[int, int]] = field(default_factory=list)
+    """(connection, end): its messages go from the end of the run before up to `end`, in the order sent."""
+    events: list[tuple[int, Event]] = field(default_factory=list)
+    """(message index that it stands before, event), ascending."""
+    size: int = 0
+    """Bytes of topics and payloads."""
+    waiting: int = 0
+    """Connections that sent this at once after their last acknowledgement and have no other in flight (R19)."""
+
+
+class Source(Protocol):
+    """A way in. It calls `deliver(burst)` on the event loop; calls of one source never overlap."""
+
+    def acknowledge(self, bursts: Sequence[Burst], sessions: Mapping[int, bool]) -> None:
+        """Send what waited for the commit: PUBACKs, CONNACKs, SUBACKs, in each connection's order.
+
+        Args:
+            bursts: those that the committed tick took in, of this source.
+            sessions: for each connection that connected in them, whether a session was present (R13).
+        """
+
+    def pause(self) -> None:
+        """Stop reading: more than may wait in memory is unacknowledged."""
+
+    def resume(self) -> None:
+        """Read again."""
+
+    async def close(self) -> None:
+        """End all connections, let go of the address."""
