@@ -1,0 +1,26 @@
+"""Fixtures that every test may ask for, and how hypothesis searches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support import Mosquitto, mosquitto_broker
+
+# `make test` tries the same examples every time, so that it is green twice or red twice; `make fault` looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None, max_examples=100)
+settings.register_profile(
+    "explore", deadline=None, max_examples=1000, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A real Mosquitto of this test's own, on a free port of the loopback."""
+    with mosquitto_broker(tmp_path) as broker:
+        yield broker
