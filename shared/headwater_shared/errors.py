@@ -25,6 +25,7 @@ A supervisor starts again what ended with any other code than 78. Programming er
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -104,3 +105,18 @@ class Unreadable(HeadwaterError):
     def __init__(self, message: str, *, reason: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.reason = reason
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> NeedsPerson:
+    """What a person should do when an address cannot be bound; the caller raises it from `error`."""
+    where = f"{host}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        return PortInUse(
+            f"{where} is taken by another program",
+            hint=f"is Headwater running already? `ss -ltnp 'sport = :{port}'` shows who listens; or set another port",
+        )
+    if error.errno == errno.EACCES:
+        return SettingsError(f"{where} needs rights that this user lacks", hint="choose a port from 1024 on")
+    return SettingsError(
+        f"{where} cannot be listened on: {error.strerror or error}", hint="check the host in the settings"
+    )

@@ -100,9 +100,9 @@ def load_all(path: Path, sections: Mapping[str, type[Any]]) -> dict[str, Any]:
 
 def describe(sections: Mapping[str, type[Any]]) -> str:
     """The commented default settings file, made from the structs: it parses to exactly their defaults."""
-    from headwater_shared import settings_text
+    from headwater_shared.settings_text import default_file
 
-    return settings_text.describe(sections)
+    return default_file(sections)
 
 
 def duration(text: str) -> int:
@@ -213,13 +213,13 @@ def _read(path: Path, known: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
             f"{path} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8"
         ) from None
     except tomllib.TOMLDecodeError as error:
-        from headwater_shared import settings_faults
+        from headwater_shared.settings_faults import syntax
 
-        raise settings_faults.syntax(path, text, str(error)) from None
+        raise syntax(path, text, str(error)) from None
     if any(key not in known or not isinstance(value, dict) for key, value in data.items()):
-        from headwater_shared import settings_faults
+        from headwater_shared.settings_faults import top_level
 
-        raise settings_faults.top_level(path, text, data, known)
+        raise top_level(path, text, data, known)
     return text, data
 
 
@@ -229,6 +229,6 @@ def _convert(path: Path, text_and_data: tuple[str, dict[str, Any]], section: str
     try:
         return msgspec.convert(table, kind, strict=True)
     except msgspec.ValidationError as error:
-        from headwater_shared import settings_faults
+        from headwater_shared.settings_faults import Fault
 
-        raise settings_faults.Fault(path, text, section, table, kind, str(error)).explain() from None
+        raise Fault(path, text, section, table, kind, str(error)).explain() from None

@@ -23,7 +23,7 @@ shows one that is not set. An unknown key is an error. Secrets are written "env:
 """
 
 
-def describe(sections: Mapping[str, type[Any]]) -> str:
+def default_file(sections: Mapping[str, type[Any]]) -> str:
     """TOML text with a table for each section; parsing it gives exactly the defaults of the structs."""
     lines = _comment(_HEAD)
     for name, kind in sections.items():

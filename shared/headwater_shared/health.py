@@ -1,0 +1,106 @@
+"""Metrics and health over HTTP on loopback: `/metrics` for Prometheus, `/health` and `/ready` for people and supervisors.
+
+| path | answers |
+| --- | --- |
+| `/metrics` | the process's own registry in Prometheus' text format |
+| `/health` | 200 and `{"status": "ok", ...}`, or 503 and `{"status": "failing", "reasons": [...], ...}` |
+| `/ready` | 200 once the process does its work, 503 before that and while it fails |
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from headwater_shared.errors import cannot_listen
+from headwater_shared.settings import listen_address
+
+Health = Callable[[], Mapping[str, Any]]
+"""Called in a thread of the server. `reasons` lists what is wrong (none, or an empty list: healthy), `ready` is false
+until the process does its work; all other keys are shown as they are."""
+
+
+class HealthServer:
+    """A running server: `port` is the one it got, `close` ends it and its thread."""
+
+    def __init__(self, host: str, port: int, health: Health, registry: CollectorRegistry) -> None:
+        self._server = _Server(host, port, health, registry)
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="health", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def serve(host: str, port: int, health: Health, registry: CollectorRegistry) -> HealthServer:
+    """Serve from now on; port 0 takes any free one.
+
+    Raises:
+        SettingsError: the address is not loopback.
+        PortInUse: another program listens there.
+    """
+    listen_address(host, port, users=False)
+    try:
+        return HealthServer(host, port, health, registry)
+    except OSError as error:
+        raise cannot_listen(host, port, error) from error
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False  # a client that reads slowly does not hold up the end of the process
+
+    def __init__(self, host: str, port: int, health: Health, registry: CollectorRegistry) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.health = health
+        self.registry = registry
+        super().__init__((host, port), _Answer)
+
+
+class _Answer(BaseHTTPRequestHandler):
+    timeout = 5.0  # seconds that a client may be silent
+    server: _Server
+
+    def do_GET(self) -> None:
+        """Answer one request; an unknown path says which there are."""
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            self._send(200, CONTENT_TYPE_LATEST, generate_latest(self.server.registry))
+        elif path in ("/health", "/ready"):
+            self._send_health(path)
+        else:
+            self._send(404, "text/plain; charset=utf-8", b"/metrics, /health or /ready\n")
+
+    def _send_health(self, path: str) -> None:
+        try:
+            state = dict(self.server.health())
+        except Exception as error:  # noqa: BLE001 (whatever it is, the answer is that the process fails)
+            state = {"reasons": [f"{type(error).__name__}: {error}"], "ready": False}
+        failing = bool(state.get("reasons"))
+        good = not failing and (path == "/health" or bool(state.get("ready", True)))
+        answer = {"status": "failing" if failing else "ok", **state}
+        self._send(
+            200 if good else 503, "application/json", msgspec.json.encode(answer, enc_hook=repr) + b"\n"
+        )
+
+    def _send(self, status: int, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is http.server's)
+        """Say nothing: who scrapes every few seconds is no news."""
