@@ -1,0 +1,49 @@
+# Everything here sets up what it needs itself: .venv, from uv.lock and PyPI. A second run starts at once.
+
+DEMO_SECONDS ?= 90
+export DEMO_SECONDS
+
+BIN := .venv/bin
+SYNC := $(BIN)/uv sync --quiet --frozen --inexact --extra edge --extra cloud --extra sim
+RUNS := .venv/.synced-to-run
+TESTS := .venv/.synced-to-test
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fault clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | while IFS='|' read -r name what; do printf '%-12s %s\n' "$$name" "$$what"; done
+
+demo: $(RUNS) ## devices, agent, cloud side and audit on this machine; DEMO_SECONDS=90, DEMO_TAMPER=1 to see the audit fail
+	@$(BIN)/headwater demo
+
+test: $(TESTS) ## every test that takes no longer than make test may (5 minutes); ARGS="-k settings" to choose
+	@tests/parts.sh
+	$(BIN)/python -m pytest --durations=5 $(ARGS)
+
+check: $(TESTS) ## ruff, its formatter, mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(TESTS) ## speed and size beside a baseline, into tests/bench/results/
+	@tests/parts.sh
+	$(BIN)/python -m tests.bench.run $(ARGS)
+
+fault: $(TESTS) ## the long runs: kills, cuts, full disks, searches for new counterexamples
+	@tests/parts.sh
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m fault --durations=5 $(ARGS)
+
+clean: ## take away what was built and cached; .venv and headwater-data/ stay
+	rm -rf build dist .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+$(RUNS): uv.lock pyproject.toml deploy/venv.sh
+	@deploy/venv.sh
+	@echo "headwater: installing what uv.lock names"; $(SYNC) --no-dev
+	@touch $@
+
+$(TESTS): uv.lock pyproject.toml deploy/venv.sh
+	@deploy/venv.sh
+	@echo "headwater: installing what uv.lock names"; $(SYNC) --group dev
+	@touch $(RUNS) $@

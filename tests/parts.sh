@@ -1,0 +1,19 @@
+#!/bin/sh
+# Installs the parts of the system that tests use, where that is possible; else says in one line what to install.
+set -eu
+PATH="$PATH:/usr/sbin:/usr/local/sbin"
+
+wanted=
+command -v mosquitto >/dev/null || wanted="$wanted mosquitto"
+command -v mosquitto_pub >/dev/null && command -v mosquitto_sub >/dev/null || wanted="$wanted mosquitto-clients"
+[ -n "$wanted" ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "headwater: installing$wanted for the tests"
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086 (a list of packages)
+    if apt-get update -qq >/dev/null && apt-get install -y -qq --no-install-recommends $wanted >/dev/null; then
+        exit 0
+    fi
+fi
+echo "headwater: tests that need them are skipped; to run them: sudo apt-get install$wanted"
