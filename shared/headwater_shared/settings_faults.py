@@ -11,6 +11,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,24 @@ _LANGUAGES = {
 
 def syntax(path: Path, text: str, message: str) -> SettingsError:
     """What tomllib says, with the line in front as in every other message."""
+    lines = text.splitlines()
     found = re.search(r" \(at line (\d+), column (\d+)\)$", message)
-    line = int(found[1]) if found else max(1, len(text.splitlines()))
+    line = int(found[1]) if found else _unfinished(lines)
     what = message[: found.start()] if found else message.removesuffix(" (at end of document)")
-    written = text.splitlines()[line - 1].strip() if text else ""
     return SettingsError(
         f"{path}:{line}: this is not TOML: {what[:1].lower()}{what[1:]}",
-        hint=f"the line reads: {written}" if written else "the file ends in the middle of something",
+        hint=f"the line reads: {lines[line - 1].strip()}",
     )
+
+
+def _unfinished(lines: list[str]) -> int:
+    """The line on which the statement begins that the end of the file cuts off."""
+    complete = 0
+    for end in range(1, len(lines)):
+        with suppress(tomllib.TOMLDecodeError):
+            tomllib.loads("\n".join(lines[:end]))
+            complete = end
+    return complete + 1
 
 
 def top_level(path: Path, text: str, data: dict[str, Any], known: Sequence[str]) -> SettingsError:

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 from msgspec import NODEFAULT, inspect
 
+from headwater_shared.settings import DURATION, SECRET, SIZE
+
 Value = Any  # what a settings field may hold
 
 _WIDTH = 100
@@ -120,12 +122,15 @@ def _example(field: inspect.Field) -> Value:
     for kind in _plain(field.type):
         if isinstance(kind, inspect.LiteralType):
             return kind.values[0]
+        if isinstance(kind, inspect.StrType) and kind.pattern in _OF_A_PATTERN:
+            return _OF_A_PATTERN[kind.pattern]
         for plain, value in _OF_A_KIND:
             if isinstance(kind, plain):
                 return value
     raise TypeError(f"the settings key {field.encode_name} needs msgspec.Meta(examples=[...])")
 
 
+_OF_A_PATTERN = {DURATION: "10s", SECRET: "env:NAME", SIZE: "64MB"}
 _OF_A_KIND: list[tuple[type[inspect.Type], Value]] = [
     (inspect.BoolType, True),
     (inspect.IntType, 1),
