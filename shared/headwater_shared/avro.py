@@ -19,7 +19,7 @@ def schema_text(name: str) -> str:
 
 @cache
 def _parsed(name: str) -> Any:
-    from fastavro import parse_schema  # noqa: PLC0415 - 5 MB that a process without low-rate records does not need
+    from fastavro import parse_schema  # 5 MB that a process without low-rate records does not need
 
     return parse_schema(json.loads(schema_text(name)))
 
@@ -27,8 +27,8 @@ def _parsed(name: str) -> Any:
 @cache
 def fingerprint(name: str) -> bytes:
     """Return the CRC-64-AVRO fingerprint of a schema's canonical form, as the eight bytes that follow the marker."""
-    from fastavro.schema import fingerprint as of_canonical  # noqa: PLC0415
-    from fastavro.schema import to_parsing_canonical_form  # noqa: PLC0415
+    from fastavro.schema import fingerprint as of_canonical
+    from fastavro.schema import to_parsing_canonical_form
 
     text = to_parsing_canonical_form(json.loads(schema_text(name)))
     return bytes.fromhex(of_canonical(text, "CRC-64-AVRO"))
@@ -36,7 +36,7 @@ def fingerprint(name: str) -> bytes:
 
 def encode(name: str, datum: dict[str, Any]) -> bytes:
     """Encode one record under the schema `name`, marker and fingerprint before it."""
-    from fastavro import schemaless_writer  # noqa: PLC0415
+    from fastavro import schemaless_writer
 
     out = BytesIO(MARKER + fingerprint(name))
     out.seek(0, 2)
@@ -50,7 +50,7 @@ def decode(names: tuple[str, ...], body: bytes) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: no marker, a fingerprint of none of them, or a damaged body.
     """
-    from fastavro import schemaless_reader  # noqa: PLC0415
+    from fastavro import schemaless_reader
 
     name = written_as(names, body)
     stream = BytesIO(body)
