@@ -17,11 +17,13 @@ from headwater_shared import avro
 from headwater_shared.aggregates import COLUMNS, Aggregates
 from headwater_shared.parts import Parts, Sketches
 from headwater_shared.records import Predecessor
+from headwater_shared.sketch import BUCKETS
 
 SCHEMA = "frame-1"
 
 _PART_COLUMNS = ("series", "level", "start", "epoch", "tick", "revision", "flags")
 _SKETCH_COLUMNS = ("end", "bucket", "count")
+_MOST = 2**45  # readings of one part: more than a year of 1 MHz
 _FLOATS = frozenset({"mean", "m2", "min", "max", "first", "last"})
 
 
@@ -96,15 +98,28 @@ def _check(parts: Parts) -> None:
     """Refuse columns that do not fit each other: a damaged frame must not become windows."""
     n = len(parts)
     sketches = parts.sketches
-    columns = [getattr(parts, name) for name in _PART_COLUMNS] + [getattr(parts.aggregates, name) for name in COLUMNS]
+    columns = [getattr(parts, name) for name in _PART_COLUMNS] + [
+        getattr(parts.aggregates, name) for name in COLUMNS
+    ]
     if any(len(column) != n for column in columns) or len(sketches.end) != n:
         raise ValueError("a damaged frame: columns of different lengths")
-    for index, limit in ((parts.series, parts.names), (parts.level, parts.levels), (parts.epoch, parts.epochs)):
+    for index, limit in (
+        (parts.series, parts.names),
+        (parts.level, parts.levels),
+        (parts.epoch, parts.epochs),
+    ):
         if n and not 0 <= int(index.min()) <= int(index.max()) < len(limit):
             raise ValueError("a damaged frame: an index outside its dictionary")
     last = int(sketches.end[-1]) if n else 0
-    if (np.diff(sketches.end, prepend=0) < 0).any() or not len(sketches.bucket) == len(sketches.count) == last:
+    if (np.diff(sketches.end, prepend=0) < 0).any() or not len(sketches.bucket) == len(
+        sketches.count
+    ) == last:
         raise ValueError("a damaged frame: sketches that do not fit")
+    if last and not (0 <= int(sketches.bucket.min()) <= int(sketches.bucket.max()) < BUCKETS):
+        raise ValueError("a damaged frame: a bucket that no float has")
+    counts = (parts.aggregates.count, sketches.count)
+    if any(len(column) and not 0 <= int(column.min()) <= int(column.max()) <= _MOST for column in counts):
+        raise ValueError("a damaged frame: a count that cannot be")
 
 
 def _long(n: int) -> bytes:
@@ -141,8 +156,14 @@ class _Cut:
             self.at += 1
             z |= (byte & 0x7F) << shift
             if byte < 0x80:
-                return (z >> 1) ^ -(z & 1)
+                break
             shift += 7
+            if shift > 63:
+                raise ValueError("a damaged frame: a number that does not end")
+        number = (z >> 1) ^ -(z & 1)
+        if not -(2**63) <= number < 2**63:
+            raise ValueError("a damaged frame: a number of more than 64 bits")
+        return number
 
     def raw(self, n: int) -> bytes:
         if n < 0 or self.at + n > len(self.body):

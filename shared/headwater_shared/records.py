@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -138,6 +139,17 @@ def headers(kind: str, ce_id: str, source: str, time_us: int, **more: str) -> di
         "content-type": "application/avro",
         **more,
     }
+
+
+def identity_text(agent: str, epoch: int, shard: int, seq: int) -> str:
+    """Write the identity on the bus (R23) as the `ce_id` of a frame or an anomaly: agent/epoch/shard/seq, epoch in hex."""
+    return f"{agent}/{epoch:016x}/{shard}/{seq}"
+
+
+def identity_of(text: str) -> tuple[str, int, int, int] | None:
+    """Read what `identity_text` wrote: agent, epoch, shard, seq; None if it is something else."""
+    match = re.fullmatch(r"([^/]+)/([0-9a-f]{16})/([0-9]{1,9})/([0-9]{1,18})", text)
+    return (match[1], int(match[2], 16), int(match[3]), int(match[4])) if match else None
 
 
 def kind_of(record_headers: Any) -> str:

@@ -15,6 +15,9 @@ from headwater_shared.digest import value_bits
 RELATIVE_ERROR = 1 / 128
 """Of a quantile, against the true value of that rank (normal numbers)."""
 
+BUCKETS = 1 << 18
+"""How many there are: sign, eleven bits of exponent, six of the mantissa."""
+
 _SHIFT = np.uint64(46)
 _SIGN = 1 << 17
 
