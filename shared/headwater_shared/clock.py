@@ -67,6 +67,9 @@ class ScaledClock:
         scaled = self._origin_us + int((wall - self._origin_us) * self._factor)
         return Now(scaled, int(time.monotonic_ns() // 1000 * self._factor), self._boot, _quality(wall))
 
+    def wall_of(self, shown_us: int) -> int:
+        return self._origin_us + int((shown_us - self._origin_us) / self._factor)
+
 
 class SetClock:
     """A clock that stands still until it is moved: the tests' own."""
@@ -85,6 +88,11 @@ class SetClock:
         us = round(seconds * 1_000_000)
         self.wall_us += us
         self.mono_us += us
+
+
+def wall_of(clock: Clock, shown_us: int) -> int:
+    """Return the machine's wall time at which a clock shows, showed or will show a time: undoes a scale (R24)."""
+    return clock.wall_of(shown_us) if isinstance(clock, ScaledClock) else shown_us
 
 
 def _quality(wall_us: int) -> int:
