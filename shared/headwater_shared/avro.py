@@ -11,6 +11,10 @@ from typing import Any
 MARKER = b"\xc3\x01"
 
 
+class UnknownVersion(ValueError):
+    """A record under a schema that this version does not know: perhaps a newer one's."""
+
+
 @cache
 def schema_text(name: str) -> str:
     """Return the text of a frozen schema such as `frame-1`."""
@@ -66,11 +70,12 @@ def written_as(names: tuple[str, ...], body: bytes) -> str:
     """Return which of the schemas `names` a body was written under.
 
     Raises:
-        ValueError: none of them.
+        UnknownVersion: none of them.
+        ValueError: it is no Avro single object.
     """
     if body[:2] != MARKER:
         raise ValueError("no Avro single-object marker")
     for name in names:
         if body[2:10] == fingerprint(name):
             return name
-    raise ValueError(f"unknown schema fingerprint {body[2:10].hex()}, not one of {', '.join(names)}")
+    raise UnknownVersion(f"unknown schema fingerprint {body[2:10].hex()}, not one of {', '.join(names)}")
