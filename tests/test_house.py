@@ -234,6 +234,38 @@ def test_without_ensurepip_one_line_says_what_to_install(tmp_path: Path) -> None
     assert not (tmp_path / ".venv").exists()
 
 
+def _parts(tmp_path: Path, user: int) -> subprocess.CompletedProcess[str]:
+    """Run tests/parts.sh on a machine without Mosquitto, whose apt-get only writes down what it was asked for."""
+    script = _text("tests/parts.sh").replace(":/usr/sbin:/usr/local/sbin", "")
+    (tmp_path / "parts.sh").write_text(script)
+    path = tmp_path / "bin"
+    path.mkdir()
+    (path / "sh").symlink_to(str(shutil.which("sh")))
+    for name, body in (("id", f"echo {user}"), ("apt-get", f'echo "$@" >> {tmp_path}/asked')):
+        (path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (path / name).chmod(0o755)
+    return subprocess.run(
+        ["sh", "parts.sh"], cwd=tmp_path, env={"PATH": str(path)}, capture_output=True, text=True, timeout=30, check=True
+    )  # fmt: skip
+
+
+def test_missing_parts_of_the_system_are_installed_for_root(tmp_path: Path) -> None:
+    """As root the lists are fetched, then Mosquitto and its clients are installed."""
+    _parts(tmp_path, user=0)
+    update, install = (tmp_path / "asked").read_text().splitlines()
+    assert update.split()[0] == "update"
+    assert install.split()[0] == "install"
+    assert install.split()[-2:] == ["mosquitto", "mosquitto-clients"]
+
+
+def test_missing_parts_of_the_system_are_named_to_others(tmp_path: Path) -> None:
+    """Anyone else gets one line with the command to type, and the other tests run."""
+    done = _parts(tmp_path, user=1000)
+    assert not (tmp_path / "asked").exists()
+    assert done.stdout.endswith("sudo apt-get install mosquitto mosquitto-clients\n")
+    assert done.stdout.count("\n") == 1
+
+
 def _imports(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
