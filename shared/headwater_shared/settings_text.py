@@ -48,10 +48,11 @@ def _table(path: str, kind: inspect.StructType, default: Value, header: str, off
     deeper: list[str] = []
     for field in kind.fields:
         value = _default(field) if default is None else getattr(default, field.name)
-        below = list(_tables_below(f"{path}.{field.encode_name}", field, value, off))
-        if below:
-            deeper += ["", *_comment(_meta(field, "description")), *below]
-        else:
+        tables = list(_tables_below(f"{path}.{field.encode_name}", field, value, off))
+        deeper += ["", *_comment(_meta(field, "description"))] if tables else []
+        for table in tables:
+            deeper += [*([""] if table is not tables[0] else []), *table]
+        if not tables:
             yield from _comment(_meta(field, "description"))
             yield _line(field, value, off)
     yield from deeper
@@ -65,33 +66,32 @@ def _line(field: inspect.Field, value: Value, off: str) -> str:
     return f"{off}{field.encode_name} = {_written(value)}"
 
 
-def _tables_below(path: str, field: inspect.Field, value: Value, off: str) -> Iterator[str]:
-    """The tables that a field is written as; nothing if it is a plain value."""
+def _tables_below(path: str, field: inspect.Field, value: Value, off: str) -> Iterator[list[str]]:
+    """The tables that a field is written as; none if it is a plain value."""
     for kind in _plain(field.type):
         if isinstance(kind, inspect.StructType):
             shown = None if value is None or value is NODEFAULT else value
             if shown is None or isinstance(shown, kind.cls):
-                yield from _table(path, kind, shown, f"[{path}]", "# " if shown is None else off)
+                yield list(_table(path, kind, shown, f"[{path}]", "# " if shown is None else off))
         elif isinstance(kind, inspect.ListType | inspect.VarTupleType):
             yield from _entries(f"[[{path}]]", path, kind.item_type, value or (), off)
         elif isinstance(kind, inspect.DictType):
-            for name, entry in (value or {}).items():
-                yield from _entries(
-                    f"[{path}.{_name(name)}]", f"{path}.{_name(name)}", kind.value_type, (entry,), off
-                )
-            if not value:
-                yield from _entries(f"[{path}.NAME]", f"{path}.NAME", kind.value_type, (), off)
+            named: dict[str, Sequence[Value]] = {
+                f"{path}.{_name(name)}": (entry,) for name, entry in (value or {}).items()
+            }
+            for inner, entries in (named or {f"{path}.NAME": ()}).items():
+                yield from _entries(f"[{inner}]", inner, kind.value_type, entries, off)
 
 
-def _entries(header: str, path: str, item: inspect.Type, values: Sequence[Value], off: str) -> Iterator[str]:
+def _entries(
+    header: str, path: str, item: inspect.Type, values: Sequence[Value], off: str
+) -> Iterator[list[str]]:
     """Tables of a list or dict: one a default value, or one commented out a struct that it may hold."""
-    for kind in _plain(item):
-        if isinstance(kind, inspect.StructType):
-            for value in values:
-                if isinstance(value, kind.cls):
-                    yield from _table(path, kind, value, header, off)
-            if not values:
-                yield from _table(path, kind, None, header, "# ")
+    kinds = {kind.cls: kind for kind in _plain(item) if isinstance(kind, inspect.StructType)}
+    for value in values if kinds else ():
+        yield list(_table(path, kinds[type(value)], value, header, off))
+    for kind in () if values else kinds.values():
+        yield list(_table(path, kind, None, header, "# "))
 
 
 def _plain(kind: inspect.Type) -> list[inspect.Type]:

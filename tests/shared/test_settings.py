@@ -343,6 +343,22 @@ def test_the_default_file_is_the_documentation() -> None:
         assert line in text
 
 
+class Preset(Section, frozen=True, forbid_unknown_fields=True):
+    """Tables that are there by default."""
+
+    edge: Edge = Edge(
+        limits=(Limit(high=3.0), Limit(high=-4.5, hold="1m")),
+        faults=(Drift(), Spike(height=1e300), Drift(slope=float("inf"))),
+        listener=Listener(host='a "quoted"\tüber\\host', users={"a b": User(password="env:A")}),
+    )
+
+
+def test_default_tables_are_written_too(path: Path) -> None:
+    """Lists and names of tables that a default holds come back in their order, whatever their text."""
+    path.write_text(settings.describe({"edge": Preset}))
+    assert settings.load(path, "edge", Preset) == Preset()
+
+
 def test_what_is_commented_out_loads_too(path: Path) -> None:
     """Taking the # away from keys and tables gives a file that is right."""
     lines = settings.describe({"edge": Edge}).splitlines()
