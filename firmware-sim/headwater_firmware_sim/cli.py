@@ -1,0 +1,213 @@
+"""The command `headwater-sim`: runs a fleet of simulated devices against an MQTT server, and keeps its ledger."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from headwater_firmware_sim import packets, pipeline, scenario
+from headwater_firmware_sim import plan as plans
+from headwater_firmware_sim.plan import Plan
+from headwater_firmware_sim.server import Server
+from headwater_firmware_sim.tally import Tally, line
+from headwater_shared.clock import parse_clock
+from headwater_shared.errors import HeadwaterError, SettingsError
+from headwater_shared.settings import secret
+
+UNACKNOWLEDGED = 3
+"""Exit code where some of the run is not acknowledged, or not even sent."""
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+
+class DriverName(StrEnum):
+    """Who drives the devices."""
+
+    asyncio = "asyncio"
+    paho = "paho"
+
+
+class Version(StrEnum):
+    """MQTT versions."""
+
+    v311 = "3.1.1"
+    v5 = "5"
+
+
+@app.command("scenarios")
+def list_scenarios() -> None:
+    """List the scenarios that ship with Headwater."""
+    for name, path in scenario.names():
+        print(f"{name:12} {scenario.read(name).about}  ({path})")
+
+
+@app.command()
+def run(
+    ledger: Annotated[
+        Path, typer.Option(help="Where the truth is kept; an unfinished run in it is taken up.")
+    ],
+    scenario: Annotated[
+        str, typer.Option(help="A name from `headwater-sim scenarios`, or a file.")
+    ] = "pumps",
+    host: Annotated[str, typer.Option(help="The MQTT server.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Its port.")] = 1883,
+    seed: Annotated[int, typer.Option(help="The same seed and origin give the same readings.")] = 1,
+    origin: Annotated[
+        str, typer.Option(help="Event time at which the run begins: ISO 8601, or now.")
+    ] = "now",
+    duration: Annotated[float, typer.Option(help="Seconds of sampling; 0: until a signal.")] = 90.0,
+    devices: Annotated[int | None, typer.Option(help="How many devices, if not all.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Readings a second of the whole fleet.")] = None,
+    driver: Annotated[
+        DriverName, typer.Option(help="asyncio for any size, paho for a few.")
+    ] = DriverName.asyncio,
+    mqtt: Annotated[Version, typer.Option(help="MQTT version.")] = Version.v311,
+    misbehave: Annotated[bool, typer.Option(help="Whether devices do what the scenario says.")] = True,
+    paced: Annotated[bool, typer.Option(help="Whether samples wait for their time.")] = True,
+    clock: Annotated[
+        str, typer.Option(help="real, or scaled:60@ORIGIN as all other processes have.")
+    ] = "real",
+    drain: Annotated[float, typer.Option(help="Seconds after the end for what is unacknowledged.")] = 30.0,
+    in_flight: Annotated[int, typer.Option(min=1, max=65_535, help="Unacknowledged messages a device.")] = 20,
+    keep_alive: Annotated[int, typer.Option(min=0, max=65_535, help="Seconds.")] = 30,
+    user: Annotated[str, typer.Option(help="User at the server.")] = "",
+    password: Annotated[str, typer.Option(help="env:NAME or file:PATH, never the password itself.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Progress as a JSON object a line.")] = False,
+) -> None:
+    """Run a fleet. Exit code 0: all is acknowledged; 3: not all."""
+    ticking = parse_clock(clock)
+    began_us = ticking.now().wall_us if origin == "now" else _iso_us(origin)
+    plan = plans.make(
+        scenario,
+        seed=seed,
+        origin_us=began_us,
+        seconds=duration or None,
+        devices=devices,
+        rate=rate,
+        scale=float(clock.partition(":")[2].partition("@")[0] or 1),
+        misbehave=misbehave,
+    )
+    server = Server(
+        host=host,
+        port=port,
+        version=packets.V5 if mqtt is Version.v5 else packets.V311,
+        user=user,
+        password=secret(password) if password else "",
+        in_flight=in_flight,
+        keep_alive_s=keep_alive,
+    )
+    with _ends_on_signals() as stop, _progress(plan, duration, as_json=as_json) as each_second:
+        result = pipeline.run(
+            plan,
+            server,
+            ledger,
+            driver=driver.value,
+            clock=ticking,
+            paced=paced,
+            drain_s=drain,
+            stop=stop,
+            each_second=each_second,
+        )
+    _report(result, ledger, as_json=as_json)
+    if result.unacknowledged or (result.unsent and not stop.is_set()):
+        raise typer.Exit(UNACKNOWLEDGED)
+
+
+def main() -> None:
+    """Run the command; an error that someone can act on is two lines and its exit code, not a traceback."""
+    try:
+        app()
+    except HeadwaterError as error:
+        print(f"headwater-sim: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _report(result: pipeline.Result, ledger: Path, *, as_json: bool) -> None:
+    counts = result.tally.snapshot()
+    if as_json:
+        body = {
+            **counts,
+            "unacknowledged": result.unacknowledged,
+            "unsent": result.unsent,
+            "ledger": str(ledger),
+        }
+        print(json.dumps({"done": body}), flush=True)
+        return
+    print(
+        f"fleet: {counts['readings']:,} readings in {counts['messages']:,} messages, "
+        f"{counts['acknowledged']:,} messages acknowledged, {result.unacknowledged:,} not; ledger {ledger}",
+        flush=True,
+    )
+
+
+@contextmanager
+def _ends_on_signals() -> Iterator[threading.Event]:
+    """The first SIGINT or SIGTERM ends the sampling, the second the program."""
+    stop = threading.Event()
+
+    def told(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(plan: Plan, duration: float, *, as_json: bool) -> Iterator[Callable[[Tally], None]]:
+    """Show how it goes, once a second: a bar on a terminal, else a line, or an object."""
+    before: dict[str, Any] = Tally().snapshot()
+
+    def lines(tally: Tally) -> None:
+        nonlocal before
+        now = tally.snapshot()
+        print(json.dumps(now) if as_json else line(now, before), flush=True)
+        before = now
+
+    if as_json or not sys.stdout.isatty():
+        if not as_json:
+            print(
+                f"fleet: {plan.devices} devices of {plan.name}, {plan.readings_a_second:,.0f} readings/s",
+                flush=True,
+            )
+        yield lines
+        return
+
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.fields[text]}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("", total=duration or None, text=f"{plan.devices} devices")
+
+        def move(tally: Tally) -> None:
+            nonlocal before
+            now = tally.snapshot()
+            bar.update(task, completed=min(now["seconds"], duration), text=line(now, before))
+            before = now
+
+        yield move
+
+
+def _iso_us(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"{text!r} is no time", hint="write 2026-11-24T00:00:00Z, or now") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1e6)

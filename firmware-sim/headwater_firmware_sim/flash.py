@@ -1,0 +1,98 @@
+"""What a device keeps until it is acknowledged, as in its flash: the ledger is where it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headwater_firmware_sim.device import Device
+from headwater_firmware_sim.misbehave import Step
+from headwater_shared.ledger import COPY, RESENT, Message, Reading
+from headwater_shared.ledger_writer import Ledger
+
+PACKET_IDS = 65_535
+
+
+@dataclass(slots=True)
+class Kept:
+    """A message that was written to the ledger and is not acknowledged yet, as it goes over the wire."""
+
+    message: Message
+    topic: str
+    payload: bytes
+
+    @property
+    def packet_id(self) -> int:
+        """Follows from the number, so that a fleet that was killed sends it again under the same one."""
+        return self.message.number % PACKET_IDS + 1
+
+
+class Flash:
+    """The messages of one device between ledger and acknowledgement, in order.
+
+    What it adds to the ledger is not committed: the driver does that, once for all devices, before it sends.
+    """
+
+    def __init__(
+        self, device: Device, book: Ledger, next_number: int = 0, unacknowledged: Sequence[Message] = ()
+    ) -> None:
+        self._device = device
+        self._book = book
+        self._index = book.device(device.site, device.name)
+        self._next = next_number
+        self._kept: dict[int, Kept] = {}
+        for message in unacknowledged:
+            self._keep(message)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def kept(self) -> list[Kept]:
+        """Return all that is not acknowledged, in the order first sent."""
+        return list(self._kept.values())
+
+    def take(self, step: Step) -> Kept:
+        """Keep a message of the script, under a new number."""
+        topic = self._device.topic if not step.readings else ""
+        return self._add(step.readings, topic, step.payload, step.flags)
+
+    def acknowledge(self, packet_id: int) -> Kept | None:
+        """Let go of an acknowledged message; None if none is kept under this packet id."""
+        kept = self._kept.pop(packet_id, None)
+        if kept is not None:
+            self._book.acknowledged(self._index, kept.message.number)
+        return kept
+
+    def refuse(self, packet_id: int) -> Kept | None:
+        """Let go of a message that the server does not take."""
+        kept = self._kept.pop(packet_id, None)
+        if kept is not None:
+            self._book.refused(self._index, kept.message.number)
+        return kept
+
+    def renew(self) -> list[Kept]:
+        """Make new messages of all that is kept: the session that knew the old ones is gone."""
+        old = self.kept()
+        self._kept.clear()
+        for kept in old:
+            _, number, readings, topic, payload, flags = kept.message
+            copy = COPY if self._device.timed and readings else 0
+            self._add(readings, topic, payload, (flags & COPY) | copy | RESENT)
+            self._book.superseded(self._index, number)
+        return self.kept()
+
+    def _add(self, readings: tuple[Reading, ...], topic: str, payload: bytes, flags: int) -> Kept:
+        while self._next % PACKET_IDS + 1 in self._kept:
+            self._next += 1  # an id is in use until it is acknowledged
+        message = Message(self._index, self._next, readings, topic, payload, flags)
+        self._next += 1
+        self._book.sent(message)
+        return self._keep(message)
+
+    def _keep(self, message: Message) -> Kept:
+        if message.readings:
+            kept = Kept(message, *self._device.render(message.readings))
+        else:
+            kept = Kept(message, message.topic, message.payload)
+        self._kept[kept.packet_id] = kept
+        return kept

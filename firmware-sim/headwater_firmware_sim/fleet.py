@@ -1,0 +1,144 @@
+"""The fleet as one asyncio process: a socket a device, one ledger commit for all that is sent in one nap."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import threading
+from collections.abc import Callable, Sequence
+
+from headwater_firmware_sim.ending import Ending
+from headwater_firmware_sim.link import Link
+from headwater_firmware_sim.plan import FOREVER_US, Plan
+from headwater_firmware_sim.roster import Member
+from headwater_firmware_sim.server import Server
+from headwater_firmware_sim.tally import Tally
+from headwater_shared.clock import Clock
+from headwater_shared.errors import HeadwaterError
+from headwater_shared.ledger_writer import Ledger
+
+NAP_S = 0.02
+"""What is due within one nap is written to the ledger by one write."""
+_CONNECTING = 100
+"""Devices that may be between connect and CONNACK at once."""
+
+
+class Fleet:
+    """Drives the devices of a plan until the run is over."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        members: Sequence[Member],
+        server: Server,
+        book: Ledger,
+        clock: Clock,
+        *,
+        paced: bool,
+    ) -> None:
+        """Make the links; `paced` lets each sample wait for its time, else it goes out as soon as there is room."""
+        self.tally = Tally(devices=len(members))
+        self._plan = plan
+        self._book = book
+        self._clock = clock
+        self._paced = paced
+        self._awake: set[Link] = set()
+        self._due: list[tuple[int, int, Link]] = []
+        self._pumping = False
+        self._links = [
+            Link(member.device.name, member.flash, member.script, server, self.tally, self._wake)
+            for member in members
+        ]
+
+    async def run(
+        self, drain_s: float, stop: threading.Event, each_second: Callable[[Tally], None] | None = None
+    ) -> None:
+        """Send all of the plan, and again until it is acknowledged, or until the ending says that it is over.
+
+        Raises:
+            SettingsError: the server refuses a device in a way that only a person can change.
+            StateError: the ledger cannot be written.
+        """
+        ending = Ending(self._plan.end_us, paced=self._paced, drain_s=drain_s, stop=stop)
+        gate = asyncio.Semaphore(_CONNECTING)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                staying = [tasks.create_task(link.stay_connected(gate)) for link in self._links]
+                await self._drive(ending, each_second)
+                for task in staying:
+                    task.cancel()
+        except BaseExceptionGroup as group:
+            first = group.exceptions[0]
+            raise first if isinstance(first, HeadwaterError) else group from None
+        finally:
+            self.tally.in_flight = self.unacknowledged
+            for link in self._links:
+                link.hang_up()
+            await asyncio.sleep(0)  # so that the goodbyes go out
+
+    @property
+    def unacknowledged(self) -> int:
+        """Messages that were sent, and may be on the way."""
+        return sum(link.unacknowledged for link in self._links)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether a part of the plan was not even sent."""
+        return any(link.unsent for link in self._links)
+
+    async def _drive(self, ending: Ending, each_second: Callable[[Tally], None] | None) -> None:
+        loop = asyncio.get_running_loop()
+        second = loop.time() + 1
+        halted = finished = False
+        while not ending.over(self._now_us(), self.tally.acknowledged, finished=finished):
+            await asyncio.sleep(NAP_S)
+            if ending.stop.is_set() and not halted:
+                halted = True
+                for link in self._links:
+                    link.halt()
+            self._wake_due()
+            self._pump()
+            if loop.time() >= second:
+                second += 1
+                self._each_second(loop.time(), each_second)
+            finished = all(link.finished for link in self._links)
+        self._book.commit()
+
+    def _each_second(self, now: float, each_second: Callable[[Tally], None] | None) -> None:
+        for link in self._links:
+            link.check_alive(now)
+        if each_second is not None:
+            self.tally.in_flight = self.unacknowledged
+            each_second(self.tally)
+
+    def _now_us(self) -> int:
+        return self._clock.now().wall_us
+
+    def _wake(self, link: Link) -> None:
+        """Have a link looked at: at the next nap, or, where nothing is paced, as soon as all sockets were read."""
+        self._awake.add(link)
+        if not self._paced and not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _wake_due(self) -> None:
+        now_us = self._now_us()
+        while self._due and self._due[0][0] <= now_us:
+            _, _, link = heapq.heappop(self._due)
+            link.scheduled = False
+            self._awake.add(link)
+
+    def _pump(self) -> None:
+        """Gather what all that are awake may send, make it safe, send it."""
+        self._pumping = False
+        now_us = self._now_us() if self._paced else FOREVER_US
+        awake, self._awake = self._awake, set()
+        for link in awake:
+            due_us = link.fill(now_us)
+            if due_us is not None:
+                link.scheduled = True
+                heapq.heappush(self._due, (due_us, id(link), link))
+        self._book.commit()
+        for link in awake:
+            if link.has_output:
+                link.flush()

@@ -1,0 +1,265 @@
+"""The link of one device: its socket, its MQTT session, what goes out on it and what is acknowledged on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import cast
+
+from headwater_firmware_sim import packets
+from headwater_firmware_sim.flash import Flash, Kept
+from headwater_firmware_sim.misbehave import Step
+from headwater_firmware_sim.packets import Ack, Connack, Incoming, Malformed
+from headwater_firmware_sim.server import Server, Waits
+from headwater_firmware_sim.tally import Tally
+from headwater_shared.errors import SettingsError
+
+_ANSWER_S = 10.0
+"""How long a server may take to answer CONNECT."""
+
+
+class Link(asyncio.Protocol):
+    """One device on a socket of its own, of one connection after the other.
+
+    `fill` makes bytes of what may be sent now, `flush` writes them; between the two the fleet commits the ledger.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        flash: Flash,
+        script: Iterator[Step],
+        server: Server,
+        tally: Tally,
+        wake: Callable[[Link], None],
+    ) -> None:
+        self.scheduled = False
+        """Whether the fleet will wake it when its next step is due."""
+        self._name = name
+        self._flash = flash
+        self._script = script
+        self._next: Step | None = None
+        self._exhausted = False
+        self._server = server
+        self._tally = tally
+        self._wake = wake
+        self._waiting: deque[tuple[Kept, bool]] = deque()
+        """To be sent again on this connection, with DUP or without, before anything new."""
+        self._outstanding = 0
+        self._window = server.in_flight
+        self._out: list[bytes] = []
+        self._after = ""
+        self._clean = False
+        self._ready = False
+        self._transport: asyncio.Transport | None = None
+        self._incoming = Incoming(server.version)
+        self._closed: asyncio.Future[None] | None = None
+        self._refused: SettingsError | None = None
+        self._wrote = self._heard = 0.0
+        self._keep_alive_s = float(server.keep_alive_s)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all is sent and acknowledged."""
+        return self._exhausted and not self._flash
+
+    @property
+    def unacknowledged(self) -> int:
+        return len(self._flash)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something of the script was not sent at all."""
+        return not self._exhausted
+
+    def halt(self) -> None:
+        """Take nothing more from the script."""
+        self._exhausted, self._next = True, None
+
+    async def stay_connected(self, gate: asyncio.Semaphore) -> None:
+        """Connect again whenever the connection is lost; ends only by being cancelled.
+
+        Args:
+            gate: lets so many devices connect at once.
+
+        Raises:
+            SettingsError: the server does not want this device, and will not want it later.
+        """
+        waits = Waits()
+        loop = asyncio.get_running_loop()
+        while True:
+            begun = loop.time()
+            async with gate:
+                await self._connect(loop)
+            if self._closed is not None:
+                await self._closed
+            if self._refused is not None:
+                raise self._refused
+            waits.held(loop.time() - begun)
+            await asyncio.sleep(waits.next())
+
+    def fill(self, now_us: int) -> int | None:
+        """Make ready what may be sent at `now_us`; return when the next step is due if only that is awaited."""
+        if not self._ready or self._after:
+            return None
+        while self._outstanding < self._window:
+            if self._waiting:
+                kept, dup = self._waiting.popleft()
+                self._tally.resent += 1
+            else:
+                step = self._peek()
+                if step is None:
+                    return None
+                if step.due_us > now_us:
+                    return None if self.scheduled else step.due_us
+                self._next = None
+                kept, dup = self._flash.take(step), False
+                self._tally.messages += 1
+                self._tally.readings += len(step.readings)
+                self._after = step.after
+            self._out.append(
+                packets.publish(self._server.version, kept.topic, kept.payload, kept.packet_id, dup=dup)
+            )
+            self._outstanding += 1
+            if self._after:
+                return None
+        return None
+
+    @property
+    def has_output(self) -> bool:
+        return bool(self._out)
+
+    def flush(self) -> None:
+        """Write what `fill` made ready, and fall over if the script says so."""
+        out, self._out = self._out, []
+        after, self._after = self._after, ""
+        if self._transport is None or not self._ready:
+            return  # the connection went meanwhile: what it would have carried is kept, and comes again
+        self._transport.write(b"".join(out))
+        self._wrote = asyncio.get_running_loop().time()
+        if after:
+            self._fall_over(reboot=after == "reboot")
+
+    def check_alive(self, now: float) -> None:
+        """Ask the server for a sign of life, or give the connection up; `now` is the loop's time."""
+        if not self._ready or self._transport is None or not self._keep_alive_s:
+            return
+        if now - self._heard > 1.5 * self._keep_alive_s:
+            self._transport.abort()
+        elif now - min(self._wrote, self._heard) > self._keep_alive_s / 2:
+            self._transport.write(packets.PINGREQ)
+            self._wrote = now
+
+    def hang_up(self) -> None:
+        """Say goodbye."""
+        if self._transport is not None:
+            if self._ready:
+                self._transport.write(packets.disconnect(self._server.version))
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Introduce the device."""
+        self._transport = cast("asyncio.Transport", transport)
+        server = self._server
+        self._incoming = Incoming(server.version)
+        self._wrote = self._heard = asyncio.get_running_loop().time()
+        self._transport.write(
+            packets.connect(
+                server.version,
+                self._name,
+                clean=self._clean,
+                keep_alive_s=server.keep_alive_s,
+                user=server.user,
+                password=server.password,
+            )
+        )
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what the server says."""
+        self._heard = asyncio.get_running_loop().time()
+        try:
+            for packet in self._incoming.feed(data):
+                if isinstance(packet, Ack):
+                    self._acknowledged(packet)
+                elif isinstance(packet, Connack):
+                    self._let_in(packet)
+        except Malformed:
+            if self._transport is not None:
+                self._transport.abort()
+        if self._ready:
+            self._wake(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection; what was in flight on it stays in the flash."""
+        self._tally.connected -= self._ready
+        self._ready = False
+        self._transport = None
+        self._waiting.clear()
+        self._out.clear()
+        self._after = ""
+        self._outstanding = 0
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Connect; leave `_closed` None where nobody listens."""
+        self._closed = None
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await loop.create_connection(lambda: self, self._server.host, self._server.port)
+        except OSError:  # a time-out too
+            return
+        if self._transport is not None:
+            self._closed = loop.create_future()
+            loop.call_later(_ANSWER_S, self._expect_answer, self._transport)
+
+    def _expect_answer(self, transport: asyncio.Transport) -> None:
+        if transport is self._transport and not self._ready:
+            transport.abort()
+
+    def _let_in(self, packet: Connack) -> None:
+        if packet.code:
+            reason = packets.refusal(self._server.version, packet.code)
+            if reason:
+                self._refused = SettingsError(
+                    f"{self._server.host}:{self._server.port} refused the device {self._name}: {reason}",
+                    hint="set --user and --password as the server wants them",
+                )
+            assert self._transport is not None
+            self._transport.abort()
+            return
+        self._window = max(1, min(self._server.in_flight, packet.receive_maximum))
+        self._keep_alive_s = float(packet.keep_alive_s or self._server.keep_alive_s)
+        if packet.session_present and not self._clean:
+            self._waiting.extend((kept, True) for kept in self._flash.kept())
+        else:
+            self._waiting.extend((kept, False) for kept in self._flash.renew())
+        self._clean = False
+        self._ready = True
+        self._tally.connected += 1
+        self._tally.connections += 1
+
+    def _acknowledged(self, ack: Ack) -> None:
+        refused = ack.reason >= 0x80
+        kept = self._flash.refuse(ack.packet_id) if refused else self._flash.acknowledge(ack.packet_id)
+        if kept is not None:
+            self._outstanding -= 1
+            self._tally.acknowledged += not refused
+            self._tally.refused += refused
+
+    def _fall_over(self, *, reboot: bool) -> None:
+        """Drop the socket with messages in flight; what the kernel has of them still arrives."""
+        assert self._transport is not None
+        self._tally.drops += not reboot
+        self._tally.reboots += reboot
+        self._clean = self._clean or reboot
+        self._ready = False
+        self._tally.connected -= 1
+        self._transport.abort()
+
+    def _peek(self) -> Step | None:
+        if self._next is None and not self._exhausted:
+            self._next = next(self._script, None)
+            self._exhausted = self._next is None
+        return self._next

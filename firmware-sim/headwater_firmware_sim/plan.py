@@ -1,0 +1,150 @@
+"""The plan of one run: which scenario, seed, origin and how long; it and nothing else decides the readings."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from headwater_firmware_sim import scenario as scenarios
+from headwater_firmware_sim.faults import Fault
+from headwater_firmware_sim.scenario import Scenario
+from headwater_shared.errors import SettingsError
+from headwater_shared.ledger_writer import Ledger
+from headwater_shared.settings import duration
+
+FOREVER_US = 1 << 62
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """All times in microseconds of event time, which runs `scale` times as fast as the wall clock.
+
+    At scale S a device samples every S event seconds and faults last S times as long, so that the rate on the wall and
+    the number of samples in a fault stay.
+    """
+
+    name: str
+    scenario: Scenario
+    seed: int
+    devices: int
+    period_us: int
+    """Between two samples of a device."""
+    origin_us: int
+    end_us: int
+    """No sample is at or after it."""
+    scale: float = 1.0
+    misbehave: bool = True
+
+    def fault_interval(self, fault: Fault) -> tuple[int, int]:
+        """Return the exact begin (included) and end (excluded) of a fault."""
+        return tuple(self.origin_us + round(duration(t) * self.scale) for t in (fault.begin, fault.end))  # type: ignore[return-value]
+
+    def faults(self) -> list[Fault]:
+        """Return the faults of the devices that take part."""
+        names = {self.scenario.device_name(index) for index in range(self.devices)}
+        return [fault for fault in self.scenario.faults if fault.device in names]
+
+    @property
+    def readings_a_second(self) -> float:
+        """What the fleet sends when all is well, by the wall clock."""
+        return self.devices * len(self.scenario.metrics) * 1e6 * self.scale / self.period_us
+
+
+def make(
+    name: str,
+    *,
+    seed: int,
+    origin_us: int,
+    seconds: float | None,
+    devices: int | None = None,
+    rate: float | None = None,
+    scale: float = 1.0,
+    misbehave: bool = True,
+) -> Plan:
+    """Plan a run.
+
+    Args:
+        name: a scenario that ships with the package, or a file.
+        seed: of everything that looks random.
+        origin_us: event time at which the run and its faults begin to count.
+        seconds: how long it lasts by the wall clock; None until it is ended.
+        devices: how many take part, if not as many as the scenario has.
+        rate: readings a second of the whole fleet, if not as the scenario says.
+        scale: how much faster than the wall clock event time runs.
+        misbehave: whether devices do what `[scenario.misbehaviour]` says.
+
+    Raises:
+        SettingsError: the scenario is wrong, or a number makes no sense.
+    """
+    found = scenarios.read(name)
+    count = found.devices if devices is None else devices
+    if not 1 <= count <= found.devices:
+        raise SettingsError(
+            f"the scenario {name!r} has {found.devices} devices, not {count}",
+            hint=f"ask for 1 to {found.devices}, or set devices in a scenario of your own",
+        )
+    period_us = duration(found.period)
+    if rate is not None:
+        period_us = round(count * len(found.metrics) * 1e6 / rate) if rate > 0 else 0
+    period_us = round(period_us * scale)
+    if period_us < 1:
+        raise SettingsError(
+            f"a rate of {rate} readings a second cannot be kept", hint="ask for a smaller one above 0"
+        )
+    lasts_us = FOREVER_US if seconds is None else round(seconds * scale * 1e6)
+    return Plan(
+        name=name,
+        scenario=found,
+        seed=seed,
+        devices=count,
+        period_us=period_us,
+        origin_us=origin_us,
+        end_us=min(FOREVER_US, origin_us + lasts_us),
+        scale=scale,
+        misbehave=misbehave,
+    )
+
+
+def enter(plan: Plan, book: Ledger) -> Plan:
+    """Write the plan into a new ledger, or go on with the run that the ledger holds, from that one's origin.
+
+    Raises:
+        SettingsError: the ledger is of another run.
+    """
+    wanted = _identity(plan)
+    if book.run is None:
+        book.begin(
+            {**wanted, "origin_us": plan.origin_us}, [_fault_record(plan, fault) for fault in plan.faults()]
+        )
+        return plan
+    for key, value in wanted.items():
+        if book.run.get(key) != value:
+            raise SettingsError(
+                f"the ledger is of a run with {key} = {book.run.get(key)!r}, this one has {value!r}",
+                hint="name a new ledger, or repeat the options of the run that it belongs to",
+            )
+    moved = book.run["origin_us"] - plan.origin_us
+    end_us = plan.end_us if plan.end_us == FOREVER_US else plan.end_us + moved
+    return msgspec.structs.replace(plan, origin_us=book.run["origin_us"], end_us=end_us)
+
+
+def _identity(plan: Plan) -> dict[str, Any]:
+    """Name all that decides the readings, but for the origin."""
+    content = hashlib.sha256(msgspec.json.encode(plan.scenario)).hexdigest()[:16]
+    return {
+        "scenario": plan.name,
+        "content": content,
+        "seed": plan.seed,
+        "devices": plan.devices,
+        "period_us": plan.period_us,
+        "scale": plan.scale,
+        "misbehave": plan.misbehave,
+    }
+
+
+def _fault_record(plan: Plan, fault: Fault) -> dict[str, Any]:
+    begin_us, end_us = plan.fault_interval(fault)
+    body: dict[str, Any] = msgspec.to_builtins(fault)
+    index = next(i for i in range(plan.devices) if plan.scenario.device_name(i) == fault.device)
+    return {**body, "site": plan.scenario.site(index), "begin_us": begin_us, "end_us": end_us}

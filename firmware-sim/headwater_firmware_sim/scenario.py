@@ -1,0 +1,139 @@
+"""A scenario: which devices there are, what they measure, how they misbehave and what breaks, in one TOML file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from headwater_firmware_sim.faults import Fault
+from headwater_firmware_sim.signals import Signal
+from headwater_shared.errors import SettingsError
+from headwater_shared.identity import valid_name
+from headwater_shared.settings import Duration, Section, duration, load
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Metric(Section, frozen=True, forbid_unknown_fields=True):
+    """One quantity: `base` plus a share of `spread` that is the device's own plus the signals, as a sensor rounds it."""
+
+    base: float
+    unit: str = ""
+    spread: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    decimals: Annotated[int, msgspec.Meta(ge=0, le=9)] = 2
+    low: float | None = None
+    high: float | None = None
+    signals: list[Signal] = msgspec.field(default_factory=list)
+
+
+class Formats(Section, frozen=True, forbid_unknown_fields=True):
+    """How many devices in turn use which payload: all values in one, one each, or the bare number without a time."""
+
+    multi: Annotated[int, msgspec.Meta(ge=0)] = 1
+    single: Annotated[int, msgspec.Meta(ge=0)] = 0
+    bare: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Misbehaviour(Section, frozen=True, forbid_unknown_fields=True):
+    """How often devices misbehave, as a share of their samples."""
+
+    copies: Share = 0.0
+    """A timed sample is sent once more, later, as a new message."""
+    disorder: Share = 0.0
+    """A sample is sent behind the next ones, up to 3 s of them."""
+    unreadable: Share = 0.0
+    """Something that nobody can read is sent besides."""
+    lost_connections: Share = 0.0
+    """The socket is dropped with messages in flight; they are sent again with DUP."""
+    reboots: Share = 0.0
+    """The session is lost; what was in flight is sent again as new messages."""
+
+
+class Scenario(Section, frozen=True, forbid_unknown_fields=True):
+    """The table `[scenario]` of the file."""
+
+    devices: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    sites: Annotated[list[str], msgspec.Meta(min_length=1)]
+    metrics: Annotated[dict[str, Metric], msgspec.Meta(min_length=1, max_length=1000)]
+    about: str = ""
+    name: str = "device"
+    """Devices are called so, with their number: pump-001."""
+    period: Duration = "1s"
+    """Between two samples of a device."""
+    jitter: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.02
+    """How irregular the samples are, as a share of the period."""
+    formats: Formats = Formats()
+    misbehaviour: Misbehaviour = Misbehaviour()
+    faults: list[Fault] = msgspec.field(default_factory=list)
+
+    def device_name(self, index: int) -> str:
+        """Return the name of device 0, 1, ..., which is its MQTT client id too."""
+        return f"{self.name}-{index + 1:03d}"
+
+    def site(self, index: int) -> str:
+        return self.sites[index % len(self.sites)]
+
+    def format(self, index: int) -> str:
+        """Return the payload format of a device: `multi`, `single` or `bare`, as many of each in turn as `formats` says."""
+        wanted = self.formats
+        turn = index % (wanted.multi + wanted.single + wanted.bare)
+        if turn < wanted.multi:
+            return "multi"
+        return "single" if turn < wanted.multi + wanted.single else "bare"
+
+
+def read(name: str) -> Scenario:
+    """Read a scenario that ships with the package, by its name, or a file of one's own.
+
+    Raises:
+        SettingsError: there is none, or something in it is wrong; the message names file, line and key.
+    """
+    shipped = dict(names())
+    path = shipped.get(name, Path(name))
+    if name not in shipped and not path.exists():
+        raise SettingsError(
+            f"there is no scenario {name!r}", hint=f"name one of {', '.join(shipped)}, or a TOML file"
+        )
+    found = load(path, "scenario", Scenario, known=("scenario",))
+    _check(path, found)
+    return found
+
+
+def names() -> Iterator[tuple[str, Path]]:
+    """List the scenarios that ship with the package: name and file."""
+    folder = Path(str(resources.files("headwater_firmware_sim"))) / "scenarios"
+    for path in sorted(folder.glob("*.toml")):
+        yield path.stem, path
+
+
+def _check(path: Path, found: Scenario) -> None:
+    """Refuse what the types cannot say."""
+    for name in (found.name, *found.sites, *found.metrics):
+        if not valid_name(name):
+            raise SettingsError(
+                f"{path}: {name!r} cannot be part of a topic", hint="use 1 to 128 characters, no /, + or #"
+            )
+    if found.formats.multi + found.formats.single + found.formats.bare == 0:
+        raise SettingsError(f"{path}: formats gives no device a format", hint="write formats = { multi = 1 }")
+    if duration(found.period) <= 0:
+        raise SettingsError(f"{path}: period must be longer than nothing", hint='write period = "1s"')
+    known = {found.device_name(index) for index in range(found.devices)}
+    for fault in found.faults:
+        if fault.device not in known:
+            raise SettingsError(
+                f"{path}: a fault names the device {fault.device!r}, which is not there",
+                hint=f"they are {found.device_name(0)} to {found.device_name(found.devices - 1)}",
+            )
+        if fault.metric and fault.metric not in found.metrics:
+            raise SettingsError(
+                f"{path}: a fault names the metric {fault.metric!r}, which is not there",
+                hint=f"metrics: {', '.join(found.metrics)}",
+            )
+        if duration(fault.end) <= duration(fault.begin):
+            raise SettingsError(
+                f"{path}: a fault of {fault.device} ends before it begins", hint="let end be later than begin"
+            )

@@ -1,0 +1,112 @@
+"""Signals: how a quantity moves when nothing is wrong, one class each, and the randomness of one series.
+
+A signal is started once a series and then asked for one block of samples after the other; blocks have a fixed size, so
+that what comes out depends on nothing but the seed. A metric is the sum of its signals around its base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+from math import sqrt
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_shared.identity import stable_id
+from headwater_shared.settings import Duration, Section, duration
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Block = Callable[[Ints], Floats]
+"""From the event times of the next samples (us, ascending) to what the signal adds to them; both of shape (n,)."""
+
+DAY_US = 86_400_000_000
+
+
+def seed_of(seed: int, *words: str) -> int:
+    """Return the seed of whatever the words name: the same in every process, apart from all others (128 bits)."""
+    return int(stable_id(seed, *words), 16)
+
+
+def generator(seed: int, *words: str) -> np.random.Generator:
+    """Return the randomness of whatever the words name."""
+    return np.random.Generator(np.random.PCG64(seed_of(seed, *words)))
+
+
+class DailySeason(Section, frozen=True, forbid_unknown_fields=True, tag="daily-season", tag_field="kind"):
+    """A sine of one day; `peak` is the hour, UTC, at which it is highest."""
+
+    size: float
+    peak: Annotated[float, msgspec.Meta(ge=0, lt=24)] = 14.0
+
+    def start(self, rng: np.random.Generator) -> Block:
+        def block(times: Ints) -> Floats:
+            turns = (times % DAY_US) / DAY_US - self.peak / 24
+            found: Floats = self.size * np.cos(2 * np.pi * turns)
+            return found
+
+        return block
+
+
+class RandomWalk(Section, frozen=True, forbid_unknown_fields=True, tag="random-walk", tag_field="kind"):
+    """A walk with normal steps of deviation `step`, one a sample, reflected at plus and minus `bound`."""
+
+    step: Annotated[float, msgspec.Meta(ge=0)]
+    bound: Annotated[float, msgspec.Meta(gt=0)]
+
+    def start(self, rng: np.random.Generator) -> Block:
+        free = 0.0
+
+        def block(times: Ints) -> Floats:
+            nonlocal free
+            path = free + np.cumsum(rng.standard_normal(len(times)) * self.step)
+            free = float(path[-1])
+            # The free walk folded like a strip of paper: the same as reflecting it at each bound.
+            folded: Floats = np.abs((path - self.bound) % (4 * self.bound) - 2 * self.bound) - self.bound
+            return folded
+
+        return block
+
+
+class Noise(Section, frozen=True, forbid_unknown_fields=True, tag="noise", tag_field="kind"):
+    """Autoregressive noise of first order: `memory` of one sample stays in the next; `deviation` is the whole one's."""
+
+    deviation: Annotated[float, msgspec.Meta(ge=0)]
+    memory: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+
+    def start(self, rng: np.random.Generator) -> Block:
+        last = float(rng.standard_normal()) * self.deviation
+        scale = self.deviation * sqrt(1 - self.memory**2)
+
+        def block(times: Ints) -> Floats:
+            nonlocal last
+            new = (rng.standard_normal(len(times)) * scale).tolist()
+            path = list(accumulate(new, lambda before, fresh: self.memory * before + fresh, initial=last))
+            last = path[-1]
+            return np.array(path[1:])
+
+        return block
+
+
+class DutyCycle(Section, frozen=True, forbid_unknown_fields=True, tag="duty-cycle", tag_field="kind"):
+    """On for `share` of each `period`, adding `size`, and off for the rest; each series begins at a moment of its own."""
+
+    size: float
+    period: Duration
+    share: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
+
+    def start(self, rng: np.random.Generator) -> Block:
+        period = duration(self.period)
+        offset = int(rng.integers(period))
+
+        def block(times: Ints) -> Floats:
+            on = (times + offset) % period < self.share * period
+            return np.where(on, self.size, 0.0)
+
+        return block
+
+
+Signal = DailySeason | RandomWalk | Noise | DutyCycle
