@@ -8,6 +8,7 @@ memory of a little-endian numpy column between a block count and an end mark.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -133,6 +134,7 @@ def _long(n: int) -> bytes:
     return bytes(out)
 
 
+@lru_cache(32_768)  # a frame names the same series again and again
 def _text(text: str) -> bytes:
     raw = text.encode()
     return _long(len(raw)) + raw

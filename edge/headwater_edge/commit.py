@@ -1,0 +1,191 @@
+"""The writer: one thread that owns the only writing connection; transactions strictly in tick order (R5, R11, R32)."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from headwater_edge import snapshot
+from headwater_edge.decode import DeadLetter
+from headwater_edge.rows import commit_of
+from headwater_edge.snapshot import Picture
+from headwater_edge.step import Output
+from headwater_edge.store import Chores, read_store, write
+from headwater_edge.tick import Tick
+from headwater_shared.logs import get_logger
+
+log = get_logger()
+
+_AGAIN_S = 1.0
+
+
+@dataclass(slots=True)
+class Job:
+    """One tick to be committed; owned by the writer from here on."""
+
+    tick: Tick
+    output: Output
+    dead: list[DeadLetter]
+    size: int = 0
+    """Bytes of its journal row, once committed."""
+
+
+class Writer:
+    """Commits ticks, and between them chores and the pieces of a snapshot.
+
+    `committed(job)`, `failed(error)` and `pictured(tick, size)` are called from the writer's thread: the agent
+    hands them to its loop. At most one tick is under way; the caller sees to that.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        committed: Callable[[Job | None], None],
+        failed: Callable[[BaseException], None],
+        pictured: Callable[[int, int], None],
+    ) -> None:
+        self._connection = connection
+        self._path = path
+        self._committed = committed
+        self._failed = failed
+        self._pictured = pictured
+        self._jobs: queue.SimpleQueue[Job | Picture | Chores | None] = queue.SimpleQueue()
+        self._chores = Chores()
+        self._chores_lock = threading.Lock()
+        self._pieces: list[tuple[int, int, bytes]] = []
+        """What is left of a snapshot to write: (tick, section, body), the head last."""
+        self._stop = threading.Event()
+        self.holding = ""
+        """Why commits wait, if they do: the disk is full."""
+        self.commits = 0
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Commit a tick."""
+        self._jobs.put(job)
+
+    def picture(self, picture: Picture) -> None:
+        """Write a snapshot, a piece at a time between ticks."""
+        self._jobs.put(picture)
+
+    def take_along(self, chores: Chores, *, now: bool = False) -> None:
+        """Leave chores for the next transaction, or for one of their own."""
+        with self._chores_lock:
+            self._chores.sent |= chores.sent
+            self._chores.covered += chores.covered
+            if chores.journal_to:
+                self._chores.journal_from = self._chores.journal_from or chores.journal_from
+                self._chores.journal_to = max(self._chores.journal_to, chores.journal_to)
+        if now:
+            self._jobs.put(Chores())
+
+    def close(self) -> None:
+        """Finish what was submitted, and let go of the file. Returns at once if the disk holds a commit back."""
+        self._stop.set()
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while self._once():
+                pass
+            self._connection.close()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the process must not go on without a writer
+            self._failed(error)
+
+    def _once(self) -> bool:
+        """Do the next job; a piece of a snapshot when there is none."""
+        if self._pieces and self._jobs.empty():
+            self._write_piece()
+            return True
+        job = self._jobs.get()
+        match job:
+            case Job():
+                self._commit(job)
+            case Picture():
+                head, *pieces = snapshot.encode(job)
+                self._pieces = [(job.tick, n, piece) for n, piece in enumerate(pieces, 1)]
+                self._pieces.append((job.tick, 0, head))
+            case Chores():
+                self._commit(None)
+            case None:
+                if self._take_chores_back():
+                    self._commit(None)
+                return False
+        return True
+
+    def _take_chores_back(self) -> bool:
+        with self._chores_lock:
+            return bool(self._chores)
+
+    def _commit(self, job: Job | None) -> None:
+        commit = commit_of(job.tick, job.output, job.dead) if job else None
+        with self._chores_lock:
+            chores, self._chores = self._chores, Chores()
+        if commit is None and not chores:
+            return
+        while not self._written(lambda: write(self._connection, commit, chores)):
+            if self._stop.wait(_AGAIN_S):
+                return
+        self.commits += 1
+        if job and commit:
+            job.size = len(commit.journal)
+        self._committed(job)
+
+    def _written(self, transaction: Callable[[], None]) -> bool:
+        """Try a transaction; False if the disk is full and nothing was written.
+
+        Raises:
+            sqlite3.Error: its outcome is unknown: the process ends and starts again from the file (R11).
+        """
+        try:
+            transaction()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if not self.holding:
+                self.holding = "the disk is full"
+                log.error("holding back: the disk is full", file=str(self._path), hint="free space; nothing is lost")
+            return False
+        if self.holding:
+            log.info("going on: there is space again", file=str(self._path))
+            self.holding = ""
+        return True
+
+    def _write_piece(self) -> None:
+        tick, section, body = self._pieces[0]
+
+        def insert() -> None:
+            self._connection.execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?)", (tick, section, body))
+
+        if not self._written(insert):
+            self._stop.wait(_AGAIN_S)
+            return
+        del self._pieces[0]
+        if not self._pieces:
+            self._check(tick)
+
+    def _check(self, tick: int) -> None:
+        """Read a snapshot back: only then it counts; then all but the two newest go (R15)."""
+        reader = read_store(self._path)
+        try:
+            size = sum(array.nbytes for array in snapshot.read(reader, tick).arrays.values())
+        except ValueError as error:
+            log.error("a snapshot was not read back as written; it does not count", tick=tick, error=str(error))
+            self._connection.execute("DELETE FROM snapshot WHERE tick = ?", (tick,))
+            return
+        finally:
+            reader.close()
+        for old in snapshot.ticks(self._connection)[2:]:
+            self._connection.execute("DELETE FROM snapshot WHERE tick = ?", (old,))
+        self._pictured(tick, size)

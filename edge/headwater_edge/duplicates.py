@@ -1,0 +1,195 @@
+"""Duplicates, by transport (R3) and by meaning (R2): each is acknowledged, and counted once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_edge.recent import Recent
+from headwater_edge.source import DUP
+from headwater_edge.tick import Messages, Readings
+from headwater_shared.digest import NO_TIME, value_bits
+
+Ints = NDArray[np.int64]
+Words = NDArray[np.uint64]
+Mask = NDArray[np.bool_]
+
+USES_KEPT = 1024
+"""Last uses of packet ids that are kept a session: as many as the listener lets be in flight.
+
+A device that has the acknowledgement of a later message has those of all before it (MQTT 4.6 orders them), so what is
+older than a whole window of messages is never sent again.
+"""
+
+_FIRST = 8192
+
+
+def contents_of(
+    messages: Messages, readings: Readings, digests: Words, unreadable: list[tuple[int, int]]
+) -> Words:
+    """Return what R3 compares of each message: its series with the sum of their digests, or a crc; shape (m,)."""
+    series_mixed = digests * (2 * readings.series.astype(np.uint64) + np.uint64(1))
+    if len(readings) == len(messages) and not unreadable and bool((messages.readings == 1).all()):
+        return series_mixed
+    sums = np.zeros(len(readings) + 1, np.uint64)
+    np.cumsum(series_mixed, out=sums[1:])
+    ends = np.cumsum(messages.readings)
+    contents: Words = sums[ends] - sums[ends - messages.readings]
+    for message, crc in unreadable:
+        contents[message] += np.uint64(crc + 1)
+    return contents
+
+
+class Transport:
+    """The last use of each (session, packet id): a log of columns that is cut back when it has doubled."""
+
+    def __init__(self) -> None:
+        self.key: Words = np.zeros(0, np.uint64)
+        self.content: Words = np.zeros(0, np.uint64)
+        self._new: list[tuple[Words, Words]] = []
+        self._size = 0
+        self._cut_at = _FIRST
+
+    def duplicates(self, sessions: Ints, messages: Messages, contents: Words) -> Mask:
+        """Tell which messages of a tick are repeats of the last use of their packet id, and take note of the others.
+
+        Args:
+            sessions: the session of each message; shape (m,).
+            contents: from `contents_of`; shape (m,).
+
+        Returns:
+            shape (m,); never true without DUP=1 and a packet id.
+        """
+        found = np.zeros(len(messages), np.bool_)
+        named = messages.packet_id > 0
+        if not named.any():
+            return found
+        keys = (sessions.astype(np.uint64) << np.uint64(16)) | messages.packet_id
+        (resent,) = np.nonzero(named & ((messages.flags & DUP) != 0))
+        if len(resent):
+            self._find(found, keys, contents, named, resent)
+        kept = named & ~found
+        self._new.append((keys[kept], contents[kept]) if not kept.all() else (keys, contents))
+        self._size += int(kept.sum())
+        if self._size > self._cut_at:
+            self._cut()
+        return found
+
+    def _find(self, found: Mask, keys: Words, contents: Words, named: Mask, resent: Ints) -> None:
+        """Order earlier uses and this tick's by key and time; a resent message repeats the use just before it."""
+        self._gather()
+        earlier = np.isin(self.key, keys[resent])
+        (asked,) = np.nonzero(named & np.isin(keys, keys[resent]))
+        before = int(earlier.sum())
+        key = np.concatenate([self.key[earlier], keys[asked]])
+        content = np.concatenate([self.content[earlier], contents[asked]])
+        message = np.concatenate([np.full(before, -1), asked])
+        order = np.argsort(key, kind="stable")  # earlier uses come in the order of use, then the tick's
+        key, content, message = key[order], content[order], message[order]
+        same = np.zeros(len(key), np.bool_)
+        same[1:] = (key[1:] == key[:-1]) & (content[1:] == content[:-1])
+        repeat = np.zeros(len(found), np.bool_)
+        repeat[message[same & (message >= 0)]] = True
+        found[resent] = repeat[resent]
+
+    def _gather(self) -> None:
+        if self._new:
+            self.key = np.concatenate([self.key, *(key for key, _ in self._new)])
+            self.content = np.concatenate([self.content, *(content for _, content in self._new)])
+            self._new = []
+
+    def _cut(self, live: Ints | None = None) -> None:
+        """Keep the last `USES_KEPT` uses of each session; of one id used twice the later one counts."""
+        self._gather()
+        session = (self.key >> np.uint64(16)).astype(np.int64)
+        newest_first = np.argsort(-session[::-1], kind="stable")
+        ordered = session[::-1][newest_first]
+        begins = np.flatnonzero(_equal_before(ordered) == 0)
+        rank = np.arange(len(ordered)) - np.repeat(begins, np.diff(np.append(begins, len(ordered))))
+        wanted = rank < USES_KEPT
+        if live is not None:
+            wanted &= np.isin(ordered, live)
+        kept = np.sort(len(session) - 1 - newest_first[wanted])
+        self.key, self.content = self.key[kept], self.content[kept]
+        self._size = len(kept)
+        self._cut_at = max(_FIRST, 4 * self._size)
+
+    def end_sessions(self, live: Ints) -> None:
+        """Forget the uses of all sessions but those that live."""
+        self._cut(live)
+
+    def dump(self) -> dict[str, NDArray[np.generic]]:
+        self._gather()
+        return {"key": self.key.copy(), "content": self.content.copy(), "cut_at": np.array([self._cut_at])}
+
+    def load(self, columns: dict[str, NDArray[np.generic]]) -> None:
+        self.key = columns["key"].astype(np.uint64)
+        self.content = columns["content"].astype(np.uint64)
+        self._new = []
+        self._size = len(self.key)
+        self._cut_at = int(columns["cut_at"][0])
+
+
+def by_meaning(
+    recent: Recent, last_sent: Ints, series: NDArray[np.int32], sent: Ints, value: NDArray[np.float64],
+    message: Ints, order: Ints,
+) -> tuple[Mask, NDArray[np.int32]]:  # fmt: skip
+    """Tell which readings repeat one of an earlier message: same series, time as sent and value bits (R2).
+
+    A reading newer than all that its series ever sent needs no look-up.
+
+    Args:
+        last_sent: the largest time as sent of each series so far; it is moved on here.
+        message: which message brought each reading, rising; copies inside one message are not duplicates.
+        order: a stable argsort of `series`.
+
+    Returns:
+        (mask of shape (n,), series that sent two values at one time).
+    """
+    n = len(series)
+    found = np.zeros(n, np.bool_)
+    nobody = np.zeros(0, np.int32)
+    s, t = series[order], sent[order]
+    begin = np.empty(n, np.bool_)
+    begin[0] = True
+    np.not_equal(s[1:], s[:-1], out=begin[1:])
+    before = np.empty(n, np.int64)
+    before[1:] = t[:-1]
+    before[begin] = last_sent[s[begin]]
+    timed = t != NO_TIME
+    old = (t <= before) & timed
+    if not timed.all():
+        old |= timed & ~begin & (before == NO_TIME)  # behind one without a time nothing is known: look it up
+        np.maximum.at(last_sent, s, t)
+    if not old.any():
+        ends = np.flatnonzero(np.append(begin[1:], True))
+        last_sent[s[ends]] = np.maximum(last_sent[s[ends]], t[ends])
+        return found, nobody
+    doubtful = np.zeros(len(last_sent), np.bool_)
+    doubtful[s[old]] = True
+    (asked,) = np.nonzero(doubtful[series] & (sent != NO_TIME))
+    low, high = sent[asked].min(), sent[asked].max()
+    k = recent.size
+    (rows,) = np.nonzero((recent.sent[:k] >= low) & (recent.sent[:k] <= high) & doubtful[recent.series[:k]])
+    all_series = np.concatenate([recent.series[rows], series[asked]]).astype(np.int64)
+    all_sent = np.concatenate([recent.sent[rows], sent[asked]])
+    all_bits = value_bits(np.concatenate([recent.value[rows], value[asked]]))
+    all_message = np.concatenate([np.full(len(rows), -1), message[asked]])
+    by = np.lexsort((all_message, all_bits, all_sent, all_series))
+    same_time = _equal_before(all_series[by]) & _equal_before(all_sent[by])
+    same = same_time & _equal_before(all_bits[by])
+    firsts = np.flatnonzero(~same)
+    first_message = np.repeat(all_message[by][firsts], np.diff(np.append(firsts, len(by))))
+    repeated = np.empty(len(by), np.bool_)
+    repeated[by] = all_message[by] > first_message
+    found[asked] = repeated[len(rows) :]
+    coarse = np.unique(all_series[by][same_time & ~same]).astype(np.int32)
+    np.maximum.at(last_sent, series, np.where(found, NO_TIME, sent))
+    return found, coarse
+
+
+def _equal_before(column: NDArray[np.generic]) -> Mask:
+    """Tell which items equal the one before them; the first does not."""
+    same = np.zeros(len(column), np.bool_)
+    np.equal(column[1:], column[:-1], out=same[1:])
+    return same

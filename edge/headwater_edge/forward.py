@@ -1,0 +1,238 @@
+"""From the outbox to the bus: live, backlog and offline, each a method that returns the next; and what the cloud has."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable
+from pathlib import Path
+
+from headwater_edge.step import Output
+from headwater_edge.store import ANOMALIES, WINDOWS, Chores, read_store
+from headwater_shared import records
+from headwater_shared.bus import Bus, Record
+from headwater_shared.clock import Clock
+from headwater_shared.errors import BusUnavailable
+from headwater_shared.identity import agent_partition
+from headwater_shared.logs import get_logger
+from headwater_shared.records import Have, Heartbeat, Predecessor
+from headwater_shared.topics import HAVE, IN
+
+log = get_logger()
+
+_BATCH = 64
+_BACKLOG = 256
+"""Unsent rows from which on the agent is behind, and marks what it sends as replayed."""
+_AGAIN_S = 1.0
+_QUIET_S = 10.0
+"""An unchanged heartbeat is said again after so long."""
+
+Mode = Callable[[], "Mode"]
+
+
+class Forward:
+    """Sends rows in the order of their lane, never more than once in its own memory; the bus may still hold them twice.
+
+    Everything here can be done again after a crash: the cloud tells rows by their identity (R23).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        open_bus: Callable[[], Bus],
+        agent: str,
+        clock: Clock,
+        leave: Callable[[Chores], None],
+    ) -> None:
+        self._reader: sqlite3.Connection = read_store(path)
+        self._open_bus = open_bus
+        self._bus: Bus | None = None
+        self._agent = agent
+        self._clock = clock
+        self._leave = leave
+        self._sent = {ANOMALIES: 0, WINDOWS: 0}
+        self._sent |= dict(self._reader.execute("SELECT lane, n FROM sent"))
+        self._have: dict[tuple[int, int], list[int]] = {}
+        self._have_offset = 0
+        self._covered_to = self._deleted_to = self._first() - 1
+        self._said: dict[int, tuple[tuple[int, int], int]] = {}
+        self.last: Output | None = None
+        """What the last committed tick completed; set by the agent."""
+        self.keep_from_tick = 0
+        """Rows of ticks after this one stay: a kept snapshot is not after them (R12); set by the agent."""
+        self.sent_rows = 0
+        self.pending = 0
+        """Rows that the cloud is not known to have."""
+        self.mode = "live"
+        self._next: Mode = self.live
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Run the loop in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="forward", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There are new rows."""
+        self._wake.set()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._wake.set()
+        if self._thread:
+            self._thread.join()
+        self._reader.close()
+        if self._bus:
+            self._bus.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.once()
+            self._wake.wait(_AGAIN_S)
+            self._wake.clear()
+
+    def once(self) -> None:
+        """Do what the mode asks for, and take up the mode that follows."""
+        self._next = self._next()
+        self.mode = self._next.__name__
+
+    def live(self) -> Mode:
+        """Send what is there; behind when much is, offline when the bus does not take it."""
+        try:
+            bus = self._connected()
+            if self._unsent() > _BACKLOG:
+                return self.backlog
+            while self._send(bus, replayed=False):
+                pass
+            self._heartbeat(bus)
+            self._look(bus)
+        except BusUnavailable as error:
+            log.warning("the bus is away; everything waits in the outbox", error=error)
+            return self.offline
+        return self.live
+
+    def backlog(self) -> Mode:
+        """Send what waited, anomalies first, a bounded batch at a time; live again when none is left."""
+        try:
+            bus = self._connected()
+            more = self._send(bus, replayed=True)
+            self._heartbeat(bus)
+            self._look(bus)
+        except BusUnavailable:
+            return self.offline
+        self._wake.set()
+        return self.backlog if more else self.live
+
+    def offline(self) -> Mode:
+        """Try again; whatever waited in the meantime is a backlog."""
+        try:
+            self._look(self._connected())
+        except BusUnavailable:
+            return self.offline
+        log.info("the bus is back", unsent=self._unsent())
+        self._wake.set()
+        return self.live
+
+    def _connected(self) -> Bus:
+        if self._bus is None:
+            self._bus = self._open_bus()
+        return self._bus
+
+    def _send(self, bus: Bus, *, replayed: bool) -> bool:
+        """Send a batch of the first lane that has one."""
+        for lane in (ANOMALIES, WINDOWS):
+            rows = self._reader.execute(
+                "SELECT n, epoch, shard, seq, kind, body FROM outbox WHERE n > ? AND lane = ? ORDER BY n LIMIT ?",
+                (self._sent[lane], lane, _BATCH),
+            ).fetchall()
+            if rows:
+                bus.append([self._record(row, replayed=replayed) for row in rows])
+                self._sent[lane] = rows[-1][0]
+                self.sent_rows += len(rows)
+                self._leave(Chores(sent={lane: rows[-1][0]}))
+                return True
+        return False
+
+    def _record(self, row: tuple[int, bytes, int, int, str, bytes], *, replayed: bool) -> Record:
+        _, epoch, shard, seq, kind, body = row
+        more = {"replayed": "true"} if replayed else {}
+        headers = records.headers(
+            kind,
+            f"{self._agent}/{int.from_bytes(epoch, 'little'):016x}/{shard}/{seq}",
+            f"headwater-edge/{self._agent}",
+            self._clock.now().wall_us,
+            **more,
+        )
+        return Record(IN.name, shard, self._agent, headers, zlib.decompress(body))
+
+    def _unsent(self) -> int:
+        last = self._reader.execute("SELECT coalesce(max(n), 0) FROM outbox").fetchone()[0]
+        return int(last) - max(self._sent.values())
+
+    def _heartbeat(self, bus: Bus) -> None:
+        """Say up to when each shard is complete, at most once a second, and seldom while nothing changes."""
+        last = self.last
+        if last is None:
+            return
+        now = self._clock.now()
+        beats = []
+        for shard, state in last.complete.items():
+            before, at = self._said.get(shard, ((0, 0), 0))
+            silent = now.mono_us - at
+            if silent < (_AGAIN_S if state != before else _QUIET_S) * 900_000:
+                continue
+            self._said[shard] = (state, now.mono_us)
+            complete_us, last_seq = state
+            predecessor = None
+            if last.previous:
+                predecessor = Predecessor(last.previous[0], last.previous[1].get(shard, 0))
+            beat = Heartbeat(self._agent, last.epoch, shard, last_seq, predecessor, complete_us, now.wall_us)
+            name = f"{self._agent}/{last.epoch:016x}/{shard}/heartbeat-{now.wall_us}"
+            source = f"headwater-edge/{self._agent}"
+            headers = records.headers(records.HEARTBEAT, name, source, now.wall_us)
+            beats.append(Record(IN.name, shard, self._agent, headers, records.encode(beat)))
+        if beats:
+            bus.append(beats)
+
+    def _look(self, bus: Bus) -> None:
+        """Take up what the cloud has, and let the rows go that it covers and no snapshot needs (R22)."""
+        partition = agent_partition(self._agent, HAVE.partitions)
+        while stored := bus.read(HAVE.name, {partition: self._have_offset}, 500):
+            self._have_offset = stored[-1].offset + 1
+            for record in stored:
+                if record.key == self._agent:
+                    have = records.decode(Have, record.body)
+                    self._have[have.epoch, have.shard] = have.intervals
+        self._let_go()
+
+    def _let_go(self) -> None:
+        read = self._reader.execute
+        rows = read("SELECT n, epoch, shard, seq FROM outbox WHERE n > ? ORDER BY n LIMIT 5000", (self._covered_to,))
+        for n, epoch, shard, seq in rows.fetchall():
+            if not self._covers(epoch, shard, seq):
+                break
+            self._covered_to = n
+        last = read("SELECT coalesce(max(n), 0) FROM outbox").fetchone()[0]
+        self.pending = max(0, int(last) - self._covered_to)
+        rows = read(
+            "SELECT n FROM outbox WHERE n > ? AND n <= ? AND tick <= ? ORDER BY n LIMIT 500",
+            (self._deleted_to, self._covered_to, self.keep_from_tick),
+        )
+        covered = [n for (n,) in rows]
+        if covered:
+            self._deleted_to = covered[-1]
+            self._leave(Chores(covered=covered))
+
+    def _covers(self, epoch: bytes, shard: int, seq: int) -> bool:
+        intervals = self._have.get((int.from_bytes(epoch, "little"), shard))
+        if not intervals:
+            return False
+        at = bisect_right(intervals, seq)  # [first, last, first, last]: inside, or on a last
+        return at % 2 == 1 or (at > 0 and intervals[at - 1] == seq)
+
+    def _first(self) -> int:
+        return int(self._reader.execute("SELECT coalesce(min(n), 1) FROM outbox").fetchone()[0])

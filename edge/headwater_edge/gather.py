@@ -1,0 +1,81 @@
+"""The next tick while it gathers: bursts as they were decoded, until one step takes them all (R12)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from headwater_edge.decode import DeadLetter, Decoded
+from headwater_edge.events import Event
+from headwater_edge.source import Burst
+from headwater_edge.tick import Messages, Readings, Tick, quiet_tick
+from headwater_shared.clock import Now
+
+
+class Gather:
+    """Bursts in the order of arrival, with their columns."""
+
+    def __init__(self) -> None:
+        self.bursts: list[Burst] = []
+        self.readings = 0
+        self.messages = 0
+        self.events: list[tuple[int, Event]] = []
+        self._decoded: list[Decoded] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.bursts or self.events)
+
+    def add(self, burst: Burst, decoded: Decoded | None) -> None:
+        """Take in a burst; `decoded` is None if it holds events only."""
+        self.events += [(self.messages + at, event) for at, event in burst.events]
+        self.bursts.append(burst)
+        if decoded is not None:
+            self._decoded.append(decoded)
+            self.readings += len(decoded.value)
+            self.messages += len(burst.topics)
+
+    def tick(self, now: Now, new_series: list[str]) -> tuple[Tick, list[DeadLetter]]:
+        """Make the tick of all that was gathered."""
+        if not self._decoded:
+            tick = quiet_tick(now)
+            tick.events = self.events
+            return tick, []
+        bursts = [burst for burst in self.bursts if burst.topics]
+        runs: list[tuple[int, int]] = []
+        ends: list[int] = []
+        ids: list[int] = []
+        flags: list[int] = []
+        dead: list[DeadLetter] = []
+        unreadable: list[tuple[int, int]] = []
+        before = 0
+        for burst, decoded in zip(bursts, self._decoded, strict=True):
+            runs += [(connection, before + end) for connection, end in burst.runs]
+            ids += burst.packet_ids
+            flags += burst.flags
+            if decoded.dead:
+                dead += [letter._replace(message=before + letter.message) for letter in decoded.dead]
+                unreadable += [(before + message, crc) for message, crc in decoded.unreadable()]
+            before += len(burst.topics)
+            ends.append(before)
+        run_columns = np.array(runs, np.int64).reshape(-1, 2)
+        all_decoded = self._decoded
+        messages = Messages(
+            np.ascontiguousarray(run_columns[:, 0]),
+            np.ascontiguousarray(run_columns[:, 1]),
+            np.array([burst.arrived_us for burst in bursts], np.int64),
+            np.array(ends, np.int64),
+            np.array(ids, np.uint16),
+            np.array(flags, np.uint8),
+            _joined([d.readings for d in all_decoded]),
+        )
+        readings = Readings(
+            _joined([d.series for d in all_decoded]),
+            _joined([d.sent for d in all_decoded]),
+            _joined([d.value for d in all_decoded]),
+        )
+        return Tick(now, self.events, new_series, messages, readings, unreadable), dead
+
+
+def _joined(columns: list[Any]) -> Any:
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)

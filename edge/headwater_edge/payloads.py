@@ -1,0 +1,101 @@
+"""One payload at a time: what a message says, in any of the shapes that are read; the slow and complete way."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+import msgspec
+
+from headwater_edge.stamps import stamp_us
+from headwater_shared.digest import NO_TIME
+from headwater_shared.errors import Unreadable
+
+Said = tuple[str | None, int, float]
+"""Metric (None: that of the topic), time as sent in microseconds or NO_TIME, value."""
+
+_TIMES = ("t", "ts", "time", "timestamp")
+_VALUES = ("v", "value")
+_MANY = ("values",)
+_WORDS = {"on": 1.0, "off": 0.0, "true": 1.0, "false": 0.0}
+
+_json = msgspec.json.Decoder()
+
+
+def read(payload: bytes, *, metric_in_topic: bool) -> tuple[list[Said], list[str]]:
+    """Read one payload.
+
+    A bare number (metric in the topic); an object with a time, and a value (`v`, `value`), `values`, or values named
+    beside the time; a list of such objects. true, false, ON and OFF are 1 and 0; other strings are skipped.
+
+    Returns:
+        what it says, and what of it cannot be taken: such readings are dead letters, the others count.
+
+    Raises:
+        Unreadable: nothing of it can be taken.
+    """
+    try:
+        said = _json.decode(payload)
+    except msgspec.DecodeError as error:
+        said = _bare(payload, error)
+    out: list[Said] = []
+    refused: list[str] = []
+    for item in said if isinstance(said, list) else [said]:
+        _take(item, metric_in_topic, out, refused)
+    return out, refused
+
+
+def _bare(payload: bytes, error: msgspec.DecodeError) -> Any:
+    """Read what is no JSON: ON, off, a padded number."""
+    text = payload[:64].decode("ascii", "replace").strip().lower() if len(payload) <= 64 else ""
+    if text in _WORDS:
+        return _WORDS[text]
+    try:
+        return float(text) if text[:1] in "+-.0123456789" and "_" not in text else _not_read(payload, error)
+    except ValueError:
+        return _not_read(payload, error)
+
+
+def _not_read(payload: bytes, error: msgspec.DecodeError) -> Any:
+    raise Unreadable(str(error) if payload else "an empty payload", reason="unreadable" if payload else "empty")
+
+
+def _take(item: Any, metric_in_topic: bool, out: list[Said], refused: list[str]) -> None:
+    if not isinstance(item, dict):
+        if not metric_in_topic:
+            raise Unreadable("a value without a name, on a topic without a metric", reason="no-metric")
+        _put(None, NO_TIME, item, out, refused)
+        return
+    time = NO_TIME
+    for key in _TIMES:
+        if item.get(key) is not None:
+            time = stamp_us(item[key])
+            break
+    named = {key: value for key, value in item.items() if key not in _TIMES}
+    for key in _MANY:
+        if isinstance(named.get(key), dict):
+            named |= named.pop(key)
+    for key in _VALUES:
+        if metric_in_topic and key in named:
+            _put(None, time, named.pop(key), out, refused)
+    for metric, value in named.items():
+        _put(metric, time, value, out, refused)
+
+
+def _put(metric: str | None, time: int, value: Any, out: list[Said], refused: list[str]) -> None:
+    match value:
+        case bool():
+            out.append((metric, time, float(value)))
+        case int() | float():
+            try:
+                number = float(value)
+            except OverflowError:
+                number = float("inf")
+            if isfinite(number):
+                out.append((metric, time, number))
+            else:
+                refused.append(f"{metric or 'value'}: no finite number")
+        case str() if value.lower() in _WORDS:
+            out.append((metric, time, _WORDS[value.lower()]))
+        case _:
+            pass  # other strings, null and nested objects are no readings

@@ -1,0 +1,305 @@
+"""The way of a reading through the agent, in one place.
+
+    source ─ burst ▶ decode ▶ gather ─ tick ▶ step ─ output ▶ writer ─ commit ▶ acknowledge, forward ▶ bus
+                                               └ sessions ▶ duplicates ▶ levels ▶ limits ▶ watermarks
+
+Everything but the writer's and the forwarder's threads runs on one event loop. At most one tick is uncommitted; the
+next one gathers meanwhile, and is stepped when the commit returns. Only then are messages acknowledged (R5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from headwater_edge import snapshot
+from headwater_edge.commit import Job, Writer
+from headwater_edge.decode import Decode, DeadLetter
+from headwater_edge.events import Flush, Settings, Start
+from headwater_edge.forward import Forward
+from headwater_edge.gather import Gather
+from headwater_edge.restart import resume
+from headwater_edge.settings import EdgeSettings, step_settings
+from headwater_edge.source import Burst, Source
+from headwater_edge.step import step
+from headwater_edge.store import Chores, open_store
+from headwater_edge.tick import Tick, quiet_tick
+from headwater_edge.ticker import Ticker
+from headwater_edge.topics import SeriesIndex
+from headwater_shared.bus import Bus
+from headwater_shared.clock import Clock
+from headwater_shared.errors import StateError
+from headwater_shared.identity import new_epoch
+from headwater_shared.logs import get_logger
+from headwater_shared.settings import duration
+
+log = get_logger()
+
+_REPLAY_US = 1_000_000
+"""A snapshot is due when the steps since the last took this long: run again, with the decoding, two seconds at most."""
+_HEAVIER = 3
+"""... or outweighs it so many times."""
+_LEAST = 1_000_000
+"""... but not for fewer bytes than this."""
+_CHORE_ROWS = 500
+
+
+class Agent:
+    """One agent: the file, the state, the loop's side of everything."""
+
+    def __init__(
+        self, settings: EdgeSettings, path: Path, clock: Clock, open_bus: Callable[[], Bus], version: str = "0"
+    ) -> None:
+        """Open the file and bring the state back; nothing is read from a source before `start`.
+
+        Raises:
+            StateError: the file is in use, newer, or damaged.
+        """
+        self._settings = settings
+        self._step_settings = step_settings(settings)
+        self._path = path
+        self._clock = clock
+        self._version = version
+        connection, self._lock = open_store(path)
+        try:
+            began = time.monotonic_ns()
+            resumed = resume(connection, self._step_settings)
+        except ValueError as error:
+            connection.close()
+            self._lock.release()
+            raise StateError(f"{path}: {error}", hint="move the file away to start with a new one, and keep it") from None
+        self.state = resumed.state
+        self._snapshots = resumed.snapshots
+        self._journal_first = resumed.journal_first or 1
+        self._journal_bytes = resumed.journal_bytes
+        self._replay_us = (time.monotonic_ns() - began) // 1000 if resumed.replayed else 0
+        self._snapshot_size = _LEAST
+        self._picturing = False
+        self.index = SeriesIndex(self.state.names, settings.max_series)
+        self._decode = Decode(self.index)
+        self._ticker = Ticker(duration(settings.tick), settings.tick_readings)
+        self._gather = Gather()
+        self._under_way: list[Burst] = []
+        self._busy = False
+        self._paused = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._sources: dict[int, Source] = {}
+        self._waiting: list[asyncio.Future[int]] = []
+        """Who waits for the commit of the tick that gathers."""
+        self._answering: list[asyncio.Future[int]] = []
+        self.committed = 0
+        self.held_back = 0
+        self._writer = Writer(
+            connection, path, self._in_loop(self._on_commit), self._in_loop(self._on_failure),
+            lambda tick, size: self._loop.call_soon_threadsafe(self._on_picture, tick, size),
+        )  # fmt: skip
+        self.forward = Forward(path, open_bus, settings.name, clock, self._writer.take_along)
+        self.failed: asyncio.Future[None]
+
+    async def start(self) -> None:
+        """Commit the new epoch; the open panes of the one before go out with it (R1, R6)."""
+        self._loop = asyncio.get_running_loop()
+        self.failed = self._loop.create_future()
+        self._writer.start()
+        now = self._clock.now()
+        body = msgspec.json.encode(self._step_settings).decode()
+        start = quiet_tick(now, Start(new_epoch(), self._version), Settings(body))
+        done = self._loop.create_future()
+        self._waiting.append(done)
+        self._take(start, [])
+        await self._or_failure(done)
+        self.forward.keep_from_tick = self._snapshots[1] if len(self._snapshots) > 1 else 0
+        self.forward.start()
+        self._idle_timer = self._loop.call_later(1.0, self._idle)
+
+    def deliver_from(self, source_of: Callable[[Callable[[Burst], None]], Source]) -> Source:
+        """Attach a source: `source_of(deliver)` makes it."""
+        source = source_of(lambda burst: self._deliver(source, burst))
+        return source
+
+    async def flush(self) -> int:
+        """Close every window; return the tick that did, once it is committed."""
+        burst = Burst(self._clock.now().wall_us)
+        burst.events.append((0, Flush()))
+        done: asyncio.Future[int] = self._loop.create_future()
+        self._waiting.append(done)
+        self._gather.add(burst, None)
+        self._ticker.began(_mono_us())
+        self._ticker.ask_early()
+        self._end_tick_if_over()
+        return await self._or_failure(done)
+
+    async def close(self) -> None:
+        """Commit what has gathered, acknowledge it, and let go of the file; the sources are closed before."""
+        self._idle_timer.cancel()
+        while self._gather or self._busy:
+            if not self._busy:
+                self._end_tick()
+            done = self._loop.create_future()
+            self._answering.append(done)
+            await self._or_failure(done)
+        if self._timer:
+            self._timer.cancel()
+        await self._loop.run_in_executor(None, self._close_threads)
+
+    def _close_threads(self) -> None:
+        self.forward.close()
+        self._writer.close()
+        self._lock.release()
+
+    # The loop's side: bursts in, ticks out.
+
+    def _deliver(self, source: Source, burst: Burst) -> None:
+        """Take in a burst: decode it, and end the tick if it is over."""
+        decoded = self._decode.burst(burst) if burst.topics else None
+        self._sources[id(burst)] = source
+        self._gather.add(burst, decoded)
+        self._ticker.began(_mono_us())
+        if burst.waiting or burst.events:
+            self._ticker.ask_early()
+        elif decoded is not None and self._breaks(decoded.series, decoded.value):
+            self._ticker.ask_early()
+        if self._gather.readings + self._gather.messages > 2 * self._settings.max_unacknowledged and not self._paused:
+            self._paused = True
+            self.held_back += 1
+            for each in set(self._sources.values()):
+                each.pause()
+        self._end_tick_if_over()
+
+    def _breaks(self, series: object, value: object) -> bool:
+        limits = self.state.limits
+        known = limits.active.shape[1]
+        if not limits.rules or not len(value):  # type: ignore[arg-type]
+            return False
+        if int(series.max()) >= known:  # type: ignore[attr-defined]
+            return False  # a series' first readings: the tick will see
+        return limits.breaks(series, value)  # type: ignore[arg-type]
+
+    def _end_tick_if_over(self) -> None:
+        if self._busy or not self._gather:
+            return
+        now_us = _mono_us()
+        if self._ticker.is_over(now_us, self._gather.readings):
+            self._end_tick()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self._ticker.due_in_us(now_us) / 1e6, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._end_tick_if_over()
+
+    def _end_tick(self) -> None:
+        gather, self._gather = self._gather, Gather()
+        self._ticker.ended(_mono_us(), gather.readings)
+        tick, dead = gather.tick(self._clock.now(), self.index.take_fresh())
+        self._under_way = gather.bursts
+        self._take(tick, dead)
+
+    def _take(self, tick: Tick, dead: list[DeadLetter]) -> None:
+        """Step a tick and hand it to the writer."""
+        self._busy = True
+        self._answering += self._waiting
+        self._waiting = []
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        began = time.monotonic_ns()
+        output = step(self.state, tick)
+        self._replay_us += (time.monotonic_ns() - began) // 1000  # a replay decodes the row besides: about as much again
+        for warning in output.warnings:
+            log.warning(warning)
+        self._writer.submit(Job(tick, output, dead))
+
+    def _idle(self) -> None:
+        """Once a second: a tick without messages, if time alone closes a window."""
+        self._idle_timer = self._loop.call_later(1.0, self._idle)
+        if self._busy or self._gather:
+            self._writer.take_along(self._old_journal())
+            return
+        self._writer.take_along(self._old_journal(), now=True)
+        now = self._clock.now()
+        marks = self.state.watermarks.advanced(now)
+        if self.state.levels.is_due(self.state.series_watermark(marks)):
+            self._take(quiet_tick(now), [])
+
+    def _old_journal(self) -> Chores:
+        """Name some journal rows that no kept snapshot needs (R15)."""
+        first, last = self._journal_first, min(self._journal_first + _CHORE_ROWS, self.forward.keep_from_tick)
+        if not 0 < first <= last:
+            return Chores()
+        self._journal_first = last + 1
+        return Chores(journal_from=first, journal_to=last)
+
+    # The writer's answers, on the loop.
+
+    def _on_commit(self, job: Job | None) -> None:
+        if job is None:
+            return
+        self._busy = False
+        self.committed = job.output.tick
+        self.forward.last = job.output
+        if job.output.frames or job.output.anomalies:
+            self.forward.wake()
+        bursts, self._under_way = self._under_way, []
+        self._acknowledge(bursts, job.output.sessions)
+        answering, self._answering = self._answering, []
+        for done in answering:
+            if not done.done():
+                done.set_result(job.output.tick)
+        if self._paused and self._gather.readings + self._gather.messages <= self._settings.max_unacknowledged:
+            self._paused = False
+            for source in set(self._sources.values()):
+                source.resume()
+        self._picture_if_due(job)
+        self._end_tick_if_over()
+
+    def _acknowledge(self, bursts: list[Burst], sessions: dict[int, bool]) -> None:
+        by_source: dict[int, tuple[Source, list[Burst]]] = {}
+        for burst in bursts:
+            source = self._sources.pop(id(burst), None)
+            if source is not None:
+                by_source.setdefault(id(source), (source, []))[1].append(burst)
+        for source, own in by_source.values():
+            source.acknowledge(own, sessions)
+
+    def _picture_if_due(self, job: Job) -> None:
+        """Take a snapshot when the journal since the last is long or heavy (R15)."""
+        self._journal_bytes += job.size
+        heavy = self._journal_bytes > max(_LEAST, _HEAVIER * self._snapshot_size)
+        if self._picturing or not (heavy or self._replay_us > _REPLAY_US):
+            return
+        self._picturing = True
+        self._journal_bytes = self._replay_us = 0
+        self._writer.picture(snapshot.take(self.state))
+
+    def _on_picture(self, tick: int, size: int) -> None:
+        """A snapshot counts: the journal before the older one of the two may go."""
+        self._picturing = False
+        self._snapshot_size = size
+        self._snapshots = [tick, *self._snapshots][:2]
+        if len(self._snapshots) > 1:
+            self.forward.keep_from_tick = self._snapshots[1]
+
+    def _on_failure(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _in_loop(self, call: Callable[..., None]) -> Callable[..., None]:
+        return lambda *args: self._loop.call_soon_threadsafe(call, *args)
+
+    async def _or_failure(self, done: asyncio.Future[int]) -> int:
+        """Wait for an answer of the writer, or for its end."""
+        waiting: Iterable[asyncio.Future[object]] = {done, self.failed}  # type: ignore[arg-type]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if self.failed.done():
+            self.failed.result()
+        return done.result()
+
+
+def _mono_us() -> int:
+    """Real monotonic time: the gathering of ticks does not follow a scaled clock."""
+    return time.monotonic_ns() // 1000

@@ -1,0 +1,41 @@
+"""A step's output becomes what its transaction writes: encoded, compressed, hashed; nothing is decided here."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+
+from headwater_edge import journal
+from headwater_edge.decode import DeadLetter
+from headwater_edge.events import Start
+from headwater_edge.step import Output
+from headwater_edge.store import ANOMALIES, WINDOWS, Commit, DeadRow, OutboxRow
+from headwater_edge.tick import Tick
+from headwater_shared import frame, records
+
+
+def commit_of(tick: Tick, output: Output, dead: list[DeadLetter]) -> Commit:
+    """Make the transaction of one tick."""
+    outbox = [_row(ANOMALIES, records.ANOMALY, a, records.encode(a)) for a in output.anomalies]
+    outbox += [_row(WINDOWS, records.FRAME, f, frame.encode(f)) for f in output.frames]
+    starts = [event for _, event in tick.events if isinstance(event, Start)]
+    return Commit(
+        tick=output.tick,
+        journal=journal.encode(tick),
+        outbox=outbox,
+        dead=[
+            DeadRow(tick.now.wall_us, letter.reason, letter.detail, letter.topic, letter.body)
+            for letter in dead
+            if letter.message not in output.repeated
+        ],
+        epoch=(starts[0].epoch, tick.now.wall_us, starts[0].version) if starts else None,
+    )
+
+
+def body_hash(body: bytes) -> bytes:
+    """Hash an uncompressed body: what a replay compares, whatever zlib made of it."""
+    return hashlib.blake2b(body, digest_size=8).digest()
+
+
+def _row(lane: int, kind: str, of: records.Anomaly | frame.Frame, body: bytes) -> OutboxRow:
+    return OutboxRow(lane, of.epoch, of.shard, of.seq, kind, body_hash(body), zlib.compress(body, 1))

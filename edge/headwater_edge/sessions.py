@@ -1,0 +1,133 @@
+"""MQTT sessions: which outlive their connections, and so give packet ids their meaning (R3, R13)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headwater_edge.events import Connect, Disconnect, Event, Subscribe, Unsubscribe
+
+NEVER = 0xFFFFFFFF
+"""The session expiry that means: it does not expire."""
+
+KEPT = 50_000
+"""Sessions of absent clients beyond so many are forgotten, the longest absent first."""
+
+
+class Session(msgspec.Struct):
+    """One client's session; `number` is new whenever a session begins, `connection` 0 while it is away."""
+
+    number: int
+    connection: int
+    expiry_s: int
+    left_us: int
+    filters: dict[str, int]
+
+
+class Sessions:
+    """All sessions by client, and the live connections. Pure state: time comes with the events."""
+
+    def __init__(self) -> None:
+        self.by_client: dict[str, Session] = {}
+        self.clients: dict[int, str] = {}
+        self.numbers: dict[int, int] = {}
+        """Connection to session number, also of connections that ended in this tick."""
+        self.next_number = 1
+        self.ended = 0
+        """Sessions that ended since their packet ids were last forgotten."""
+        self._gone: list[int] = []
+
+    def take(self, event: Event, now_us: int) -> bool | None:
+        """Apply an event; for a Connect, return whether a session was present."""
+        match event:
+            case Connect():
+                return self._connect(event, now_us)
+            case Disconnect():
+                self._disconnect(event, now_us)
+            case Subscribe():
+                self._of(event.connection).filters.update(event.filters)
+            case Unsubscribe():
+                for topic in event.filters:
+                    self._of(event.connection).filters.pop(topic, None)
+            case _:
+                pass
+        return None
+
+    def start(self, now_us: int) -> None:
+        """All connections of the epoch before are gone."""
+        for connection in list(self.clients):
+            self._disconnect(Disconnect(connection, clean=False), now_us)
+        self.numbers.clear()
+        self._gone.clear()
+
+    def end_tick(self) -> None:
+        """Forget the connections that ended: no message of theirs can follow."""
+        for connection in self._gone:
+            self.numbers.pop(connection, None)
+        self._gone.clear()
+
+    def live_numbers(self) -> list[int]:
+        return [session.number for session in self.by_client.values()]
+
+    def _of(self, connection: int) -> Session:
+        return self.by_client[self.clients[connection]]
+
+    def _connect(self, event: Connect, now_us: int) -> bool:
+        old = self.by_client.get(event.client)
+        if old is not None and old.connection:  # taken over; the listener has ended the other
+            self._disconnect(Disconnect(old.connection, clean=False), now_us)
+            old = self.by_client.get(event.client)
+        present = old is not None and not event.clean and not _expired(old, now_us)
+        if old is None or not present:
+            if old is not None:
+                self.ended += 1
+            old = Session(self.next_number, 0, 0, 0, {})
+            self.next_number += 1
+        self.by_client.pop(event.client, None)
+        self.by_client[event.client] = old  # at the end: the order is that of the last connect
+        old.connection, old.expiry_s = event.connection, event.expiry_s
+        self.clients[event.connection] = event.client
+        self.numbers[event.connection] = old.number
+        if len(self.by_client) > KEPT:
+            self._forget_one()
+        return present
+
+    def _disconnect(self, event: Disconnect, now_us: int) -> None:
+        client = self.clients.pop(event.connection, None)
+        if client is None:
+            return
+        self._gone.append(event.connection)
+        session = self.by_client[client]
+        session.connection, session.left_us = 0, now_us
+        if event.expiry_s >= 0:
+            session.expiry_s = event.expiry_s
+        if session.expiry_s == 0:
+            del self.by_client[client]
+            self.ended += 1
+
+    def _forget_one(self) -> None:
+        for client, session in self.by_client.items():
+            if not session.connection:
+                del self.by_client[client]
+                self.ended += 1
+                return
+
+    def dump(self) -> dict[str, object]:
+        return {
+            "by_client": {client: msgspec.structs.astuple(s) for client, s in self.by_client.items()},
+            "clients": self.clients,
+            "numbers": self.numbers,
+            "next_number": self.next_number,
+            "ended": self.ended,
+        }
+
+    def load(self, dumped: dict[str, object]) -> None:
+        by_client = msgspec.convert(dumped["by_client"], dict[str, tuple[int, int, int, int, dict[str, int]]])
+        self.by_client = {client: Session(*fields) for client, fields in by_client.items()}
+        self.clients = msgspec.convert(dumped["clients"], dict[int, str])
+        self.numbers = msgspec.convert(dumped["numbers"], dict[int, int])
+        self.next_number = msgspec.convert(dumped["next_number"], int)
+        self.ended = msgspec.convert(dumped["ended"], int)
+
+
+def _expired(session: Session, now_us: int) -> bool:
+    return session.expiry_s != NEVER and now_us - session.left_us > session.expiry_s * 1_000_000

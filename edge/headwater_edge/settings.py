@@ -1,0 +1,136 @@
+"""The agent's settings, as a person writes them, and the part of them that a step depends on (journaled, R12)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from headwater_edge.limits import LimitRule
+from headwater_edge.listener_settings import ListenerSettings
+from headwater_shared.errors import SettingsError
+from headwater_shared.identity import valid_name
+from headwater_shared.parts import tumbling
+from headwater_shared.settings import Duration, Section, duration
+
+
+class LimitSettings(Section, frozen=True, forbid_unknown_fields=True):
+    """A limit on the series that match: an anomaly begins when it is broken and ends past `clear`."""
+
+    name: Annotated[str, Meta(description="Name of the rule; alerts bear it.")]
+    series: Annotated[str, Meta(description="Series it is for: site/device/metric, * and ? match any text.")]
+    above: Annotated[float | None, Meta(description="Broken by a value above this ...")] = None
+    below: Annotated[float | None, Meta(description="... or by one below this; one of the two.")] = None
+    clear: Annotated[
+        float | None, Meta(description="Over when a value is back past this (hysteresis); the limit itself by default.")
+    ] = None
+    severity: Annotated[Literal["info", "warning", "critical"], Meta(description="Of the alert.")] = "warning"
+    text: Annotated[str, Meta(description="What a person is told.")] = ""
+
+
+class WindowSettings(Section, frozen=True, forbid_unknown_fields=True):
+    """How readings become windows."""
+
+    levels: Annotated[
+        tuple[str, ...], Meta(description="Window lengths, the base first; each a multiple of the base.")
+    ] = ("10s", "1m", "10m", "1h")
+    lateness: Annotated[
+        Duration, Meta(description="How far a device's readings may come out of order before its windows close.")
+    ] = "2s"
+    idle: Annotated[
+        Duration, Meta(description="Silence after which a device's windows close by the passing of time.")
+    ] = "10s"
+    held: Annotated[
+        Duration, Meta(description="How long a closed window waits in memory for late readings and resends.")
+    ] = "60s"
+    duplicates: Annotated[
+        Literal["meaning", "transport"],
+        Meta(
+            description='"meaning": the same series, time and value is one reading. "transport": only what MQTT marks as '
+            "resent is; for sources whose clock is coarser than their rate."
+        ),
+    ] = "meaning"
+
+
+class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
+    """The agent."""
+
+    name: Annotated[str, Meta(description="Name of this agent, one of its kind.")] = "edge-1"
+    bus: Annotated[
+        str, Meta(description="The SQLite log that the agent forwards to; relative to the data folder.")
+    ] = "log.db"
+    tick: Annotated[
+        Duration, Meta(description="Shortest gathering time of a commit under load; stretched up to 1s when calm.")
+    ] = "250ms"
+    tick_readings: Annotated[int, Meta(ge=1, description="Readings that end a tick at once.")] = 2500
+    max_unacknowledged: Annotated[
+        int, Meta(ge=1000, description="Readings in memory, not yet committed, at which sockets are no longer read.")
+    ] = 100_000
+    max_series: Annotated[
+        int, Meta(ge=1, le=32_767, description="Series taken up; readings of further ones are dead letters.")
+    ] = 20_000
+    health_host: Annotated[str, Meta(description="Where metrics and health are served.")] = "127.0.0.1"
+    health_port: Annotated[int, Meta(ge=0, le=65535, description="Its port; 0 takes a free one.")] = 9641
+    users: Annotated[
+        dict[str, str],
+        Meta(description='Users of the listener: name = "env:VARIABLE" or "file:PATH" of the password.'),
+    ] = {}
+    listener: ListenerSettings = ListenerSettings()
+    windows: WindowSettings = WindowSettings()
+    limit: Annotated[tuple[LimitSettings, ...], Meta(description="Limit rules.")] = ()
+
+
+class StepSettings(msgspec.Struct, frozen=True):
+    """What a step depends on, resolved: journaled with every start."""
+
+    agent: str
+    levels: tuple[str, ...]
+    lateness_us: int
+    idle_us: int
+    held_us: int
+    by_meaning: bool
+    rules: list[LimitRule]
+
+
+def step_settings(settings: EdgeSettings) -> StepSettings:
+    """Resolve and check what a step depends on.
+
+    Raises:
+        SettingsError: levels that do not fit each other, a rule without a limit, a name that is none.
+    """
+    if not valid_name(settings.name):
+        raise SettingsError(f"edge.name = {settings.name!r} is no name", hint="1 to 128 characters without / + #")
+    windows = settings.windows
+    levels = [tumbling(name) for name in windows.levels]
+    if not levels:
+        raise SettingsError("edge.windows.levels is empty", hint='name at least the base window, such as ["10s"]')
+    for finer, level in zip(levels, levels[1:], strict=False):
+        if level.length_us <= finer.length_us or level.length_us % levels[0].length_us:
+            raise SettingsError(
+                f"edge.windows.levels: {level.name} is no multiple of {levels[0].name} above {finer.name}",
+                hint="write the base first, then longer ones, each a multiple of the base",
+            )
+    return StepSettings(
+        settings.name,
+        windows.levels,
+        duration(windows.lateness),
+        duration(windows.idle),
+        duration(windows.held),
+        windows.duplicates == "meaning",
+        [_rule(limit) for limit in settings.limit],
+    )
+
+
+def _rule(rule: LimitSettings) -> LimitRule:
+    if (rule.above is None) == (rule.below is None):
+        raise SettingsError(f"limit {rule.name!r} needs either above or below", hint="write above = 80.0, for example")
+    sign, limit = (1.0, rule.above) if rule.above is not None else (-1.0, rule.below)
+    assert limit is not None
+    clear = limit if rule.clear is None else rule.clear
+    if clear * sign > limit * sign:
+        raise SettingsError(
+            f"limit {rule.name!r}: clear = {clear} is on the broken side of {limit}",
+            hint="clear lies on the good side of the limit",
+        )
+    return LimitRule(rule.name, rule.series, sign, limit, clear, rule.severity, rule.text)

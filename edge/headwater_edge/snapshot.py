@@ -1,0 +1,193 @@
+"""The snapshot: the state as sections of raw arrays under one head, written piece by piece, format 1 (R15)."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_edge.recent import Recent
+from headwater_edge.settings import StepSettings
+from headwater_edge.state import Counters, State
+from headwater_shared.aggregates import Aggregates
+from headwater_shared.clock import Now
+
+FORMAT = 1
+_PIECE = 256 * 1024
+_PANE_COLUMNS = ("status", "start", "tick", "revision", "dirty")
+_MARKS = ("mark", "newest", "heard")
+_OWN = ("device", "shard", "device_shard", "last_sent", "coarse")
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class _Section(msgspec.Struct, array_like=True):
+    name: str
+    dtype: str
+    shape: list[int]
+    pieces: int
+
+
+class _Head(msgspec.Struct):
+    format: int
+    scalars: dict[str, Any]
+    sections: list[_Section]
+    hashes: list[bytes]
+    """blake2b of each piece, 16 bytes."""
+
+
+@dataclass(slots=True)
+class Picture:
+    """A copy of the state between two ticks, ready to be written while the state goes on."""
+
+    tick: int
+    scalars: dict[str, Any]
+    arrays: Arrays
+
+    @property
+    def size(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
+
+def take(state: State) -> Picture:
+    """Copy the state."""
+    scalars: dict[str, Any] = {
+        "settings": msgspec.to_builtins(state.settings),
+        "tick": state.tick,
+        "epoch": state.epoch,
+        "now": list(state.now) if state.now else None,
+        "names": list(state.names),
+        "devices": list(state.device_numbers),
+        "seq": dict(state.seq),
+        "previous": [state.previous[0], dict(state.previous[1])] if state.previous else None,
+        "sessions": state.sessions.dump(),
+        "counters": msgspec.to_builtins(state.counters),
+        "late": state.levels.late,
+        "prune_at": state.levels.recent.prune_at,
+    }
+    scalars = msgspec.msgpack.decode(msgspec.msgpack.encode(scalars), strict=False)  # nothing shared with the state
+    arrays: Arrays = {name: getattr(state, name).copy() for name in _OWN}
+    arrays |= {f"marks.{name}": getattr(state.watermarks, name).copy() for name in _MARKS}
+    arrays |= {f"transport.{name}": column for name, column in state.transport.dump().items()}
+    arrays |= {f"recent.{name}": column for name, column in state.levels.recent.dump()}
+    arrays |= {"limits.active": state.limits.active.copy(), "limits.begin": state.limits.begin.copy()}
+    for at, panes in enumerate(state.levels.panes):
+        arrays |= {f"panes{at}.{name}": getattr(panes, name).copy() for name in _PANE_COLUMNS}
+        arrays[f"panes{at}.aggregates"] = panes.aggregates.words.copy()
+    for at, log in enumerate(state.levels.logs):
+        arrays |= {f"log{at}.{name}": column for name, column in log.dump().items()}
+    return Picture(state.tick, scalars, arrays)
+
+
+def restore(picture: Picture) -> State:
+    """Make the state of which a picture was taken."""
+    scalars, arrays = picture.scalars, picture.arrays
+    state = State(msgspec.convert(scalars["settings"], StepSettings))
+    state.tick, state.epoch = scalars["tick"], scalars["epoch"]
+    state.now = Now(*scalars["now"]) if scalars["now"] else None
+    state.names = list(scalars["names"])
+    state.device_numbers = {device: number for number, device in enumerate(scalars["devices"])}
+    state.seq = {int(shard): seq for shard, seq in scalars["seq"].items()}
+    if scalars["previous"]:
+        epoch, seqs = scalars["previous"]
+        state.previous = (epoch, {int(shard): seq for shard, seq in seqs.items()})
+    state.sessions.load(scalars["sessions"])
+    state.counters = msgspec.convert(scalars["counters"], Counters)
+    for name in _OWN:
+        setattr(state, name, arrays[name].copy())
+    for name in _MARKS:
+        setattr(state.watermarks, name, arrays[f"marks.{name}"].copy())
+    state.transport.load(_under("transport", arrays))
+    state.limits.grow(state.names)
+    state.limits.active, state.limits.begin = arrays["limits.active"].copy(), arrays["limits.begin"].copy()
+    levels = state.levels
+    levels.late = scalars["late"]
+    levels.recent = Recent()
+    levels.recent.load(_under("recent", arrays), scalars["prune_at"])
+    for at, panes in enumerate(levels.panes):
+        for name in _PANE_COLUMNS:
+            setattr(panes, name, arrays[f"panes{at}.{name}"].copy())
+        panes.aggregates = Aggregates.of_words(arrays[f"panes{at}.aggregates"].copy())
+    for at, log in enumerate(levels.logs):
+        log.load(_under(f"log{at}", arrays))
+    return state
+
+
+def encode(picture: Picture) -> list[bytes]:
+    """Return the rows of a snapshot: the head, then the pieces; the head is to be written last."""
+    pieces: list[bytes] = []
+    sections: list[_Section] = []
+    for name, array in picture.arrays.items():
+        packed = zlib.compress(np.ascontiguousarray(array).tobytes(), 1)
+        cuts = [packed[at : at + _PIECE] for at in range(0, len(packed), _PIECE)]
+        sections.append(_Section(name, array.dtype.str, list(array.shape), len(cuts)))
+        pieces += cuts
+    head = _Head(FORMAT, picture.scalars, sections, [_hash(piece) for piece in pieces])
+    return [bytes([FORMAT]) + zlib.compress(msgspec.msgpack.encode(head), 1), *pieces]
+
+
+def decode(tick: int, rows: list[bytes]) -> Picture:
+    """Read the rows of a snapshot back.
+
+    Raises:
+        ValueError: another format, damaged or incomplete.
+    """
+    if not rows or rows[0][:1] != bytes([FORMAT]):
+        raise ValueError(f"snapshot of tick {tick}: no head of a known format")
+    try:
+        head = msgspec.msgpack.decode(zlib.decompress(rows[0][1:]), type=_Head, strict=False)
+        pieces = rows[1:]
+        if [_hash(piece) for piece in pieces] != head.hashes:
+            raise ValueError(f"snapshot of tick {tick}: damaged or incomplete")
+        arrays: Arrays = {}
+        at = 0
+        for section in head.sections:
+            raw = zlib.decompress(b"".join(pieces[at : at + section.pieces]))
+            arrays[section.name] = np.frombuffer(raw, np.dtype(section.dtype)).reshape(section.shape)
+            at += section.pieces
+    except (zlib.error, msgspec.DecodeError) as error:
+        raise ValueError(f"snapshot of tick {tick}: {error}") from error
+    return Picture(tick, head.scalars, arrays)
+
+
+def read(connection: sqlite3.Connection, tick: int) -> Picture:
+    """Read a snapshot from the file.
+
+    Raises:
+        ValueError: see `decode`.
+    """
+    rows = connection.execute("SELECT body FROM snapshot WHERE tick = ? ORDER BY section", (tick,)).fetchall()
+    return decode(tick, [body for (body,) in rows])
+
+
+def ticks(connection: sqlite3.Connection) -> list[int]:
+    """Return the ticks of snapshots that have their head, newest first."""
+    found = connection.execute("SELECT tick FROM snapshot WHERE section = 0 ORDER BY tick DESC").fetchall()
+    return [tick for (tick,) in found]
+
+
+def fingerprint(state: State) -> str:
+    """Hash the whole state: two runs of one journal agree in it to the last bit (R31)."""
+    picture = take(state)
+    whole = hashlib.blake2b(msgspec.msgpack.encode(picture.scalars), digest_size=16)
+    for name, array in picture.arrays.items():
+        whole.update(name.encode() + array.dtype.str.encode() + repr(array.shape).encode() + array.tobytes())
+    return whole.hexdigest()
+
+
+def _hash(piece: bytes) -> bytes:
+    return hashlib.blake2b(piece, digest_size=16).digest()
+
+
+def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    start = prefix + "."
+    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+
+

@@ -1,0 +1,117 @@
+"""The agent's state: all that a step changes, and all that a snapshot holds."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_edge.duplicates import Transport
+from headwater_edge.levels import Levels
+from headwater_edge.limits import Limits
+from headwater_edge.sessions import Sessions
+from headwater_edge.settings import StepSettings
+from headwater_edge.watermarks import NEVER, Watermarks
+from headwater_shared.clock import Now
+from headwater_shared.identity import device_of, shard_of, site_of
+from headwater_shared.parts import tumbling
+
+Ints = NDArray[np.int64]
+
+
+class Counters(msgspec.Struct):
+    """What became of what arrived, since the file was made."""
+
+    messages: int = 0
+    readings: int = 0
+    accepted: int = 0
+    by_transport: int = 0
+    """Readings of messages that repeated the last use of their packet id."""
+    by_meaning: int = 0
+    dead: int = 0
+    parts: int = 0
+    revisions: int = 0
+    late: int = 0
+    anomalies: int = 0
+
+
+class State:
+    """One agent's state. Series, devices and shards are numbered in the order of first sight, for ever."""
+
+    def __init__(self, settings: StepSettings) -> None:
+        self.settings = settings
+        self.tick = 0
+        self.epoch = 0
+        self.now: Now | None = None
+        self.names: list[str] = []
+        self.device_numbers: dict[str, int] = {}
+        self.shards_used: list[int] = []
+        self.device: Ints = np.zeros(0, np.int64)
+        """Device of each series."""
+        self.shard: Ints = np.zeros(0, np.int64)
+        """Shard of each series."""
+        self.device_shard: Ints = np.zeros(0, np.int64)
+        self.last_sent: Ints = np.zeros(0, np.int64)
+        """Largest time as sent of each series."""
+        self.coarse = np.zeros(0, np.bool_)
+        """Series whose clock was found coarser than their rate; said once."""
+        self.seq: dict[int, int] = {}
+        """Last seq of this epoch by shard."""
+        self.previous: tuple[int, dict[int, int]] | None = None
+        """The epoch before, and its last seqs."""
+        self.sessions = Sessions()
+        self.transport = Transport()
+        self.counters = Counters()
+        self.levels = _levels(settings)
+        self.watermarks = Watermarks(settings.lateness_us, settings.idle_us)
+        self.limits = Limits(settings.rules)
+
+    def configure(self, settings: StepSettings, now: Now) -> None:
+        """Take up other settings: watermarks stay, and so does what is broken by a rule of the same name.
+
+        The panes of the windows before have been put out (R12).
+        """
+        recent = self.levels.recent
+        self.levels = _levels(settings)
+        self.levels.recent = recent
+        self.watermarks.lateness_us, self.watermarks.idle_us = settings.lateness_us, settings.idle_us
+        self.limits = self.limits.followed_by(settings.rules)
+        self.settings = settings
+        self.room(now)
+
+    def add_series(self, names: list[str], now: Now) -> None:
+        """Number new series."""
+        if not names:
+            return
+        self.names += names
+        for name in names:
+            device = device_of(name)
+            if device not in self.device_numbers:
+                self.device_numbers[device] = len(self.device_numbers)
+                self.device_shard = np.append(self.device_shard, shard_of(site_of(name)))
+        self.device = np.append(self.device, [self.device_numbers[device_of(name)] for name in names])
+        self.shard = np.append(self.shard, [shard_of(site_of(name)) for name in names])
+        self.last_sent = np.append(self.last_sent, np.full(len(names), NEVER))
+        self.coarse = np.append(self.coarse, np.zeros(len(names), np.bool_))
+        self.room(now)
+
+    def room(self, now: Now) -> None:
+        """Give every part of the state room for all series and devices."""
+        self.levels.grow(_roomy(len(self.names)))
+        self.limits.grow(self.names)
+        self.watermarks.grow(len(self.device_numbers), now)
+
+    def series_watermark(self, marks: Ints) -> Ints:
+        """Spread marks by device over the room for series; unused room is never due."""
+        spread = np.full(len(self.levels.panes[0].status) // self.levels.panes[0].slots, NEVER)
+        spread[: len(self.device)] = marks[self.device]
+        return spread
+
+
+def _levels(settings: StepSettings) -> Levels:
+    return Levels([tumbling(name) for name in settings.levels], settings.held_us, settings.lateness_us)
+
+
+def _roomy(n: int) -> int:
+    """Round up, so that growing one by one copies little."""
+    return 0 if n == 0 else max(64, 1 << (n - 1).bit_length())

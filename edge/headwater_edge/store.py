@@ -1,0 +1,150 @@
+"""The agent's file: its tables, and the statements that run in a commit."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headwater_shared.sqlite_file import WriterLock, open_reader, open_writer
+
+APPLICATION = "headwater-edge"
+
+ANOMALIES, WINDOWS = 0, 1
+"""Lanes of the outbox; the smaller goes first."""
+
+SCHEMA = (
+    """
+    CREATE TABLE epoch(tick INTEGER PRIMARY KEY, epoch BLOB, started_us INTEGER, version TEXT);
+    CREATE TABLE journal(tick INTEGER PRIMARY KEY, body BLOB);
+    CREATE TABLE snapshot(tick INTEGER, section INTEGER, body BLOB, PRIMARY KEY (tick, section)) WITHOUT ROWID;
+    CREATE TABLE outbox(n INTEGER PRIMARY KEY, tick INTEGER, lane INTEGER, epoch BLOB, shard INTEGER, seq INTEGER,
+                        kind TEXT, hash BLOB, body BLOB);
+    CREATE TABLE sent(lane INTEGER PRIMARY KEY, n INTEGER);
+    CREATE TABLE dead_letter(tick INTEGER, n INTEGER, time_us INTEGER, reason TEXT, detail TEXT, topic BLOB, bytes BLOB,
+                             PRIMARY KEY (tick, n));
+    """,
+)
+VERSION = len(SCHEMA)
+
+
+@dataclass(slots=True, frozen=True)
+class OutboxRow:
+    """A row on its way to the bus: `body` is compressed, `hash` is of what was not."""
+
+    lane: int
+    epoch: int
+    shard: int
+    seq: int
+    kind: str
+    hash: bytes
+    body: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class DeadRow:
+    """A dead letter: the nth of its tick."""
+
+    time_us: int
+    reason: str
+    detail: str
+    topic: bytes
+    body: bytes
+
+
+@dataclass(slots=True)
+class Commit:
+    """What one transaction writes. It aliases no state, and is tried again unchanged until it succeeded (R11)."""
+
+    tick: int
+    journal: bytes
+    outbox: list[OutboxRow] = field(default_factory=list)
+    dead: list[DeadRow] = field(default_factory=list)
+    epoch: tuple[int, int, str] | None = None
+    """(epoch, started, version) at a start."""
+
+
+@dataclass(slots=True)
+class Chores:
+    """What the next transaction may take along; all of it can be done again."""
+
+    sent: dict[int, int] = field(default_factory=dict)
+    """By lane, the last n that the bus has taken."""
+    covered: list[int] = field(default_factory=list)
+    """Outbox rows that the cloud has (R22)."""
+    journal_to: int = 0
+    """Journal rows up to this tick that no kept snapshot needs."""
+    journal_from: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.sent or self.covered or self.journal_to >= self.journal_from > 0)
+
+
+def epoch_bytes(epoch: int) -> bytes:
+    return epoch.to_bytes(8, "little")
+
+
+def open_store(path: Path) -> tuple[sqlite3.Connection, WriterLock]:
+    """Open the agent's file for its one writer; make it if it is not there.
+
+    Raises:
+        StateInUse, StateNewer, StateError: see `sqlite_file`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = WriterLock(path)
+    try:
+        connection = open_writer(path, application=APPLICATION, schema=SCHEMA, page_size=1024)
+        connection.execute("PRAGMA wal_autocheckpoint=4000")
+        connection.execute("PRAGMA cache_size=-1024")
+    except BaseException:
+        lock.release()
+        raise
+    return connection, lock
+
+
+def read_store(path: Path) -> sqlite3.Connection:
+    """Open the agent's file beside its writer, for reading."""
+    return open_reader(path, application=APPLICATION, version=VERSION)
+
+
+def write(connection: sqlite3.Connection, commit: Commit | None, chores: Chores) -> None:
+    """Write a commit and what it takes along, in one transaction.
+
+    Raises:
+        sqlite3.Error: nothing is known of the transaction, unless it is a full disk (R11).
+    """
+    run = connection.execute
+    run("BEGIN IMMEDIATE")
+    if commit is not None:
+        _write_commit(connection, commit)
+    for lane, n in chores.sent.items():
+        run("INSERT INTO sent VALUES (?, ?) ON CONFLICT (lane) DO UPDATE SET n = excluded.n", (lane, n))
+    if chores.covered:
+        connection.executemany("DELETE FROM outbox WHERE n = ?", [(n,) for n in chores.covered])
+    if chores.journal_to:
+        run("DELETE FROM journal WHERE tick >= ? AND tick <= ?", (chores.journal_from, chores.journal_to))
+    run("COMMIT")
+
+
+def _write_commit(connection: sqlite3.Connection, commit: Commit) -> None:
+    run = connection.execute
+    run("INSERT INTO journal VALUES (?, ?)", (commit.tick, commit.journal))
+    if commit.epoch is not None:
+        epoch, started_us, version = commit.epoch
+        run("INSERT INTO epoch VALUES (?, ?, ?, ?)", (commit.tick, epoch_bytes(epoch), started_us, version))
+    if commit.outbox:
+        connection.executemany(
+            "INSERT INTO outbox(tick, lane, epoch, shard, seq, kind, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (commit.tick, row.lane, epoch_bytes(row.epoch), row.shard, row.seq, row.kind, row.hash, row.body)
+                for row in commit.outbox
+            ],
+        )
+    if commit.dead:
+        connection.executemany(
+            "INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (commit.tick, n, row.time_us, row.reason, row.detail, row.topic, row.body)
+                for n, row in enumerate(commit.dead)
+            ],
+        )

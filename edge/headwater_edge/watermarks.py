@@ -1,0 +1,56 @@
+"""The watermark of each device: how far its event time has certainly come; it never goes back (R8)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_edge.recent import NEVER
+from headwater_shared.clock import SYNCHRONISED, Now
+
+Ints = NDArray[np.int64]
+
+
+class Watermarks:
+    """Columns by device: `mark`, `newest` event time, and the monotonic time of the last reading, microseconds.
+
+    A device that sends is `lateness` behind its newest reading. One that has been silent for `idle` moves on by
+    monotonic time since its last reading, never by the wall clock, so that its windows close all the same.
+    """
+
+    def __init__(self, lateness_us: int, idle_us: int) -> None:
+        self.lateness_us = lateness_us
+        self.idle_us = idle_us
+        self.mark: Ints = np.zeros(0, np.int64)
+        self.newest: Ints = np.zeros(0, np.int64)
+        self.heard: Ints = np.zeros(0, np.int64)
+
+    def grow(self, devices: int, now: Now) -> None:
+        more = devices - len(self.mark)
+        if more > 0:
+            self.mark = np.append(self.mark, np.full(more, NEVER))
+            self.newest = np.append(self.newest, np.full(more, NEVER))
+            self.heard = np.append(self.heard, np.full(more, now.mono_us))
+
+    def hear(self, device: Ints, event: Ints, now: Now) -> None:
+        """Take up readings; shape (n,) both."""
+        np.maximum.at(self.newest, device, event)
+        self.heard[device] = now.mono_us
+
+    def advanced(self, now: Now) -> Ints:
+        """Return what the marks are at `now`, without changing them."""
+        silent = np.maximum(now.mono_us - self.heard, 0)
+        known = self.newest > NEVER
+        heard_to = self.newest - self.lateness_us + np.where(silent > self.idle_us, silent, 0)
+        return np.where(known, np.maximum(self.mark, heard_to), self.mark)
+
+    def advance(self, now: Now) -> Ints:
+        self.mark = self.advanced(now)
+        return self.mark
+
+    def start(self, before: Now | None, now: Now) -> None:
+        """Carry on after a start: across a reboot monotonic time began anew, and only a believed clock bridges it."""
+        if before is None or before.boot == now.boot:
+            return
+        away = now.wall_us - before.wall_us if now.quality == before.quality == SYNCHRONISED else 0
+        self.heard += now.mono_us - before.mono_us - max(away, 0)
