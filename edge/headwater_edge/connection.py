@@ -1,0 +1,131 @@
+"""One client's connection: its socket, what of it is not yet cut, what waits for the disk, and what it has not taken."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+
+from headwater_edge.source import Burst
+
+UNSENT = 1_000_000
+"""Bytes of answers that a client may leave unread."""
+NOBODY = 0
+"""The number of a connection that has not connected; those that have count from 1."""
+
+
+class NotReading(OSError):
+    """The client does not read our answers."""
+
+
+class Connection:
+    """The state of one connection. It decides nothing: the listener and the exchange do."""
+
+    __slots__ = (
+        "address",
+        "after_connack",
+        "answer",
+        "answered",
+        "assigned",
+        "client",
+        "connacked",
+        "expiry_s",
+        "gone",
+        "held",
+        "hung_up",
+        "keep_alive_s",
+        "number",
+        "opened",
+        "receive",
+        "rest",
+        "seen",
+        "sock",
+        "unread",
+        "unsent",
+        "v5",
+        "waiting_bytes",
+        "waiting_messages",
+    )
+
+    def __init__(self, sock: socket.socket, address: str, now: float) -> None:
+        self.sock = sock
+        self.receive = sock.recv
+        self.address = address
+        self.number = NOBODY
+        self.client = ""
+        self.assigned = ""
+        """The client id, if it is one that we gave."""
+        self.v5 = False
+        self.expiry_s = 0
+        self.keep_alive_s = 0
+        self.opened = self.seen = now
+        """Monotonic seconds: when it was accepted, and when bytes last came; or when we began to listen again."""
+        self.rest = b""
+        """The beginning of a packet whose end has not come."""
+        self.waiting_messages = 0
+        self.waiting_bytes = 0
+        """Delivered and not acknowledged; the bytes are those of whole packets."""
+        self.held = False
+        """So much waits for the disk that it is not read."""
+        self.unread = False
+        """It has bytes that epoll will not announce again."""
+        self.hung_up = False
+        """The other side has ended or broken it; what it sent before is still to be read."""
+        self.gone = False
+        self.connacked = False
+        self.after_connack = b""
+        """Answers that wait for no commit, but may not come before the CONNACK."""
+        self.answer = b""
+        """What one call of `acknowledge` has for it."""
+        self.answered = float("-inf")
+        """Monotonic seconds: when PUBACKs were last written."""
+        self.unsent = b""
+
+    def send(self, data: bytes) -> bool:
+        """Write without waiting; returns whether bytes are left for when the socket takes more.
+
+        Raises:
+            NotReading: more than UNSENT bytes are left.
+            OSError: the connection is broken.
+        """
+        if self.unsent:
+            data = self.unsent + data
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        self.unsent = data[sent:] if sent < len(data) else b""
+        if len(self.unsent) > UNSENT:
+            raise NotReading
+        return bool(self.unsent)
+
+    def has_bytes(self) -> bool:
+        """Whether something waits in the socket."""
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    def hang_up(self, last: bytes) -> None:
+        """Say the last words, if they can be said at once, and close."""
+        self.gone = True
+        try:
+            if last and not self.unsent:
+                self.sock.send(last)
+            self.sock.shutdown(socket.SHUT_WR)
+            self.sock.recv(
+                65_536
+            )  # unread bytes would make the kernel send a reset, which may overtake the last words
+        except OSError:
+            pass
+        self.sock.close()
+
+
+@dataclass(slots=True)
+class ListenerBurst(Burst):
+    """A burst that also knows what else than PUBACKs is owed for it."""
+
+    sizes: list[int] = field(default_factory=list)
+    """Of each run: bytes of its packets."""
+    replies: list[tuple[int, Connection, bytes | None]] = field(default_factory=list)
+    """(message index that it stands before, connection, packet, or None for the CONNACK, which needs `sessions`);
+    each belongs to an event of the burst."""

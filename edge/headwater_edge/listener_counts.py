@@ -1,0 +1,98 @@
+"""What the listener counts, plainly, and how it says what went wrong without flooding the log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from headwater_shared.errors import HeadwaterError
+from headwater_shared.logs import get_logger
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+
+    from headwater_edge.connection import Connection
+
+log = get_logger()
+
+_LINES, _WINDOW_S = 5, 60.0
+"""Lines that one reason may write in each window; the rest is counted, and said with the next line."""
+
+
+@dataclass(slots=True)
+class ListenerCounts:
+    """Plain numbers, since the hot path adds to them; `register` shows them to Prometheus."""
+
+    accepted: int = 0
+    messages: int = 0
+    bytes: int = 0
+    acknowledgements: int = 0
+    """PUBACKs."""
+    ended: Counter[str] = field(default_factory=Counter)
+    """Connections that had connected, by why they ended."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Clients that were not let in, by reason."""
+    malformed: Counter[str] = field(default_factory=Counter)
+    """Packets that are malformed or not allowed, by reason."""
+
+
+class Complaints:
+    """Log lines about clients: a few a reason and minute, however many clients do the same."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def say(self, event: str, error: HeadwaterError, reason: str, connection: Connection) -> None:
+        """Write one line, unless this reason has had its lines for now; `error` says what was wrong."""
+        now = self._monotonic()
+        begin, count = self._said.get(reason, (now, 0))
+        unsaid = 0
+        if now - begin >= _WINDOW_S:
+            unsaid = max(0, count - _LINES)
+            begin, count = now, 0
+        self._said[reason] = (begin, count + 1)
+        if count >= _LINES:
+            return
+        more = {"unsaid": unsaid} if unsaid else {}
+        if count == _LINES - 1:
+            more["silent_s"] = round(begin + _WINDOW_S - now)
+        who = {"client": connection.client, "address": connection.address}
+        log.warning(event, reason=reason, error=error, **who, **more)
+
+
+def register(registry: CollectorRegistry, counts: ListenerCounts, connections: Callable[[], int]) -> None:
+    """Show the numbers in a registry; they are read when it is scraped, in whatever thread."""
+    registry.register(_Collector(counts, connections))
+
+
+class _Collector:
+    def __init__(self, counts: ListenerCounts, connections: Callable[[], int]) -> None:
+        self._counts = counts
+        self._connections = connections
+
+    def collect(self) -> Iterator[Metric]:
+        """Make the metrics of this moment."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        counts, name = self._counts, "headwater_listener_"
+        yield GaugeMetricFamily(name + "connections", "Clients connected now.", self._connections())
+        for word, value, text in (
+            ("accepted", counts.accepted, "Connections accepted."),
+            ("messages", counts.messages, "Messages received."),
+            ("bytes", counts.bytes, "Bytes received."),
+            ("acknowledgements", counts.acknowledgements, "PUBACKs sent."),
+        ):
+            yield CounterMetricFamily(name + word, text, value)
+        for word, by_reason, text in (
+            ("ended", counts.ended, "Connections of clients that ended, by why."),
+            ("refused", counts.refused, "Clients that were not let in, by reason."),
+            ("malformed", counts.malformed, "Packets that are malformed or not allowed, by reason."),
+        ):
+            family = CounterMetricFamily(name + word, text, labels=["reason"])
+            for reason, count in by_reason.copy().items():
+                family.add_metric([reason], count)
+            yield family

@@ -1,0 +1,88 @@
+"""The settings of the listener: where devices connect, and what one connection may take."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
+
+from headwater_shared.errors import SettingsError
+from headwater_shared.settings import Duration, Section, Size, duration, size
+
+
+class ListenerSettings(Section, frozen=True, forbid_unknown_fields=True):
+    """Devices connect here, with MQTT 3.1.1 or 5."""
+
+    host: Annotated[
+        str, Meta(description="Address to listen on; any but loopback is refused unless users are set.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535, description="Its port; 0 takes a free one.")] = 1883
+    max_connections: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Devices that may be connected at once.")
+    ] = 10_000
+    max_packet: Annotated[
+        Size, Meta(description="The longest MQTT packet that is taken; a longer one ends its connection.")
+    ] = "256KB"
+    unauthenticated_time: Annotated[
+        Duration, Meta(description="A connection that has not said who it is within this time is ended.")
+    ] = "10s"
+    in_flight: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65_535,
+            description="Messages of one connection that may wait for the disk (MQTT 5: Receive Maximum).",
+        ),
+    ] = 1024
+    in_flight_bytes: Annotated[
+        Size, Meta(description="Bytes of one connection that may wait for the disk; beyond it is not read.")
+    ] = "4MB"
+    nap: Annotated[
+        Duration,
+        Meta(
+            description="How long a message may wait so that others are read with it; longer is cheaper and later."
+        ),
+    ] = "20ms"
+
+
+class Limits(NamedTuple):
+    """The settings of the listener as numbers: bytes, seconds."""
+
+    max_connections: int
+    max_packet: int
+    unauthenticated_s: float
+    in_flight: int
+    in_flight_bytes: int
+    nap_s: float
+
+
+def limits(settings: ListenerSettings) -> Limits:
+    """Resolve the settings.
+
+    Raises:
+        SettingsError: a value that is none, or with which nothing would work.
+    """
+    found = Limits(
+        settings.max_connections,
+        size(settings.max_packet),
+        duration(settings.unauthenticated_time) / 1e6,
+        settings.in_flight,
+        size(settings.in_flight_bytes),
+        duration(settings.nap) / 1e6,
+    )
+    if not 1_000 <= found.max_packet <= 268_435_460:  # that of MQTT
+        raise SettingsError(
+            f"edge.listener.max_packet = {settings.max_packet!r} is too small or too large",
+            hint='write "1KB" or more, at most "268MB"',
+        )
+    if not 0 < found.nap_s <= 1:
+        raise SettingsError(
+            f"edge.listener.nap = {settings.nap!r} is too short or too long",
+            hint='write "1us" to "1s"; "20ms" is good',
+        )
+    if not found.unauthenticated_s > 0:
+        raise SettingsError(
+            f"edge.listener.unauthenticated_time = {settings.unauthenticated_time!r} lets nobody in",
+            hint='write "10s"',
+        )
+    return found

@@ -1,0 +1,139 @@
+"""The words of MQTT that every module of the listener shares: packet types, reason codes, and the fields of a packet."""
+
+from __future__ import annotations
+
+from headwater_shared.errors import Refused
+
+CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 1, 2, 3, 4, 5, 6, 7
+SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT, AUTH = 8, 9, 10, 11, 12, 13, 14, 15
+"""Packet types: the upper half of the first byte."""
+
+# Reason codes of MQTT 5, section 2.4; `answers` maps those of a CONNACK to 3.1.1.
+MALFORMED, PROTOCOL_ERROR = 0x81, 0x82
+UNSUPPORTED_VERSION, CLIENT_ID_INVALID, NOT_AUTHORIZED, SERVER_UNAVAILABLE = 0x84, 0x85, 0x86, 0x88
+SHUTTING_DOWN, BAD_AUTHENTICATION_METHOD, KEEP_ALIVE_TIMEOUT, TAKEN_OVER = 0x8B, 0x8C, 0x8D, 0x8E
+TOPIC_INVALID, ALIAS_INVALID, TOO_LARGE, QUOTA_EXCEEDED, QOS_NOT_SUPPORTED = 0x90, 0x94, 0x95, 0x97, 0x9B
+"""NOT_AUTHORIZED is "bad user name or password" (0x86)."""
+
+FILTER_REFUSED, FILTER_SHARED, FILTER_WITH_ID, FILTER_WILDCARD = 0x87, 0x9E, 0xA1, 0xA2
+"""Reason codes of one filter in a SUBACK."""
+
+
+class BadPacket(Refused):
+    """A client sent what MQTT, or this listener, does not allow: its connection ends, all others go on.
+
+    `reason` is the short word that it is counted by, `code` the reason code that an MQTT 5 client is told.
+    """
+
+    def __init__(self, message: str, *, reason: str, code: int = MALFORMED, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.code = code
+
+
+def body(data: bytes, at: int, max_packet: int) -> tuple[int, int] | None:
+    """Find the packet that begins at `at`: (begin, end) of what follows its fixed header, or None if it is not all there.
+
+    Raises:
+        BadPacket: its length is not written as MQTT writes lengths, or is above `max_packet` (bytes, header included).
+    """
+    length = shift = 0
+    begin = at + 1
+    while begin < len(data):
+        byte = data[begin]
+        begin += 1
+        length |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            end = begin + length
+            if end - at > max_packet:
+                raise BadPacket(
+                    f"a packet of {end - at} bytes, {max_packet} are allowed",
+                    reason="too-large",
+                    code=TOO_LARGE,
+                    hint="raise edge.listener.max_packet",
+                )
+            return (begin, end) if end <= len(data) else None
+        shift += 7
+        if shift == 28:
+            raise BadPacket("a packet length of more than four bytes", reason="length")
+    return None
+
+
+class Fields:
+    """The fields of one packet, taken from the front of `data[at:end]`; `packet` names it in messages.
+
+    Raises (every method):
+        BadPacket: the field does not fit into what is left, or is not what its type says.
+    """
+
+    __slots__ = ("at", "data", "end", "packet")
+
+    def __init__(self, packet: str, data: bytes, at: int, end: int) -> None:
+        self.packet = packet
+        self.data = data
+        self.at = at
+        self.end = end
+
+    def left(self) -> int:
+        return self.end - self.at
+
+    def take(self, count: int) -> int:
+        """Step over `count` bytes; returns where they begin."""
+        begin = self.at
+        self.at = begin + count
+        if self.at > self.end:
+            raise BadPacket(f"{self.packet} ends inside a field", reason="truncated")
+        return begin
+
+    def number(self, width: int) -> int:
+        """An unsigned integer of `width` bytes, big-endian."""
+        begin = self.take(width)
+        return int.from_bytes(self.data[begin : self.at], "big")
+
+    def varint(self) -> int:
+        """A variable byte integer in as few bytes as it needs."""
+        value = 0
+        for shift in (0, 7, 14, 21):
+            byte = self.number(1)
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if byte == 0 and shift:
+                    break
+                return value
+        raise BadPacket(f"{self.packet} holds a length that is none", reason="length")
+
+    def binary(self) -> bytes:
+        """Bytes with their length before them."""
+        length = self.number(2)
+        begin = self.take(length)
+        return self.data[begin : self.at]
+
+    def text(self) -> str:
+        """UTF-8 without U+0000, with its length in bytes before it."""
+        return text(self.packet, self.binary())
+
+    def done(self) -> None:
+        """Nothing may be left."""
+        if self.at != self.end:
+            raise BadPacket(f"{self.packet} goes on after its end", reason="trailing-bytes")
+
+    def packet_id(self) -> int:
+        value = self.number(2)
+        if not value:
+            raise BadPacket(f"{self.packet} with the packet id 0", reason="packet-id-0", code=PROTOCOL_ERROR)
+        return value
+
+
+def text(packet: str, raw: bytes) -> str:
+    """Decode a string of MQTT: UTF-8 (no surrogates) without U+0000.
+
+    Raises:
+        BadPacket: it is none.
+    """
+    try:
+        decoded = raw.decode()
+    except UnicodeDecodeError:
+        raise BadPacket(f"{packet} holds text that is no UTF-8", reason="not-utf8") from None
+    if "\0" in decoded:
+        raise BadPacket(f"{packet} holds text with U+0000", reason="nul-in-text")
+    return decoded
