@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -47,6 +48,8 @@ _LEAST = 1_000_000
 """... but not for fewer bytes than this."""
 _CHORE_ROWS = 500
 
+S = TypeVar("S", bound=Source)
+
 
 class Agent:
     """One agent: the file, the state, the loop's side of everything."""
@@ -73,7 +76,7 @@ class Agent:
             self._lock.release()
             raise StateError(f"{path}: {error}", hint="move the file away to start with a new one, and keep it") from None
         self.state = resumed.state
-        self._snapshots = resumed.snapshots
+        self.snapshots = resumed.snapshots
         self._journal_first = resumed.journal_first or 1
         self._journal_bytes = resumed.journal_bytes
         self._replay_us = (time.monotonic_ns() - began) // 1000 if resumed.replayed else 0
@@ -112,14 +115,24 @@ class Agent:
         self._waiting.append(done)
         self._take(start, [])
         await self._or_failure(done)
-        self.forward.keep_from_tick = self._snapshots[1] if len(self._snapshots) > 1 else 0
+        self.forward.keep_from_tick = self.snapshots[1] if len(self.snapshots) > 1 else 0
         self.forward.start()
         self._idle_timer = self._loop.call_later(1.0, self._idle)
 
-    def deliver_from(self, source_of: Callable[[Callable[[Burst], None]], Source]) -> Source:
+    def attach(self, source_of: Callable[[Callable[[Burst], None]], S]) -> S:
         """Attach a source: `source_of(deliver)` makes it."""
         source = source_of(lambda burst: self._deliver(source, burst))
         return source
+
+    @property
+    def holding(self) -> str:
+        """Why commits wait, if they do."""
+        return self._writer.holding
+
+    @property
+    def early_ends(self) -> int:
+        """Ticks that something in them ended early (R19)."""
+        return self._ticker.early_ends
 
     async def flush(self) -> int:
         """Close every window; return the tick that did, once it is committed."""
@@ -280,9 +293,9 @@ class Agent:
         """A snapshot counts: the journal before the older one of the two may go."""
         self._picturing = False
         self._snapshot_size = size
-        self._snapshots = [tick, *self._snapshots][:2]
-        if len(self._snapshots) > 1:
-            self.forward.keep_from_tick = self._snapshots[1]
+        self.snapshots = [tick, *self.snapshots][:2]
+        if len(self.snapshots) > 1:
+            self.forward.keep_from_tick = self.snapshots[1]
 
     def _on_failure(self, error: BaseException) -> None:
         if not self.failed.done():

@@ -1,0 +1,90 @@
+"""What the agent says of itself: status for people, health for supervisors, metrics for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from headwater_edge.pipeline import Agent
+
+
+def status(agent: Agent) -> dict[str, Any]:
+    """Return the agent's state in numbers; safe from any thread, each number by itself."""
+    state, forward = agent.state, agent.forward
+    return {
+        "agent": state.settings.agent,
+        "epoch": f"{state.epoch:016x}",
+        "tick": agent.committed,
+        "series": len(state.names),
+        "devices": len(state.device_numbers),
+        **msgspec.to_builtins(state.counters),
+        "outbox": forward.pending,
+        "forward": forward.mode,
+        "snapshots": list(agent.snapshots),
+        "holding_back": agent.holding,
+        "early_ticks": agent.early_ends,
+    }
+
+
+def health(agent: Agent) -> dict[str, Any]:
+    """Return what `/health` answers: reasons if something is wrong."""
+    reasons = []
+    if agent.holding:
+        reasons.append(f"holding back: {agent.holding}; free space on the disk")
+    if agent.forward.mode == "offline":
+        reasons.append("the bus is away; everything waits in the outbox")
+    return {"reasons": reasons, "ready": agent.committed > 0, "tick": agent.committed}
+
+
+class AgentMetrics(Collector):
+    """Reads the agent's plain numbers when Prometheus asks, so that the hot path counts in plain integers."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics."""
+        counters = self._agent.state.counters
+        for name, text in _COUNTERS.items():
+            yield CounterMetricFamily(f"headwater_edge_{name}", text, value=getattr(counters, name))
+        numbers = status(self._agent)
+        for name, text in _GAUGES.items():
+            yield GaugeMetricFamily(f"headwater_edge_{name}", text, value=numbers[name])
+        yield GaugeMetricFamily(
+            "headwater_edge_holding_back", "1 while commits wait for disk space", value=bool(self._agent.holding)
+        )
+
+
+_COUNTERS = {
+    "messages": "Messages taken in",
+    "readings": "Readings taken in, duplicates too",
+    "accepted": "Readings counted",
+    "by_transport": "Readings of messages that MQTT marked as resent, and that were",
+    "by_meaning": "Readings that repeated series, time and value of an earlier message",
+    "dead": "Messages, whole or in part, that became dead letters",
+    "parts": "Parts put out, revisions too",
+    "revisions": "Parts put out again after late readings",
+    "late": "Readings that came after their window had been closed",
+    "anomalies": "Anomalies put out, begins and ends",
+}
+_GAUGES = {
+    "tick": "The last committed tick",
+    "series": "Series known",
+    "devices": "Devices known",
+    "outbox": "Outbox rows that the cloud is not known to have",
+    "early_ticks": "Ticks that ended early",
+}
+
+
+def registry(agent: Agent, *more: Collector) -> CollectorRegistry:
+    """Make the registry that `/metrics` shows."""
+    made = CollectorRegistry()
+    made.register(AgentMetrics(agent))
+    for collector in more:
+        made.register(collector)
+    return made

@@ -1,0 +1,110 @@
+"""The agent's process: settings in, listener and agent up, until a signal or a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headwater_edge import health, words
+from headwater_edge.listener import Listener
+from headwater_edge.pipeline import Agent
+from headwater_edge.settings import EdgeSettings
+from headwater_shared.clock import parse_clock
+from headwater_shared.errors import HeadwaterError
+from headwater_shared.health import serve
+from headwater_shared.logs import configure, get_logger
+from headwater_shared.settings import Common, load, secret
+from headwater_shared.sqlite_log import SqliteLog
+
+log = get_logger()
+
+FILE, SOCKET, PLACE = "edge.db", "edge.sock", "edge.json"
+"""In the data folder: the agent's file, its socket, and where it listens (for those who asked for any free port)."""
+
+
+async def run(common: Common, settings: EdgeSettings) -> None:
+    """Run until SIGTERM or SIGINT, or until the agent's writer fails.
+
+    Raises:
+        HeadwaterError: it cannot start.
+        sqlite3.Error: a commit's outcome is unknown: start again from the file (R11).
+    """
+    data = Path(common.data)
+    data.mkdir(parents=True, exist_ok=True)
+    clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
+    users = {name: secret(value) for name, value in settings.users.items()}
+    agent = Agent(settings, data / FILE, clock, lambda: SqliteLog(data / settings.bus), _version())
+    registry = health.registry(agent)
+    listener = agent.attach(
+        lambda deliver: Listener(settings.listener, users, clock, count(1), deliver, registry=registry)
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await agent.start()
+    async with AsyncExitStack() as open_parts:
+        open_parts.push_async_callback(agent.close)
+        served = serve(settings.health_host, settings.health_port, lambda: health.health(agent), registry)
+        open_parts.callback(served.close)
+        open_parts.push_async_callback(listener.close)
+        await listener.start()
+        heard = await words.listen(data / SOCKET, _words(agent))
+        open_parts.callback(heard.close)
+        _say_where(data / PLACE, listener.port, served.port)
+        log.info("ready", mqtt=listener.port, health=served.port, file=str(data / FILE), tick=agent.committed)
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({stopping, agent.failed}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if agent.failed.done():
+            agent.failed.result()
+    log.info("ended", tick=agent.committed)
+
+
+def _words(agent: Agent) -> dict[str, words.Word]:
+    async def flush(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"tick": await agent.flush()}
+
+    async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        return health.status(agent)
+
+    return {"flush": flush, "status": status}
+
+
+def _say_where(place: Path, mqtt: int, health_port: int) -> None:
+    """Write down where this process listens, whole or not at all."""
+    half = place.with_suffix(".new")
+    half.write_bytes(msgspec.json.encode({"mqtt": mqtt, "health": health_port, "pid": os.getpid()}))
+    half.replace(place)
+
+
+def _version() -> str:
+    try:
+        return version("headwater")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the agent with the settings file named, or with the defaults; return the exit code."""
+    try:
+        common, settings = Common(), EdgeSettings()
+        if arguments:
+            common = load(Path(arguments[0]), "common", Common)
+            settings = load(Path(arguments[0]), "edge", EdgeSettings)
+        configure(common.log, common.log_level, part="edge")
+        asyncio.run(run(common, settings))
+    except HeadwaterError as error:
+        print(f"headwater-edge: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
