@@ -5,6 +5,9 @@ A fault changes the samples at begin <= t < end, no other. A sample that it take
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,17 +17,18 @@ Floats = NDArray[np.float64]
 
 
 class _Fault(Section, frozen=True, forbid_unknown_fields=True):
-    """Where and when: `metric` empty means all of the device's; `begin` and `end` count from the origin of the run."""
+    """Where and when."""
 
-    device: str
-    begin: Duration
-    end: Duration
-    metric: str = ""
+    device: Annotated[str, msgspec.Meta(description="Which device, by its name.")]
+    begin: Annotated[Duration, msgspec.Meta(description="When it begins, from the origin of the run.")]
+    end: Annotated[
+        Duration, msgspec.Meta(description="When it is over; the sample at this moment is right again.")
+    ]
+    metric: Annotated[str, msgspec.Meta(description="Which metric; empty: all of the device.")] = ""
 
 
 class _Sized(_Fault, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    size: float
-    """In the metric's unit."""
+    size: Annotated[float, msgspec.Meta(description="How far off, in the metric's unit.")]
 
 
 class Spike(_Sized, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="spike", tag_field="kind"):

@@ -15,57 +15,78 @@ from headwater_shared.errors import SettingsError
 from headwater_shared.identity import valid_name
 from headwater_shared.settings import Duration, Section, duration, load
 
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-
 
 class Metric(Section, frozen=True, forbid_unknown_fields=True):
-    """One quantity: `base` plus a share of `spread` that is the device's own plus the signals, as a sensor rounds it."""
+    """One quantity: a base, a share of the spread that is the device's own, and the signals, as a sensor rounds it."""
 
-    base: float
-    unit: str = ""
-    spread: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    decimals: Annotated[int, msgspec.Meta(ge=0, le=9)] = 2
-    low: float | None = None
-    high: float | None = None
+    base: Annotated[float, msgspec.Meta(description="What it is about.")]
+    unit: Annotated[str, msgspec.Meta(description="For people.")] = ""
+    spread: Annotated[
+        float, msgspec.Meta(ge=0, description="Standard deviation of the base from device to device.")
+    ] = 0.0
+    decimals: Annotated[int, msgspec.Meta(ge=0, le=9, description="Digits behind the point.")] = 2
+    low: Annotated[float | None, msgspec.Meta(description="The least that the sensor can say.")] = None
+    high: Annotated[float | None, msgspec.Meta(description="The most that the sensor can say.")] = None
     signals: list[Signal] = msgspec.field(default_factory=list)
 
 
-class Formats(Section, frozen=True, forbid_unknown_fields=True):
-    """How many devices in turn use which payload: all values in one, one each, or the bare number without a time."""
+Devices = Annotated[int, msgspec.Meta(ge=0, description="How many devices in turn use this format.")]
+"""`multi`: all values in one JSON message; `single`: a JSON message each; `bare`: the number alone, without a time."""
 
-    multi: Annotated[int, msgspec.Meta(ge=0)] = 1
-    single: Annotated[int, msgspec.Meta(ge=0)] = 0
-    bare: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+class Formats(Section, frozen=True, forbid_unknown_fields=True):
+    """Which share of the devices sends which kind of payload."""
+
+    multi: Devices = 1
+    single: Devices = 0
+    bare: Devices = 0
 
 
 class Misbehaviour(Section, frozen=True, forbid_unknown_fields=True):
     """How often devices misbehave, as a share of their samples."""
 
-    copies: Share = 0.0
-    """A timed sample is sent once more, later, as a new message."""
-    disorder: Share = 0.0
-    """A sample is sent behind the next ones, up to 3 s of them."""
-    unreadable: Share = 0.0
-    """Something that nobody can read is sent besides."""
-    lost_connections: Share = 0.0
-    """The socket is dropped with messages in flight; they are sent again with DUP."""
-    reboots: Share = 0.0
-    """The session is lost; what was in flight is sent again as new messages."""
+    copies: Annotated[
+        float,
+        msgspec.Meta(ge=0, le=1, description="A timed sample is sent once more, later, as a new message."),
+    ] = 0.0
+    disorder: Annotated[
+        float,
+        msgspec.Meta(ge=0, le=1, description="A sample is sent behind the next ones, up to 3 s of them."),
+    ] = 0.0
+    unreadable: Annotated[
+        float, msgspec.Meta(ge=0, le=1, description="Something that nobody can read is sent besides.")
+    ] = 0.0
+    lost_connections: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0, le=1, description="The socket is dropped; what was in flight is sent again with DUP."
+        ),
+    ] = 0.0
+    reboots: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0, le=1, description="The session is lost; what was in flight is sent again as new messages."
+        ),
+    ] = 0.0
 
 
 class Scenario(Section, frozen=True, forbid_unknown_fields=True):
     """The table `[scenario]` of the file."""
 
-    devices: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-    sites: Annotated[list[str], msgspec.Meta(min_length=1)]
+    devices: Annotated[int, msgspec.Meta(ge=1, le=1_000_000, description="How many devices there are.")]
+    sites: Annotated[
+        list[str],
+        msgspec.Meta(min_length=1, description="Their sites; device after device goes to the next."),
+    ]
     metrics: Annotated[dict[str, Metric], msgspec.Meta(min_length=1, max_length=1000)]
-    about: str = ""
-    name: str = "device"
-    """Devices are called so, with their number: pump-001."""
-    period: Duration = "1s"
-    """Between two samples of a device."""
-    jitter: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.02
-    """How irregular the samples are, as a share of the period."""
+    about: Annotated[str, msgspec.Meta(description="One line for people.")] = ""
+    name: Annotated[str, msgspec.Meta(description="Devices are called so, and a number: pump-001.")] = (
+        "device"
+    )
+    period: Annotated[Duration, msgspec.Meta(description="Between two samples of a device.")] = "1s"
+    jitter: Annotated[
+        float, msgspec.Meta(ge=0, le=0.5, description="How irregular samples are, as a share of the period.")
+    ] = 0.02
     formats: Formats = Formats()
     misbehaviour: Misbehaviour = Misbehaviour()
     faults: list[Fault] = msgspec.field(default_factory=list)

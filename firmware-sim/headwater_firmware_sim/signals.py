@@ -36,11 +36,16 @@ def generator(seed: int, *words: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed_of(seed, *words)))
 
 
-class DailySeason(Section, frozen=True, forbid_unknown_fields=True, tag="daily-season", tag_field="kind"):
-    """A sine of one day; `peak` is the hour, UTC, at which it is highest."""
+Size = Annotated[float, msgspec.Meta(description="How much it adds at most, in the metric's unit.")]
 
-    size: float
-    peak: Annotated[float, msgspec.Meta(ge=0, lt=24)] = 14.0
+
+class DailySeason(Section, frozen=True, forbid_unknown_fields=True, tag="daily-season", tag_field="kind"):
+    """A sine of one day."""
+
+    size: Size
+    peak: Annotated[
+        float, msgspec.Meta(ge=0, lt=24, description="The hour, UTC, at which it is highest.")
+    ] = 14.0
 
     def start(self, rng: np.random.Generator) -> Block:
         def block(times: Ints) -> Floats:
@@ -54,8 +59,8 @@ class DailySeason(Section, frozen=True, forbid_unknown_fields=True, tag="daily-s
 class RandomWalk(Section, frozen=True, forbid_unknown_fields=True, tag="random-walk", tag_field="kind"):
     """A walk with normal steps of deviation `step`, one a sample, reflected at plus and minus `bound`."""
 
-    step: Annotated[float, msgspec.Meta(ge=0)]
-    bound: Annotated[float, msgspec.Meta(gt=0)]
+    step: Annotated[float, msgspec.Meta(ge=0, description="Deviation of one step, one a sample.")]
+    bound: Annotated[float, msgspec.Meta(gt=0, description="How far it goes to either side.")]
 
     def start(self, rng: np.random.Generator) -> Block:
         free = 0.0
@@ -72,10 +77,12 @@ class RandomWalk(Section, frozen=True, forbid_unknown_fields=True, tag="random-w
 
 
 class Noise(Section, frozen=True, forbid_unknown_fields=True, tag="noise", tag_field="kind"):
-    """Autoregressive noise of first order: `memory` of one sample stays in the next; `deviation` is the whole one's."""
+    """Autoregressive noise of first order."""
 
-    deviation: Annotated[float, msgspec.Meta(ge=0)]
-    memory: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    deviation: Annotated[float, msgspec.Meta(ge=0, description="Standard deviation of the whole.")]
+    memory: Annotated[
+        float, msgspec.Meta(ge=0, lt=1, description="How much of one sample stays in the next.")
+    ] = 0.0
 
     def start(self, rng: np.random.Generator) -> Block:
         last = float(rng.standard_normal()) * self.deviation
@@ -94,9 +101,9 @@ class Noise(Section, frozen=True, forbid_unknown_fields=True, tag="noise", tag_f
 class DutyCycle(Section, frozen=True, forbid_unknown_fields=True, tag="duty-cycle", tag_field="kind"):
     """On for `share` of each `period`, adding `size`, and off for the rest; each series begins at a moment of its own."""
 
-    size: float
-    period: Duration
-    share: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
+    size: Size
+    period: Annotated[Duration, msgspec.Meta(description="From one switching on to the next.")]
+    share: Annotated[float, msgspec.Meta(gt=0, lt=1, description="How much of the period it is on.")] = 0.5
 
     def start(self, rng: np.random.Generator) -> Block:
         period = duration(self.period)
