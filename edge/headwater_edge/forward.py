@@ -204,7 +204,7 @@ class Forward:
         while stored := bus.read(HAVE.name, {partition: self._have_offset}, 500):
             self._have_offset = stored[-1].offset + 1
             for record in stored:
-                if record.key == self._agent:
+                if record.key.partition("/")[0] == self._agent:  # the key goes on: epoch and shard
                     have = records.decode(Have, record.body)
                     self._have[have.epoch, have.shard] = have.intervals
         self._let_go()
