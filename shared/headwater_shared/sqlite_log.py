@@ -7,6 +7,7 @@ when `append` returns, and a process that is killed inside an append leaves all 
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import time
 import zlib
@@ -77,6 +78,19 @@ class SqliteLog:
         self._ends: dict[str, dict[int, int]] = {}
         with self._connection():
             pass
+
+    @property
+    def identity(self) -> str:
+        """Which log this is: another one has other offsets, also under the same path."""
+        with self._connection() as connection:
+            row = connection.execute("SELECT value FROM meta WHERE name = 'identity'").fetchone()
+            if row is None:
+                with self._transaction():
+                    connection.execute(
+                        "INSERT OR IGNORE INTO meta VALUES ('identity', ?)", (secrets.token_hex(8),)
+                    )
+                return self.identity
+            return str(row[0])
 
     def append(self, records: Sequence[Record]) -> None:
         if records:

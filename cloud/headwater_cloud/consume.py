@@ -1,0 +1,134 @@
+"""Records of the bus become frames, anomalies, heartbeats and clock records by shard; what cannot be read, dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+from zlib import crc32
+
+import msgspec
+
+from headwater_cloud.outputs import DeadLetter
+from headwater_shared import frame, records
+from headwater_shared.avro import UnknownVersion
+from headwater_shared.bus import Stored
+from headwater_shared.frame import Frame
+from headwater_shared.records import Anomaly, ClockRecord, Heartbeat, Predecessor
+
+CLOCK_OFF_US = 5_000_000
+"""A clock record further than this from the time at which it was appended is ignored (R24)."""
+
+
+class Arrived(NamedTuple):
+    """A row of an agent's stream, with its identity on the bus (R23) and a short hash of its bytes.
+
+    Bytes that cannot be read but bear an identity take their seq too: they are safe in the dead letters.
+    """
+
+    agent: str
+    epoch: int
+    seq: int
+    check: int
+    what: Frame | Anomaly | DeadLetter
+    predecessor: Predecessor | None
+
+
+class Taken(msgspec.Struct):
+    """What one shard's records of a batch hold, each list in the order of the bus."""
+
+    arrived: list[Arrived] = []
+    heartbeats: list[Heartbeat] = []
+    clock_us: int = 0
+    """The largest believable clock record, 0 without one."""
+    dead: list[DeadLetter] = []
+    """What bears no identity."""
+    clocks_ignored: int = 0
+
+
+def consume(batch: Sequence[Stored], wall_of: Callable[[int], int]) -> dict[int, Taken]:
+    """Decode a batch, by shard.
+
+    Args:
+        batch: records of `hw-in`.
+        wall_of: the machine's wall time for a time of Headwater's clock, in microseconds.
+    """
+    shards: dict[int, Taken] = {}
+    for stored in batch:
+        taken = shards.get(stored.partition)
+        if taken is None:
+            taken = shards[stored.partition] = Taken()
+        kind = records.kind_of(stored.headers)
+        if kind == records.FRAME:
+            _take(taken, stored, _frame(stored))
+        elif kind == records.ANOMALY:
+            _take(taken, stored, _record(stored, Anomaly))
+        elif kind == records.HEARTBEAT:
+            heartbeat = _record(stored, Heartbeat)
+            if isinstance(heartbeat, DeadLetter):
+                taken.dead.append(heartbeat)
+            else:
+                taken.heartbeats.append(heartbeat)
+        elif kind == records.CLOCK:
+            _clock(taken, stored, wall_of)
+        else:
+            _take(taken, stored, DeadLetter("unknown-kind", f"no such kind: {kind!r}", stored))
+    return shards
+
+
+def _take(taken: Taken, stored: Stored, what: Frame | Anomaly | DeadLetter) -> None:
+    check = crc32(stored.body)
+    if not isinstance(what, DeadLetter):
+        taken.arrived.append(Arrived(what.agent, what.epoch, what.seq, check, what, what.predecessor))
+        return
+    identity = records.identity_of(stored.headers.get("ce_id", ""))
+    if identity is None or identity[2] != stored.partition or identity[3] < 1:
+        taken.dead.append(what)
+    else:
+        agent, epoch, _, seq = identity
+        taken.arrived.append(Arrived(agent, epoch, seq, check, what, None))
+
+
+def _frame(stored: Stored) -> Frame | DeadLetter:
+    try:
+        found = frame.decode(stored.body)
+    except ValueError as error:
+        return _unreadable(stored, error)
+    return _misplaced(found, found.seq, stored) or found
+
+
+T = TypeVar("T", Anomaly, Heartbeat)
+
+
+def _record(stored: Stored, kind: type[T]) -> T | DeadLetter:
+    try:
+        found = records.decode(kind, stored.body)
+    except ValueError as error:
+        return _unreadable(stored, error)
+    seq = found.seq if isinstance(found, Anomaly) else found.last_seq + 1
+    return _misplaced(found, seq, stored) or found
+
+
+def _clock(taken: Taken, stored: Stored, wall_of: Callable[[int], int]) -> None:
+    try:
+        time_us = records.decode(ClockRecord, stored.body).time_us
+    except ValueError as error:
+        taken.dead.append(_unreadable(stored, error))
+        return
+    if abs(wall_of(time_us) - stored.time_us) > CLOCK_OFF_US:
+        taken.clocks_ignored += 1
+    else:
+        taken.clock_us = max(taken.clock_us, time_us)
+
+
+def _unreadable(stored: Stored, error: ValueError) -> DeadLetter:
+    reason = "unknown-version" if isinstance(error, UnknownVersion) else "damaged"
+    return DeadLetter(reason, str(error), stored)
+
+
+def _misplaced(found: Frame | Anomaly | Heartbeat, seq: int, stored: Stored) -> DeadLetter | None:
+    """State is by shard: what says another one than its partition's would be kept where nobody looks for it."""
+    if found.shard != stored.partition:
+        return DeadLetter("wrong-shard", f"it is of shard {found.shard}", stored)
+    if seq < 1:
+        return DeadLetter("damaged", f"seq {seq} is none", stored)
+    return None

@@ -1,0 +1,124 @@
+"""What is stored of the windows and alerts that a batch touches; most windows are new, and that is known without a look."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_cloud.alerts import AlertRow, Evidence
+from headwater_cloud.columns import PART_COLUMNS, part_rows
+from headwater_cloud.rows import PartRows
+
+Ints = NDArray[np.int64]
+
+_NEVER = -(2**63)
+_PART = ", ".join(PART_COLUMNS)
+
+
+class Found(NamedTuple):
+    """What is stored of the windows that some parts belong to."""
+
+    parts: PartRows
+    """First `inside` rows that stand in the window itself, then those of windows with several parts."""
+    inside: int
+    gone: NDArray[np.bool_]
+    """Of the parts asked for: those of a window that is deleted, or whose parts are no longer kept (R28)."""
+
+
+class Lookup:
+    """Reads the consumer's own file through its one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        connection.execute("PRAGMA temp_store=MEMORY")
+        connection.execute(
+            "CREATE TEMP TABLE wanted(level INTEGER, start INTEGER, series INTEGER,"
+            " PRIMARY KEY(level, start, series)) WITHOUT ROWID"
+        )
+        self._newest: dict[int, Ints] = {}
+        self._kept_from: dict[int, int] = dict(
+            connection.execute("SELECT id, kept_from FROM level WHERE kept_from IS NOT NULL").fetchall()
+        )
+
+    def parts_of(self, arrived: PartRows) -> Found:
+        """Find the stored parts of all windows that `arrived` touches."""
+        maybe = self._may_be_stored(arrived)
+        if not maybe.any():
+            return Found(PartRows.empty(), 0, maybe)
+        execute = self._connection.execute
+        execute("DELETE FROM wanted")
+        keys = [column[maybe].tolist() for column in (arrived.level, arrived.start, arrived.series)]
+        self._connection.executemany("INSERT OR IGNORE INTO wanted VALUES (?, ?, ?)", zip(*keys, strict=True))
+        join = "FROM wanted CROSS JOIN {} USING (level, start, series)"
+        inside = execute(f"SELECT {_PART} {join.format('window')} WHERE parts = 1").fetchall()
+        beside = execute(f"SELECT {_PART} {join.format('part')}").fetchall()
+        gone = execute(
+            f"SELECT level, start, series {join.format('window')} WHERE parts > 1"
+            f" EXCEPT SELECT level, start, series {join.format('part')}"
+        ).fetchall()
+        is_gone = np.zeros(len(arrived), np.bool_)
+        if gone:
+            lost = set(gone)
+            is_gone[maybe] = [key in lost for key in zip(*keys, strict=True)]
+        for level, kept_from in self._kept_from.items():
+            is_gone |= (arrived.level == level) & (arrived.start < kept_from)
+        return Found(part_rows(inside + beside), len(inside), is_gone)
+
+    def wrote(self, parts: PartRows) -> None:
+        """Note which windows are stored now."""
+        for level in np.unique(parts.level).tolist():
+            of_level = parts.level == level
+            series = parts.series[of_level]
+            np.maximum.at(self._newest_of(level, int(series.max()) + 1), series, parts.start[of_level])
+
+    def deleted(self, level: int, kept_from: int) -> None:
+        """Note that windows of a level that start before `kept_from` are deleted."""
+        self._kept_from[level] = kept_from
+
+    def alerts_of(self, ids: Iterable[str]) -> dict[str, AlertRow]:
+        """Find stored alerts by their ids."""
+        out = {}
+        for at in set(ids):
+            row = self._connection.execute(
+                'SELECT rule, subject, episode_us, "begin", "end" FROM alert WHERE id = ?', (at,)
+            ).fetchone()
+            if row:
+                rule, subject, episode_us, begin, end = row
+                out[at] = AlertRow(at, rule, subject, episode_us, _evidence(begin), _evidence(end))
+        return out
+
+    def _may_be_stored(self, parts: PartRows) -> NDArray[np.bool_]:
+        """False for windows that are newer than all that is stored of their series and level."""
+        maybe = np.zeros(len(parts), np.bool_)
+        for level in np.unique(parts.level).tolist():
+            of_level = parts.level == level
+            series = parts.series[of_level]
+            newest = self._newest_of(level, int(series.max()) + 1)
+            maybe[of_level] = parts.start[of_level] <= newest[series]
+        return maybe
+
+    def _newest_of(self, level: int, series: int) -> Ints:
+        """The start of the newest window by series; a series not seen since the start may have any that the level has."""
+        newest = self._newest.get(level)
+        if newest is None:
+            (floor,) = self._connection.execute(
+                "SELECT max((SELECT ifnull(max(start), ?2) FROM window WHERE level = ?1),"
+                " (SELECT ifnull(max(start), ?2) FROM part WHERE level = ?1))",
+                (level, _NEVER),
+            ).fetchone()
+            newest = np.full(1, floor, np.int64)  # place 0 keeps the floor, series are one further on
+        if len(newest) <= series:
+            grown = np.full(max(series + 1, len(newest) * 2), newest[0], np.int64)
+            grown[: len(newest)] = newest
+            newest = grown
+        self._newest[level] = newest
+        return newest[1:]
+
+
+def _evidence(body: str | None) -> Evidence | None:
+    return msgspec.json.decode(body, type=Evidence) if body else None

@@ -1,0 +1,149 @@
+"""Parts become windows: of each part the highest revision, merged in sorted order of their identities (R1, R7).
+
+Pure over columns, and the same for any order, repetition or cut of the same parts: a window depends only on the set
+of parts that it was made of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_cloud.rows import PartRows
+from headwater_shared.aggregates import Aggregates, merged_groups
+from headwater_shared.digest import value_bits
+from headwater_shared.parts import Sketches, grouped_sketches
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Windows:
+    """Whole windows, n rows, by (level, start, series). One of count 0 is none: stores delete it."""
+
+    level: Ints
+    start: Ints
+    series: Ints
+    parts: Ints
+    """How many parts it has; at one, opener, tick, revision and flags are that part's."""
+    opener: Ints
+    tick: Ints
+    revision: Ints
+    flags: Ints
+    """Of several parts, all bits that any of them has."""
+    aggregates: Aggregates
+    sketches: Sketches
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+    def take(self, at: Any) -> Windows:
+        """Return the rows at indices or a mask."""
+        index = np.arange(len(self))[at]
+        return Windows(
+            self.level[index], self.start[index], self.series[index], self.parts[index], self.opener[index],
+            self.tick[index], self.revision[index], self.flags[index],
+            self.aggregates.take(index), self.sketches.take(index),
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Merged:
+    """What changed: windows, all of their parts, and where these come from."""
+
+    windows: Windows
+    parts: PartRows
+    """Of each window all, in sorted order of their identities."""
+    window: Ints
+    """The window of each part: an index into `windows`."""
+    source: Ints
+    """Where each part comes from: an index into what was stored, followed by what arrived."""
+
+
+def merge(stored: PartRows, arrived: PartRows, ranks: Ints) -> Merged:
+    """Merge what arrived with what is stored.
+
+    Args:
+        stored: all stored parts of the windows that `arrived` touches (those of others do no harm).
+        arrived: any parts, also repeated ones.
+        ranks: the place of each opener in sorted order (`Names.opener_ranks`).
+    """
+    rows = PartRows.concatenate([stored, arrived])
+    is_new = np.arange(len(rows)) >= len(stored)
+    order = _order(rows, ranks)
+    order = _winners(rows, order, is_new)
+    first_of_window = _starts(order, rows.level, rows.start, rows.series)
+    touched = np.logical_or.reduceat(is_new[order], first_of_window) if len(order) else np.zeros(0, np.bool_)
+    sizes = np.diff(np.append(first_of_window, len(order)))
+    order = order[np.repeat(touched, sizes)]
+    sizes = sizes[touched]
+    parts = rows.take(order)
+    return Merged(_whole(parts, sizes), parts, np.repeat(np.arange(len(sizes)), sizes), order)
+
+
+def _order(rows: PartRows, ranks: Ints) -> Ints:
+    """Sort by window and then by identity."""
+    rank = ranks[rows.opener]
+    narrow = (
+        len(rows) and int(rows.tick.max()) < 1 << 40 and int(rows.tick.min()) >= 0 and len(ranks) < 1 << 22
+    )
+    inner = ((rank << 40) | rows.tick,) if narrow else (rows.tick, rank)
+    return np.lexsort((*inner, rows.series, rows.start, rows.level))
+
+
+def _starts(order: Ints, *columns: Ints) -> Ints:
+    """Return where, along `order`, any of the columns changes; 0 too unless it is empty."""
+    change = np.zeros(max(0, len(order) - 1), np.bool_)
+    for column in columns:
+        along = column[order]
+        change |= along[1:] != along[:-1]
+    return np.append(0, np.flatnonzero(change) + 1)[: len(order)]
+
+
+def _winners(rows: PartRows, order: Ints, is_new: NDArray[np.bool_]) -> Ints:
+    """Keep one row of each identity: the highest revision, of equal ones the larger count, then any fixed order.
+
+    What is stored wins over an equal row that arrived, so that a repetition changes nothing.
+    """
+    starts = _starts(order, rows.level, rows.start, rows.series, rows.opener, rows.tick)
+    sizes = np.diff(np.append(starts, len(order)))
+    if len(starts) == len(order):
+        return order
+    group = np.repeat(np.arange(len(starts)), sizes)
+    several = sizes[group] > 1
+    some, of_group = order[several], group[several]
+    a = rows.aggregates
+    content: list[Any] = [
+        value_bits(getattr(a, name)[some]) for name in ("m2", "mean", "last", "first", "max", "min")
+    ]
+    ranked = np.lexsort((
+        ~is_new[some], *content, a.last_time[some], a.first_time[some], rows.flags[some], a.digest[some],
+        a.count[some], rows.revision[some], of_group,
+    ))  # fmt: skip
+    last = np.append(np.flatnonzero(np.diff(of_group[ranked])), len(ranked) - 1)
+    winners = np.empty(len(starts), np.int64)
+    winners[group[~several]] = order[~several]
+    winners[of_group[ranked[last]]] = some[ranked[last]]
+    return winners
+
+
+def _whole(parts: PartRows, sizes: Ints) -> Windows:
+    """Merge the parts of each window; `sizes` says how many each has."""
+    first = np.cumsum(sizes) - sizes
+    if len(first) == len(parts):  # one part a window: nearly always
+        flags, aggregates, sketches = parts.flags, parts.aggregates, parts.sketches
+    else:
+        flags = np.bitwise_or.reduceat(parts.flags, first)
+        aggregates = merged_groups(parts.aggregates, first)
+        of_window = np.repeat(np.arange(len(sizes)), sizes)
+        buckets = parts.sketches
+        sketches = grouped_sketches(
+            np.repeat(of_window, np.diff(buckets.end, prepend=0)), buckets.bucket, buckets.count, len(sizes)
+        )
+    return Windows(
+        parts.level[first], parts.start[first], parts.series[first], sizes, parts.opener[first],
+        parts.tick[first], parts.revision[first], flags, aggregates, sketches,
+    )  # fmt: skip

@@ -1,0 +1,100 @@
+"""What operators put out beside rows: records for the bus, reports for a person, and how each is written down."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from headwater_shared import frame, records, topics
+from headwater_shared.bus import Record, Stored
+from headwater_shared.frame import Frame
+from headwater_shared.identity import agent_partition, stable_id
+from headwater_shared.records import Alert, Have
+
+SOURCE = "cloud"
+
+ReportKind = Literal["gap", "went-back", "another-body", "late"]
+
+
+class Report(NamedTuple):
+    """Something about an agent's stream that a person should know; it stops nothing."""
+
+    kind: ReportKind
+    shard: int
+    agent: str
+    epoch: int
+    text: str
+    time_us: int
+    """By the shard's clock."""
+
+
+class DeadLetter(NamedTuple):
+    """A record that was not taken, whole, and why."""
+
+    reason: str
+    text: str
+    record: Stored
+
+
+class Notification(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line for people: an alert that fires or is over. `possible_repeat` if it may have gone out before (R29)."""
+
+    id: str
+    alert: str
+    state: Literal["firing", "resolved"]
+    rule: str
+    subject: str
+    severity: str
+    text: str
+    value: float
+    begin_us: int
+    time_us: int
+    possible_repeat: bool = False
+
+
+def have_record(have: Have, time_us: int) -> Record:
+    """For `hw-have`. The key names what the record replaces when the topic is compacted: one epoch of one agent in one shard."""
+    body = records.encode(have)
+    headers = records.headers(records.HAVE, stable_id("have", body.hex()), SOURCE, time_us)
+    key = f"{have.agent}/{have.epoch:016x}/{have.shard}"
+    topic = topics.HAVE
+    return Record(topic.name, agent_partition(have.agent, topic.partitions), key, headers, body)
+
+
+def dead_letter_record(dead: DeadLetter) -> Record:
+    """For `hw-dead-letters`: the bytes as they came, and where from."""
+    stored = dead.record
+    where = f"{stored.topic}/{stored.partition}/{stored.offset}"
+    headers = {
+        **stored.headers,
+        **records.headers("dead-letter", where, SOURCE, stored.time_us),
+        "content-type": "application/octet-stream",
+        "reason": dead.reason,
+        "text": dead.text,
+        "was": stored.headers.get("ce_type", ""),
+    }
+    return Record(topics.DEAD_LETTERS.name, 0, where, headers, stored.body)
+
+
+def late_record(parts: Frame, text: str, time_us: int) -> Record:
+    """For `hw-dead-letters`: parts that came when their window could no longer be revised (R28), as a frame of seq 0."""
+    body = frame.encode(parts)
+    where = stable_id("late", body.hex())
+    headers = {
+        **records.headers("dead-letter", where, SOURCE, time_us),
+        "reason": "late",
+        "text": text,
+        "was": records.CE_TYPE + records.FRAME,
+    }
+    return Record(topics.DEAD_LETTERS.name, 0, where, headers, body)
+
+
+def alert_records(alert: Alert) -> list[Record]:
+    """For `hw-alerts` (the latest of each) and `hw-alert-events` (each change)."""
+    body = records.encode(alert)
+    headers = records.headers(records.ALERT, f"{alert.id}/{alert.state}", SOURCE, alert.time_us)
+    return [
+        Record(topic.name, agent_partition(alert.id, topic.partitions), alert.id, headers, body)
+        for topic in (topics.ALERTS, topics.ALERT_EVENTS)
+    ]

@@ -1,0 +1,167 @@
+"""The map: the way of a batch from the bus to rows and outputs, in one function.
+
+consume -> dedupe -> completeness -> merge -> alerts; then `write` puts the rows into the file, `publish` the records on
+the bus, and `notify` tells people. No operator knows the bus, the file or a clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from headwater_cloud import alerts, completeness, dedupe
+from headwater_cloud.alerts import AlertRow
+from headwater_cloud.completeness import Progress
+from headwater_cloud.consume import Taken, consume
+from headwater_cloud.lookup import Lookup
+from headwater_cloud.merge import Merged, merge
+from headwater_cloud.names import Names
+from headwater_cloud.outputs import (
+    DeadLetter,
+    Notification,
+    Report,
+    alert_records,
+    dead_letter_record,
+    have_record,
+    late_record,
+)
+from headwater_cloud.rows import PartRows, columns_of
+from headwater_cloud.shard import Shard
+from headwater_shared.bus import Record, Stored
+from headwater_shared.frame import Frame
+from headwater_shared.identity import shard_of, site_of
+from headwater_shared.parts import Parts
+from headwater_shared.records import Anomaly, Have
+
+
+class Limits(NamedTuple):
+    """How long the operators are patient, in microseconds of Headwater's clock."""
+
+    gap_after_us: int = 60_000_000
+    silent_after_us: int = 300_000_000
+
+
+@dataclass(slots=True)
+class Output:
+    """All that one batch changes, for one commit (R27)."""
+
+    merged: Merged | None = None
+    stored: tuple[int, int] = (0, 0)
+    """Of `merged.source`: rows below the first stood in their window, those below the second beside it."""
+    anomalies: list[Anomaly] = field(default_factory=list)
+    alerts: dict[str, AlertRow] = field(default_factory=dict)
+    progress: dict[tuple[int, str], Progress] = field(default_factory=dict)
+    reports: list[Report] = field(default_factory=list)
+    pieces: dict[int, dict[str, bytes]] = field(default_factory=dict)
+    """State, by shard and name."""
+    records: list[Record] = field(default_factory=list)
+    notifications: list[Notification] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether it holds nothing but clocks and heartbeats, which can be read once more after a crash."""
+        return self.merged is None and not (self.anomalies or self.reports or self.records)
+
+    def after(self, earlier: Output) -> None:
+        """Take along what an earlier output that could wait still has to write."""
+        self.progress = earlier.progress | self.progress
+        self.pieces = {
+            number: earlier.pieces.get(number, {}) | self.pieces.get(number, {})
+            for number in earlier.pieces.keys() | self.pieces.keys()
+        }
+
+
+def run(
+    shards: dict[int, Shard],
+    names: Names,
+    lookup: Lookup,
+    batch: Sequence[Stored],
+    wall_of: Callable[[int], int],
+    limits: Limits,
+) -> Output:
+    """Take a batch of `hw-in`. `shards` and `names` are changed in place: on any error they are worth nothing."""
+    out = Output()
+    frames: list[Frame] = []
+    for number, taken in sorted(consume(batch, wall_of).items()):
+        frames += _shard(shards.setdefault(number, Shard(number)), taken, limits, out)
+    arrived = columns_of(frames, names)
+    if len(arrived):
+        _merge(arrived, names, lookup, max(shard.clock_us for shard in shards.values()), out)
+    known = lookup.alerts_of(map(alerts.alert_id, out.anomalies))
+    alerted = alerts.step(known, out.anomalies)
+    out.alerts, out.notifications = alerted.rows, alerted.notifications
+    out.records += [record for alert in alerted.changes for record in alert_records(alert)]
+    out.counts.update(frames=len(frames), rows=len(arrived), anomalies=len(out.anomalies))
+    return out
+
+
+def all_haves(shards: Mapping[int, Shard]) -> list[Record]:
+    """What the cloud has of every agent: for a log that does not know it yet."""
+    return [
+        have_record(Have(agent, epoch, number, list(state.intervals)), shard.clock_us)
+        for number, shard in shards.items()
+        for (agent, epoch), state in shard.epochs.items()
+        if state.intervals
+    ]
+
+
+def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Frame]:
+    """Take what is of one shard: its streams without repeats, and how complete they are."""
+    shard.clock_us = now_us = max(shard.clock_us, taken.clock_us)
+    found = dedupe.step(
+        shard.epochs, shard.number, taken.arrived, taken.heartbeats, now_us, limits.gap_after_us
+    )
+    agents = completeness.step(
+        shard.agents,
+        shard.epochs,
+        [row.agent for row in taken.arrived],
+        taken.heartbeats,
+        now_us,
+        limits.silent_after_us,
+    )
+    dead = taken.dead + [row.what for row in found.fresh if isinstance(row.what, DeadLetter)]
+    out.anomalies += [row.what for row in found.fresh if isinstance(row.what, Anomaly)]
+    out.records += [dead_letter_record(letter) for letter in dead]
+    out.records += [have_record(have, now_us) for have in found.haves]
+    out.reports += found.reports
+    out.progress.update({(shard.number, agent): shard.agents[agent] for agent in agents})
+    out.pieces[shard.number] = shard.pieces(found.changed, agents)
+    out.counts.update(repeats=found.repeats, clocks_ignored=taken.clocks_ignored, dead=len(dead))
+    out.counts.update(f"dead {letter.reason}" for letter in dead)
+    return [row.what for row in found.fresh if isinstance(row.what, Frame)]
+
+
+def _merge(arrived: PartRows, names: Names, lookup: Lookup, now_us: int, out: Output) -> None:
+    found = lookup.parts_of(arrived)
+    if found.gone.any():
+        _late(arrived.take(found.gone), names, now_us, out)
+        arrived = arrived.take(~found.gone)
+    merged = merge(found.parts, arrived, names.opener_ranks())
+    if len(merged.windows):
+        out.merged = merged
+        out.stored = (found.inside, len(found.parts))
+        out.counts.update(windows=len(merged.windows))
+
+
+def _late(rows: PartRows, names: Names, now_us: int, out: Output) -> None:
+    """Parts of windows that can no longer be revised are dead letters, never written over a point (R28)."""
+    for number in np.unique(rows.opener).tolist():
+        opener, some = names.openers[number], rows.take(rows.opener == number)
+        zeros = np.zeros(len(some), np.int64)
+        parts = Parts(
+            names.series, names.levels, [opener.epoch], some.series, some.level, some.start, zeros,
+            some.tick, some.revision, some.flags, some.aggregates, some.sketches,
+        )  # fmt: skip
+        used, parts.series = np.unique(parts.series, return_inverse=True)
+        parts.names = [names.series[i] for i in used.tolist()]
+        shard = shard_of(site_of(parts.names[0]))
+        text = f"{len(some)} parts of windows that are no longer revised"
+        frame = Frame(opener.agent, opener.epoch, shard, 0, 0, None, parts)
+        out.records.append(late_record(frame, text, now_us))
+        out.reports.append(Report("late", shard, opener.agent, opener.epoch, text, now_us))
+    out.counts.update({"dead": len(rows), "dead late": len(rows)})

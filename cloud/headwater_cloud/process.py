@@ -1,0 +1,148 @@
+"""The cloud side's process: settings in, the runner's loop, until a signal or a failure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headwater_cloud.notify import JsonLines
+from headwater_cloud.retention import Keep
+from headwater_cloud.runner import Runner
+from headwater_cloud.settings import CloudSettings, in_data
+from headwater_cloud.store import Store
+from headwater_shared import health, logs
+from headwater_shared.clock import parse_clock
+from headwater_shared.errors import HeadwaterError, TryAgain
+from headwater_shared.settings import Common, duration, load
+from headwater_shared.sqlite_log import SqliteLog, wall_us
+
+log = logs.get_logger()
+
+PLACE = "cloud.json"
+"""In the data folder: where the process answers (for those who asked for any free port)."""
+
+_CLOCK_S = 1.0
+_PRUNE_S = 30.0
+_AFTER_TROUBLE_S = 1.0
+
+
+class Process:
+    """The runner, what it writes to, and the little that is done by the clock on the wall."""
+
+    def __init__(self, common: Common, settings: CloudSettings) -> None:
+        data = Path(common.data)
+        data.mkdir(parents=True, exist_ok=True)
+        self.stop = threading.Event()
+        self.trouble = ""
+        """Why the last step did not work, for `/health`."""
+        self.steps = 0
+        self.lag = 0
+        self._settings = settings
+        self._wait_s = duration(settings.wait) / 1e6
+        self._keep: Keep = settings.kept()
+        self._store = Store(in_data(common.data, settings.file))
+        self._bus = SqliteLog(in_data(common.data, settings.bus))
+        self.runner = Runner(
+            self._bus,
+            self._store,
+            parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock)),
+            JsonLines(in_data(common.data, settings.notifications)),
+            batch=settings.batch,
+            limits=settings.limits(),
+            log_identity=self._bus.identity,
+        )
+        self._clock_at = self._prune_at = time.monotonic()
+
+    def turn(self) -> None:
+        """One turn of the loop: a step, and what is due; then a rest, unless there is more to read."""
+        try:
+            read = self.runner.step()
+            now = time.monotonic()
+            if now >= self._clock_at:
+                self.runner.append_clock()
+                self._clock_at = max(self._clock_at + _CLOCK_S, now)
+            if now >= self._prune_at and not self.runner.prune(self._keep):
+                self.runner.read_for_good()
+                self._bus.retain(wall_us())
+                self._prune_at = now + _PRUNE_S
+            self.lag = self.runner.lag()
+            self.runner.metrics.lag.set(self.lag)
+            rest = 0.0 if read >= self._settings.batch else self._wait_s
+            self.trouble = ""
+            self.steps += 1
+        except TryAgain as error:
+            log.warning("trying again", error=error)
+            self.trouble, rest = error.message, _AFTER_TROUBLE_S
+        if rest:
+            self.stop.wait(rest)
+
+    def health(self) -> Mapping[str, Any]:
+        """What `/health` and `/ready` say."""
+        return {
+            "ready": self.steps > 0,
+            "reasons": [self.trouble] if self.trouble else [],
+            "lag_records": self.lag,
+        }
+
+    def close(self) -> None:
+        try:
+            self.runner.close()
+        except TryAgain as error:
+            log.warning("ending with work left, which waits in the file", error=error)
+        finally:
+            self._bus.close()
+            self._store.close()
+
+
+def run(common: Common, settings: CloudSettings) -> None:
+    """Run until SIGTERM or SIGINT, which end it after the current commit.
+
+    Raises:
+        NeedsPerson: it cannot start.
+        StartAgain: a commit failed: start again from the file.
+    """
+    process = Process(common, settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: process.stop.set())
+    server = health.serve(
+        settings.health_host, settings.health_port, process.health, process.runner.metrics.registry
+    )
+    _say_where(Path(common.data) / PLACE, server.port)
+    log.info("ready", health=server.port, file=str(in_data(common.data, settings.file)))
+    try:
+        while not process.stop.is_set():
+            process.turn()
+    finally:
+        server.close()
+    process.close()
+    log.info("ended")
+
+
+def _say_where(place: Path, health_port: int) -> None:
+    """Write down where this process answers, whole or not at all."""
+    half = place.with_suffix(".new")
+    half.write_bytes(msgspec.json.encode({"health": health_port, "pid": os.getpid()}))
+    half.replace(place)
+
+
+def main(arguments: list[str]) -> int:
+    """Run with the settings file named, or with the defaults; return the exit code."""
+    try:
+        common, settings = Common(), CloudSettings()
+        if arguments:
+            common = load(Path(arguments[0]), "common", Common)
+            settings = load(Path(arguments[0]), "cloud", CloudSettings)
+        logs.configure(common.log, common.log_level, part="cloud")
+        run(common, settings)
+    except HeadwaterError as error:
+        print(f"headwater-cloud: {error}", file=sys.stderr)  # noqa: T201 (it is the last word to a person)
+        return error.exit_code
+    return 0

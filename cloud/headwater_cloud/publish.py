@@ -1,0 +1,43 @@
+"""Outputs go from the consumer's file to the bus, by their ids: after a crash they go again, and the bus skips them (R27)."""
+
+from __future__ import annotations
+
+from headwater_shared.bus import Bus, Record
+
+_AT_ONCE = 500
+"""Records of one append: other writers of the log wait no longer than for that."""
+
+
+class Publisher:
+    """Holds the outputs that are committed and not known to be on the bus."""
+
+    def __init__(self, bus: Bus, producer: str, waiting: list[tuple[int, Record]]) -> None:
+        self._bus = bus
+        self._producer = producer
+        self._waiting = waiting
+        self.published = 0
+        """The last id known to be on the bus: rows up to it may go from the file."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def committed(self, outputs: list[tuple[int, Record]]) -> None:
+        """Take over what a commit put into the file."""
+        self._waiting += outputs
+
+    def publish(self) -> None:
+        """Append all that waits.
+
+        Raises:
+            BusUnavailable: some is still waiting; call again.
+        """
+        while self._waiting:
+            first = self._waiting[0][0]
+            run = [
+                record
+                for n, (number, record) in enumerate(self._waiting[:_AT_ONCE])
+                if number == first + n  # the ids of one append follow one another
+            ]
+            self._bus.append_once(self._producer, first, run)
+            del self._waiting[: len(run)]
+            self.published = first + len(run) - 1

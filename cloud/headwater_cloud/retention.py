@@ -1,0 +1,77 @@
+"""What history keeps: windows of fine levels for days, parts as long as windows may be revised, and the space beyond (R28)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from headwater_cloud.lookup import Lookup
+from headwater_cloud.names import Names
+from headwater_cloud.store import Store
+from headwater_shared.errors import SettingsError
+from headwater_shared.parts import tumbling
+from headwater_shared.sqlite_file import give_back
+
+_CHUNK = 5_000
+"""Rows of one transaction: the next batch waits no longer than for that."""
+
+
+class Keep(NamedTuple):
+    """Lengths of time in microseconds; a level that is not named is kept for ever."""
+
+    windows_us: Mapping[str, int]
+    parts_us: int
+
+
+def prune(store: Store, names: Names, lookup: Lookup, now_us: int, keep: Keep) -> int:
+    """Delete a chunk of what is older than it is kept.
+
+    Args:
+        store: the file.
+        names: its names.
+        lookup: is told from when on windows are kept.
+        now_us: the operators' clock.
+        keep: for how long.
+
+    Returns:
+        How many rows; 0 means that nothing is left to delete.
+    """
+    deleted = 0
+    for number, name in enumerate(names.levels):
+        ended = now_us - _length_us(name)
+        with store.transaction() as connection:
+            deleted += _delete(connection, "part", number, ended - keep.parts_us)[0]
+            if name in keep.windows_us:
+                rows, kept_from = _delete(connection, "window", number, ended - keep.windows_us[name])
+                if rows:
+                    deleted += rows
+                    connection.execute("UPDATE level SET kept_from = ? WHERE id = ?", (kept_from, number))
+                    lookup.deleted(number, kept_from)
+    return deleted
+
+
+def shrink(connection: sqlite3.Connection) -> None:
+    """Give back what is free beyond a quarter of the file."""
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    if free > pages // 4:
+        give_back(connection, min(free - pages // 4, _CHUNK))
+
+
+def _delete(connection: sqlite3.Connection, table: str, level: int, before: int) -> tuple[int, int]:
+    """Delete the oldest rows of a level that start before a time. Returns how many, and from when on all are kept."""
+    row = connection.execute(
+        f"SELECT start FROM {table} WHERE level = ? AND start < ? ORDER BY start LIMIT 1 OFFSET {_CHUNK}",
+        (level, before),
+    ).fetchone()
+    kept_from = row[0] + 1 if row else before
+    cursor = connection.execute(f"DELETE FROM {table} WHERE level = ? AND start < ?", (level, kept_from))
+    return cursor.rowcount, kept_from
+
+
+def _length_us(level: str) -> int:
+    try:
+        return tumbling(level).length_us
+    except SettingsError:
+        return 0  # another kind of window: its start has to do

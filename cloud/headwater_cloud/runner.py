@@ -1,0 +1,186 @@
+"""The local runner of size S: feeds the operators from the bus, and keeps state, offsets and outputs in one file (R27).
+
+Tests call `step` by hand; the loop around it is in `__main__`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from headwater_cloud import clock_records, notify, pipeline, retention
+from headwater_cloud.lookup import Lookup
+from headwater_cloud.metrics import Metrics
+from headwater_cloud.notify import JsonLines
+from headwater_cloud.outputs import Notification
+from headwater_cloud.pipeline import Limits, Output
+from headwater_cloud.publish import Publisher
+from headwater_cloud.retention import Keep
+from headwater_cloud.store import Store
+from headwater_cloud.write import write
+from headwater_shared.bus import Bus
+from headwater_shared.clock import Clock, wall_of
+from headwater_shared.identity import SHARDS
+from headwater_shared.logs import get_logger
+from headwater_shared.topics import IN
+
+log = get_logger()
+
+GROUP = "cloud"
+_MAY_WAIT_S = 2.0
+"""Seconds of real time that clocks and heartbeats alone wait for a commit: they are on the bus."""
+
+
+class Runner:
+    """One consumer of all shards. Not for several threads; `close` ends it, a kill at any point loses nothing."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: Store,
+        clock: Clock,
+        lines: JsonLines,
+        *,
+        batch: int = 200,
+        limits: Limits | None = None,
+        log_identity: str = "",
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.metrics = Metrics()
+        self._bus, self._store, self._clock, self._lines = bus, store, clock, lines
+        self._batch, self._limits, self._monotonic = batch, limits or Limits(), monotonic
+        another_log = bool(log_identity) and store.read_another_log(log_identity)
+        self._names = store.load_names()
+        self._shards = store.load_shards()
+        self._offsets = dict.fromkeys(range(SHARDS), 0) | store.load_offsets()
+        self._committed = dict(self._offsets)
+        self._lookup = Lookup(store.connection)
+        self._publisher = Publisher(bus, store.producer, store.load_outputs())
+        # Whether these went out before the process ended is not known (R29).
+        self._to_send = [_again(notification) for notification in store.load_notifications()]
+        self._output: Output | None = None
+        self._commit_at = 0.0
+        if another_log:
+            log.warning(
+                "the log is another one than before: it is read from its beginning, nothing counts twice"
+            )
+            self._output = Output(records=pipeline.all_haves(self._shards))
+
+    def step(self) -> int:
+        """Read a batch, take it in, commit, publish, notify. Returns how many records were read.
+
+        Raises:
+            TryAgain: something does not answer; the next call goes on where this one stopped.
+            StartAgain: the process must end, and start from the file.
+        """
+        self._publish()
+        read = 0
+        if self._output is None or self._output.can_wait:
+            read = self._take()
+        if self._output is not None and not (self._output.can_wait and self._monotonic() < self._commit_at):
+            self._commit()
+            self._publish()
+        self._notify()
+        return read
+
+    def append_clock(self) -> None:
+        """Append the clock records: a second apart, by real time."""
+        clock_records.append(self._bus, self._clock)
+
+    def prune(self, keep: Keep) -> int:
+        """Delete a chunk of what is no longer kept. Returns how many rows; 0 when nothing is left to delete."""
+        if self._output is not None and not self._output.can_wait:
+            return 0  # it was merged with rows that must stay until it is written
+        now_us = max((shard.clock_us for shard in self._shards.values()), default=0)
+        deleted = retention.prune(self._store, self._names, self._lookup, now_us, keep)
+        if deleted:
+            retention.shrink(self._store.connection)
+        return deleted
+
+    def read_for_good(self) -> None:
+        """Tell the bus what it need no longer keep for us."""
+        read = {partition: offset for partition, offset in self._committed.items() if offset}
+        if read:
+            self._bus.read_up_to(GROUP, IN.name, read)
+
+    def lag(self) -> int:
+        """Records that are on the bus and not yet read."""
+        ends = self._bus.ends(IN.name)
+        return sum(
+            ends.get(partition, 0) - offset
+            for partition, offset in self._offsets.items()
+            if offset < ends.get(partition, 0)
+        )
+
+    def close(self) -> None:
+        """Commit what waits. The store and the bus are their owner's to close."""
+        if self._output is not None:
+            self._commit()
+        self._publish()
+        self._notify()
+
+    def _take(self) -> int:
+        batch = self._bus.read(IN.name, self._offsets, self._batch)
+        if not batch:
+            return 0
+        out = pipeline.run(
+            self._shards,
+            self._names,
+            self._lookup,
+            batch,
+            lambda shown_us: wall_of(self._clock, shown_us),
+            self._limits,
+        )
+        for stored in batch:
+            self._offsets[stored.partition] = stored.offset + 1
+        if self._output is None:
+            self._commit_at = self._monotonic() + _MAY_WAIT_S
+        else:
+            out.after(self._output)
+        self._output = out
+        self.metrics.records.inc(len(batch))
+        self.metrics.count(out.counts)
+        return len(batch)
+
+    def _commit(self) -> None:
+        """Write the output; on a full disk it stays, and the same is tried again."""
+        out = self._output
+        assert out is not None
+        moved = {p: offset for p, offset in self._offsets.items() if offset != self._committed[p]}
+        with self._store.transaction() as connection:
+            connection.execute("DELETE FROM output WHERE id <= ?", (self._publisher.published,))
+            outputs = write(connection, out, self._names, moved)
+        self._output = None
+        self._committed.update(moved)
+        self._names.written()
+        if out.merged is not None:
+            self._lookup.wrote(out.merged.parts)
+        self._publisher.committed(outputs)
+        self._to_send += out.notifications
+        self.metrics.commits.inc()
+        for report in out.reports:
+            self.metrics.reports.labels(report.kind).inc()
+            log.warning("report", kind=report.kind, agent=report.agent, shard=report.shard, text=report.text)
+        for notification in out.notifications:
+            self.metrics.alerts.labels(notification.state).inc()
+        notify.say(out.notifications)
+
+    def _publish(self) -> None:
+        self._publisher.publish()
+        self.metrics.outputs.set(len(self._publisher))
+
+    def _notify(self) -> None:
+        """Send, then record that it is sent: a crash between them is why the next process marks a possible repeat."""
+        if not self._to_send:
+            return
+        sent, self._to_send = self._to_send, [_again(notification) for notification in self._to_send]
+        self._lines.send(sent)
+        with self._store.transaction() as connection:
+            connection.executemany("DELETE FROM notification WHERE id = ?", [(n.id,) for n in sent])
+        self._to_send = []
+
+
+def _again(notification: Notification) -> Notification:
+    return msgspec.structs.replace(notification, possible_repeat=True)

@@ -1,0 +1,62 @@
+"""The cloud side's settings, as a person writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, field
+
+from headwater_cloud.pipeline import Limits
+from headwater_cloud.retention import Keep
+from headwater_shared.settings import Duration, Section, duration
+
+
+class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
+    """The cloud side."""
+
+    bus: Annotated[
+        str, Meta(description="The SQLite log that the cloud side reads; relative to the data folder.")
+    ] = "log.db"
+    file: Annotated[
+        str, Meta(description="Its own file: windows, alerts and state; relative to the data folder.")
+    ] = "cloud.db"
+    notifications: Annotated[
+        str,
+        Meta(description="A JSON line for each alert that fires or is over; relative to the data folder."),
+    ] = "notifications.jsonl"
+    batch: Annotated[int, Meta(ge=1, le=10_000, description="Records of one commit at most.")] = 200
+    wait: Annotated[Duration, Meta(description="How long to wait for more records once all are read.")] = (
+        "100ms"
+    )
+    gap_after: Annotated[
+        Duration, Meta(description="How long a record of an agent may be missing before that is reported.")
+    ] = "60s"
+    silent_after: Annotated[
+        Duration, Meta(description="Silence after which windows no longer wait for an agent.")
+    ] = "5m"
+    keep: Annotated[
+        dict[str, Duration],
+        Meta(description="How long windows are kept, by level; what is not named stays for ever."),
+    ] = field(default_factory=lambda: {"10s": "7d", "1m": "60d"})
+    keep_parts: Annotated[
+        Duration,
+        Meta(
+            description="How long windows of several parts may be revised; what comes later is a dead letter."
+        ),
+    ] = "7d"
+    health_host: Annotated[str, Meta(description="Where metrics and health are served.")] = "127.0.0.1"
+    health_port: Annotated[int, Meta(ge=0, le=65535, description="Its port; 0 takes a free one.")] = 9642
+
+    def limits(self) -> Limits:
+        """How long operators are patient."""
+        return Limits(duration(self.gap_after), duration(self.silent_after))
+
+    def kept(self) -> Keep:
+        """How long history is kept."""
+        return Keep({level: duration(text) for level, text in self.keep.items()}, duration(self.keep_parts))
+
+
+def in_data(data: str, name: str) -> Path:
+    """A file of the settings: in the data folder unless its path is absolute."""
+    return Path(data) / name

@@ -1,0 +1,49 @@
+"""The state of one shard, in pieces that a runner keeps: each a few kilobytes, written when it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from headwater_cloud.completeness import Agents, Progress
+from headwater_cloud.dedupe import Epoch, Epochs
+
+PIECE_LIMIT = 256_000
+"""Bytes: what every engine can keep and log as one value (R24)."""
+
+_CLOCK = "clock"
+
+
+class Shard(msgspec.Struct):
+    """What the operators know of one shard."""
+
+    number: int
+    clock_us: int = 0
+    """The largest clock record: the only clock of the operators."""
+    epochs: Epochs = {}
+    agents: Agents = {}
+
+    def pieces(self, epochs: Iterable[tuple[str, int]], agents: Iterable[str]) -> dict[str, bytes]:
+        """Encode the clock and the pieces named, by name."""
+        out = {_CLOCK: msgspec.msgpack.encode(self.clock_us)}
+        for agent, epoch in epochs:
+            out[f"epoch/{epoch:016x}/{agent}"] = msgspec.msgpack.encode(self.epochs[agent, epoch])
+        for agent in agents:
+            out[f"agent/{agent}"] = msgspec.msgpack.encode(self.agents[agent])
+        return out
+
+
+def load(number: int, pieces: Iterable[tuple[str, bytes]]) -> Shard:
+    """Put a shard together again from its pieces."""
+    shard = Shard(number)
+    for name, body in pieces:
+        kind, _, rest = name.partition("/")
+        if kind == "epoch":
+            epoch, _, agent = rest.partition("/")
+            shard.epochs[agent, int(epoch, 16)] = msgspec.msgpack.decode(body, type=Epoch)
+        elif kind == "agent":
+            shard.agents[rest] = msgspec.msgpack.decode(body, type=Progress)
+        elif kind == _CLOCK:
+            shard.clock_us = msgspec.msgpack.decode(body, type=int)
+    return shard

@@ -1,0 +1,171 @@
+"""The consumer's own file: state, offsets, outputs, windows and alerts, and the one commit that they share (R27).
+
+One process has it open for writing, by the lock beside it (R32); others read it through `history`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from headwater_cloud import shard
+from headwater_cloud.columns import PART_COLUMNS, REALS, WINDOW_COLUMNS
+from headwater_cloud.names import Names, Opener
+from headwater_cloud.outputs import Notification
+from headwater_cloud.shard import Shard
+from headwater_shared.bus import Record
+from headwater_shared.errors import StartAgain, TryAgain
+from headwater_shared.sqlite_file import WriterLock, open_writer
+
+APPLICATION = "headwater-cloud"
+
+
+def _columns(names: tuple[str, ...]) -> str:
+    kinds = {"sketch": "BLOB", **dict.fromkeys(REALS, "REAL")}
+    return ", ".join(f"{name} {kinds.get(name, 'INTEGER')}" for name in names)
+
+
+SCHEMA = (
+    f"""
+    CREATE TABLE series(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE level(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, kept_from INTEGER);
+    CREATE TABLE opener(id INTEGER PRIMARY KEY, agent TEXT NOT NULL, epoch TEXT NOT NULL);
+    CREATE TABLE window({_columns(WINDOW_COLUMNS)}, PRIMARY KEY(level, start, series)) WITHOUT ROWID;
+    CREATE TABLE part({_columns(PART_COLUMNS)}, PRIMARY KEY(level, start, series, opener, tick)) WITHOUT ROWID;
+    CREATE TABLE anomaly(
+        id TEXT, phase TEXT, agent TEXT, epoch TEXT, shard INTEGER, seq INTEGER, tick INTEGER, rule TEXT, series TEXT,
+        begin_us INTEGER, time_us INTEGER, value REAL, "limit" REAL, severity TEXT, text TEXT, samples TEXT,
+        PRIMARY KEY(id, phase, agent, epoch, shard, seq)) WITHOUT ROWID;
+    CREATE INDEX anomaly_time ON anomaly(time_us);
+    CREATE TABLE alert(
+        id TEXT PRIMARY KEY, rule TEXT, subject TEXT, state TEXT, severity TEXT, text TEXT, episode_us INTEGER,
+        time_us INTEGER, value REAL, "begin" TEXT, "end" TEXT) WITHOUT ROWID;
+    CREATE INDEX alert_episode ON alert(episode_us);
+    CREATE TABLE progress(
+        shard INTEGER, agent TEXT, epoch TEXT, complete_us INTEGER, heard_us INTEGER, silent INTEGER, waiting INTEGER,
+        PRIMARY KEY(shard, agent)) WITHOUT ROWID;
+    CREATE TABLE report(
+        id INTEGER PRIMARY KEY, time_us INTEGER, kind TEXT, shard INTEGER, agent TEXT, epoch TEXT, text TEXT);
+    CREATE TABLE state(shard INTEGER, name TEXT, body BLOB, PRIMARY KEY(shard, name)) WITHOUT ROWID;
+    CREATE TABLE "offset"(partition INTEGER PRIMARY KEY, next INTEGER NOT NULL);
+    CREATE TABLE output(
+        id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT, partition INTEGER, key TEXT, headers BLOB, body BLOB);
+    CREATE TABLE notification(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+    """,
+)
+"""A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
+those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted."""
+
+VERSION = len(SCHEMA)
+
+
+class Store:
+    """The file, open for writing."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock and open.
+
+        Raises:
+            StateInUse, StateNewer, StateError: the file is not for this process; nothing was changed.
+        """
+        self._lock = WriterLock(path)
+        try:
+            self.connection = open_writer(path, application=APPLICATION, schema=SCHEMA, page_size=8192)
+            self.connection.execute(
+                "INSERT OR IGNORE INTO meta VALUES ('producer', ?)", (secrets.token_hex(8),)
+            )
+            (name,) = self.connection.execute("SELECT value FROM meta WHERE name = 'producer'").fetchone()
+        except BaseException:
+            self._lock.release()
+            raise
+        self.producer = f"cloud/{name}"
+        """Under which outputs are appended: of this file, since a new file counts its outputs from 1 again."""
+
+    def close(self) -> None:
+        self.connection.close()
+        self._lock.release()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One commit.
+
+        Raises:
+            TryAgain: the disk is full; the file is as before, and the same commit may follow later.
+            StartAgain: it failed otherwise, and what is in memory may differ from the file.
+        """
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            yield self.connection
+            self.connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+                raise TryAgain(
+                    f"the commit did not fit: {error}", hint="make space on the disk of the data folder"
+                ) from error
+            raise StartAgain(
+                f"the commit failed: {error}", hint="check the disk of the data folder"
+            ) from error
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def load_names(self) -> Names:
+        """Read the dictionaries, each in the order of its numbers."""
+        names = Names()
+        query = self.connection.execute
+        names.series_numbers([name for (name,) in query("SELECT name FROM series ORDER BY id")])
+        names.level_numbers([name for (name,) in query("SELECT name FROM level ORDER BY id")])
+        for opener in query("SELECT agent, epoch FROM opener ORDER BY id"):
+            names.opener_numbers(opener[0], [int(opener[1], 16)])
+        names.written()
+        return names
+
+    def load_shards(self) -> dict[int, Shard]:
+        """Read the operators' state."""
+        pieces: dict[int, list[tuple[str, bytes]]] = {}
+        for number, name, body in self.connection.execute("SELECT shard, name, body FROM state"):
+            pieces.setdefault(number, []).append((name, body))
+        return {number: shard.load(number, of_shard) for number, of_shard in pieces.items()}
+
+    def load_offsets(self) -> dict[int, int]:
+        """Read how far each partition has been read."""
+        return dict(self.connection.execute('SELECT partition, next FROM "offset"').fetchall())
+
+    def read_another_log(self, identity: str) -> bool:
+        """Note which log the offsets are of. Tells whether they were of another one, and are 0 again therefore."""
+        with self.transaction() as connection:
+            row = connection.execute("SELECT value FROM meta WHERE name = 'log'").fetchone()
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('log', ?)", (identity,))
+            if row is None or row[0] == identity:
+                return False
+            connection.execute('DELETE FROM "offset"')
+        return True
+
+    def load_outputs(self) -> list[tuple[int, Record]]:
+        """Read the outputs that may not be on the bus yet, with their ids."""
+        return [
+            (number, Record(topic, partition, key, msgspec.msgpack.decode(headers), body))
+            for number, topic, partition, key, headers, body in self.connection.execute(
+                "SELECT id, topic, partition, key, headers, body FROM output ORDER BY id"
+            )
+        ]
+
+    def load_notifications(self) -> list[Notification]:
+        """Read the notifications that are not known to be out."""
+        rows = self.connection.execute("SELECT body FROM notification ORDER BY id")
+        return [msgspec.json.decode(body, type=Notification) for (body,) in rows]
+
+    def _roll_back(self) -> None:
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+
+def opener_row(number: int, opener: Opener) -> tuple[int, str, str]:
+    """An opener as its table holds it."""
+    return number, opener.agent, f"{opener.epoch:016x}"

@@ -1,0 +1,137 @@
+"""An output becomes rows of the consumer's file, inside its one commit (R27, R28)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from headwater_cloud.alerts import AlertRow
+from headwater_cloud.columns import PART_COLUMNS, WINDOW_COLUMNS, to_rows
+from headwater_cloud.completeness import Progress
+from headwater_cloud.merge import Merged
+from headwater_cloud.names import Names
+from headwater_cloud.outputs import Notification, Report
+from headwater_cloud.pipeline import Output
+from headwater_cloud.store import opener_row
+from headwater_shared.bus import Record
+from headwater_shared.records import Anomaly
+
+
+def write(
+    connection: sqlite3.Connection, out: Output, names: Names, offsets: Mapping[int, int]
+) -> list[tuple[int, Record]]:
+    """Write all that a batch changed; the caller commits. Returns the outputs for the bus with their ids."""
+    _names(connection, names)
+    if out.merged is not None:
+        _merged(connection, out.merged, *out.stored)
+    _anomalies(connection, out.anomalies)
+    _alerts(connection, out.alerts.values())
+    _progress(connection, out.progress)
+    _reports(connection, out.reports)
+    _state(connection, out.pieces, offsets)
+    _notifications(connection, out.notifications)
+    return _outputs(connection, out.records)
+
+
+def _names(connection: sqlite3.Connection, names: Names) -> None:
+    series, levels, openers = names.unwritten()
+    if series:
+        connection.executemany("INSERT INTO series VALUES (?, ?)", series)
+    if levels:
+        connection.executemany("INSERT INTO level(id, name) VALUES (?, ?)", levels)
+    if openers:
+        connection.executemany("INSERT INTO opener VALUES (?, ?, ?)", [opener_row(*row) for row in openers])
+
+
+def _merged(connection: sqlite3.Connection, merged: Merged, inside: int, stored: int) -> None:
+    """Windows whole; parts beside them only where a window has several, or none that counts."""
+    windows = merged.windows
+    empty = windows.aggregates.count == 0
+    kept = _insert("window", WINDOW_COLUMNS)
+    if empty.any():
+        keys = [column[empty].tolist() for column in (windows.level, windows.start, windows.series)]
+        connection.executemany(
+            "DELETE FROM window WHERE level = ? AND start = ? AND series = ?", zip(*keys, strict=True)
+        )
+        windows = windows.take(~empty)
+    connection.executemany(kept, to_rows(WINDOW_COLUMNS, windows))
+    apart = (merged.windows.parts > 1) | empty
+    if apart.any():
+        new = (merged.source < inside) | (merged.source >= stored)
+        parts = merged.parts.take(np.flatnonzero(apart[merged.window] & new))
+        connection.executemany(_insert("part", PART_COLUMNS), to_rows(PART_COLUMNS, parts))
+
+
+def _insert(table: str, columns: Sequence[str]) -> str:
+    return f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(columns))})"
+
+
+def _anomalies(connection: sqlite3.Connection, anomalies: Iterable[Anomaly]) -> None:
+    connection.executemany(
+        f"INSERT OR REPLACE INTO anomaly VALUES ({', '.join('?' * 16)})",
+        [
+            (
+                a.id, a.phase, a.agent, f"{a.epoch:016x}", a.shard, a.seq, a.tick, a.rule, a.series, a.begin_us,
+                a.time_us, a.value, a.limit, a.severity, a.text,
+                msgspec.json.encode([a.sample_times, a.sample_values]).decode(),
+            )
+            for a in anomalies
+        ],
+    )  # fmt: skip
+
+
+def _alerts(connection: sqlite3.Connection, rows: Iterable[AlertRow]) -> None:
+    found = []
+    for row in rows:
+        a = row.alert()
+        sides = [msgspec.json.encode(side).decode() if side else None for side in (row.begin, row.end)]
+        found.append(
+            (a.id, a.rule, a.subject, a.state, a.severity, a.text, a.episode_us, a.time_us, a.value, *sides)
+        )
+    connection.executemany(f"INSERT OR REPLACE INTO alert VALUES ({', '.join('?' * 11)})", found)
+
+
+def _progress(connection: sqlite3.Connection, progress: Mapping[tuple[int, str], Progress]) -> None:
+    connection.executemany(
+        "INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (shard, agent, f"{p.epoch:016x}", p.complete_us, p.heard_us, p.silent, len(p.waiting))
+            for (shard, agent), p in progress.items()
+        ],
+    )
+
+
+def _reports(connection: sqlite3.Connection, reports: Iterable[Report]) -> None:
+    connection.executemany(
+        "INSERT INTO report(time_us, kind, shard, agent, epoch, text) VALUES (?, ?, ?, ?, ?, ?)",
+        [(r.time_us, r.kind, r.shard, r.agent, f"{r.epoch:016x}", r.text) for r in reports],
+    )
+
+
+def _state(
+    connection: sqlite3.Connection, pieces: Mapping[int, Mapping[str, bytes]], offsets: Mapping[int, int]
+) -> None:
+    rows = [(shard, name, body) for shard, some in pieces.items() for name, body in some.items()]
+    connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", rows)
+    connection.executemany('INSERT OR REPLACE INTO "offset" VALUES (?, ?)', offsets.items())
+
+
+def _notifications(connection: sqlite3.Connection, notifications: Iterable[Notification]) -> None:
+    connection.executemany(
+        "INSERT OR REPLACE INTO notification VALUES (?, ?)",
+        [(n.id, msgspec.json.encode(n).decode()) for n in notifications],
+    )
+
+
+def _outputs(connection: sqlite3.Connection, records: Sequence[Record]) -> list[tuple[int, Record]]:
+    if not records:
+        return []
+    connection.executemany(
+        "INSERT INTO output(topic, partition, key, headers, body) VALUES (?, ?, ?, ?, ?)",
+        [(r.topic, r.partition, r.key, msgspec.msgpack.encode(r.headers), r.body) for r in records],
+    )
+    (last,) = connection.execute("SELECT max(id) FROM output").fetchone()
+    return list(enumerate(records, last - len(records) + 1))
