@@ -1,0 +1,142 @@
+"""The audit: proves promise 1 of a finished run, or says what is wrong where (R30).
+
+    ledger ▶ audit_sent ──────┐
+    cloud.db ▶ audit_stored ──┼▶ audit_dead ▶ audit_uncertain ▶ audit_windows, audit_stamped ▶ audit_levels ▶ audit_findings
+    edge.db ▶ audit_stored ───┘
+
+What a device was told is taken must be in every window it belongs to exactly once, at each level that is kept, or in the
+dead letters; what the stores hold must have been sent. It reads files only, which may be in use.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from headwater_appliance import audit_dead, audit_levels, audit_stamped, audit_windows
+from headwater_appliance.audit_findings import Findings
+from headwater_appliance.audit_sent import Sent, of_truth
+from headwater_appliance.audit_stored import Stored, Windows, read
+from headwater_appliance.audit_windows import Named
+from headwater_shared import ledger as ledgers
+from headwater_shared.aggregates import Aggregates
+from headwater_shared.digest import NO_TIME
+from headwater_shared.ledger import Truth
+from headwater_shared.parts import tumbling
+
+LEVELS = ("10s", "1m", "10m", "1h")
+"""Those that must be there, where nothing else is said."""
+HISTORY, AGENT = "cloud.db", "edge.db"
+"""In the data folder."""
+_SHOWN = 20
+
+
+def run_audit(
+    ledger: Path,
+    data: Path,
+    *,
+    levels: Sequence[str] = LEVELS,
+    agents: Sequence[Path] | None = None,
+    as_json: bool = False,
+) -> int:
+    """Audit a data folder and print what was found, the counts in the last line.
+
+    Args:
+        ledger: of the fleet.
+        data: the folder with the cloud side's file and the agent's.
+        levels: names of the levels that must be there.
+        agents: the agents' files, if not the one in the folder.
+        as_json: print all of the evidence as one JSON object before the last line.
+
+    Returns:
+        The exit code: 0 if all is as it must be, else 1.
+
+    Raises:
+        StateError: a file is not there, or is something else.
+    """
+    stored = read(data / HISTORY, [data / AGENT] if agents is None else agents)
+    findings = audit(ledgers.read(ledger), stored, levels)
+    if as_json:
+        print(json.dumps(findings.evidence(), indent=1))
+    else:
+        for finding in findings.findings[:_SHOWN]:
+            print(finding)
+        more = len(findings.findings) - _SHOWN + findings.not_shown
+        if more > 0:
+            print(f"audit: and {more} more; --json has them")
+    print(findings.line())
+    return 0 if findings.good else 1
+
+
+def audit(truth: Truth, stored: Stored, levels: Iterable[str] = LEVELS) -> Findings:
+    """Compare what the stores hold with what the ledger says that they must.
+
+    Args:
+        truth: the ledger.
+        stored: windows and dead letters.
+        levels: names of those that must be there; others that are there are audited too.
+    """
+    findings = Findings()
+    names = sorted({*truth.series, *stored.names})
+    kept = _complete(stored.renamed(names), levels)
+    sent = of_truth(truth, names)
+    findings.acknowledged = int(sent.sure.sum())
+    findings.uncertain = int((~sent.sure).sum())
+    findings.counted = int(kept[0].rows.count.sum())
+    others = audit_dead.compare(truth.unreadable, stored.dead, findings)
+    sent.sure &= ~audit_dead.set_aside(others, sent, names, findings)
+
+    # A series with readings that the agent stamped is looked at as a whole, also those that bore a time.
+    stamped = np.zeros(len(names), np.bool_)
+    stamped[sent.series[sent.time == NO_TIME]] = True
+    timed, untimed = sent.take(~stamped[sent.series]), sent.take(stamped[sent.series])
+    named: Named = set()
+    lost, twice = zip(
+        *(
+            np.add(by_window, by_series)
+            for by_window, by_series in zip(
+                _timed(timed, [w.take(~stamped[w.series]) for w in kept], names, findings, named),
+                _untimed(untimed, [w.take(stamped[w.series]) for w in kept], names, findings),
+                strict=True,
+            )
+        ),
+        strict=True,
+    )
+    audit_levels.compare(kept, names, findings, named)
+    # A reading that is lost at several levels is one reading.
+    findings.lost += int(max(lost))
+    findings.twice += int(max(twice))
+    return findings
+
+
+def _timed(
+    sent: Sent, kept: Sequence[Windows], names: Sequence[str], findings: Findings, named: Named
+) -> list[tuple[int, int]]:
+    """Audit window by window; return lost and twice, a level."""
+    counted, undecided = audit_windows.decide(sent, kept[0], names, findings)
+    return [
+        audit_windows.compare(sent, counted, undecided, windows, names, findings, named) for windows in kept
+    ]
+
+
+def _untimed(
+    sent: Sent, kept: Sequence[Windows], names: Sequence[str], findings: Findings
+) -> list[tuple[int, int]]:
+    """Audit series by series; return lost and twice, a level."""
+    counted, undecided = audit_stamped.decide(sent, kept[0], names, findings)
+    return [audit_stamped.compare(sent, counted, undecided, windows, names, findings) for windows in kept]
+
+
+def _complete(kept: list[Windows], levels: Iterable[str]) -> list[Windows]:
+    """Add levels that must be there and are not, without windows; the shortest first."""
+    known = {windows.level.name for windows in kept}
+    none = np.zeros(0, np.int64)
+    missing = [
+        Windows(tumbling(name), none, none.copy(), Aggregates.empty(0))
+        for name in levels
+        if name not in known
+    ]
+    return sorted([*kept, *missing], key=lambda windows: windows.level.length_us)

@@ -1,0 +1,79 @@
+"""What a ledger says as the audit needs it: each reading once, sorted, and whether it was acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_shared.digest import NO_TIME, reading_digests, value_bits
+from headwater_shared.ledger import Truth
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class Sent:
+    """Readings as columns of one length n, sorted by (series, time, value bits), each once."""
+
+    series: Ints
+    """Index into the audit's names."""
+    time: Ints
+    """Microseconds as sent; `NO_TIME` of a reading that was stamped by the agent."""
+    value: Floats
+    digest: NDArray[np.uint64]
+    sure: Flags
+    """Acknowledged, and so it must be counted; the others may be."""
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    def take(self, at: Flags | Ints | slice) -> Sent:
+        """Return the readings at a mask, indices or a slice."""
+        return Sent(self.series[at], self.time[at], self.value[at], self.digest[at], self.sure[at])
+
+
+def of_truth(truth: Truth, names: Sequence[str]) -> Sent:
+    """Make readings of a ledger's records: a timed reading that was sent several times is one (R2).
+
+    Args:
+        truth: the ledger.
+        names: sorted names of series, that ledger and store share; the index is into it.
+    """
+    series = index_of(truth.series, names)[truth.series_of]
+    value = truth.value + 0.0
+    order = np.lexsort((value_bits(value), truth.time, series))
+    series, time, value, sure = series[order], truth.time[order], value[order], truth.acknowledged[order]
+    new = np.ones(len(order), np.bool_)
+    same = (series[1:] == series[:-1]) & (time[1:] == time[:-1])
+    new[1:] = ~(same & (value[1:] == value[:-1])) | (time[1:] == NO_TIME)
+    starts = np.flatnonzero(new)
+    if len(starts):
+        sure = np.logical_or.reduceat(sure, starts)
+    return Sent(
+        series[starts], time[starts], value[starts], reading_digests(time[starts], value[starts]), sure
+    )
+
+
+def index_of(wanted: Sequence[str], names: Sequence[str]) -> Ints:
+    """Return where names stand in a sorted list that has them all."""
+    found = np.searchsorted(np.array(names, object), np.array(wanted, object)) if wanted else ()
+    return np.array(found, np.int64)
+
+
+def windows_of(sent: Sent, length_us: int) -> tuple[Ints, Ints]:
+    """Group timed readings by window.
+
+    Returns:
+        The index of each group's first reading, and the start of its window.
+    """
+    start = sent.time // length_us * length_us
+    if not len(sent):
+        return np.zeros(0, np.int64), start
+    new = np.append(True, (np.diff(sent.series) != 0) | (np.diff(start) != 0))
+    at = np.flatnonzero(new)
+    return at, start[at]
