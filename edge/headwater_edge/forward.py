@@ -26,8 +26,12 @@ _BATCH = 64
 _BACKLOG = 256
 """Unsent rows from which on the agent is behind, and marks what it sends as replayed."""
 _AGAIN_S = 1.0
-_QUIET_S = 10.0
+_ALONE_US = 5_000_000
+"""A heartbeat that has no rows to go with waits so long."""
+_QUIET_US = 30_000_000
 """An unchanged heartbeat is said again after so long."""
+
+_Row = tuple[int, bytes, int, int, str, bytes]
 
 Mode = Callable[[], "Mode"]
 
@@ -63,8 +67,9 @@ class Forward:
         self.keep_from_tick = 0
         """Rows of ticks after this one stay: a kept snapshot is not after them (R12); set by the agent."""
         self.sent_rows = 0
-        self.pending = 0
-        """Rows that the cloud is not known to have."""
+        self._pending = 0
+        self._fresh = 0
+        """Rows committed since the outbox was last looked at."""
         self.mode = "live"
         self._next: Mode = self.live
         self._wake = threading.Event()
@@ -76,8 +81,14 @@ class Forward:
         self._thread = threading.Thread(target=self._run, name="forward", daemon=True)
         self._thread.start()
 
-    def wake(self) -> None:
-        """There are new rows."""
+    @property
+    def pending(self) -> int:
+        """Rows that the cloud is not known to have."""
+        return self._pending + self._fresh
+
+    def wake(self, rows: int) -> None:
+        """So many new rows were committed."""
+        self._fresh += rows
         self._wake.set()
 
     def close(self) -> None:
@@ -108,7 +119,6 @@ class Forward:
                 return self.backlog
             while self._send(bus, replayed=False):
                 pass
-            self._heartbeat(bus)
             self._look(bus)
         except BusUnavailable as error:
             log.warning("the bus is away; everything waits in the outbox", error=error)
@@ -120,7 +130,6 @@ class Forward:
         try:
             bus = self._connected()
             more = self._send(bus, replayed=True)
-            self._heartbeat(bus)
             self._look(bus)
         except BusUnavailable:
             return self.offline
@@ -143,21 +152,27 @@ class Forward:
         return self._bus
 
     def _send(self, bus: Bus, *, replayed: bool) -> bool:
-        """Send a batch of the first lane that has one."""
+        """Send a batch, anomalies first, and the heartbeats that are due, in one append; False if there were no rows."""
+        rows: list[_Row] = []
+        marks: dict[int, int] = {}
         for lane in (ANOMALIES, WINDOWS):
-            rows = self._reader.execute(
+            found = self._reader.execute(
                 "SELECT n, epoch, shard, seq, kind, body FROM outbox WHERE n > ? AND lane = ? ORDER BY n LIMIT ?",
-                (self._sent[lane], lane, _BATCH),
+                (self._sent[lane], lane, _BATCH - len(rows)),
             ).fetchall()
-            if rows:
-                bus.append([self._record(row, replayed=replayed) for row in rows])
-                self._sent[lane] = rows[-1][0]
-                self.sent_rows += len(rows)
-                self._leave(Chores(sent={lane: rows[-1][0]}))
-                return True
-        return False
+            if found:
+                rows += found
+                marks[lane] = found[-1][0]
+        out = [self._record(row, replayed=replayed) for row in rows] + self._heartbeats(bool(rows))
+        if out:
+            bus.append(out)
+        if rows:
+            self._sent |= marks
+            self.sent_rows += len(rows)
+            self._leave(Chores(sent=marks))
+        return bool(rows)
 
-    def _record(self, row: tuple[int, bytes, int, int, str, bytes], *, replayed: bool) -> Record:
+    def _record(self, row: _Row, *, replayed: bool) -> Record:
         _, epoch, shard, seq, kind, body = row
         more = {"replayed": "true"} if replayed else {}
         headers = records.headers(
@@ -173,17 +188,17 @@ class Forward:
         last = self._reader.execute("SELECT coalesce(max(n), 0) FROM outbox").fetchone()[0]
         return int(last) - max(self._sent.values())
 
-    def _heartbeat(self, bus: Bus) -> None:
-        """Say up to when each shard is complete, at most once a second, and seldom while nothing changes."""
+    def _heartbeats(self, in_company: bool) -> list[Record]:
+        """Say up to when each shard is complete: with rows that are sent anyway, else seldom, for an append costs pages."""
         last = self.last
         if last is None:
-            return
+            return []
         now = self._clock.now()
         beats = []
         for shard, state in last.complete.items():
-            before, at = self._said.get(shard, ((0, 0), 0))
-            silent = now.mono_us - at
-            if silent < (_AGAIN_S if state != before else _QUIET_S) * 900_000:
+            before, at = self._said.get(shard, ((0, 0), -(2**62)))
+            wait_us = 0 if in_company else _ALONE_US
+            if now.mono_us - at < (wait_us if state != before else _QUIET_US):
                 continue
             self._said[shard] = (state, now.mono_us)
             complete_us, last_seq = state
@@ -192,11 +207,9 @@ class Forward:
                 predecessor = Predecessor(last.previous[0], last.previous[1].get(shard, 0))
             beat = Heartbeat(self._agent, last.epoch, shard, last_seq, predecessor, complete_us, now.wall_us)
             name = f"{self._agent}/{last.epoch:016x}/{shard}/heartbeat-{now.wall_us}"
-            source = f"headwater-edge/{self._agent}"
-            headers = records.headers(records.HEARTBEAT, name, source, now.wall_us)
+            headers = records.headers(records.HEARTBEAT, name, f"headwater-edge/{self._agent}", now.wall_us)
             beats.append(Record(IN.name, shard, self._agent, headers, records.encode(beat)))
-        if beats:
-            bus.append(beats)
+        return beats
 
     def _look(self, bus: Bus) -> None:
         """Take up what the cloud has, and let the rows go that it covers and no snapshot needs (R22)."""
@@ -211,13 +224,14 @@ class Forward:
 
     def _let_go(self) -> None:
         read = self._reader.execute
+        self._fresh = 0  # before the look, which sees every row counted in it
         rows = read("SELECT n, epoch, shard, seq FROM outbox WHERE n > ? ORDER BY n LIMIT 5000", (self._covered_to,))
         for n, epoch, shard, seq in rows.fetchall():
             if not self._covers(epoch, shard, seq):
                 break
             self._covered_to = n
         last = read("SELECT coalesce(max(n), 0) FROM outbox").fetchone()[0]
-        self.pending = max(0, int(last) - self._covered_to)
+        self._pending = max(0, int(last) - self._covered_to)
         rows = read(
             "SELECT n FROM outbox WHERE n > ? AND n <= ? AND tick <= ? ORDER BY n LIMIT 500",
             (self._deleted_to, self._covered_to, self.keep_from_tick),

@@ -255,8 +255,9 @@ class Agent:
         self._busy = False
         self.committed = job.output.tick
         self.forward.last = job.output
-        if job.output.frames or job.output.anomalies:
-            self.forward.wake()
+        rows = len(job.output.frames) + len(job.output.anomalies)
+        if rows:
+            self.forward.wake(rows)
         bursts, self._under_way = self._under_way, []
         self._acknowledge(bursts, job.output.sessions)
         answering, self._answering = self._answering, []

@@ -12,7 +12,7 @@ from headwater_edge.listener_settings import ListenerSettings
 from headwater_shared.errors import SettingsError
 from headwater_shared.identity import valid_name
 from headwater_shared.parts import tumbling
-from headwater_shared.settings import Duration, Section, duration
+from headwater_shared.settings import Duration, Secret, Section, duration
 
 
 class LimitSettings(Section, frozen=True, forbid_unknown_fields=True):
@@ -73,7 +73,7 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
     health_host: Annotated[str, Meta(description="Where metrics and health are served.")] = "127.0.0.1"
     health_port: Annotated[int, Meta(ge=0, le=65535, description="Its port; 0 takes a free one.")] = 9641
     users: Annotated[
-        dict[str, str],
+        dict[str, Secret],
         Meta(description='Users of the listener: name = "env:VARIABLE" or "file:PATH" of the password.'),
     ] = {}
     listener: ListenerSettings = ListenerSettings()

@@ -1,0 +1,79 @@
+"""The command `headwater`: everything on one box."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headwater_shared.errors import HeadwaterError
+from headwater_shared.settings import Common, load
+
+app = typer.Typer(help="Headwater on one box.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", help="Settings file; the defaults without it.", dir_okay=False)
+]
+
+
+def main() -> None:
+    """Run the command; an error that a person can act on is two lines, not a traceback."""
+    try:
+        app()
+    except HeadwaterError as error:
+        print(f"headwater: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("headwater.toml"),
+) -> None:
+    """Write a settings file: every key with its default and what it means."""
+    from headwater_appliance.init import init as write
+
+    write(file)
+    print(f"wrote {file}; start with: headwater up --settings {file}")
+
+
+@app.command()
+def up(settings: SettingsFile = None) -> None:
+    """Run agent and cloud side until a signal; what exits is started again."""
+    from headwater_appliance.up import up as run
+
+    raise typer.Exit(run(settings))
+
+
+@app.command()
+def demo(
+    seconds: Annotated[int, typer.Option(envvar="DEMO_SECONDS", help="About how long.")] = 90,
+    tamper: Annotated[
+        bool, typer.Option("--tamper", help="Alter two stored windows before the audit (or DEMO_TAMPER=1).")
+    ] = False,
+) -> None:
+    """Show it: a fleet of simulated pumps, an agent, the cloud side, an alert, the audit."""
+    from headwater_appliance.demo import demo as show
+
+    raise typer.Exit(show(seconds, tampered=tamper or os.environ.get("DEMO_TAMPER") == "1"))
+
+
+@app.command()
+def audit(
+    ledger: Annotated[Path, typer.Argument(help="The fleet's ledger.")],
+    settings: SettingsFile = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder; that of the settings without it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The evidence as one JSON object.")] = False,
+) -> None:
+    """Hold the stored windows against what the fleet sent: exit code 1 if anything is lost, twice or altered."""
+    from headwater_appliance.audit import run_audit
+
+    raise typer.Exit(run_audit(ledger, data or folder(settings), as_json=as_json))
+
+
+def folder(settings: Path | None) -> Path:
+    """Return the data folder that the settings name."""
+    common = load(settings, "common", Common) if settings else Common()
+    return Path(common.data)

@@ -1,0 +1,190 @@
+"""`headwater demo`: a whole box with a simulated fleet, told in plain lines, ended by the audit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from headwater_appliance.audit import run_audit
+from headwater_appliance.supervise import Supervisor, python
+from headwater_appliance.tamper import tamper
+from headwater_appliance.up import parts
+from headwater_appliance.view import View
+from headwater_edge import words
+from headwater_shared.clock import RealClock
+from headwater_shared.errors import Refused, TryAgain
+from headwater_shared.logs import configure
+
+FOLDER = Path(".demo")
+
+_SETTINGS = """# The settings of the demo: `headwater init` writes a file with every key and what it means.
+[common]
+data = "{data}"
+log = "json"
+
+[edge]
+name = "demo"
+health_port = {edge_health}
+
+[edge.listener]
+port = {mqtt}
+
+[[edge.limit]]
+name = "too-hot"
+series = "*/temperature"
+above = 80.0
+clear = 75.0
+severity = "critical"
+text = "a pump is hotter than 80 degrees: look at its cooling"
+
+[cloud]
+health_port = {cloud_health}
+"""
+
+_END_S = 14
+"""Of the demo's time: for what is unacknowledged, the closing of the windows and the audit."""
+_READY_S = 20.0
+_DRAINED_S = 30.0
+
+
+def demo(seconds: int, *, tampered: bool = False, scenario: str = "pumps") -> int:
+    """Run the demo for about so many seconds; return the audit's exit code."""
+    folder = FOLDER.absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    configure("text", "warning", part="demo")
+    with (folder / "demo.log").open("wb") as out:
+        ended = asyncio.run(_box(folder, max(15, seconds - _END_S), scenario, out))
+    if ended:
+        return ended
+    if tampered:
+        for line in tamper(folder / "data" / "cloud.db"):
+            print(line, flush=True)
+    return run_audit(folder / "ledger", folder / "data")
+
+
+async def _box(folder: Path, fleet_s: int, scenario: str, out: IO[bytes]) -> int:
+    """Start everything, tell what happens until the fleet is done, close the windows, end everything."""
+    settings, data = folder / "headwater.toml", folder / "data"
+    settings.write_text(_SETTINGS.format(data=data, mqtt=0, edge_health=0, cloud_health=0))
+    supervisor = Supervisor(parts(settings), out=out)
+    running = asyncio.ensure_future(supervisor.run())
+    interrupted = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupted.set)
+    fleet: asyncio.subprocess.Process | None = None
+    view = View(data)
+    try:
+        place = await _ready(data, running)
+        _say_where(folder, data, place)
+        fleet = await _start_fleet(folder, int(place["mqtt"]), fleet_s, scenario, out)
+        await _tell(view, fleet, running, interrupted)
+        if interrupted.is_set():
+            print("interrupted", flush=True)
+            return 130
+        await _drain(view, data)
+        for line in view.news():
+            print(line, flush=True)
+    except TryAgain as error:
+        print(f"headwater demo: {error}; see {folder / 'demo.log'}", flush=True)
+        return 1
+    finally:
+        view.close()
+        if fleet is not None and fleet.returncode is None:
+            fleet.terminate()
+            await fleet.wait()
+        supervisor.stop()
+        with contextlib.suppress(Exception):
+            await running
+    return supervisor.exit_code
+
+
+async def _ready(data: Path, running: asyncio.Future[int]) -> dict[str, int]:
+    """Wait until both sides say where they are."""
+    deadline = time.monotonic() + _READY_S
+    place: dict[str, int] = {}
+    while time.monotonic() < deadline and not running.done():
+        for side in ("edge", "cloud"):
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                said = msgspec.json.decode((data / f"{side}.json").read_bytes(), type=dict[str, int])
+                place |= {name if name == "mqtt" else f"{side}-{name}": value for name, value in said.items()}
+        if {"mqtt", "edge-health", "cloud-health"} <= place.keys():
+            return place
+        await asyncio.sleep(0.1)
+    raise TryAgain(f"agent and cloud side are not ready after {_READY_S:g} s")
+
+
+def _say_where(folder: Path, data: Path, place: dict[str, int]) -> None:
+    settings = os.path.relpath(folder / "headwater.toml")
+    print(
+        f"""Headwater demo: 200 simulated pumps on 4 sites send MQTT to an agent on this machine.
+  devices connect to   mqtt://127.0.0.1:{place["mqtt"]}
+  the agent            http://127.0.0.1:{place["edge-health"]}/health  and /metrics
+  the cloud side       http://127.0.0.1:{place["cloud-health"]}/health  and /metrics
+  what it stores       {os.path.relpath(data)}
+  logs                 {os.path.relpath(folder / "demo.log")}
+Meanwhile, in another terminal:
+  .venv/bin/headwater query 'north/*/temperature' --settings {settings} --last 3
+  .venv/bin/headwater alerts --settings {settings}
+  .venv/bin/headwater-edge status --settings {settings}
+""",
+        flush=True,
+    )
+
+
+async def _start_fleet(
+    folder: Path, port: int, seconds: int, scenario: str, out: IO[bytes]
+) -> asyncio.subprocess.Process:
+    command = python(
+        "headwater_firmware_sim", "run", "--scenario", scenario, "--port", str(port), "--ledger", str(folder / "ledger"),
+        "--duration", str(seconds), "--json",
+    )  # fmt: skip
+    return await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out, start_new_session=True)
+
+
+async def _tell(
+    view: View, fleet: asyncio.subprocess.Process, running: asyncio.Future[int], interrupted: asyncio.Event
+) -> None:
+    """Print a line every few seconds, and alerts as they come, until the fleet is done."""
+    began, clock = time.monotonic(), RealClock()
+    done = asyncio.ensure_future(fleet.wait())
+    stopped = asyncio.ensure_future(interrupted.wait())
+    next_line = 2.0
+    try:
+        while not (done.done() or running.done() or interrupted.is_set()):
+            await asyncio.wait({done, stopped}, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+            for line in view.news():
+                print(line, flush=True)
+            seconds = time.monotonic() - began
+            if seconds >= next_line:
+                next_line += 4.0
+                print(view.line(seconds, clock.now().wall_us), flush=True)
+    finally:
+        stopped.cancel()
+    if running.done():
+        raise TryAgain("agent or cloud side ended")
+
+
+async def _drain(view: View, data: Path) -> None:
+    """Close every window, and wait until the cloud side has all of it."""
+    print("the fleet is done; closing the windows", flush=True)
+    words.say(data / "edge.sock", "flush")
+    deadline = time.monotonic() + _DRAINED_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Refused):
+            status = view.agent()
+            if status and not status["outbox"]:
+                return
+        await asyncio.sleep(0.2)
+    raise TryAgain(f"the cloud side does not have everything after {_DRAINED_S:g} s")
+
+

@@ -1,0 +1,30 @@
+"""`headwater init`: the commented default settings file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headwater_cloud.settings import CloudSettings
+from headwater_edge.settings import EdgeSettings
+from headwater_shared.errors import Refused
+from headwater_shared.settings import Common, describe
+
+SECTIONS = {"common": Common, "edge": EdgeSettings, "cloud": CloudSettings}
+
+
+def default_file() -> str:
+    """Return the text of the default file: it parses to exactly the defaults."""
+    return describe(SECTIONS)
+
+
+def init(path: Path) -> None:
+    """Write the default file.
+
+    Raises:
+        Refused: there is one already.
+    """
+    try:
+        with path.open("x") as file:
+            file.write(default_file())
+    except FileExistsError:
+        raise Refused(f"{path} exists already", hint="name another file, or move it away") from None

@@ -1,0 +1,29 @@
+"""Alters two stored windows behind the box's back, to show that the audit sees it (`DEMO_TAMPER=1`)."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+
+def tamper(file: Path) -> list[str]:
+    """Raise one base window's maximum, and turn a bit of another's digest; return what was done, a line each."""
+    connection = sqlite3.connect(file, isolation_level=None)
+    try:
+        level = connection.execute("SELECT id FROM level WHERE name = '10s'").fetchone()[0]
+        rows = connection.execute(
+            "SELECT w.series, w.start, s.name FROM window w JOIN series s ON s.id = w.series WHERE w.level = ?"
+            " ORDER BY w.start, s.name",
+            (level,),
+        ).fetchall()
+        done = []
+        changes = ((rows[len(rows) // 3], "max = max + 1", "maximum raised by 1"),
+                   (rows[2 * len(rows) // 3], "digest = ~digest", "digest altered"))  # fmt: skip
+        for (series, start, name), change, what in changes:
+            connection.execute(
+                f"UPDATE window SET {change} WHERE level = ? AND start = ? AND series = ?", (level, start, series)
+            )
+            done.append(f"tampered with: {name} 10s window at {start}: {what}")
+        return done
+    finally:
+        connection.close()

@@ -1,0 +1,85 @@
+"""A bench result: one JSON file a permanent id, beside it the baseline of the same run and the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+FOLDER = Path(__file__).parent / "results"
+
+GOALS: dict[str, str] = {
+    "edge-step": "at most 1.8 us of CPU a reading",
+    "edge-listener-20": "at most 8 us a message, at most 1/6 of the baseline with its broker",
+    "edge-listener-500": "at most 0.8 of the bare server",
+    "edge-listener-max": "at least 60,000 messages/s",
+    "edge-memory": "at most 60 MB",
+    "edge-idle": "under 1% of a core",
+    "edge-start": "at most 1 s",
+    "edge-disk-bytes": "at most 50 bytes a reading",
+    "edge-alert-latency": "p99 at most 150 ms",
+}
+"""Every bench there is, with what is asked of it; ids are for ever."""
+
+
+class Result(msgspec.Struct):
+    """What one bench found."""
+
+    id: str
+    figure: float
+    unit: str
+    baseline: float
+    baseline_is: str
+    durability: str
+    more: dict[str, Any] = {}
+
+    def written(self) -> dict[str, Any]:
+        """Return what the file holds."""
+        return {
+            "id": self.id,
+            "figure": _short(self.figure),
+            "unit": self.unit,
+            "goal": GOALS[self.id],
+            "baseline": _short(self.baseline),
+            "baseline_is": self.baseline_is,
+            "ratio": _short(self.figure / self.baseline) if self.baseline else None,
+            "durability": self.durability,
+            "more": {name: _short(value) if isinstance(value, float) else value for name, value in self.more.items()},
+            "machine": machine(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+
+def keep(result: Result) -> Path:
+    """Write a result over the one before."""
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{result.id}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result.written()), indent=1) + b"\n")
+    return path
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine: what a figure means depends on it."""
+    cpu = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    memory_kb = int(Path("/proc/meminfo").read_text().split()[1])
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory_kb / 1e6),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "load_1m": round(os.getloadavg()[0], 2),
+    }
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
