@@ -11,6 +11,7 @@ dead letters; what the stores hold must have been sent. It reads files only, whi
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def run_audit(
         data: the folder with the cloud side's file and the agent's.
         levels: names of the levels that must be there.
         agents: the agents' files, if not the one in the folder.
-        as_json: print all of the evidence as one JSON object before the last line.
+        as_json: print all of the evidence as one JSON object; the last line then goes to the standard error.
 
     Returns:
         The exit code: 0 if all is as it must be, else 1.
@@ -60,13 +61,18 @@ def run_audit(
     stored = read(data / HISTORY, [data / AGENT] if agents is None else agents)
     findings = audit(ledgers.read(ledger), stored, levels)
     if as_json:
-        print(json.dumps(findings.evidence(), indent=1))
-    else:
-        for finding in findings.findings[:_SHOWN]:
-            print(finding)
-        more = len(findings.findings) - _SHOWN + findings.not_shown
-        if more > 0:
-            print(f"audit: and {more} more; --json has them")
+        print(json.dumps({**findings.evidence(), "waiting": stored.waiting}, indent=1))
+        print(findings.line(), file=sys.stderr)
+        return 0 if findings.good else 1
+    for finding in findings.findings[:_SHOWN]:
+        print(finding)
+    more = len(findings.findings) - _SHOWN + findings.not_shown
+    if more > 0:
+        print(f"audit: and {more} more; --json has them")
+    if findings.lost and stored.waiting:
+        print(
+            f"audit: the agent's outbox still holds {stored.waiting} rows: are all windows closed and forwarded?"
+        )
     print(findings.line())
     return 0 if findings.good else 1
 

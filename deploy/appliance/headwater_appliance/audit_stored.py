@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from headwater_appliance.audit_sent import index_of
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.parts import Level, tumbling
+from headwater_shared.sqlite_file import open_reader
 
 Ints = NDArray[np.int64]
 
@@ -63,6 +64,8 @@ class Stored:
     """Series."""
     levels: list[Windows]
     dead: list[DeadLetter] = field(default_factory=list)
+    waiting: int = 0
+    """Rows of the agents' outboxes: the cloud side does not have them, or they do not know it yet."""
 
     def renamed(self, names: Sequence[str]) -> list[Windows]:
         """Return the levels, the shortest first, sorted by (series, start), with series as indices into sorted `names`."""
@@ -83,53 +86,56 @@ def read(history: Path, agents: Iterable[Path]) -> Stored:
     Raises:
         StateError: one of them is not there, or is something else.
     """
-    from headwater_cloud.columns import aggregates_of
-    from headwater_cloud.store import APPLICATION, VERSION
-    from headwater_shared.aggregates import COLUMNS
-    from headwater_shared.sqlite_file import open_reader
+    from headwater_cloud.history import History
 
-    connection = open_reader(history, application=APPLICATION, version=VERSION)
+    stored = Stored([], [])
+    reader = History(history)
     try:
-        connection.execute("BEGIN")  # one look: names, levels and windows of the same moment
-        names = [name for (name,) in connection.execute("SELECT name FROM series ORDER BY id")]
-        numbers = [number for (number,) in connection.execute("SELECT id FROM series ORDER BY id")]
-        of_number = {number: at for at, number in enumerate(numbers)}
-        levels = []
-        for number, name, kept_from in connection.execute("SELECT id, name, kept_from FROM level").fetchall():
-            wanted = ("start", "series", *COLUMNS)
-            rows = connection.execute(
-                f"SELECT {', '.join(wanted)} FROM window WHERE level = ?", (number,)
-            ).fetchall()
-            columns = dict(zip(wanted, zip(*rows, strict=True) if rows else [()] * len(wanted), strict=True))
-            levels.append(
+        kept_from = _kept_from(history)
+        for name in reader.levels():
+            found = reader.level(name)
+            stored.names = found.names  # a series is never given up, and gets its number once
+            stored.levels.append(
                 Windows(
-                    tumbling(name),
-                    np.array([of_number[series] for series in columns["series"]], np.int64),
-                    np.array(columns["start"], np.int64),
-                    aggregates_of(columns),
-                    EVER if kept_from is None else kept_from,
+                    tumbling(name), found.series, found.start, found.aggregates, kept_from.get(name, EVER)
                 )
             )
     finally:
-        connection.close()
-    return Stored(names, levels, [letter for agent in agents for letter in dead_letters(agent)])
+        reader.close()
+    for agent in agents:
+        letters, waiting = _agent(agent)
+        stored.dead += letters
+        stored.waiting += waiting
+    return stored
 
 
-def dead_letters(agent: Path) -> list[DeadLetter]:
-    """Read the dead letters of an agent's file.
+def _kept_from(history: Path) -> dict[str, int]:
+    """Return, of the levels of which windows were deleted, when those that are kept begin."""
+    from headwater_cloud.store import APPLICATION, VERSION
 
-    Raises:
-        StateError: it is not there, or is something else.
-    """
-    from headwater_edge.store import APPLICATION, VERSION
-    from headwater_shared.sqlite_file import open_reader
-
-    connection = open_reader(agent, application=APPLICATION, version=VERSION)
+    connection = open_reader(history, application=APPLICATION, version=VERSION)
     try:
-        rows = connection.execute("SELECT reason, detail, topic, bytes FROM dead_letter ORDER BY tick, n")
-        return [
-            DeadLetter(reason, detail or "", bytes(topic).decode(errors="replace"), bytes(body))
-            for reason, detail, topic, body in rows
-        ]
+        return dict(
+            connection.execute("SELECT name, kept_from FROM level WHERE kept_from IS NOT NULL").fetchall()
+        )
     finally:
         connection.close()
+
+
+def _agent(agent: Path) -> tuple[list[DeadLetter], int]:
+    """Read the dead letters of an agent's file, and how many rows of it the cloud side does not have yet."""
+    from headwater_edge.store import read_store
+
+    connection = read_store(agent)
+    try:
+        rows = connection.execute(
+            "SELECT reason, detail, topic, bytes FROM dead_letter ORDER BY tick, n"
+        ).fetchall()
+        (waiting,) = connection.execute("SELECT count(*) FROM outbox").fetchone()
+    finally:
+        connection.close()
+    letters = [
+        DeadLetter(reason, detail or "", bytes(topic).decode(errors="replace"), bytes(body))
+        for reason, detail, topic, body in rows
+    ]
+    return letters, int(waiting)
