@@ -91,13 +91,12 @@ class Decode:
     def burst(self, burst: Burst) -> Decoded:
         """Turn a burst to columns; new series are numbered by `index`, which keeps them for the tick."""
         places = self.index.places(burst.topics)
-        kinds = set(map(type, places))
-        if kinds == {int}:
-            fast = self._singles(burst.payloads, places)
-        elif kinds == {Place}:
-            fast = self._manies(burst.payloads, places)
-        else:
-            fast = None
+        fast = None
+        try:
+            fast = self._singles(burst.payloads, np.array(places, np.int32))
+        except TypeError:  # not all are numbers of series
+            if set(map(type, places)) == {Place}:
+                fast = self._manies(burst.payloads, places)
         return fast if fast is not None else self._mixed(burst, places)
 
     def _parse(self, shapes: list[Lines], payloads: list[bytes]) -> list[Any] | None:
@@ -117,7 +116,7 @@ class Decode:
             return parsed
         return None
 
-    def _singles(self, payloads: list[bytes], series: list[Any]) -> Decoded | None:
+    def _singles(self, payloads: list[bytes], series: NDArray[np.int32]) -> Decoded | None:
         parsed = self._parse(self._single, payloads)
         if parsed is None:
             return None
@@ -130,7 +129,7 @@ class Decode:
             sent = _times([reading.t for reading in parsed])
         if sent is None or not np.isfinite(value).all():
             return None
-        return Decoded(np.ones(n, np.int32), np.array(series, np.int32), sent, value, [])
+        return Decoded(np.ones(n, np.int32), series, sent, value, [])
 
     def _manies(self, payloads: list[bytes], places: list[Any]) -> Decoded | None:
         parsed = self._parse(self._many, payloads)
@@ -161,8 +160,11 @@ class Decode:
         parts: list[tuple[list[int], Decoded]] = []
         slow = set(range(len(places)))
         if single and many:
-            for which, way in ((single, self._singles), (many, self._manies)):
-                fast = way([burst.payloads[i] for i in which], [places[i] for i in which])
+            numbers = np.array([places[i] for i in single], np.int32)
+            for which, fast in (
+                (single, self._singles([burst.payloads[i] for i in single], numbers)),
+                (many, self._manies([burst.payloads[i] for i in many], [places[i] for i in many])),
+            ):
                 if fast is not None:
                     parts.append((which, fast))
                     slow.difference_update(which)

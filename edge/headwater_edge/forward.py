@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
-from headwater_edge.step import Output
+from headwater_edge.step import Completeness
 from headwater_edge.store import ANOMALIES, WINDOWS, Chores, read_store
 from headwater_shared import records
 from headwater_shared.bus import Bus, Record
@@ -62,8 +62,8 @@ class Forward:
         self._have_offset = 0
         self._covered_to = self._deleted_to = self._first() - 1
         self._said: dict[int, tuple[tuple[int, int], int]] = {}
-        self.last: Output | None = None
-        """What the last committed tick completed; set by the agent."""
+        self.complete: Completeness | None = None
+        """What committed ticks completed; set by the agent."""
         self.keep_from_tick = 0
         """Rows of ticks after this one stay: a kept snapshot is not after them (R12); set by the agent."""
         self.sent_rows = 0
@@ -190,12 +190,12 @@ class Forward:
 
     def _heartbeats(self, in_company: bool) -> list[Record]:
         """Say up to when each shard is complete: with rows that are sent anyway, else seldom, for an append costs pages."""
-        last = self.last
+        last = self.complete
         if last is None:
             return []
         now = self._clock.now()
         beats = []
-        for shard, state in last.complete.items():
+        for shard, state in last.shards.items():
             before, at = self._said.get(shard, ((0, 0), -(2**62)))
             wait_us = 0 if in_company else _ALONE_US
             if now.mono_us - at < (wait_us if state != before else _QUIET_US):

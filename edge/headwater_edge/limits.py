@@ -108,13 +108,15 @@ class Limits:
             what changed, in the order of arrival; `active` and `begin` are moved on.
         """
         changes: list[Change] = []
-        s = series[order]
+        s = None
         for index, rule in enumerate(self.rules):
-            limit, clear, active = self._limit[index][s], self._clear[index][s], self.active[index]
-            signed = value[order] * rule.sign
-            over, under = signed > limit, signed < clear
-            if not over.any() and not (active[s] & under).any():
+            signed, active = value * rule.sign, self.active[index]
+            if not (signed > self._limit[index][series]).any() and not active.any():
                 continue
+            if s is None:
+                s = series[order]
+            signed = signed[order]
+            over, under = signed > self._limit[index][s], signed < self._clear[index][s]
             changes += self._changes(index, s, over, under, order, event)
         changes.sort(key=lambda change: (change.reading, change.rule))
         return changes

@@ -26,7 +26,7 @@ from headwater_edge.gather import Gather
 from headwater_edge.restart import resume
 from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_edge.source import Burst, Source
-from headwater_edge.step import step
+from headwater_edge.step import completeness, step
 from headwater_edge.store import Chores, open_store
 from headwater_edge.tick import Tick, quiet_tick
 from headwater_edge.ticker import Ticker
@@ -47,6 +47,7 @@ _HEAVIER = 3
 _LEAST = 1_000_000
 """... but not for fewer bytes than this."""
 _CHORE_ROWS = 500
+_COMPLETE_US = 1_000_000
 
 S = TypeVar("S", bound=Source)
 
@@ -94,6 +95,7 @@ class Agent:
         self._waiting: list[asyncio.Future[int]] = []
         """Who waits for the commit of the tick that gathers."""
         self._answering: list[asyncio.Future[int]] = []
+        self._completed_us = 0
         self.committed = 0
         self.held_back = 0
         self._writer = Writer(
@@ -254,8 +256,10 @@ class Agent:
             return
         self._busy = False
         self.committed = job.output.tick
-        self.forward.last = job.output
         rows = len(job.output.frames) + len(job.output.anomalies)
+        if rows or _mono_us() > self._completed_us + _COMPLETE_US:
+            self._completed_us = _mono_us()
+            self.forward.complete = completeness(self.state)  # of this tick: the next is not stepped yet
         if rows:
             self.forward.wake(rows)
         bursts, self._under_way = self._under_way, []

@@ -65,7 +65,7 @@ class SketchLog:
 
     def _sum(self) -> None:
         self._gather()
-        order = np.argsort(self.key, kind="stable")
+        order = np.argsort(self.key)
         key = self.key[order]
         starts = np.flatnonzero(np.diff(key, prepend=-1))
         self.count = np.add.reduceat(self.count[order], starts)

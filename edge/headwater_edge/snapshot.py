@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_edge.recent import Recent
+from headwater_edge.ring import Ring
 from headwater_edge.settings import StepSettings
 from headwater_edge.state import Counters, State
 from headwater_shared.aggregates import Aggregates
@@ -21,7 +21,6 @@ from headwater_shared.clock import Now
 
 FORMAT = 1
 _PIECE = 256 * 1024
-_PANE_COLUMNS = ("status", "start", "tick", "revision", "dirty")
 _MARKS = ("mark", "newest", "heard")
 _OWN = ("device", "shard", "device_shard", "last_sent", "coarse")
 
@@ -69,20 +68,20 @@ def take(state: State) -> Picture:
         "previous": [state.previous[0], dict(state.previous[1])] if state.previous else None,
         "sessions": state.sessions.dump(),
         "counters": msgspec.to_builtins(state.counters),
-        "late": state.levels.late,
-        "prune_at": state.levels.recent.prune_at,
+        "late": state.levels.base.late,
+        "prune_at": state.levels.base.recent.prune_at,
     }
     scalars = msgspec.msgpack.decode(msgspec.msgpack.encode(scalars), strict=False)  # nothing shared with the state
     arrays: Arrays = {name: getattr(state, name).copy() for name in _OWN}
     arrays |= {f"marks.{name}": getattr(state.watermarks, name).copy() for name in _MARKS}
     arrays |= {f"transport.{name}": column for name, column in state.transport.dump().items()}
-    arrays |= {f"recent.{name}": column for name, column in state.levels.recent.dump()}
+    arrays |= {f"recent.{name}": column for name, column in state.levels.base.recent.dump()}
     arrays |= {"limits.active": state.limits.active.copy(), "limits.begin": state.limits.begin.copy()}
-    for at, panes in enumerate(state.levels.panes):
-        arrays |= {f"panes{at}.{name}": getattr(panes, name).copy() for name in _PANE_COLUMNS}
-        arrays[f"panes{at}.aggregates"] = panes.aggregates.words.copy()
-    for at, log in enumerate(state.levels.logs):
-        arrays |= {f"log{at}.{name}": column for name, column in log.dump().items()}
+    for at, ring in enumerate(_rings(state)):
+        arrays |= {f"ring{at}.{name}": getattr(ring, name).copy() for name in ring.COLUMNS}
+    for at, level in enumerate(state.levels.coarser):
+        arrays[f"coarse{at}.aggregates"] = level.aggregates.words.copy()
+        arrays |= {f"coarse{at}.{name}": column for name, column in level.log.dump().items()}
     return Picture(state.tick, scalars, arrays)
 
 
@@ -107,17 +106,19 @@ def restore(picture: Picture) -> State:
     state.transport.load(_under("transport", arrays))
     state.limits.grow(state.names)
     state.limits.active, state.limits.begin = arrays["limits.active"].copy(), arrays["limits.begin"].copy()
-    levels = state.levels
-    levels.late = scalars["late"]
-    levels.recent = Recent()
-    levels.recent.load(_under("recent", arrays), scalars["prune_at"])
-    for at, panes in enumerate(levels.panes):
-        for name in _PANE_COLUMNS:
-            setattr(panes, name, arrays[f"panes{at}.{name}"].copy())
-        panes.aggregates = Aggregates.of_words(arrays[f"panes{at}.aggregates"].copy())
-    for at, log in enumerate(levels.logs):
-        log.load(_under(f"log{at}", arrays))
+    state.levels.base.late = scalars["late"]
+    state.levels.base.recent.load(_under("recent", arrays), scalars["prune_at"])
+    for at, ring in enumerate(_rings(state)):
+        for name in ring.COLUMNS:
+            setattr(ring, name, arrays[f"ring{at}.{name}"].copy())
+    for at, level in enumerate(state.levels.coarser):
+        level.aggregates = Aggregates.of_words(arrays[f"coarse{at}.aggregates"].copy())
+        level.log.load(_under(f"coarse{at}", arrays))
     return state
+
+
+def _rings(state: State) -> list[Ring]:
+    return [state.levels.base.ring, *(level.ring for level in state.levels.coarser)]
 
 
 def encode(picture: Picture) -> list[bytes]:

@@ -71,9 +71,9 @@ class State:
 
         The panes of the windows before have been put out (R12).
         """
-        recent = self.levels.recent
+        recent = self.levels.base.recent
         self.levels = _levels(settings)
-        self.levels.recent = recent
+        self.levels.base.recent = recent
         self.watermarks.lateness_us, self.watermarks.idle_us = settings.lateness_us, settings.idle_us
         self.limits = self.limits.followed_by(settings.rules)
         self.settings = settings
@@ -103,7 +103,7 @@ class State:
 
     def series_watermark(self, marks: Ints) -> Ints:
         """Spread marks by device over the room for series; unused room is never due."""
-        spread = np.full(len(self.levels.panes[0].status) // self.levels.panes[0].slots, NEVER)
+        spread = np.full(self.levels.room, NEVER)
         spread[: len(self.device)] = marks[self.device]
         return spread
 

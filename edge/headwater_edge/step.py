@@ -7,6 +7,7 @@ closing. State is changed in place.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -46,10 +47,16 @@ class Output:
     repeated: frozenset[int] = frozenset()
     """Messages that repeated one before, by transport; their dead letters are not written again."""
     warnings: list[str] = field(default_factory=list)
-    complete: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """By shard: every window up to this time is out, and the last seq that carried one."""
-    previous: tuple[int, dict[int, int]] | None = None
-    """The epoch before this one and its last seqs, for heartbeats."""
+
+
+class Completeness(NamedTuple):
+    """What heartbeats say."""
+
+    epoch: int
+    shards: dict[int, tuple[int, int]]
+    """By shard: every window of every device up to this time is out, and the last seq."""
+    previous: tuple[int, dict[int, int]] | None
+    """The epoch before this one and its last seqs."""
 
 
 @dataclass(slots=True)
@@ -78,14 +85,12 @@ def step(state: State, tick: Tick) -> Output:
     pieces += state.levels.close(state.series_watermark(marks), state.tick)
     if any(isinstance(event, Flush) for _, event in tick.events):
         pieces += state.levels.close_all(state.tick)
-    state.levels.prune(state.series_watermark(marks), state.settings.held_us)
+    state.levels.base.prune(state.series_watermark(marks), state.settings.held_us)
     out.epoch = state.epoch
     if pieces:
         _frames(state, pieces, opened_by, levels, out)
     state.counters.anomalies += len(out.anomalies)
-    state.counters.late = state.levels.late
-    out.complete = _complete(state, marks)
-    out.previous = state.previous
+    state.counters.late = state.levels.base.late
     state.now = tick.now
     return out
 
@@ -138,24 +143,24 @@ def _accept(state: State, tick: Tick, out: Output) -> _Accepted | None:
         out.repeated = frozenset(np.flatnonzero(repeated).tolist())
         kept = ~repeated[message]
         counters.by_transport += len(kept) - int(kept.sum())
-        series, sent, value, message, digests = series[kept], sent[kept], value[kept], message[kept], digests[kept]
+        series, sent, value, message = series[kept], sent[kept], value[kept], message[kept]
     counters.dead += sum(1 for at, _ in tick.unreadable if at not in out.repeated)
     if not len(series):
         return None
     order = np.argsort(series, kind="stable")
     if state.settings.by_meaning:
-        found, coarse = by_meaning(state.levels.recent, state.last_sent, series, sent, value, message, order)
+        found, coarse = by_meaning(state.levels.base.recent, state.last_sent, series, sent, value, message, order)
         _warn_coarse(state, coarse, out)
         if found.any():
             kept = ~found
             counters.by_meaning += int(found.sum())
-            series, sent, value, message, digests = series[kept], sent[kept], value[kept], message[kept], digests[kept]
+            series, sent, value, message = series[kept], sent[kept], value[kept], message[kept]
             if not len(series):
                 return None
             order = np.argsort(series, kind="stable")
     event = sent if not (sent == NO_TIME).any() else np.where(sent == NO_TIME, _arrived(messages)[message], sent)
     counters.accepted += len(series)
-    state.levels.add(series, sent, event, value, digests, state.tick)
+    state.levels.add(series, sent, event, value, state.tick)
     state.watermarks.hear(state.device[series], event, tick.now)
     return _Accepted(series, event, value, order)
 
@@ -212,7 +217,7 @@ def _put_anomaly(
     name = state.names[series]
     shard = shard_of(site_of(name))
     seq, predecessor = _next_seq(state, shard)
-    recent = state.levels.recent
+    recent = state.levels.base.recent
     rows = recent.last_of(series, _SAMPLES)
     out.anomalies.append(
         Anomaly(
@@ -250,22 +255,22 @@ def _next_seq(state: State, shard: int) -> tuple[int, Predecessor | None]:
 
 def _frames(state: State, pieces: list[Piece], opened_by: int, levels: list[str], out: Output) -> None:
     """Make one frame a shard of all that went out of the windows."""
-    series = np.concatenate([p.rows.series for p in pieces])
-    level = np.concatenate([np.full(len(p.rows), p.level) for p in pieces])
-    sketches = _concatenated([p.sketches for p in pieces])
+    panes = [piece.rows.panes for piece in pieces]
+    series = np.concatenate([p.series for p in panes])
+    level = np.concatenate([np.full(len(piece.rows.panes), piece.level) for piece in pieces])
     whole = Parts(
         state.names,
         levels,
         [opened_by],
         series,
         level,
-        np.concatenate([p.rows.start for p in pieces]),
+        np.concatenate([p.start for p in panes]),
         np.zeros(len(series), np.int64),
-        np.concatenate([p.rows.tick for p in pieces]),
-        np.concatenate([p.rows.revision for p in pieces]),
+        np.concatenate([p.tick for p in panes]),
+        np.concatenate([p.revision for p in panes]),
         np.zeros(len(series), np.int64),
-        Aggregates.concatenate([p.rows.aggregates for p in pieces]),
-        sketches,
+        Aggregates.concatenate([piece.rows.aggregates for piece in pieces]),
+        _concatenated([piece.rows.sketches for piece in pieces]),
     )
     state.counters.parts += len(whole)
     state.counters.revisions += int((whole.revision > 0).sum())
@@ -290,8 +295,12 @@ def _concatenated(sketches: list[Sketches]) -> Sketches:
     )
 
 
-def _complete(state: State, marks: Ints) -> dict[int, tuple[int, int]]:
-    """Return, by shard, up to when every window of every device is out, and the last seq."""
+def completeness(state: State) -> Completeness:
+    """Return how far the agent's windows are complete, as of its last tick."""
+    marks = state.watermarks.mark
     least = np.full(SHARDS, _NO_MARK)
     np.minimum.at(least, state.device_shard, np.where(marks > NEVER, marks, _NO_MARK))
-    return {shard: (int(least[shard]), state.seq.get(shard, 0)) for shard in np.flatnonzero(least < _NO_MARK).tolist()}
+    shards = np.flatnonzero(least < _NO_MARK).tolist()
+    return Completeness(
+        state.epoch, {shard: (int(least[shard]), state.seq.get(shard, 0)) for shard in shards}, state.previous
+    )

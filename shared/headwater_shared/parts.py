@@ -61,10 +61,24 @@ class Sketches:
         return Sketches(end, self.bucket[index], self.count[index])
 
 
+def counted_sketches(rows: Ints, bucket: Ints, n: int) -> Sketches:
+    """Count (row, bucket) pairs in any order to the sketches of rows 0 to n-1."""
+    key = np.sort((rows << 18) | bucket)
+    if not len(key):
+        return Sketches.empty(n)
+    begins = np.empty(len(key), np.bool_)
+    begins[0] = True
+    np.not_equal(key[1:], key[:-1], out=begins[1:])
+    (starts,) = np.nonzero(begins)
+    count = np.append(starts[1:], len(key)) - starts
+    key = key[starts]
+    return Sketches(np.searchsorted(key, np.arange(1, n + 1) << 18), key & 0x3FFFF, count)
+
+
 def grouped_sketches(rows: Ints, bucket: Ints, count: Ints, n: int) -> Sketches:
     """Sum (row, bucket, count) triples in any order to the sketches of rows 0 to n-1."""
     key = (rows << 18) | bucket
-    order = np.argsort(key, kind="stable")
+    order = np.argsort(key)  # equal keys in any order: whole numbers are added
     key = key[order]
     starts = np.flatnonzero(np.diff(key, prepend=-1))
     sums = np.add.reduceat(count[order], starts) if len(starts) else np.zeros(0, np.int64)

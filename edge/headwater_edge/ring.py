@@ -1,0 +1,171 @@
+"""A ring of slots a series for the windows of one level: which windows have a pane, and whether it is open or held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_shared.parts import Level
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+EMPTY, OPEN, HELD = 0, 1, 2
+
+NO_END = 2**62
+"""After every window."""
+
+
+@dataclass(slots=True)
+class Panes:
+    """Panes by identity, p of them: `slot` is the flat index, -1 where none holds the pane."""
+
+    slot: Ints
+    series: Ints
+    start: Ints
+    tick: Ints
+    """That opened them."""
+    revision: Ints
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+
+@dataclass(slots=True)
+class Placed:
+    """What became of windows that readings came for: `flat` is the slot of each, -1 where the pane is gone for good.
+
+    `late`: the pane had been closed before, or is gone. `same`: the slot held this window already. `closed` and
+    `revised` are panes that had to leave their slot for a newer window: open ones, closed early, and held ones whose
+    revision was not yet put out.
+    """
+
+    flat: Ints
+    late: Mask
+    same: Mask
+    closed: Panes
+    revised: Panes
+
+
+class Ring:
+    """Flat index = series * slots + (window number % slots).
+
+    A slot that a newer window needs closes its pane early: another part of that window may follow, and the cloud
+    merges both (R1). A window older than what its slot holds gets none: its readings are a part of their own.
+    """
+
+    COLUMNS = ("status", "start", "tick", "revision", "dirty")
+
+    def __init__(self, level: Level, slots: int) -> None:
+        self.level = level
+        self.slots = slots
+        self.status = np.zeros(0, np.uint8)
+        self.start: Ints = np.zeros(0, np.int64)
+        self.tick: Ints = np.zeros(0, np.int64)
+        self.revision: Ints = np.zeros(0, np.int64)
+        self.dirty = np.zeros(0, np.bool_)
+        """Held, and changed since it was put out."""
+        self._earliest_end = -NO_END
+        """No open pane ends before this: a short cut, not part of the state."""
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    def grow(self, series: int) -> None:
+        """Make room for so many series."""
+        more = series * self.slots - len(self)
+        if more > 0:
+            for name in self.COLUMNS:
+                column = getattr(self, name)
+                setattr(self, name, np.append(column, np.zeros(more, column.dtype)))
+
+    def flat_of(self, series: Ints, window: Ints) -> Ints:
+        """Return the slot of each (series, window number)."""
+        return series * self.slots + window % self.slots
+
+    def place(self, flat: Ints, start: Ints, tick: int) -> Placed:
+        """Find or open the pane of each window; `flat` holds no slot twice (see `rounds`)."""
+        status, held_start = self.status[flat], self.start[flat]
+        same = (held_start == start) & (status != EMPTY)
+        older = (status != EMPTY) & (held_start > start)
+        fresh = flat[~(same | older)]
+        closed = self.panes(fresh[self.status[fresh] == OPEN])
+        changed = fresh[self.dirty[fresh]]
+        self.revision[changed] += 1
+        revised = self.panes(changed)
+        if len(fresh):
+            starts = start[~(same | older)]
+            self.status[fresh] = OPEN
+            self.start[fresh] = starts
+            self.tick[fresh] = tick
+            self.revision[fresh] = 0
+            self.dirty[fresh] = False
+            self._earliest_end = min(self._earliest_end, int(starts.min()) + self.level.length_us)
+        late = older | (same & (status == HELD))
+        self.dirty[flat[late & same]] = True
+        return Placed(np.where(older, -1, flat), late, same, closed, revised)
+
+    def due(self, watermark: Ints) -> Ints:
+        """Return the slots of open panes whose window the watermark of their series has passed."""
+        if not len(watermark) or int(watermark.max()) < self._earliest_end:
+            return np.zeros(0, np.int64)
+        (opened,) = np.nonzero(self.status == OPEN)
+        ends = self.start[opened] + self.level.length_us
+        due: Ints = opened[ends <= watermark[opened // self.slots]]
+        if not len(due):
+            self._earliest_end = int(ends.min(initial=NO_END))
+        return due
+
+    def close(self, flat: Ints) -> Panes:
+        """Close open panes; they are held."""
+        self.status[flat] = HELD
+        return self.panes(flat)
+
+    def revise(self) -> Panes:
+        """Return held panes that late readings changed, with a higher revision (R7)."""
+        (flat,) = np.nonzero(self.dirty)
+        self.dirty[flat] = False
+        self.revision[flat] += 1
+        return self.panes(flat)
+
+    def clear(self) -> None:
+        """Empty every slot: what comes from now on opens new parts (R1)."""
+        self.status[:] = EMPTY
+        self.dirty[:] = False
+
+    def panes(self, flat: Ints) -> Panes:
+        """Copy panes out."""
+        return Panes(flat, flat // self.slots, self.start[flat], self.tick[flat], self.revision[flat])
+
+
+def rounds(flat: Ints) -> Iterator[Ints]:
+    """Split indices so that no slot comes twice in a round, the order within a slot kept.
+
+    One round, but where one tick brings windows of a series that share a slot. `flat` is ordered by series.
+    """
+    if len(flat) < 2 or bool((flat[1:] > flat[:-1]).all()):
+        yield np.arange(len(flat))
+        return
+    left = np.arange(len(flat))
+    while len(left):
+        _, first = np.unique(flat[left], return_index=True)
+        yield left[np.sort(first)]
+        left = np.delete(left, first)
+
+
+def of_their_own(series: Ints, start: Ints, tick: int) -> Panes:
+    """Make panes that no slot holds, opened and closed by this tick."""
+    n = len(series)
+    return Panes(np.full(n, -1), series, start, np.full(n, tick), np.zeros(n, np.int64))
+
+
+def group_starts(series: Ints, window: Ints) -> Ints:
+    """Return where each (series, window) begins in columns that are ordered by both; not empty."""
+    begins = np.empty(len(series), np.bool_)
+    begins[0] = True
+    np.not_equal(series[1:], series[:-1], out=begins[1:])
+    begins[1:] |= window[1:] != window[:-1]
+    return np.nonzero(begins)[0]
