@@ -55,7 +55,7 @@ class CoarseLevel:
             placed = self.ring.place(slot, start[at], tick)
             for panes in (placed.closed, placed.revised):
                 if len(panes):
-                    rows = before.take(np.searchsorted(slot, panes.slot))
+                    rows = before.take(np.isin(slot, panes.slot))  # both in the order of `slot`
                     out.append(Rows(panes, rows, self.log.of(panes.slot, len(self.ring))))
             fresh = slot[(placed.flat >= 0) & ~placed.same]
             self.log.forget(fresh, len(self.ring))

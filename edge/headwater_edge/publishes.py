@@ -155,10 +155,10 @@ def cut(
                 topics.append(ours[topic])
                 payloads.append(payload)
                 packet_ids.append(packet_id)
-                flags.append(first & 15)
                 at += length + 2
         except (KeyError, IndexError, error):  # a topic or lengths that are new, or half a packet
             pass
+        flags.extend([QOS1] * (len(topics) - len(flags)))  # all that the inner loop takes are alike
         if at >= size or data[at] >> 4 != PUBLISH:
             return at
         found = body(data, at, known.max_packet)
