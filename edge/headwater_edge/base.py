@@ -74,7 +74,9 @@ class BaseLevel:
             self._leave(closed, gone, fed=True)
             self._leave(revised, gone, fed=False)
         if late.any():
-            self._late(series[is_late], sent[is_late], event[is_late], value[is_late], slot[is_late], tick, gone)
+            self._late(
+                series[is_late], sent[is_late], event[is_late], value[is_late], slot[is_late], tick, gone
+            )
         return gone
 
     def _place(self, series: Ints, window: Ints, tick: int) -> tuple[Ints, Mask, list[tuple[Panes, Panes]]]:

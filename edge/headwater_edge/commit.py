@@ -16,6 +16,7 @@ from headwater_edge.snapshot import Picture
 from headwater_edge.step import Output
 from headwater_edge.store import Chores, read_store, write
 from headwater_edge.tick import Tick
+from headwater_shared.crash import reached
 from headwater_shared.logs import get_logger
 
 log = get_logger()
@@ -155,7 +156,9 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             if not self.holding:
                 self.holding = "the disk is full"
-                log.error("holding back: the disk is full", file=str(self._path), hint="free space; nothing is lost")
+                log.error(
+                    "holding back: the disk is full", file=str(self._path), hint="free space; nothing is lost"
+                )
             return False
         if self.holding:
             log.info("going on: there is space again", file=str(self._path))
@@ -164,9 +167,12 @@ class Writer:
 
     def _write_piece(self) -> None:
         tick, section, body = self._pieces[0]
+        reached("snapshot.piece" if section else "snapshot.head")
 
         def insert() -> None:
-            self._connection.execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?)", (tick, section, body))
+            self._connection.execute(
+                "INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?)", (tick, section, body)
+            )
 
         if not self._written(insert):
             self._stop.wait(_AGAIN_S)
@@ -177,11 +183,14 @@ class Writer:
 
     def _check(self, tick: int) -> None:
         """Read a snapshot back: only then it counts; then all but the two newest go (R15)."""
+        reached("snapshot.check")
         reader = read_store(self._path)
         try:
             size = sum(array.nbytes for array in snapshot.read(reader, tick).arrays.values())
         except ValueError as error:
-            log.error("a snapshot was not read back as written; it does not count", tick=tick, error=str(error))
+            log.error(
+                "a snapshot was not read back as written; it does not count", tick=tick, error=str(error)
+            )
             self._connection.execute("DELETE FROM snapshot WHERE tick = ?", (tick,))
             return
         finally:

@@ -227,7 +227,9 @@ def _woven(parts: list[tuple[list[int], Decoded]], n: int) -> Decoded:
         counts[which] = decoded.readings
     message = np.concatenate([np.repeat(which, decoded.readings) for which, decoded in parts])
     order = np.argsort(message, kind="stable")
-    dead = sorted((letter for _, decoded in parts for letter in decoded.dead), key=lambda letter: letter.message)
+    dead = sorted(
+        (letter for _, decoded in parts for letter in decoded.dead), key=lambda letter: letter.message
+    )
     return Decoded(
         counts,
         np.concatenate([decoded.series for _, decoded in parts])[order],

@@ -14,6 +14,7 @@ from headwater_edge.store import ANOMALIES, WINDOWS, Chores, read_store
 from headwater_shared import records
 from headwater_shared.bus import Bus, Record
 from headwater_shared.clock import Clock
+from headwater_shared.crash import reached
 from headwater_shared.errors import BusUnavailable
 from headwater_shared.identity import agent_partition
 from headwater_shared.logs import get_logger
@@ -165,7 +166,9 @@ class Forward:
                 marks[lane] = found[-1][0]
         out = [self._record(row, replayed=replayed) for row in rows] + self._heartbeats(bool(rows))
         if out:
+            reached("forward.before")
             bus.append(out)
+            reached("forward.after")
         if rows:
             self._sent |= marks
             self.sent_rows += len(rows)
@@ -225,7 +228,9 @@ class Forward:
     def _let_go(self) -> None:
         read = self._reader.execute
         self._fresh = 0  # before the look, which sees every row counted in it
-        rows = read("SELECT n, epoch, shard, seq FROM outbox WHERE n > ? ORDER BY n LIMIT 5000", (self._covered_to,))
+        rows = read(
+            "SELECT n, epoch, shard, seq FROM outbox WHERE n > ? ORDER BY n LIMIT 5000", (self._covered_to,)
+        )
         for n, epoch, shard, seq in rows.fetchall():
             if not self._covers(epoch, shard, seq):
                 break

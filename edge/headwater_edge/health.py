@@ -56,7 +56,9 @@ class AgentMetrics(Collector):
         for name, text in _GAUGES.items():
             yield GaugeMetricFamily(f"headwater_edge_{name}", text, value=numbers[name])
         yield GaugeMetricFamily(
-            "headwater_edge_holding_back", "1 while commits wait for disk space", value=bool(self._agent.holding)
+            "headwater_edge_holding_back",
+            "1 while commits wait for disk space",
+            value=bool(self._agent.holding),
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -141,13 +142,17 @@ class _At:
 def _values(values: NDArray[np.float64]) -> tuple[int, bytes]:
     """Write values as whole numbers of the fewest decimals that give every one of them back, or as floats."""
     if len(values):
-        likely = max(len(repr(value).partition(".")[2]) for value in values[:: len(values) // 16 + 1].tolist())
+        likely = max(
+            len(repr(value).partition(".")[2]) for value in values[:: len(values) // 16 + 1].tolist()
+        )
         for decimals in sorted({min(likely, 6), 6}):
             scale = 10.0**decimals
             whole = np.rint(values * scale)
             if bool((np.abs(whole) < 2**52).all()):  # NaN and infinity are not
                 numbers = whole.astype(np.int64)
-                if bool(((numbers / scale).view(np.int64) == values.view(np.int64)).all()):  # -0 does not come back
+                if bool(
+                    ((numbers / scale).view(np.int64) == values.view(np.int64)).all()
+                ):  # -0 does not come back
                     return decimals, _deltas(numbers)
     return -1, _shuffled(values.view(np.uint8), 8)
 
@@ -167,7 +172,9 @@ def _deltas(items: NDArray[np.int64]) -> bytes:
         return struct.pack("<Bqq", 0, first, low)
     for width in (1, 2, 4):
         if -(1 << (8 * width - 1)) <= low and high < 1 << (8 * width - 1):
-            return struct.pack("<Bq", width, first) + _shuffled(steps.astype(f"<i{width}").view(np.uint8), width)
+            return struct.pack("<Bq", width, first) + _shuffled(
+                steps.astype(f"<i{width}").view(np.uint8), width
+            )
     return struct.pack("<Bq", 8, first) + _shuffled(steps.view(np.uint8), 8)
 
 

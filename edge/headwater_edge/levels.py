@@ -168,4 +168,6 @@ class Levels:
 
     def is_due(self, watermark: Ints) -> bool:
         """Tell whether `close` would close anything."""
-        return any(len(ring.due(watermark)) for ring in (self.base.ring, *(level.ring for level in self.coarser)))
+        return any(
+            len(ring.due(watermark)) for ring in (self.base.ring, *(level.ring for level in self.coarser))
+        )

@@ -61,7 +61,9 @@ class Limits:
         blank = np.zeros((len(self.rules), len(more)), np.bool_)
         self.active = np.concatenate([self.active, blank], axis=1)
         self.begin = np.concatenate([self.begin, blank.astype(np.int64)], axis=1)
-        fits = np.array([[fnmatchcase(name, rule.series) for name in more] for rule in self.rules]).reshape(blank.shape)
+        fits = np.array([[fnmatchcase(name, rule.series) for name in more] for rule in self.rules]).reshape(
+            blank.shape
+        )
         limit = np.array([[rule.sign * rule.limit] for rule in self.rules]).reshape(-1, 1)
         clear = np.array([[rule.sign * rule.clear] for rule in self.rules]).reshape(-1, 1)
         self._limit = np.concatenate([self._limit, np.where(fits, limit, np.inf)], axis=1)
@@ -73,7 +75,7 @@ class Limits:
         after.grow(self._names)
         for index, rule in enumerate(rules):
             for old in (i for i, former in enumerate(self.rules) if former.name == rule.name):
-                fits = after._limit[index] < np.inf  # noqa: SLF001 - of the same class
+                fits = after._limit[index] < np.inf
                 after.active[index] = self.active[old] & fits
                 after.begin[index] = self.begin[old]
         return after
@@ -122,7 +124,13 @@ class Limits:
         return changes
 
     def _changes(
-        self, index: int, s: NDArray[np.int32], over: NDArray[np.bool_], under: NDArray[np.bool_], order: Ints, event: Ints
+        self,
+        index: int,
+        s: NDArray[np.int32],
+        over: NDArray[np.bool_],
+        under: NDArray[np.bool_],
+        order: Ints,
+        event: Ints,
     ) -> list[Change]:
         n = len(s)
         first = np.empty(n, np.bool_)

@@ -57,7 +57,9 @@ def _bare(payload: bytes, error: msgspec.DecodeError) -> Any:
 
 
 def _not_read(payload: bytes, error: msgspec.DecodeError) -> Any:
-    raise Unreadable(str(error) if payload else "an empty payload", reason="unreadable" if payload else "empty")
+    raise Unreadable(
+        str(error) if payload else "an empty payload", reason="unreadable" if payload else "empty"
+    )
 
 
 def _take(item: Any, metric_in_topic: bool, out: list[Said], refused: list[str]) -> None:

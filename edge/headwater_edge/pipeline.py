@@ -19,7 +19,7 @@ import msgspec
 
 from headwater_edge import snapshot
 from headwater_edge.commit import Job, Writer
-from headwater_edge.decode import Decode, DeadLetter
+from headwater_edge.decode import DeadLetter, Decode
 from headwater_edge.events import Flush, Settings, Start
 from headwater_edge.forward import Forward
 from headwater_edge.gather import Gather
@@ -33,6 +33,7 @@ from headwater_edge.ticker import Ticker
 from headwater_edge.topics import SeriesIndex
 from headwater_shared.bus import Bus
 from headwater_shared.clock import Clock
+from headwater_shared.crash import reached
 from headwater_shared.errors import StateError
 from headwater_shared.identity import new_epoch
 from headwater_shared.logs import get_logger
@@ -56,7 +57,12 @@ class Agent:
     """One agent: the file, the state, the loop's side of everything."""
 
     def __init__(
-        self, settings: EdgeSettings, path: Path, clock: Clock, open_bus: Callable[[], Bus], version: str = "0"
+        self,
+        settings: EdgeSettings,
+        path: Path,
+        clock: Clock,
+        open_bus: Callable[[], Bus],
+        version: str = "0",
     ) -> None:
         """Open the file and bring the state back; nothing is read from a source before `start`.
 
@@ -75,7 +81,9 @@ class Agent:
         except ValueError as error:
             connection.close()
             self._lock.release()
-            raise StateError(f"{path}: {error}", hint="move the file away to start with a new one, and keep it") from None
+            raise StateError(
+                f"{path}: {error}", hint="move the file away to start with a new one, and keep it"
+            ) from None
         self.state = resumed.state
         self.snapshots = resumed.snapshots
         self._journal_first = resumed.journal_first or 1
@@ -174,11 +182,16 @@ class Agent:
         self._sources[id(burst)] = source
         self._gather.add(burst, decoded)
         self._ticker.began(_mono_us())
-        if burst.waiting or burst.events:
+        if (
+            burst.waiting
+            or burst.events
+            or (decoded is not None and self._breaks(decoded.series, decoded.value))
+        ):
             self._ticker.ask_early()
-        elif decoded is not None and self._breaks(decoded.series, decoded.value):
-            self._ticker.ask_early()
-        if self._gather.readings + self._gather.messages > 2 * self._settings.max_unacknowledged and not self._paused:
+        if (
+            self._gather.readings + self._gather.messages > 2 * self._settings.max_unacknowledged
+            and not self._paused
+        ):
             self._paused = True
             self.held_back += 1
             for each in set(self._sources.values()):
@@ -224,7 +237,9 @@ class Agent:
             self._timer = None
         began = time.monotonic_ns()
         output = step(self.state, tick)
-        self._replay_us += (time.monotonic_ns() - began) // 1000  # a replay decodes the row besides: about as much again
+        self._replay_us += (
+            time.monotonic_ns() - began
+        ) // 1000  # a replay decodes the row besides: about as much again
         for warning in output.warnings:
             log.warning(warning)
         self._writer.submit(Job(tick, output, dead))
@@ -263,12 +278,17 @@ class Agent:
         if rows:
             self.forward.wake(rows)
         bursts, self._under_way = self._under_way, []
+        reached("acknowledge.before")
         self._acknowledge(bursts, job.output.sessions)
+        reached("acknowledge.after")
         answering, self._answering = self._answering, []
         for done in answering:
             if not done.done():
                 done.set_result(job.output.tick)
-        if self._paused and self._gather.readings + self._gather.messages <= self._settings.max_unacknowledged:
+        if (
+            self._paused
+            and self._gather.readings + self._gather.messages <= self._settings.max_unacknowledged
+        ):
             self._paused = False
             for source in set(self._sources.values()):
                 source.resume()

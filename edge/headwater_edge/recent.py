@@ -33,7 +33,12 @@ class Recent:
     COLUMNS = ("series", "sent", "event", "value", "slot")
 
     def append(
-        self, series: NDArray[np.int32], sent: Ints, event: Ints, value: NDArray[np.float64], slot: NDArray[np.int32]
+        self,
+        series: NDArray[np.int32],
+        sent: Ints,
+        event: Ints,
+        value: NDArray[np.float64],
+        slot: NDArray[np.int32],
     ) -> None:
         end = self.size + len(series)
         if end > len(self.series):
@@ -82,7 +87,9 @@ class Recent:
         """No pane counts these readings any more: the panes were sealed at a start (R1)."""
         self.slot[: self.size] = -1
 
-    def rows_of(self, slots: NDArray[np.int64], starts: Ints, length_us: int, slot_count: int) -> tuple[Ints, Ints]:
+    def rows_of(
+        self, slots: NDArray[np.int64], starts: Ints, length_us: int, slot_count: int
+    ) -> tuple[Ints, Ints]:
         """Find the readings of panes.
 
         Args:
@@ -99,7 +106,9 @@ class Recent:
         (rows,) = np.nonzero(pane >= 0)
         pane = pane[rows].astype(np.int64)
         event = self.event[rows]
-        ours = (event >= starts[pane]) & (event < starts[pane] + length_us)  # the slot's former windows are not
+        ours = (event >= starts[pane]) & (
+            event < starts[pane] + length_us
+        )  # the slot's former windows are not
         if not ours.all():
             rows, pane = rows[ours], pane[ours]
         return pane, rows

@@ -23,7 +23,8 @@ class LimitSettings(Section, frozen=True, forbid_unknown_fields=True):
     above: Annotated[float | None, Meta(description="Broken by a value above this ...")] = None
     below: Annotated[float | None, Meta(description="... or by one below this; one of the two.")] = None
     clear: Annotated[
-        float | None, Meta(description="Over when a value is back past this (hysteresis); the limit itself by default.")
+        float | None,
+        Meta(description="Over when a value is back past this (hysteresis); the limit itself by default."),
     ] = None
     severity: Annotated[Literal["info", "warning", "critical"], Meta(description="Of the alert.")] = "warning"
     text: Annotated[str, Meta(description="What a person is told.")] = ""
@@ -36,7 +37,8 @@ class WindowSettings(Section, frozen=True, forbid_unknown_fields=True):
         tuple[str, ...], Meta(description="Window lengths, the base first; each a multiple of the base.")
     ] = ("10s", "1m", "10m", "1h")
     lateness: Annotated[
-        Duration, Meta(description="How far a device's readings may come out of order before its windows close.")
+        Duration,
+        Meta(description="How far a device's readings may come out of order before its windows close."),
     ] = "2s"
     idle: Annotated[
         Duration, Meta(description="Silence after which a device's windows close by the passing of time.")
@@ -61,11 +63,15 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
         str, Meta(description="The SQLite log that the agent forwards to; relative to the data folder.")
     ] = "log.db"
     tick: Annotated[
-        Duration, Meta(description="Shortest gathering time of a commit under load; stretched up to 1s when calm.")
+        Duration,
+        Meta(description="Shortest gathering time of a commit under load; stretched up to 1s when calm."),
     ] = "250ms"
     tick_readings: Annotated[int, Meta(ge=1, description="Readings that end a tick at once.")] = 2500
     max_unacknowledged: Annotated[
-        int, Meta(ge=1000, description="Readings in memory, not yet committed, at which sockets are no longer read.")
+        int,
+        Meta(
+            ge=1000, description="Readings in memory, not yet committed, at which sockets are no longer read."
+        ),
     ] = 100_000
     max_series: Annotated[
         int, Meta(ge=1, le=32_767, description="Series taken up; readings of further ones are dead letters.")
@@ -100,11 +106,15 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
         SettingsError: levels that do not fit each other, a rule without a limit, a name that is none.
     """
     if not valid_name(settings.name):
-        raise SettingsError(f"edge.name = {settings.name!r} is no name", hint="1 to 128 characters without / + #")
+        raise SettingsError(
+            f"edge.name = {settings.name!r} is no name", hint="1 to 128 characters without / + #"
+        )
     windows = settings.windows
     levels = [tumbling(name) for name in windows.levels]
     if not levels:
-        raise SettingsError("edge.windows.levels is empty", hint='name at least the base window, such as ["10s"]')
+        raise SettingsError(
+            "edge.windows.levels is empty", hint='name at least the base window, such as ["10s"]'
+        )
     for finer, level in zip(levels, levels[1:], strict=False):
         if level.length_us <= finer.length_us or level.length_us % levels[0].length_us:
             raise SettingsError(
@@ -124,7 +134,9 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
 
 def _rule(rule: LimitSettings) -> LimitRule:
     if (rule.above is None) == (rule.below is None):
-        raise SettingsError(f"limit {rule.name!r} needs either above or below", hint="write above = 80.0, for example")
+        raise SettingsError(
+            f"limit {rule.name!r} needs either above or below", hint="write above = 80.0, for example"
+        )
     sign, limit = (1.0, rule.above) if rule.above is not None else (-1.0, rule.below)
     assert limit is not None
     clear = limit if rule.clear is None else rule.clear

@@ -71,7 +71,9 @@ def take(state: State) -> Picture:
         "late": state.levels.base.late,
         "prune_at": state.levels.base.recent.prune_at,
     }
-    scalars = msgspec.msgpack.decode(msgspec.msgpack.encode(scalars), strict=False)  # nothing shared with the state
+    scalars = msgspec.msgpack.decode(
+        msgspec.msgpack.encode(scalars), strict=False
+    )  # nothing shared with the state
     arrays: Arrays = {name: getattr(state, name).copy() for name in _OWN}
     arrays |= {f"marks.{name}": getattr(state.watermarks, name).copy() for name in _MARKS}
     arrays |= {f"transport.{name}": column for name, column in state.transport.dump().items()}
@@ -190,5 +192,3 @@ def _hash(piece: bytes) -> bytes:
 def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
     start = prefix + "."
     return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
-
-

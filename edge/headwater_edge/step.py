@@ -113,7 +113,9 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
                 pieces += state.levels.seal(state.tick)
                 for rule, series, begin_us in state.limits.orphans(settings.rules):
                     end = Change(0, 0, begins=False, begin_us=begin_us)
-                    _put_anomaly(state, rule, series, end, (begin_us, rule.limit), out, note="the rule is gone")
+                    _put_anomaly(
+                        state, rule, series, end, (begin_us, rule.limit), out, note="the rule is gone"
+                    )
                 state.configure(settings, tick.now)
     return pieces
 
@@ -149,7 +151,9 @@ def _accept(state: State, tick: Tick, out: Output) -> _Accepted | None:
         return None
     order = np.argsort(series, kind="stable")
     if state.settings.by_meaning:
-        found, coarse = by_meaning(state.levels.base.recent, state.last_sent, series, sent, value, message, order)
+        found, coarse = by_meaning(
+            state.levels.base.recent, state.last_sent, series, sent, value, message, order
+        )
         _warn_coarse(state, coarse, out)
         if found.any():
             kept = ~found
@@ -158,7 +162,9 @@ def _accept(state: State, tick: Tick, out: Output) -> _Accepted | None:
             if not len(series):
                 return None
             order = np.argsort(series, kind="stable")
-    event = sent if not (sent == NO_TIME).any() else np.where(sent == NO_TIME, _arrived(messages)[message], sent)
+    event = (
+        sent if not (sent == NO_TIME).any() else np.where(sent == NO_TIME, _arrived(messages)[message], sent)
+    )
     counters.accepted += len(series)
     state.levels.add(series, sent, event, value, state.tick)
     state.watermarks.hear(state.device[series], event, tick.now)
@@ -212,7 +218,13 @@ def _detect(state: State, accepted: _Accepted, out: Output) -> None:
 
 
 def _put_anomaly(
-    state: State, rule: LimitRule, series: int, change: Change, evidence: tuple[int, float], out: Output, note: str = ""
+    state: State,
+    rule: LimitRule,
+    series: int,
+    change: Change,
+    evidence: tuple[int, float],
+    out: Output,
+    note: str = "",
 ) -> None:
     name = state.names[series]
     shard = shard_of(site_of(name))
@@ -280,7 +292,9 @@ def _frames(state: State, pieces: list[Piece], opened_by: int, levels: list[str]
         used, parts.series = np.unique(parts.series, return_inverse=True)
         parts.names = [state.names[i] for i in used.tolist()]
         seq, predecessor = _next_seq(state, number)
-        out.frames.append(Frame(state.settings.agent, state.epoch, number, seq, state.tick, predecessor, parts))
+        out.frames.append(
+            Frame(state.settings.agent, state.epoch, number, seq, state.tick, predecessor, parts)
+        )
 
 
 def _concatenated(sketches: list[Sketches]) -> Sketches:

@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from headwater_shared.crash import reached
 from headwater_shared.sqlite_file import WriterLock, open_reader, open_writer
 
 APPLICATION = "headwater-edge"
@@ -115,6 +116,7 @@ def write(connection: sqlite3.Connection, commit: Commit | None, chores: Chores)
     """
     run = connection.execute
     run("BEGIN IMMEDIATE")
+    reached("commit.begun")
     if commit is not None:
         _write_commit(connection, commit)
     for lane, n in chores.sent.items():
@@ -123,7 +125,10 @@ def write(connection: sqlite3.Connection, commit: Commit | None, chores: Chores)
         connection.executemany("DELETE FROM outbox WHERE n = ?", [(n,) for n in chores.covered])
     if chores.journal_to:
         run("DELETE FROM journal WHERE tick >= ? AND tick <= ?", (chores.journal_from, chores.journal_to))
+    reached("commit.before")
+    reached("commit.during")
     run("COMMIT")
+    reached("commit.after")
 
 
 def _write_commit(connection: sqlite3.Connection, commit: Commit) -> None:
@@ -136,7 +141,16 @@ def _write_commit(connection: sqlite3.Connection, commit: Commit) -> None:
         connection.executemany(
             "INSERT INTO outbox(tick, lane, epoch, shard, seq, kind, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (commit.tick, row.lane, epoch_bytes(row.epoch), row.shard, row.seq, row.kind, row.hash, row.body)
+                (
+                    commit.tick,
+                    row.lane,
+                    epoch_bytes(row.epoch),
+                    row.shard,
+                    row.seq,
+                    row.kind,
+                    row.hash,
+                    row.body,
+                )
                 for row in commit.outbox
             ],
         )

@@ -75,7 +75,8 @@ class SeriesIndex:
         ours = len(words) in (4, 5) and words[0] == "hw" and words[3] == "data"
         if not ours or not all(valid_name(word) for word in words[1:]):
             return Unreadable(
-                "a topic that is not hw/{site}/{device}/data or hw/{site}/{device}/data/{metric}", reason="bad-topic"
+                "a topic that is not hw/{site}/{device}/data or hw/{site}/{device}/data/{metric}",
+                reason="bad-topic",
             )
         if len(words) == 4:
             return Place(words[1], words[2])

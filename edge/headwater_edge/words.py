@@ -66,7 +66,8 @@ def say(path: Path, word: str, timeout_s: float = 30.0, **more: Any) -> dict[str
                 line = lines.readline()
     except OSError as error:
         raise Refused(
-            f"no agent answers at {path}: {error}", hint="start it with 'headwater up' or 'headwater-edge run'"
+            f"no agent answers at {path}: {error}",
+            hint="start it with 'headwater up' or 'headwater-edge run'",
         ) from None
     if not line:
         raise Refused(f"the agent at {path} went away", hint="see its log")

@@ -54,7 +54,10 @@ def agent(folder: Path, settings: str = "", bus: str = "log.db") -> Iterator[Pro
         "[edge.listener]\nport = 0\n"
     )
     command = [sys.executable, "-m", "headwater_edge", str(file)]
-    with (folder / "agent.log").open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
+    with (
+        (folder / "agent.log").open("wb") as out,
+        subprocess.Popen(command, stdout=out, stderr=out) as process,
+    ):
         try:
             place = ready(folder, process)
             yield Process(process.pid, place["mqtt"], folder / "data")

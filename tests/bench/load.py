@@ -57,7 +57,13 @@ class _Client:
             payload = b'{"t":%d,"v":%d.%02d}' % (stamp_us + sent, 20 + value // 400, value % 100)
             out.append(
                 b"\x32%c\x00%c%b%b%b"
-                % (4 + len(topic) + len(payload), len(topic), topic, (sent % 65_535 + 1).to_bytes(2, "big"), payload)
+                % (
+                    4 + len(topic) + len(payload),
+                    len(topic),
+                    topic,
+                    (sent % 65_535 + 1).to_bytes(2, "big"),
+                    payload,
+                )
             )
             sent += 1
         self.sent = sent
@@ -86,7 +92,10 @@ class _Client:
 def run(port: int, connections: int, rate: float, seconds: float, in_flight: int = 256) -> Found:
     """Send `rate` messages a second over so many connections, then wait for what is unacknowledged."""
     topics = [b"hw/site-%d/dev-%03d/data/m%d" % (i % 4, i // 5, i % 5) for i in range(SERIES)]
-    clients = [_Client(port, i, topics[i::connections] or topics[i % SERIES : i % SERIES + 1]) for i in range(connections)]
+    clients = [
+        _Client(port, i, topics[i::connections] or topics[i % SERIES : i % SERIES + 1])
+        for i in range(connections)
+    ]
     poll = select.epoll()
     by_fd = {client.sock.fileno(): client for client in clients}
     for fd in by_fd:
@@ -100,7 +109,9 @@ def run(port: int, connections: int, rate: float, seconds: float, in_flight: int
     while (now := time.monotonic()) < began + seconds:
         turn += 1
         for at, client in enumerate(clients):
-            due = int(turn * each + at / connections) - client.sent  # spread over the connections, not in step
+            due = (
+                int(turn * each + at / connections) - client.sent
+            )  # spread over the connections, not in step
             room = in_flight - (client.sent - client.acknowledged)
             count = min(due, room)
             if count > 0:

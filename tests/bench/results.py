@@ -49,7 +49,10 @@ class Result(msgspec.Struct):
             "baseline_is": self.baseline_is,
             "ratio": _short(self.figure / self.baseline) if self.baseline else None,
             "durability": self.durability,
-            "more": {name: _short(value) if isinstance(value, float) else value for name, value in self.more.items()},
+            "more": {
+                name: _short(value) if isinstance(value, float) else value
+                for name, value in self.more.items()
+            },
             "machine": machine(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -66,7 +69,11 @@ def keep(result: Result) -> Path:
 def machine() -> dict[str, Any]:
     """Describe the machine: what a figure means depends on it."""
     cpu = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.machine(),
     )
     memory_kb = int(Path("/proc/meminfo").read_text().split()[1])

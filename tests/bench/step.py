@@ -58,7 +58,9 @@ def headwater(folder: Path) -> Callable[[bytes], bytes]:
     known = Known(256_000)
     connection, _ = open_store(folder / "edge.db")
     body = msgspec.json.encode(settings).decode()
-    start = quiet_tick(clock.now(), Start(1, "bench"), Settings(body), Connect(1, "bench", "", clean=False, expiry_s=60))
+    start = quiet_tick(
+        clock.now(), Start(1, "bench"), Settings(body), Connect(1, "bench", "", clean=False, expiry_s=60)
+    )
     write(connection, commit_of(start, step(state, start), []), Chores())
 
     def tick(data: bytes) -> bytes:

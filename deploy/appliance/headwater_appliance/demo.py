@@ -186,5 +186,3 @@ async def _drain(view: View, data: Path) -> None:
                 return
         await asyncio.sleep(0.2)
     raise TryAgain(f"the cloud side does not have everything after {_DRAINED_S:g} s")
-
-

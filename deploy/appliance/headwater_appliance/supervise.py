@@ -38,7 +38,9 @@ def python(module: str, *arguments: str) -> list[str]:
 class Supervisor:
     """Runs parts until told to stop. `pids` holds those that run."""
 
-    def __init__(self, parts: Sequence[Part], env: Mapping[str, str] | None = None, out: IO[bytes] | None = None) -> None:
+    def __init__(
+        self, parts: Sequence[Part], env: Mapping[str, str] | None = None, out: IO[bytes] | None = None
+    ) -> None:
         self._parts = parts
         self._env = {**os.environ, **(env or {})}
         self._out = out

@@ -21,7 +21,8 @@ def tamper(file: Path) -> list[str]:
                    (rows[2 * len(rows) // 3], "digest = ~digest", "digest altered"))  # fmt: skip
         for (series, start, name), change, what in changes:
             connection.execute(
-                f"UPDATE window SET {change} WHERE level = ? AND start = ? AND series = ?", (level, start, series)
+                f"UPDATE window SET {change} WHERE level = ? AND start = ? AND series = ?",
+                (level, start, series),
             )
             done.append(f"tampered with: {name} 10s window at {start}: {what}")
         return done

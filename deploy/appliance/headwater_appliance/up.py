@@ -40,7 +40,11 @@ def environment(common: Common) -> dict[str, str]:
     """Return what the parts must agree on: a scaled clock begins now, for all of them."""
     if common.clock == "real":
         return {}
-    return {"HEADWATER_CLOCK": os.environ.get("HEADWATER_CLOCK", f"{common.clock}@{datetime.now(UTC).isoformat()}")}
+    return {
+        "HEADWATER_CLOCK": os.environ.get(
+            "HEADWATER_CLOCK", f"{common.clock}@{datetime.now(UTC).isoformat()}"
+        )
+    }
 
 
 def up(settings: Path | None) -> int:
