@@ -169,7 +169,9 @@ def merged(a: Aggregates, b: Aggregates) -> Aggregates:
 
 def _merge_ends(out: Aggregates, a: Aggregates, b: Aggregates) -> None:
     bits = value_bits
-    b_first = (b.first_time < a.first_time) | ((b.first_time == a.first_time) & (bits(b.first) < bits(a.first)))
+    b_first = (b.first_time < a.first_time) | (
+        (b.first_time == a.first_time) & (bits(b.first) < bits(a.first))
+    )
     b_last = (b.last_time > a.last_time) | ((b.last_time == a.last_time) & (bits(b.last) > bits(a.last)))
     out.words[b_first, 6:8] = b.words[b_first, 6:8]
     out.words[b_last, 8:10] = b.words[b_last, 8:10]

@@ -32,7 +32,9 @@ def tumbling(name: str) -> Level:
     """
     match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", name)
     if match is None:
-        raise SettingsError(f"{name!r} is no window length", hint="write a whole number of s, m, h or d, such as 10s")
+        raise SettingsError(
+            f"{name!r} is no window length", hint="write a whole number of s, m, h or d, such as 10s"
+        )
     return Level(name, int(match[1]) * _UNITS_US[match[2]])
 
 
