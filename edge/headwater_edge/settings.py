@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import msgspec
@@ -115,7 +116,7 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
         raise SettingsError(
             "edge.windows.levels is empty", hint='name at least the base window, such as ["10s"]'
         )
-    for finer, level in zip(levels, levels[1:], strict=False):
+    for finer, level in pairwise(levels):
         if level.length_us <= finer.length_us or level.length_us % levels[0].length_us:
             raise SettingsError(
                 f"edge.windows.levels: {level.name} is no multiple of {levels[0].name} above {finer.name}",

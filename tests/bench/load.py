@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -71,10 +72,8 @@ class _Client:
 
     def write(self, data: bytes) -> None:
         self.rest += data
-        try:
+        with contextlib.suppress(BlockingIOError):
             self.rest = self.rest[self.sock.send(self.rest) :]
-        except BlockingIOError:
-            pass
 
     def read(self, now: float, delays: list[float]) -> None:
         try:
@@ -89,69 +88,81 @@ class _Client:
             delays.append(now - self.writes.popleft()[1])
 
 
-def run(port: int, connections: int, rate: float, seconds: float, in_flight: int = 256) -> Found:
-    """Send `rate` messages a second over so many connections, then wait for what is unacknowledged."""
-    topics = [b"hw/site-%d/dev-%03d/data/m%d" % (i % 4, i // 5, i % 5) for i in range(SERIES)]
-    clients = [
-        _Client(port, i, topics[i::connections] or topics[i % SERIES : i % SERIES + 1])
-        for i in range(connections)
-    ]
-    poll = select.epoll()
-    by_fd = {client.sock.fileno(): client for client in clients}
-    for fd in by_fd:
-        poll.register(fd, select.EPOLLIN)
-    delays: list[float] = []
-    slot = 0.01 if connections < 100 else 0.02
-    each = rate * slot / connections
-    began = time.monotonic()
-    stamp_us = time.time_ns() // 1000
-    turn = 0
-    while (now := time.monotonic()) < began + seconds:
-        turn += 1
-        for at, client in enumerate(clients):
-            due = (
-                int(turn * each + at / connections) - client.sent
-            )  # spread over the connections, not in step
-            room = in_flight - (client.sent - client.acknowledged)
-            count = min(due, room)
+class Load:
+    """Connected clients, and what they wait for."""
+
+    def __init__(self, port: int, connections: int, in_flight: int) -> None:
+        topics = [b"hw/site-%d/dev-%03d/data/m%d" % (i % 4, i // 5, i % 5) for i in range(SERIES)]
+        self.clients = [
+            _Client(port, i, topics[i::connections] or topics[i % SERIES : i % SERIES + 1])
+            for i in range(connections)
+        ]
+        self.in_flight = in_flight
+        self.delays: list[float] = []
+        self._poll = select.epoll()
+        self._by_fd = {client.sock.fileno(): client for client in self.clients}
+        for fd in self._by_fd:
+            self._poll.register(fd, select.EPOLLIN)
+
+    def write(self, due: float, stamp_us: int) -> None:
+        """Let each client have sent its share of `due` messages, as far as its window allows."""
+        share = due / len(self.clients)
+        for at, client in enumerate(self.clients):
+            wanted = int(share + at / len(self.clients)) - client.sent  # not in step with each other
+            count = min(wanted, self.in_flight - (client.sent - client.acknowledged))
             if count > 0:
-                client.write(client.messages(count, stamp_us + int((now - began) * 1e6)))
-                client.writes.append((client.sent, now))
+                client.write(client.messages(count, stamp_us))
+                client.writes.append((client.sent, time.monotonic()))
             elif client.rest:
                 client.write(b"")
-        until = began + turn * slot
-        while (left := until - time.monotonic()) > 0:
-            for fd, _ in poll.poll(left):
-                by_fd[fd].read(time.monotonic(), delays)
-        for fd, _ in poll.poll(0):
-            by_fd[fd].read(time.monotonic(), delays)
-    sent = sum_sent(clients)
-    took = time.monotonic() - began
-    on_time = sum(client.acknowledged for client in clients)
+
+    def read(self, until: float) -> None:
+        """Take acknowledgements until then, once at least."""
+        while True:
+            for fd, _ in self._poll.poll(max(0.0, until - time.monotonic())):
+                self._by_fd[fd].read(time.monotonic(), self.delays)
+            if time.monotonic() >= until:
+                return
+
+    @property
+    def sent(self) -> int:
+        return sum(client.sent for client in self.clients)
+
+    @property
+    def acknowledged(self) -> int:
+        return sum(client.acknowledged for client in self.clients)
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.sock.sendall(b"\xe0\x00")
+            client.sock.close()
+
+
+def run(port: int, connections: int, rate: float, seconds: float, in_flight: int = 256) -> Found:
+    """Send `rate` messages a second over so many connections, then wait for what is unacknowledged."""
+    load = Load(port, connections, in_flight)
+    slot = 0.01 if connections < 100 else 0.02
+    began, stamp_us, turn = time.monotonic(), time.time_ns() // 1000, 0
+    while (now := time.monotonic()) < began + seconds:
+        turn += 1
+        load.write(turn * slot * rate, stamp_us + int((now - began) * 1e6))
+        load.read(began + turn * slot)
+    took, on_time = time.monotonic() - began, load.acknowledged
     deadline = time.monotonic() + 10
-    while sum(client.acknowledged for client in clients) < sent and time.monotonic() < deadline:
-        for client in clients:
-            client.write(b"")
-        for fd, _ in poll.poll(0.05):
-            by_fd[fd].read(time.monotonic(), delays)
-    for client in clients:
-        client.sock.sendall(b"\xe0\x00")
-        client.sock.close()
-    acknowledged = sum(client.acknowledged for client in clients)
-    delays.sort()
+    while load.acknowledged < load.sent and time.monotonic() < deadline:
+        load.write(0, 0)
+        load.read(time.monotonic() + 0.02)
+    load.close()
+    delays = sorted(load.delays)
     return Found(
-        sent,
-        acknowledged,
+        load.sent,
+        load.acknowledged,
         took,
         on_time / took,
         delays[len(delays) // 2] * 1e3,
         delays[int(len(delays) * 0.99)] * 1e3,
-        held=acknowledged == sent and sent >= 0.99 * rate * seconds,
+        held=load.acknowledged == load.sent and load.sent >= 0.99 * rate * seconds,
     )
-
-
-def sum_sent(clients: list[_Client]) -> int:
-    return sum(client.sent for client in clients)
 
 
 if __name__ == "__main__":

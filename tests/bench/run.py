@@ -1,0 +1,47 @@
+"""Runs the benches: all of them, or those whose ids are named. `python -m tests.bench.run [ID ...]`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.bench import latency, listener, size, step
+from tests.bench.results import GOALS, Result, keep
+
+BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
+    ("edge-step",): step.run,
+    ("edge-start",): size.start,
+    ("edge-alert-latency",): latency.latency,
+    ("edge-listener-20",): listener.twenty,
+    ("edge-listener-500",): listener.five_hundred,
+    ("edge-listener-max",): listener.largest,
+    ("edge-memory", "edge-idle", "edge-disk-bytes"): size.memory_and_disk,
+}
+"""What each function measures."""
+
+
+def main(wanted: list[str]) -> int:
+    """Run, print a line a figure, keep the results; 2 if an id is unknown."""
+    unknown = set(wanted) - set(GOALS)
+    if unknown:
+        print(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(GOALS)}")
+        return 2
+    for ids, bench in BENCHES.items():
+        if wanted and not set(ids) & set(wanted):
+            continue
+        with tempfile.TemporaryDirectory(prefix="headwater-bench-", dir=Path.cwd()) as folder:
+            for result in bench(Path(folder)):
+                keep(result)
+                print(
+                    f"{result.id:20} {result.figure:10.4g} {result.unit:32} baseline {result.baseline:10.4g}"
+                    f"  ratio {result.figure / result.baseline if result.baseline else float('nan'):6.3f}"
+                    f"  goal: {GOALS[result.id]}",
+                    flush=True,
+                )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
