@@ -107,7 +107,7 @@ class Decode:
         for at, lines in enumerate(shapes):
             try:
                 parsed = lines(joined)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except one_by_one.NOT_PARSED:
                 continue
             if len(parsed) != len(payloads):
                 return None

@@ -19,6 +19,9 @@ _VALUES = ("v", "value")
 _MANY = ("values",)
 _WORDS = {"on": 1.0, "off": 0.0, "true": 1.0, "false": 0.0}
 
+NOT_PARSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that it cannot parse: text that is no UTF-8 and deep nesting have errors of their own."""
+
 _json = msgspec.json.Decoder()
 
 
@@ -36,7 +39,7 @@ def read(payload: bytes, *, metric_in_topic: bool) -> tuple[list[Said], list[str
     """
     try:
         said = _json.decode(payload)
-    except msgspec.DecodeError as error:
+    except NOT_PARSED as error:
         said = _bare(payload, error)
     out: list[Said] = []
     refused: list[str] = []
@@ -45,7 +48,7 @@ def read(payload: bytes, *, metric_in_topic: bool) -> tuple[list[Said], list[str
     return out, refused
 
 
-def _bare(payload: bytes, error: msgspec.DecodeError) -> Any:
+def _bare(payload: bytes, error: Exception) -> Any:
     """Read what is no JSON: ON, off, a padded number."""
     text = payload[:64].decode("ascii", "replace").strip().lower() if len(payload) <= 64 else ""
     if text in _WORDS:
@@ -56,7 +59,7 @@ def _bare(payload: bytes, error: msgspec.DecodeError) -> Any:
         return _not_read(payload, error)
 
 
-def _not_read(payload: bytes, error: msgspec.DecodeError) -> Any:
+def _not_read(payload: bytes, error: Exception) -> Any:
     raise Unreadable(
         str(error) if payload else "an empty payload", reason="unreadable" if payload else "empty"
     )

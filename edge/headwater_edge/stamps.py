@@ -23,6 +23,8 @@ def column_us(times: list[int]) -> NDArray[np.int64] | None:
     except OverflowError:
         return None
     size = np.abs(t)
+    if bool((size < 0).any()):
+        return None  # -2**63 is its own absolute value
     if bool((size >= _MILLISECONDS).all()) and bool((size < _MICROSECONDS).all()):
         return t
     out: NDArray[np.int64] = np.where(
@@ -50,7 +52,8 @@ def stamp_us(time: object) -> int:
             return _in_range(_iso_us(time), time)
         case _:
             pass
-    raise Unreadable(f"{time!r} is no time", reason="bad-time")
+    said = repr(time) if isinstance(time, bool | float) else f"a {type(time).__name__}"  # which may be of any size
+    raise Unreadable(f"{said} is no time", reason="bad-time")
 
 
 def _scaled(t: float) -> int:
