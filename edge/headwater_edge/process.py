@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -53,6 +53,7 @@ async def run(common: Common, settings: EdgeSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await agent.start()
+    loop.set_exception_handler(_unexpected(agent))
     async with AsyncExitStack() as open_parts:
         open_parts.push_async_callback(agent.close)
         served = serve(settings.health_host, settings.health_port, lambda: health.health(agent), registry)
@@ -69,6 +70,22 @@ async def run(common: Common, settings: EdgeSettings) -> None:
         if agent.failed.done():
             agent.failed.result()
     log.info("ended", tick=agent.committed)
+
+
+def _unexpected(agent: Agent) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """End the process when one of its callbacks fails.
+
+    A burst may be half taken in, a commit never reported: going on, the agent would hold devices back for ever. What
+    was not acknowledged comes again to the next process (R11).
+    """
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        loop.default_exception_handler(context)
+        error = context.get("exception")
+        if error is not None and "handle" in context and not agent.failed.done():
+            agent.failed.set_exception(error)
+
+    return handle
 
 
 def _words(agent: Agent) -> dict[str, words.Word]:
