@@ -35,7 +35,7 @@ _MOST_TOPICS, _MOST_BLOCKS, _MOST_LENGTHS = 32_768, 4_096, 4_096
 _LONGEST = 512
 """Longer topics (bytes) are not remembered, but checked each time."""
 
-_PLAIN, _PLAIN_BITS = PUBLISH << 4 | QOS1, 0xF0 | QOS1 | QOS2
+_PLAIN, _PLAIN_BITS = PUBLISH << 4 | QOS1, 0xF0 | DUP | QOS1 | QOS2
 _PUBACK = 0x4002_0000
 
 Unpack = Callable[[bytes, int], tuple[Any, ...]]
