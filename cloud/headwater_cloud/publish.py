@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headwater_shared.bus import Bus, Record
+from headwater_shared.crash import reached
 
 _AT_ONCE = 500
 """Records of one append: other writers of the log wait no longer than for that."""
@@ -38,6 +39,8 @@ class Publisher:
                 for n, (number, record) in enumerate(self._waiting[:_AT_ONCE])
                 if number == first + n  # the ids of one append follow one another
             ]
+            reached("cloud.publish.before")
             self._bus.append_once(self._producer, first, run)
+            reached("cloud.publish.after")
             del self._waiting[: len(run)]
             self.published = first + len(run) - 1

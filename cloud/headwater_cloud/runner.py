@@ -22,6 +22,7 @@ from headwater_cloud.store import Store
 from headwater_cloud.write import write
 from headwater_shared.bus import Bus
 from headwater_shared.clock import Clock, wall_of
+from headwater_shared.crash import reached
 from headwater_shared.identity import SHARDS
 from headwater_shared.logs import get_logger
 from headwater_shared.topics import IN
@@ -140,6 +141,7 @@ class Runner:
         else:
             out.after(self._output)
         self._output = out
+        reached("cloud.consume")
         self.metrics.records.inc(len(batch))
         self.metrics.count(out.counts)
         return len(batch)
@@ -152,6 +154,9 @@ class Runner:
         with self._store.transaction() as connection:
             connection.execute("DELETE FROM output WHERE id <= ?", (self._publisher.published,))
             outputs = write(connection, out, self._names, moved)
+            reached("cloud.commit.before")
+            reached("cloud.commit.during")
+        reached("cloud.commit.after")
         self._output = None
         self._committed.update(moved)
         self._names.written()
@@ -176,7 +181,9 @@ class Runner:
         if not self._to_send:
             return
         sent, self._to_send = self._to_send, [_again(notification) for notification in self._to_send]
+        reached("cloud.notify.before")
         self._lines.send(sent)
+        reached("cloud.notify.after")
         with self._store.transaction() as connection:
             connection.executemany("DELETE FROM notification WHERE id = ?", [(n.id,) for n in sent])
         self._to_send = []
