@@ -39,7 +39,7 @@ def prune(store: Store, names: Names, lookup: Lookup, now_us: int, keep: Keep) -
     """
     deleted = 0
     for number, name in enumerate(names.levels):
-        ended = now_us - _length_us(name)
+        ended = now_us - length_us(name)
         with store.transaction() as connection:
             deleted += _delete(connection, "part", number, ended - keep.parts_us)[0]
             if name in keep.windows_us:
@@ -70,8 +70,9 @@ def _delete(connection: sqlite3.Connection, table: str, level: int, before: int)
     return cursor.rowcount, kept_from
 
 
-def _length_us(level: str) -> int:
+def length_us(level: str) -> int:
+    """Return how long the windows of a level are; 0 for a kind whose length varies."""
     try:
         return tumbling(level).length_us
     except SettingsError:
-        return 0  # another kind of window: its start has to do
+        return 0

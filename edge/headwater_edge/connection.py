@@ -17,6 +17,10 @@ class NotReading(OSError):
     """The client does not read our answers."""
 
 
+HABIT = 3
+"""Messages one by one after which a sender is taken for one that waits for us; a paced one does so now and then."""
+
+
 class Connection:
     """The state of one connection. It decides nothing: the listener and the exchange do."""
 
@@ -34,6 +38,7 @@ class Connection:
         "hung_up",
         "keep_alive_s",
         "number",
+        "one_by_one",
         "opened",
         "receive",
         "rest",
@@ -76,8 +81,10 @@ class Connection:
         """Answers that wait for no commit, but may not come before the CONNACK."""
         self.answer = b""
         """What one call of `acknowledge` has for it."""
-        self.answered = float("-inf")
-        """Monotonic seconds: when PUBACKs were last written."""
+        self.answered = now
+        """Monotonic seconds: when PUBACKs were last written; first, when it was accepted."""
+        self.one_by_one = HABIT
+        """How often in a row it sent one message as soon as it had the acknowledgement of the one before."""
         self.unsent = b""
 
     def send(self, data: bytes) -> bool:

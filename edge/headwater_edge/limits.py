@@ -91,11 +91,14 @@ class Limits:
             if rule.name not in kept or not after.active[kept[rule.name], series]
         ]
 
-    def breaks(self, series: NDArray[np.int32], value: Floats) -> bool:
-        """Tell whether some reading may begin an anomaly: a cheap look that may end a tick early."""
+    def turns(self, series: NDArray[np.int32], value: Floats) -> bool:
+        """Tell whether some reading may begin or end an anomaly: a cheap look that may end a tick early."""
         for index, rule in enumerate(self.rules):
-            over = value * rule.sign > self._limit[index][series]
-            if over.any() and not self.active[index][series[over]].all():
+            signed, active = value * rule.sign, self.active[index]
+            over = signed > self._limit[index][series]
+            if over.any() and not active[series[over]].all():
+                return True
+            if active.any() and bool((active[series] & (signed < self._clear[index][series])).any()):
                 return True
         return False
 

@@ -49,6 +49,8 @@ _LEAST = 1_000_000
 """... but not for fewer bytes than this."""
 _CHORE_ROWS = 500
 _COMPLETE_US = 1_000_000
+_SOME = 4
+"""One sender in so many that waits for us is enough to end a tick early; fewer wait like all others."""
 
 S = TypeVar("S", bound=Source)
 
@@ -182,12 +184,10 @@ class Agent:
         self._sources[id(burst)] = source
         self._gather.add(burst, decoded)
         self._ticker.began(_mono_us())
-        if (
-            burst.waiting
-            or burst.events
-            or (decoded is not None and self._breaks(decoded.series, decoded.value))
-        ):
+        if burst.events or (decoded is not None and self._turns(decoded.series, decoded.value)):
             self._ticker.ask_early()
+        elif burst.waiting * _SOME >= len(burst.runs) > 0:
+            self._ticker.ask_early(urgent=False)
         if (
             self._gather.readings + self._gather.messages > 2 * self._settings.max_unacknowledged
             and not self._paused
@@ -198,14 +198,14 @@ class Agent:
                 each.pause()
         self._end_tick_if_over()
 
-    def _breaks(self, series: object, value: object) -> bool:
+    def _turns(self, series: object, value: object) -> bool:
         limits = self.state.limits
         known = limits.active.shape[1]
         if not limits.rules or not len(value):  # type: ignore[arg-type]
             return False
         if int(series.max()) >= known:  # type: ignore[attr-defined]
             return False  # a series' first readings: the tick will see
-        return limits.breaks(series, value)  # type: ignore[arg-type]
+        return limits.turns(series, value)  # type: ignore[arg-type]
 
     def _end_tick_if_over(self) -> None:
         if self._busy or not self._gather:

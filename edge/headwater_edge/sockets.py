@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from headwater_edge.admission import Admission, NotAdmitted
 from headwater_edge.answers import connack_refused, disconnect
-from headwater_edge.connection import NOBODY, Connection, ListenerBurst, NotReading
+from headwater_edge.connection import HABIT, NOBODY, Connection, ListenerBurst, NotReading
 from headwater_edge.control import UnsupportedVersion
 from headwater_edge.events import Disconnect
 from headwater_edge.exchange import Exchange
@@ -181,9 +181,12 @@ class Sockets:
         burst.runs.append((connection.number, end))
         burst.sizes.append(size)
         self._taken += size
-        at_once = now - connection.answered <= 2 * self._limits.nap_s
-        if at_once and not connection.waiting_messages and burst.packet_ids[-1]:  # at QoS 0 nobody waits
-            burst.waiting += 1
+        alone = not connection.waiting_messages and burst.packet_ids[-1]  # at QoS 0 nobody waits
+        if alone and now - connection.answered <= 1.5 * self._limits.nap_s:
+            connection.one_by_one += 1
+            burst.waiting += connection.one_by_one >= HABIT
+        else:
+            connection.one_by_one = 0
         connection.waiting_messages += end - begin
         connection.waiting_bytes += size
         connection.held = self.too_much(connection)

@@ -34,7 +34,7 @@ class Burst:
     size: int = 0
     """Bytes of topics and payloads."""
     waiting: int = 0
-    """Connections that sent this at once after their last acknowledgement and have no other in flight (R19)."""
+    """Connections that send one message at a time, each as soon as the one before was acknowledged (R19)."""
 
 
 class Source(Protocol):

@@ -19,7 +19,7 @@ class Ticker:
         self._tokens = _EARLY_BURST
         self._refilled_us: int | None = None
         self._begun_us: int | None = None
-        self._early = False
+        self._early = self._urgent = False
         self.early_ends = 0
 
     def began(self, now_us: int) -> None:
@@ -27,9 +27,10 @@ class Ticker:
         if self._begun_us is None:
             self._begun_us = now_us
 
-    def ask_early(self) -> None:
-        """Something in the gathering tick cannot wait."""
+    def ask_early(self, *, urgent: bool = True) -> None:
+        """Something in the gathering tick cannot wait; what is not urgent leaves half of the tokens to what is."""
         self._early = True
+        self._urgent |= urgent
 
     def length_us(self) -> int:
         """Return how long a tick may gather at the rate of late."""
@@ -49,8 +50,8 @@ class Ticker:
         """Return in how many microseconds the gathering tick will be old, or will have a token if it asked for one."""
         assert self._begun_us is not None
         due = max(0, self._begun_us + self.length_us() - now_us)
-        if self._early and self._tokens < 1:
-            due = min(due, int((1 - self._tokens) / _EARLY_RATE * 1e6) + 1)
+        if self._early and self._tokens < self._price():
+            due = min(due, int((self._price() - self._tokens) / _EARLY_RATE * 1e6) + 1)
         return due
 
     def ended(self, now_us: int, readings: int) -> None:
@@ -60,13 +61,17 @@ class Ticker:
             rate = readings / lasted * 1e6
             self._rate = rate if self._rate == 0 else 0.7 * self._rate + 0.3 * rate
         self._begun_us = None
-        self._early = False
+        self._early = self._urgent = False
+
+    def _price(self) -> float:
+        """Return how many tokens there must be for this early end."""
+        return 1 if self._urgent else 1 + _EARLY_BURST / 2
 
     def _take_token(self, now_us: int) -> bool:
         if self._refilled_us is not None:
             self._tokens = min(_EARLY_BURST, self._tokens + (now_us - self._refilled_us) / 1e6 * _EARLY_RATE)
         self._refilled_us = now_us
-        if self._tokens < 1:
+        if self._tokens < self._price():
             return False
         self._tokens -= 1
         self.early_ends += 1

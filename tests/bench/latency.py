@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sqlite3
 import subprocess
@@ -26,19 +27,17 @@ def latency(folder: Path) -> Iterator[Result]:
     The PUBACK follows the commit that holds the anomaly, so its delay is an upper bound; that each anomaly is in the
     file is checked afterwards.
     """
-    with agent(folder / "agent", settings="") as _:
-        pass  # warm caches
-    with agent(folder / "measured", settings=_RULE) as ours:
+    with agent(folder / "agent", settings=_RULE) as ours:
         seconds = _ALARMS * _EVERY_S + 3
         arguments = [str(ours.port), "20", "5000", str(seconds)]
         command = [sys.executable, "-m", "tests.bench.load", *arguments]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as load:
-            alarms = _alarms(ours, _RULE)
+            assert load.stdout is not None
+            assert load.stdout.readline() == "connected\n"
+            alarms = _alarms(ours)
             said, _ = load.communicate()
         found = _committed(ours.folder / "edge.db")
     assert found >= _ALARMS - 1, f"{found} anomalies of {_ALARMS}"
-    import json
-
     ordinary = json.loads(said)
     alarms.sort()
     yield Result(
@@ -52,7 +51,7 @@ def latency(folder: Path) -> Iterator[Result]:
     )
 
 
-def _alarms(ours: Process, _: str) -> list[float]:
+def _alarms(ours: Process) -> list[float]:
     """Return the time from sent to acknowledged of each alarm, seconds."""
     delays = []
     with socket.create_connection(("127.0.0.1", ours.port)) as client:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,22 +21,31 @@ _WARM = 5.0
 _STEPS = (40_000, 60_000, 80_000, 100_000, 120_000, 150_000)
 
 
-def load(port: int, connections: int, rate: float, seconds: float, in_flight: int = 256) -> Found:
-    """Run the load in a process of its own."""
+def load(
+    port: int,
+    connections: int,
+    rate: float,
+    seconds: float,
+    in_flight: int = 256,
+    connected: Callable[[], None] = lambda: None,
+) -> Found:
+    """Run the load in a process of its own; `connected` is called before the first message."""
     arguments = [str(port), str(connections), str(rate), str(seconds), str(in_flight)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.load", *arguments], capture_output=True, text=True, check=True
-    )
-    return msgspec.json.decode(done.stdout, type=Found)
+    command = [sys.executable, "-m", "tests.bench.load", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "connected\n"
+        connected()
+        return msgspec.json.decode(process.stdout.read(), type=Found)
 
 
 def cpu_a_message(processes: list[Process], port: int, connections: int, rate: float) -> tuple[float, Found]:
     """Return us of CPU a message of all processes together, after a warm-up."""
     load(port, connections, rate, _WARM)
-    before = cpu_over(processes)
-    found = load(port, connections, rate, _SECONDS)
+    before: list[float] = []
+    found = load(port, connections, rate, _SECONDS, connected=lambda: before.append(cpu_over(processes)))
     assert found.acknowledged == found.sent, found
-    return (cpu_over(processes) - before) / found.sent * 1e6, found
+    return (cpu_over(processes) - before[0]) / found.sent * 1e6, found
 
 
 def twenty(folder: Path) -> Iterator[Result]:

@@ -1,6 +1,6 @@
 """The load: raw sockets with many messages in flight, paced, counting acknowledgements; light, for it shares the machine.
 
-`python -m tests.bench.load PORT CONNECTIONS RATE SECONDS [IN_FLIGHT]` prints one JSON object at the end.
+`python -m tests.bench.load PORT CONNECTIONS RATE SECONDS [IN_FLIGHT]` prints `connected`, and one JSON object at the end.
 """
 
 from __future__ import annotations
@@ -41,13 +41,16 @@ class _Client:
         self.sock = socket.create_connection(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.sendall(CONNECT % number)
-        assert self.sock.recv(4)[0] == 0x20
-        self.sock.setblocking(False)
         self.topics = topics
         self.sent = self.acknowledged = 0
         self.rest = b""
         self.half = 0
         self.writes: deque[tuple[int, float]] = deque()
+
+    def connected(self) -> None:
+        """Wait for the CONNACK: all clients have asked before the first waits."""
+        assert self.sock.recv(4)[0] == 0x20
+        self.sock.setblocking(False)
 
     def messages(self, count: int, stamp_us: int) -> bytes:
         out = []
@@ -97,6 +100,8 @@ class Load:
             _Client(port, i, topics[i::connections] or topics[i % SERIES : i % SERIES + 1])
             for i in range(connections)
         ]
+        for client in self.clients:
+            client.connected()
         self.in_flight = in_flight
         self.delays: list[float] = []
         self._poll = select.epoll()
@@ -141,6 +146,7 @@ class Load:
 def run(port: int, connections: int, rate: float, seconds: float, in_flight: int = 256) -> Found:
     """Send `rate` messages a second over so many connections, then wait for what is unacknowledged."""
     load = Load(port, connections, in_flight)
+    print("connected", flush=True)
     slot = 0.01 if connections < 100 else 0.02
     began, stamp_us, turn = time.monotonic(), time.time_ns() // 1000, 0
     while (now := time.monotonic()) < began + seconds:
