@@ -1,0 +1,115 @@
+"""Kills under load: which process dies when, and the run around it, from the first start to the audit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.support import until
+from tests.system.box import CLOUD, EDGE, SMALL_SNAPSHOTS, Box
+from tests.system.load import Load
+from tests.system.replayed import keep_all_rows
+
+AUDITED = re.compile(r"audit: acknowledged (\d+), counted (\d+), dead (\d+), lost 0, twice 0")
+
+
+class Kill(NamedTuple):
+    """The end of one process: at a step of its own (see `headwater_shared.crash`), or else by SIGKILL from outside."""
+
+    part: str
+    step: str = ""
+    records: int = 4_000
+    """From outside: so many records the ledger grows by before."""
+    unacknowledged: int = 0
+    """More messages than that the devices must keep at that moment: acknowledgements come a tick at a time, so a live
+    agent is caught with few now and then; it is frozen, and killed as soon as they are enough."""
+
+
+@dataclass
+class Told:
+    """What a run with kills came to."""
+
+    unacknowledged: list[int] = field(default_factory=list)
+    """After each kill of the agent: messages that the devices kept."""
+    sending: int = 0
+    """At how many kills the fleet was still at it."""
+    status: dict[str, Any] = field(default_factory=dict)
+    """The agent's, at the end."""
+    fleet: dict[str, Any] = field(default_factory=dict)
+
+
+def run(box: Box, load: Load, kills: Sequence[Kill]) -> Told:
+    """Let the kills of each part happen in turn, start what died each time; then see the run to its end, and end all."""
+    told = Told()
+    left = {part: [kill for kill in kills if kill.part == part] for part in (EDGE, CLOUD)}
+    begun = dict.fromkeys(left, 0)
+    while any(left.values()):
+        part = until(lambda: _next(box, load, left, begun), 60, f"the next of {left} happens")
+        kill = left[part].pop(0)
+        _let_die(box, load, kill)
+        told.sending += load.sending()
+        if part == EDGE:
+            told.unacknowledged.append(load.cut_off())
+            assert told.unacknowledged[-1] > kill.unacknowledged, kill
+        start(box, part, left[part])
+        box.ready(part)
+        begun[part] = load.written()
+    told.fleet = load.finished()
+    told.status = box.closed()
+    box.end(EDGE)
+    box.end(CLOUD)
+    return told
+
+
+def _next(box: Box, load: Load, left: Mapping[str, Sequence[Kill]], begun: Mapping[str, int]) -> str:
+    """Name the part whose next kill is due: it died at its step, or the fleet has written enough since its start."""
+    for part, kills in left.items():
+        if not kills:
+            continue
+        if kills[0].step:
+            if box.running[part].poll() is not None:
+                return part
+        elif load.written() >= begun[part] + kills[0].records and (
+            load.unacknowledged() > kills[0].unacknowledged
+        ):
+            return part
+    return ""
+
+
+def _let_die(box: Box, load: Load, kill: Kill) -> None:
+    if kill.step:
+        box.killed(kill.part)
+        return
+    if kill.unacknowledged:
+        box.freeze(kill.part)
+        until(lambda: load.unacknowledged() > kill.unacknowledged, what="the devices keep enough")
+    box.kill(kill.part)
+
+
+def start(box: Box, part: str, kills: Sequence[Kill]) -> None:
+    """Start a part, which will die at the step that the first of its kills names."""
+    step = kills[0].step if kills else ""
+    box.start(part, crash=step, module=SMALL_SNAPSHOTS if part == EDGE else "")
+
+
+def prepare(box: Box, kills: Sequence[Kill]) -> None:
+    """Make the agent's file, have it keep all rows, and start both."""
+    box.start(EDGE)
+    box.ready(EDGE)
+    box.end(EDGE)
+    keep_all_rows(box.data / "edge.db")
+    for part in (EDGE, CLOUD):
+        start(box, part, [kill for kill in kills if kill.part == part])
+        box.ready(part)
+
+
+def audited(box: Box, ledger: Path) -> tuple[int, int, int]:
+    """Audit a run; return what its last line says: acknowledged, counted, dead."""
+    last = box.run("headwater", "audit", str(ledger)).splitlines()[-1]
+    found = AUDITED.fullmatch(last)
+    assert found, last
+    acknowledged, counted, dead = map(int, found.groups())
+    return acknowledged, counted, dead

@@ -1,0 +1,91 @@
+"""kill -9 of the agent and of the cloud side under load: nothing lost, nothing twice, and the result as if nothing was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.system import kills, result
+from tests.system.box import CLOUD, EDGE, Box, box
+from tests.system.kills import Kill, Told
+from tests.system.load import load
+from tests.system.replayed import assert_replays
+from tests.system.result import Result
+
+SECONDS = 75.0
+"""Of event time: 300 samples of each device."""
+
+KILLS = (
+    Kill(EDGE, unacknowledged=2_000),
+    Kill(CLOUD),
+    Kill(EDGE, "commit.during:6"),
+    Kill(EDGE, "snapshot.piece:50"),
+    Kill(CLOUD, "cloud.publish.before:6"),
+    Kill(EDGE, "acknowledge.before:5"),
+    Kill(EDGE, unacknowledged=2_000),
+)
+
+
+class Run(NamedTuple):
+    """A run that is over."""
+
+    box: Box
+    ledger: Path
+    told: Told
+    result: Result
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run without kills."""
+    return _run(tmp_path_factory.mktemp("undisturbed"), ())
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run with kills."""
+    return _run(tmp_path_factory.mktemp("killed"), KILLS)
+
+
+def _run(folder: Path, todo: tuple[Kill, ...]) -> Run:
+    with box(folder) as here:
+        kills.prepare(here, todo)
+        with load(here, SECONDS) as fleet:
+            told = kills.run(here, fleet, todo)
+            return Run(here, fleet.ledger, told, result.read(here.data / "cloud.db"))
+
+
+def test_the_kills_fell_under_load(killed: Run) -> None:
+    """Every kill found the fleet sending; two found more than 2,000 messages unacknowledged."""
+    assert killed.told.sending == len(KILLS)
+    assert sum(n > 2_000 for n in killed.told.unacknowledged) >= 2
+    assert killed.told.fleet["unacknowledged"] == 0
+    assert killed.told.status["by_transport"] > 0
+
+
+def test_nothing_is_lost_and_nothing_counts_twice(killed: Run) -> None:
+    """The audit of the killed run: lost 0, twice 0."""
+    acknowledged, counted, dead = kills.audited(killed.box, killed.ledger)
+    assert counted + dead >= acknowledged > 50_000
+    assert dead > 0
+    assert not killed.box.troubles()
+
+
+def test_the_result_is_that_of_the_undisturbed_run(killed: Run, undisturbed: Run) -> None:
+    """Windows, anomalies and alerts are those of the run without kills, and both are the reference's (R31)."""
+    assert kills.audited(undisturbed.box, undisturbed.ledger)
+    series = result.timed_series(undisturbed.ledger)
+    assert series == result.timed_series(killed.ledger)
+    result.assert_same(killed.result, undisturbed.result, series)
+    some = set(sorted(series)[::5])
+    result.assert_same_windows(undisturbed.result.windows, result.reference(undisturbed.ledger, some), some)
+
+
+def test_the_journal_replays_to_the_last_bit(killed: Run) -> None:
+    """The killed run's journal, run again without kills: the same outbox, the same state in each snapshot (R31)."""
+    replayed = assert_replays(killed.box.data / "edge.db", killed.box.settings)
+    assert replayed.epochs == 2 + sum(kill.part == EDGE for kill in KILLS)
+    assert replayed.snapshots > 2
+    assert replayed.rows > 100
