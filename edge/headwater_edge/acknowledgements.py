@@ -24,32 +24,42 @@ class Owed:
 
     def add(self, burst: ListenerBurst) -> None:
         """Take in a committed burst: its answers, and what waits for the disk goes off the books."""
-        if burst.replies:
+        if burst.replies or 0 in burst.packet_ids:
             self._with_replies(burst)
+            begin = 0
+            for (number, end), size in zip(burst.runs, burst.sizes, strict=True):
+                connection = self._connections.get(number)
+                if connection is not None:
+                    self._book_off(connection, end - begin, size)
+                begin = end
         else:
             self._plain(burst)
+
+    def _book_off(self, connection: Connection, messages: int, size: int) -> None:
+        connection.waiting_messages -= messages
+        connection.waiting_bytes -= size
+        if connection.held:
+            self.relieved.append(connection)
+
+    def _plain(self, burst: ListenerBurst) -> None:
+        """PUBACKs of the whole burst at once, and a slice of them for each run: one loop, for there may be many."""
+        all_acks = pubacks(burst.packet_ids)
+        find, answered = self._connections.get, self.answered
         begin = 0
         for (number, end), size in zip(burst.runs, burst.sizes, strict=True):
-            connection = self._connections.get(number)
+            connection = find(number)
             if connection is not None:
+                acks = all_acks[4 * begin : 4 * end]
+                if connection.answer:
+                    connection.answer += acks
+                else:
+                    connection.answer = acks
+                    answered.append(connection)
                 connection.waiting_messages -= end - begin
                 connection.waiting_bytes -= size
                 if connection.held:
                     self.relieved.append(connection)
-            begin = end
-
-    def _plain(self, burst: ListenerBurst) -> None:
-        """PUBACKs of the whole burst at once, and a slice of them for each run."""
-        packet_ids = burst.packet_ids
-        at_qos_0 = 0 in packet_ids
-        all_acks = b"" if at_qos_0 else pubacks(packet_ids)
-        begin = 0
-        for number, end in burst.runs:
-            connection = self._connections.get(number)
-            if connection is not None:
-                acks = pubacks(packet_ids[begin:end]) if at_qos_0 else all_acks[4 * begin : 4 * end]
-                self.pubacks += len(acks) >> 2
-                self._answer(connection, acks)
+                self.pubacks += end - begin
             begin = end
 
     def _with_replies(self, burst: ListenerBurst) -> None:

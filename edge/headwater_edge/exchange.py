@@ -62,7 +62,7 @@ class Exchange:
     def __init__(self, wire: Wire, admission: Admission, known: Known, numbers: Iterator[int]) -> None:
         self._wire = wire
         self._admission = admission
-        self._known = known
+        self.known = known
         self._numbers = numbers
         self.by_number: dict[int, Connection] = {}
         self.by_client: dict[str, Connection] = {}
@@ -74,7 +74,7 @@ class Exchange:
             BadPacket: the connection must end; what came before stands in the burst.
             NotAdmitted: the client must be turned away.
         """
-        at, size, known = 0, len(data), self._known
+        at, size, known = 0, len(data), self.known
         while at < size:
             if connection.number:
                 at = cut(

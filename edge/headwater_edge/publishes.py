@@ -81,6 +81,20 @@ class Known:
             self.topics[prefixed] = topic
         return topic
 
+    def only_one(self, data: bytes, v5: bool) -> tuple[bytes, int, bytes]:
+        """Return topic, packet id and payload of data that is one plain message: short, QoS 1, of a known topic.
+
+        Raises:
+            LookupError, struct.error: it is something else, or the lengths or the topic are new.
+        """
+        length = data[1]
+        if length + 2 != len(data):
+            raise LookupError
+        first, topic, packet_id, block, payload = self.short[v5][length][data[3]](data, 0)
+        if first & _PLAIN_BITS != _PLAIN or block or not packet_id:
+            raise LookupError
+        return self.topics[topic], packet_id, payload
+
     def after_properties(self, data: bytes, at: int, end: int) -> int:
         """Check the property block at `at`; returns where it ends.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import struct
 from collections.abc import Callable, Iterator
 
 from headwater_edge.admission import Admission, NotAdmitted
@@ -22,12 +23,14 @@ from headwater_edge.listener_settings import Limits
 from headwater_edge.naps import Naps
 from headwater_edge.protocol import KEEP_ALIVE_TIMEOUT, SHUTTING_DOWN, BadPacket
 from headwater_edge.publishes import Known
-from headwater_edge.source import Burst
+from headwater_edge.source import QOS1, Burst
 from headwater_shared.clock import Clock
 from headwater_shared.errors import HeadwaterError
 
 _CHUNK = 65_536
 """Bytes read at once: below the size from which malloc goes to the kernel for each."""
+_FEW = 4_096
+"""Bytes read from one that mostly has a message or two: so much comes from Python's own pools."""
 _FULL = 8_000_000
 """Bytes of packets in one burst, after which the other sockets wait for the next nap."""
 _ANNOUNCED = 1_000
@@ -56,6 +59,8 @@ class Sockets:
         monotonic: Callable[[], float],
     ) -> None:
         self._limits = limits
+        self._in_flight, self._in_flight_bytes = limits.in_flight, limits.in_flight_bytes
+        self._at_once_s = 1.5 * limits.nap_s
         self._clock = clock
         self._deliver = deliver
         self._monotonic = monotonic
@@ -109,7 +114,11 @@ class Sockets:
                     continue
                 if event != select.EPOLLIN:
                     self._unusual(found, event)
-                self._one(found, burst, now)
+                    self._one(found, burst, now)
+                elif not found.number or found.held or found.rest or self._paused or self._taken > _FULL:
+                    self._one(found, burst, now)
+                else:
+                    self._quickly(found, burst, now)
             if len(announced) < _ANNOUNCED:
                 break
         return self._hand_on()
@@ -139,12 +148,36 @@ class Sockets:
         elif not connection.gone:
             self._receive(connection, burst, now)
 
-    def _receive(self, connection: Connection, burst: ListenerBurst, now: float) -> None:
-        """Read until the socket is empty or enough waits for the disk; each read that brings messages is one run."""
+    def _quickly(self, connection: Connection, burst: ListenerBurst, now: float) -> None:
+        """Take one plain message from one read in one go: what many slow devices send; all else the usual way."""
+        data = None
+        try:
+            data = connection.receive(_FEW)
+            topic, packet_id, payload = self._exchange.known.only_one(data, connection.v5)
+        except (OSError, LookupError, struct.error):  # nothing there, not one, or not plain
+            self._receive(connection, burst, now, data)
+            return
+        burst.topics.append(topic)
+        burst.payloads.append(payload)
+        burst.packet_ids.append(packet_id)
+        burst.flags.append(QOS1)
+        connection.seen = now
+        self.counts.bytes += len(data)
+        self._book(connection, burst, len(burst.topics) - 1, len(data), now)
+
+    def _receive(
+        self, connection: Connection, burst: ListenerBurst, now: float, data: bytes | None = None
+    ) -> None:
+        """Read until the socket is empty or enough waits for the disk; each read that brings messages is one run.
+
+        `data`: what a read of `_FEW` bytes brought already, if anything.
+        """
+        asked = _CHUNK if data is None else _FEW
         connection.unread = False
         while True:
             try:
-                data = connection.receive(_CHUNK)
+                if data is None:
+                    data = connection.receive(_CHUNK)
             except BlockingIOError:
                 return
             except OSError:
@@ -155,7 +188,7 @@ class Sockets:
                 return
             connection.seen = now
             self.counts.bytes += len(data)
-            empty = len(data) < _CHUNK and not connection.hung_up
+            empty = len(data) < asked and not connection.hung_up
             if connection.rest:
                 data = connection.rest + data
                 connection.rest = b""
@@ -174,6 +207,7 @@ class Sockets:
             if connection.held:
                 connection.unread = True
                 return
+            data, asked = None, _CHUNK
 
     def _book(self, connection: Connection, burst: ListenerBurst, begin: int, size: int, now: float) -> None:
         """Messages from `begin` on are of this connection, and wait for the disk."""
@@ -181,15 +215,17 @@ class Sockets:
         burst.runs.append((connection.number, end))
         burst.sizes.append(size)
         self._taken += size
-        alone = not connection.waiting_messages and burst.packet_ids[-1]  # at QoS 0 nobody waits
-        if alone and now - connection.answered <= 1.5 * self._limits.nap_s:
+        if connection.waiting_messages:
+            connection.one_by_one = 0
+        elif burst.packet_ids[-1] and now - connection.answered <= self._at_once_s:  # at QoS 0 nobody waits
             connection.one_by_one += 1
             burst.waiting += connection.one_by_one >= HABIT
         else:
             connection.one_by_one = 0
         connection.waiting_messages += end - begin
         connection.waiting_bytes += size
-        connection.held = self.too_much(connection)
+        if connection.waiting_messages > self._in_flight or connection.waiting_bytes > self._in_flight_bytes:
+            connection.held = True
 
     def too_much(self, connection: Connection) -> bool:
         """Whether so much waits for the disk that the connection is not read.
