@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from headwater_appliance.ports import steady_port
 from headwater_edge import words
 from headwater_shared.crash import VARIABLE
 from headwater_shared.errors import Refused
@@ -45,29 +44,10 @@ severity = "critical"
 health_port = 0
 """
 
-_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-
 
 def command(name: str) -> str:
     """Return the path of one of our commands, in the environment that runs the tests."""
     return str(Path(sys.executable).parent / name)
-
-
-def steady_port() -> int:
-    """Return a port that stays ours while nobody listens on it.
-
-    Not one that the kernel hands out: of the many devices that call a dead agent one would get the very port that it
-    calls, be connected to itself, and the agent could not come back.
-    """
-    below = int(_EPHEMERAL.read_text().split()[0])
-    while True:
-        port = random.randrange(below - 20_000, below)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 class Box:

@@ -53,11 +53,16 @@ def demo(
     tamper: Annotated[
         bool, typer.Option("--tamper", help="Alter two stored windows before the audit (or DEMO_TAMPER=1).")
     ] = False,
+    scenario: Annotated[
+        str, typer.Option(help="A name from `headwater-sim scenarios`, or a file.")
+    ] = "pumps",
 ) -> None:
     """Show it: a fleet of simulated pumps, an agent, the cloud side, an alert, the audit."""
     from headwater_appliance.demo import demo as show
 
-    raise typer.Exit(show(seconds, tampered=tamper or os.environ.get("DEMO_TAMPER") == "1"))
+    raise typer.Exit(
+        show(seconds, tampered=tamper or os.environ.get("DEMO_TAMPER") == "1", scenario=scenario)
+    )
 
 
 @app.command()

@@ -14,11 +14,13 @@ from typing import IO
 import msgspec
 
 from headwater_appliance.audit import run_audit
-from headwater_appliance.supervise import Supervisor, python
+from headwater_appliance.ports import steady_port
+from headwater_appliance.supervise import Supervisor, end_with_parent, python
 from headwater_appliance.tamper import tamper
 from headwater_appliance.up import parts
 from headwater_appliance.view import View
 from headwater_edge import words
+from headwater_firmware_sim import scenario as scenarios
 from headwater_shared.clock import RealClock
 from headwater_shared.errors import Refused, TryAgain
 from headwater_shared.logs import configure
@@ -74,7 +76,7 @@ def demo(seconds: int, *, tampered: bool = False, scenario: str = "pumps") -> in
 async def _box(folder: Path, fleet_s: int, scenario: str, out: IO[bytes]) -> int:
     """Start everything, tell what happens until the fleet is done, close the windows, end everything."""
     settings, data = folder / "headwater.toml", folder / "data"
-    settings.write_text(_SETTINGS.format(data=data, mqtt=0, edge_health=0, cloud_health=0))
+    settings.write_text(_SETTINGS.format(data=data, mqtt=steady_port(), edge_health=0, cloud_health=0))
     supervisor = Supervisor(parts(settings), out=out)
     running = asyncio.ensure_future(supervisor.run())
     interrupted = asyncio.Event()
@@ -85,13 +87,16 @@ async def _box(folder: Path, fleet_s: int, scenario: str, out: IO[bytes]) -> int
     view = View(data)
     try:
         place = await _ready(data, running)
-        _say_where(folder, data, place)
+        _say_where(folder, data, place, scenario)
         fleet = await _start_fleet(folder, int(place["mqtt"]), fleet_s, scenario, out)
         await _tell(view, fleet, running, interrupted)
         if interrupted.is_set():
             print("interrupted", flush=True)
             return 130
-        await _drain(view, data)
+        await _drain(view, data, interrupted)
+        if interrupted.is_set():
+            print("interrupted", flush=True)
+            return 130
         for line in view.news():
             print(line, flush=True)
     except TryAgain as error:
@@ -123,10 +128,11 @@ async def _ready(data: Path, running: asyncio.Future[int]) -> dict[str, int]:
     raise TryAgain(f"agent and cloud side are not ready after {_READY_S:g} s")
 
 
-def _say_where(folder: Path, data: Path, place: dict[str, int]) -> None:
+def _say_where(folder: Path, data: Path, place: dict[str, int], scenario: str) -> None:
+    fleet = scenarios.read(scenario)
     settings = os.path.relpath(folder / "headwater.toml")
     print(
-        f"""Headwater demo: 200 simulated pumps on 4 sites send MQTT to an agent on this machine.
+        f"""Headwater demo: {fleet.devices} simulated {fleet.name}s on {len(fleet.sites)} sites send MQTT to an agent on this machine.
   devices connect to   mqtt://127.0.0.1:{place["mqtt"]}
   the agent            http://127.0.0.1:{place["edge-health"]}/health  and /metrics
   the cloud side       http://127.0.0.1:{place["cloud-health"]}/health  and /metrics
@@ -148,7 +154,9 @@ async def _start_fleet(
         "headwater_firmware_sim", "run", "--scenario", scenario, "--port", str(port), "--ledger", str(folder / "ledger"),
         "--duration", str(seconds), "--json",
     )  # fmt: skip
-    return await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out, start_new_session=True)
+    return await asyncio.create_subprocess_exec(
+        *command, stdout=out, stderr=out, start_new_session=True, preexec_fn=end_with_parent
+    )
 
 
 async def _tell(
@@ -174,12 +182,14 @@ async def _tell(
         raise TryAgain("agent or cloud side ended")
 
 
-async def _drain(view: View, data: Path) -> None:
+async def _drain(view: View, data: Path, interrupted: asyncio.Event) -> None:
     """Close every window, and wait until the cloud side has all of it."""
     print("the fleet is done; closing the windows", flush=True)
     words.say(data / "edge.sock", "flush")
     deadline = time.monotonic() + _DRAINED_S
     while time.monotonic() < deadline:
+        if interrupted.is_set():
+            return
         with contextlib.suppress(Refused):
             status = view.agent()
             if status and not status["outbox"]:

@@ -85,7 +85,7 @@ class Supervisor:
             stdout=self._out,
             stderr=self._out,
             start_new_session=True,  # Ctrl-C is for us; we end the parts in order
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
         self.pids[part.name] = process.pid
         exited = asyncio.ensure_future(process.wait())
@@ -109,7 +109,7 @@ class Supervisor:
         stopping.cancel()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """In the child: ask the kernel for SIGTERM when the supervisor dies, however it does."""
     ctypes.CDLL(None, use_errno=True).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
 

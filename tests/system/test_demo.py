@@ -1,0 +1,191 @@
+"""`headwater demo` as a person runs it: what it prints, what it ends with, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT, until
+from tests.system.box import command, descendants
+from tests.system.kills import AUDITED
+
+SCENARIO = ROOT / "tests" / "system" / "overheats.toml"
+
+
+@dataclass
+class Demo:
+    """One demo: its process, and its lines with the seconds after the start at which they came."""
+
+    process: subprocess.Popen[str]
+    began: float
+    lines: list[tuple[float, str]] = field(default_factory=list)
+    below: set[int] = field(default_factory=set)
+    """Every process that was seen below it."""
+
+    def follow(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append((time.monotonic() - self.began, line.rstrip()))
+            self.below |= descendants([self.process.pid])
+
+    def said(self, pattern: str) -> list[tuple[float, str]]:
+        return [(at, line) for at, line in self.lines if re.search(pattern, line)]
+
+    def last(self) -> str:
+        return self.lines[-1][1]
+
+    def left_behind(self) -> set[int]:
+        return descendants(list(self.below))
+
+
+class Demos:
+    """Demos at the same time, each in a folder of its own: most of their time they wait for readings."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._all: list[tuple[Demo, threading.Thread]] = []
+
+    def start(self, name: str, *arguments: str, **env: str) -> Demo:
+        """Start `headwater demo` with arguments and variables."""
+        here = self._folder / name
+        here.mkdir()
+        process = subprocess.Popen(
+            [command("headwater"), "demo", *arguments], cwd=here, env={**os.environ, **env}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        demo = Demo(process, time.monotonic())
+        follows = threading.Thread(target=demo.follow)
+        follows.start()
+        self._all.append((demo, follows))
+        return demo
+
+    def end(self) -> None:
+        """Wait for all; leave nothing behind, whatever failed."""
+        for demo, follows in self._all:
+            try:
+                demo.process.wait(60)
+            finally:
+                for pid in descendants([demo.process.pid, *demo.below]):
+                    os.kill(pid, signal.SIGKILL)
+                follows.join()
+                assert demo.process.stdout is not None
+                demo.process.stdout.close()
+
+
+class Seen:
+    """The demos of this module, all over."""
+
+    whole: Demo
+    tampered: Demo
+    interrupted: Demo
+    killed: Demo
+    left: dict[str, set[int]]
+    """What was still running when a demo had ended."""
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+    """Run a whole demo, one whose windows are tampered with, one that is interrupted, one that is killed; all at once."""
+    demos, out = Demos(tmp_path_factory.mktemp("demos")), Seen()
+    try:
+        out.whole = demos.start("whole", "--scenario", str(SCENARIO), "--seconds", "20")
+        out.tampered = demos.start("tampered", DEMO_SECONDS="20", DEMO_TAMPER="1")
+        out.interrupted = demos.start("interrupted", DEMO_SECONDS="60")
+        out.killed = demos.start("killed", DEMO_SECONDS="60")
+        out.left = {}
+        for demo, number in ((out.interrupted, signal.SIGINT), (out.killed, signal.SIGKILL)):
+            until(partial(demo.said, r"devices  [1-9]"), 30, "a demo shows readings")
+            demo.below |= descendants([demo.process.pid])
+            demo.process.send_signal(number)
+        out.killed.process.wait(10)
+        until(lambda: not out.killed.left_behind(), 20, "what a killed demo had started has ended")
+        for name in ("interrupted", "whole", "tampered"):
+            ended: Demo = getattr(out, name)
+            ended.process.wait(60)
+            out.left[name] = ended.left_behind()
+        yield out
+    finally:
+        demos.end()
+
+
+def test_it_ends_with_the_audit(seen: Seen) -> None:
+    """Exit code 0, and a last line that says that nothing is lost and nothing counts twice."""
+    assert seen.whole.process.returncode == 0, seen.whole.lines
+    found = AUDITED.fullmatch(seen.whole.last())
+    assert found, seen.whole.last()
+    acknowledged, counted, dead = map(int, found.groups())
+    assert acknowledged == counted + dead
+    assert acknowledged > 5_000
+    assert dead > 0
+
+
+def test_it_shows_data_within_ten_seconds(seen: Seen) -> None:
+    """The first line with readings of devices comes within 10 s of the start."""
+    at, line = seen.whole.said(r"[1-9]\d* devices  [1-9][\d,]* readings")[0]
+    assert at < 10, line
+
+
+def test_the_limit_that_breaks_becomes_an_alert_and_is_over(seen: Seen) -> None:
+    """A pump runs hot: its alert comes while it does, and its end when it does no more."""
+    ((_, alert),) = seen.whole.said(r"^ +ALERT ")
+    ((_, over),) = seen.whole.said(r"^ +OVER ")
+    lines = [line for _, line in seen.whole.lines]
+    (done,) = [at for at, line in enumerate(lines) if line.startswith("the fleet is done")]
+    assert lines.index(alert) < lines.index(over) < done
+    begin, end = (
+        re.fullmatch(
+            rf" +{word} +(\S+)  critical  south/pump-007/temperature  too-hot: .+ 80 degrees.+", line
+        )
+        for word, line in (("ALERT", alert), ("OVER", over))
+    )
+    assert begin
+    assert end
+    lasted = datetime.strptime(end[1], "%H:%M:%S.%f") - datetime.strptime(begin[1], "%H:%M:%S.%f")  # noqa: DTZ007
+    assert 3 < lasted.total_seconds() % 86_400 < 5.2  # 4 s; a sample each second
+
+
+def test_tampering_is_found(seen: Seen) -> None:
+    """With DEMO_TAMPER=1 the audit names both windows and what is wrong in them, and fails."""
+    assert seen.tampered.process.returncode == 1
+    told = [line for _, line in seen.tampered.said("^tampered with: ")]
+    assert len(told) == 2
+    for line, what in zip(told, ("max", "digest"), strict=True):
+        found = re.fullmatch(r"tampered with: (\S+) 10s window at (\d+): .+", line)
+        assert found, line
+        named = seen.tampered.said(rf"^audit: altered: {re.escape(found[1])} 10s .*{what} is ")
+        assert len(named) == 1, seen.tampered.lines
+    assert re.fullmatch(
+        r"audit: acknowledged \d+, counted \d+, dead \d+, lost 0, twice 0, altered 2", seen.tampered.last()
+    )
+
+
+def test_ctrl_c_ends_all(seen: Seen) -> None:
+    """SIGINT in the middle: it says so, exits with 130 and well before its time."""
+    assert seen.interrupted.process.returncode == 130
+    assert seen.interrupted.last() == "interrupted"
+
+
+@pytest.mark.parametrize("name", ["whole", "tampered", "interrupted"])
+def test_nothing_is_left_behind(seen: Seen, name: str) -> None:
+    """However a demo ends, none of its processes is left when it has ended."""
+    demo: Demo = getattr(seen, name)
+    assert len(demo.below) >= 4  # itself, agent, cloud side, fleet
+    assert seen.left[name] == set()
+
+
+def test_a_killed_demo_takes_all_with_it(seen: Seen) -> None:
+    """SIGKILL of the demo: agent, cloud side and fleet end by themselves."""
+    assert seen.killed.process.returncode == -signal.SIGKILL
+    assert len(seen.killed.below) >= 4
+    assert seen.killed.left_behind() == set()
