@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_edge.base import BaseLevel, Gone, Rows
+from headwater_edge.fine import FineLevel, Gone, Rows
 from headwater_edge.ring import Panes, Ring, group_starts, of_their_own, rounds
 from headwater_edge.sketch_log import SketchLog
 from headwater_shared.aggregates import Aggregates, merged, merged_groups
@@ -117,23 +117,23 @@ class Levels:
 
     def __init__(self, levels: list[Level], held_us: int, lateness_us: int) -> None:
         slots = [-(-(held_us + lateness_us) // level.length_us) + 2 for level in levels]
-        self.base = BaseLevel(levels[0], slots[0])
+        self.fine = FineLevel(levels[0], slots[0])
         self.coarser = [CoarseLevel(level, n) for level, n in zip(levels[1:], slots[1:], strict=True)]
         self._gone = Gone([], [])
 
     @property
     def room(self) -> int:
         """For how many series there is room."""
-        return len(self.base.ring) // self.base.ring.slots
+        return len(self.fine.ring) // self.fine.ring.slots
 
     def grow(self, series: int) -> None:
-        self.base.ring.grow(series)
+        self.fine.ring.grow(series)
         for level in self.coarser:
             level.grow(series)
 
     def add(self, series: NDArray[np.int32], sent: Ints, event: Ints, value: Floats, tick: int) -> None:
         """Count accepted readings, n of them in the order of arrival."""
-        self._gone = self.base.add(series, sent, event, value, tick)
+        self._gone = self.fine.add(series, sent, event, value, tick)
 
     def close(self, watermark: Ints, tick: int) -> list[Piece]:
         """Close what the watermark of each series has passed, feed it upwards, put out revisions.
@@ -145,7 +145,7 @@ class Levels:
             all that goes out of this tick.
         """
         early, self._gone = self._gone, Gone([], [])
-        gone = self.base.close(watermark)
+        gone = self.fine.close(watermark)
         out = [Piece(0, rows) for rows in early.out + gone.out]
         fed = early.fed + gone.fed
         for at, level in enumerate(self.coarser, 1):
@@ -161,7 +161,7 @@ class Levels:
     def seal(self, tick: int) -> list[Piece]:
         """At a start: put out every open pane under its old identity and empty the slots (R1)."""
         out = self.close_all(tick)
-        self.base.seal()
+        self.fine.seal()
         for level in self.coarser:
             level.seal()
         return out
@@ -169,5 +169,5 @@ class Levels:
     def is_due(self, watermark: Ints) -> bool:
         """Tell whether `close` would close anything."""
         return any(
-            len(ring.due(watermark)) for ring in (self.base.ring, *(level.ring for level in self.coarser))
+            len(ring.due(watermark)) for ring in (self.fine.ring, *(level.ring for level in self.coarser))
         )

@@ -68,8 +68,8 @@ def take(state: State) -> Picture:
         "previous": [state.previous[0], dict(state.previous[1])] if state.previous else None,
         "sessions": state.sessions.dump(),
         "counters": msgspec.to_builtins(state.counters),
-        "late": state.levels.base.late,
-        "prune_at": state.levels.base.recent.prune_at,
+        "late": state.levels.fine.late,
+        "prune_at": state.levels.fine.recent.prune_at,
     }
     scalars = msgspec.msgpack.decode(
         msgspec.msgpack.encode(scalars), strict=False
@@ -77,7 +77,7 @@ def take(state: State) -> Picture:
     arrays: Arrays = {name: getattr(state, name).copy() for name in _OWN}
     arrays |= {f"marks.{name}": getattr(state.watermarks, name).copy() for name in _MARKS}
     arrays |= {f"transport.{name}": column for name, column in state.transport.dump().items()}
-    arrays |= {f"recent.{name}": column for name, column in state.levels.base.recent.dump()}
+    arrays |= {f"recent.{name}": column for name, column in state.levels.fine.recent.dump()}
     arrays |= {"limits.active": state.limits.active.copy(), "limits.begin": state.limits.begin.copy()}
     for at, ring in enumerate(_rings(state)):
         arrays |= {f"ring{at}.{name}": getattr(ring, name).copy() for name in ring.COLUMNS}
@@ -108,8 +108,8 @@ def restore(picture: Picture) -> State:
     state.transport.load(_under("transport", arrays))
     state.limits.grow(state.names)
     state.limits.active, state.limits.begin = arrays["limits.active"].copy(), arrays["limits.begin"].copy()
-    state.levels.base.late = scalars["late"]
-    state.levels.base.recent.load(_under("recent", arrays), scalars["prune_at"])
+    state.levels.fine.late = scalars["late"]
+    state.levels.fine.recent.load(_under("recent", arrays), scalars["prune_at"])
     for at, ring in enumerate(_rings(state)):
         for name in ring.COLUMNS:
             setattr(ring, name, arrays[f"ring{at}.{name}"].copy())
@@ -120,7 +120,7 @@ def restore(picture: Picture) -> State:
 
 
 def _rings(state: State) -> list[Ring]:
-    return [state.levels.base.ring, *(level.ring for level in state.levels.coarser)]
+    return [state.levels.fine.ring, *(level.ring for level in state.levels.coarser)]
 
 
 def encode(picture: Picture) -> list[bytes]:

@@ -71,9 +71,9 @@ class State:
 
         The panes of the windows before have been put out (R12).
         """
-        recent = self.levels.base.recent
+        recent = self.levels.fine.recent
         self.levels = _levels(settings)
-        self.levels.base.recent = recent
+        self.levels.fine.recent = recent
         self.watermarks.lateness_us, self.watermarks.idle_us = settings.lateness_us, settings.idle_us
         self.limits = self.limits.followed_by(settings.rules)
         self.settings = settings

@@ -85,12 +85,12 @@ def step(state: State, tick: Tick) -> Output:
     pieces += state.levels.close(state.series_watermark(marks), state.tick)
     if any(isinstance(event, Flush) for _, event in tick.events):
         pieces += state.levels.close_all(state.tick)
-    state.levels.base.prune(state.series_watermark(marks), state.settings.held_us)
+    state.levels.fine.prune(state.series_watermark(marks), state.settings.held_us)
     out.epoch = state.epoch
     if pieces:
         _frames(state, pieces, opened_by, levels, out)
     state.counters.anomalies += len(out.anomalies)
-    state.counters.late = state.levels.base.late
+    state.counters.late = state.levels.fine.late
     state.now = tick.now
     return out
 
@@ -152,7 +152,7 @@ def _accept(state: State, tick: Tick, out: Output) -> _Accepted | None:
     order = np.argsort(series, kind="stable")
     if state.settings.by_meaning:
         found, coarse = by_meaning(
-            state.levels.base.recent, state.last_sent, series, sent, value, message, order
+            state.levels.fine.recent, state.last_sent, series, sent, value, message, order
         )
         _warn_coarse(state, coarse, out)
         if found.any():
@@ -229,7 +229,7 @@ def _put_anomaly(
     name = state.names[series]
     shard = shard_of(site_of(name))
     seq, predecessor = _next_seq(state, shard)
-    recent = state.levels.base.recent
+    recent = state.levels.fine.recent
     rows = recent.last_of(series, _SAMPLES)
     out.anomalies.append(
         Anomaly(

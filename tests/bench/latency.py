@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +54,7 @@ def latency(folder: Path) -> Iterator[Result]:
 
 def _alarms(ours: Process) -> list[float]:
     """Return the time from sent to acknowledged of each alarm, seconds."""
-    delays = []
+    delays, pause = [], threading.Event()
     with socket.create_connection(("127.0.0.1", ours.port)) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.sendall(CONNECT % 999_999)
@@ -70,7 +71,7 @@ def _alarms(ours: Process) -> list[float]:
             answer = client.recv(4)
             delays.append(time.monotonic() - sent)
             assert answer == b"\x40\x02" + packet_id, answer
-            time.sleep(max(0.0, next_at - time.monotonic()))
+            pause.wait(max(0.0, next_at - time.monotonic()))
     return delays
 
 

@@ -17,7 +17,7 @@ from tests.bench.listener import load
 from tests.bench.results import Result
 from tests.support import until
 
-_BARE = "import msgspec, numpy; print(0, flush=True); import time; time.sleep(600)"
+_BARE = "import sys, msgspec, numpy; print(0, flush=True); sys.stdin.read()"
 _SECONDS = 130.0
 _IDLE_S = 20.0
 _TICKS_OF_A_SECOND = 'tick = "1s"'
@@ -67,7 +67,7 @@ def _idle(ours: Process) -> Iterator[Result]:
     until(lambda: _settled(ours.folder / "edge.db"), 60, "the last windows are closed by the passing of time")
     figure = _cpu_share(ours.pid)
     with subprocess.Popen(
-        [sys.executable, "-c", "import asyncio; asyncio.run(asyncio.sleep(600))"]
+        [sys.executable, "-c", "import asyncio; asyncio.run(asyncio.Event().wait())"]
     ) as bare:
         baseline = _cpu_share(bare.pid)
         bare.terminate()
@@ -154,7 +154,9 @@ def _stored(file: Path) -> dict[str, Any]:
 
 
 def _bare_memory() -> float:
-    with subprocess.Popen([sys.executable, "-c", _BARE], stdout=subprocess.PIPE) as bare:
+    with subprocess.Popen(
+        [sys.executable, "-c", _BARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as bare:
         assert bare.stdout is not None
         bare.stdout.readline()
         found = Process(bare.pid, 0, Path()).rss_mb()

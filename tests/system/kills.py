@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support import until
-from tests.system.box import CLOUD, EDGE, SMALL_SNAPSHOTS, Box
-from tests.system.load import Load
+from tests.system.box import CLOUD, EDGE, SMALL_SNAPSHOTS, Box, box
+from tests.system.load import Load, load
 from tests.system.replayed import keep_all_rows
+from tests.system.result import Result, read
 
 AUDITED = re.compile(r"audit: acknowledged (\d+), counted (\d+), dead (\d+), lost 0, twice 0")
 
@@ -41,74 +42,92 @@ class Told:
     fleet: dict[str, Any] = field(default_factory=dict)
 
 
-def run(box: Box, load: Load, kills: Sequence[Kill]) -> Told:
+class Run(NamedTuple):
+    """A run that is over."""
+
+    box: Box
+    ledger: Path
+    told: Told
+    result: Result
+
+
+def whole_run(folder: Path, kills: Sequence[Kill], seconds: float, seed: int = 1) -> Run:
+    """Run a box under the load of a fleet that sends `seconds` of event time, with kills, up to its end."""
+    with box(folder) as here:
+        prepare(here, kills)
+        with load(here, seconds, seed=seed) as fleet:
+            told = run(here, fleet, kills)
+            return Run(here, fleet.ledger, told, read(here.data / "cloud.db"))
+
+
+def run(here: Box, fleet: Load, kills: Sequence[Kill]) -> Told:
     """Let the kills of each part happen in turn, start what died each time; then see the run to its end, and end all."""
     told = Told()
     left = {part: [kill for kill in kills if kill.part == part] for part in (EDGE, CLOUD)}
     begun = dict.fromkeys(left, 0)
     while any(left.values()):
-        part = until(lambda: _next(box, load, left, begun), 60, f"the next of {left} happens")
+        part = until(lambda: _next(here, fleet, left, begun), 60, f"the next of {left} happens")
         kill = left[part].pop(0)
-        _let_die(box, load, kill)
-        told.sending += load.sending()
+        _let_die(here, fleet, kill)
+        told.sending += fleet.sending()
         if part == EDGE:
-            told.unacknowledged.append(load.cut_off())
+            told.unacknowledged.append(fleet.cut_off())
             assert told.unacknowledged[-1] > kill.unacknowledged, kill
-        start(box, part, left[part])
-        box.ready(part)
-        begun[part] = load.written()
-    told.fleet = load.finished()
-    told.status = box.closed()
-    box.end(EDGE)
-    box.end(CLOUD)
+        start(here, part, left[part])
+        here.ready(part)
+        begun[part] = fleet.written()
+    told.fleet = fleet.finished()
+    told.status = here.closed()
+    here.end(EDGE)
+    here.end(CLOUD)
     return told
 
 
-def _next(box: Box, load: Load, left: Mapping[str, Sequence[Kill]], begun: Mapping[str, int]) -> str:
+def _next(here: Box, fleet: Load, left: Mapping[str, Sequence[Kill]], begun: Mapping[str, int]) -> str:
     """Name the part whose next kill is due: it died at its step, or the fleet has written enough since its start."""
     for part, kills in left.items():
         if not kills:
             continue
         if kills[0].step:
-            if box.running[part].poll() is not None:
+            if here.running[part].poll() is not None:
                 return part
-        elif load.written() >= begun[part] + kills[0].records and (
-            load.unacknowledged() > kills[0].unacknowledged
+        elif fleet.written() >= begun[part] + kills[0].records and (
+            fleet.unacknowledged() > kills[0].unacknowledged
         ):
             return part
     return ""
 
 
-def _let_die(box: Box, load: Load, kill: Kill) -> None:
+def _let_die(here: Box, fleet: Load, kill: Kill) -> None:
     if kill.step:
-        box.killed(kill.part)
+        here.killed(kill.part)
         return
     if kill.unacknowledged:
-        box.freeze(kill.part)
-        until(lambda: load.unacknowledged() > kill.unacknowledged, what="the devices keep enough")
-    box.kill(kill.part)
+        here.freeze(kill.part)
+        until(lambda: fleet.unacknowledged() > kill.unacknowledged, what="the devices keep enough")
+    here.kill(kill.part)
 
 
-def start(box: Box, part: str, kills: Sequence[Kill]) -> None:
+def start(here: Box, part: str, kills: Sequence[Kill]) -> None:
     """Start a part, which will die at the step that the first of its kills names."""
     step = kills[0].step if kills else ""
-    box.start(part, crash=step, module=SMALL_SNAPSHOTS if part == EDGE else "")
+    here.start(part, crash=step, module=SMALL_SNAPSHOTS if part == EDGE else "")
 
 
-def prepare(box: Box, kills: Sequence[Kill]) -> None:
+def prepare(here: Box, kills: Sequence[Kill]) -> None:
     """Make the agent's file, have it keep all rows, and start both."""
-    box.start(EDGE)
-    box.ready(EDGE)
-    box.end(EDGE)
-    keep_all_rows(box.data / "edge.db")
+    here.start(EDGE)
+    here.ready(EDGE)
+    here.end(EDGE)
+    keep_all_rows(here.data / "edge.db")
     for part in (EDGE, CLOUD):
-        start(box, part, [kill for kill in kills if kill.part == part])
-        box.ready(part)
+        start(here, part, [kill for kill in kills if kill.part == part])
+        here.ready(part)
 
 
-def audited(box: Box, ledger: Path) -> tuple[int, int, int]:
+def audited(here: Box, ledger: Path) -> tuple[int, int, int]:
     """Audit a run; return what its last line says: acknowledged, counted, dead."""
-    last = box.run("headwater", "audit", str(ledger)).splitlines()[-1]
+    last = here.run("headwater", "audit", str(ledger)).splitlines()[-1]
     found = AUDITED.fullmatch(last)
     assert found, last
     acknowledged, counted, dead = map(int, found.groups())

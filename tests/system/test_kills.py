@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NamedTuple
-
 import pytest
 
 from tests.system import kills, result
-from tests.system.box import CLOUD, EDGE, Box, box
-from tests.system.kills import Kill, Told
-from tests.system.load import load
+from tests.system.box import CLOUD, EDGE
+from tests.system.kills import Kill, Run, whole_run
 from tests.system.replayed import assert_replays
-from tests.system.result import Result
 
 SECONDS = 75.0
 """Of event time: 300 samples of each device."""
@@ -28,33 +23,16 @@ KILLS = (
 )
 
 
-class Run(NamedTuple):
-    """A run that is over."""
-
-    box: Box
-    ledger: Path
-    told: Told
-    result: Result
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run without kills."""
-    return _run(tmp_path_factory.mktemp("undisturbed"), ())
+    return whole_run(tmp_path_factory.mktemp("undisturbed"), (), SECONDS)
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run with kills."""
-    return _run(tmp_path_factory.mktemp("killed"), KILLS)
-
-
-def _run(folder: Path, todo: tuple[Kill, ...]) -> Run:
-    with box(folder) as here:
-        kills.prepare(here, todo)
-        with load(here, SECONDS) as fleet:
-            told = kills.run(here, fleet, todo)
-            return Run(here, fleet.ledger, told, result.read(here.data / "cloud.db"))
+    return whole_run(tmp_path_factory.mktemp("killed"), KILLS, SECONDS)
 
 
 def test_the_kills_fell_under_load(killed: Run) -> None:

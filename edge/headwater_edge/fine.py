@@ -1,4 +1,4 @@
-"""The base level: readings stay raw columns while their pane is open or held, and are aggregated when it goes out.
+"""The finest level, the base of the others: readings stay raw columns while their pane is open or held, and are aggregated when it goes out.
 
 So a tick appends, and no more; a window's aggregate does not depend on where ticks ended, not even in its last bits.
 """
@@ -39,8 +39,8 @@ class Gone:
     fed: list[Rows]
 
 
-class BaseLevel:
-    """Panes of the base window over the raw columns of `Recent`."""
+class FineLevel:
+    """Panes of the base window, over the raw columns of `Recent`."""
 
     def __init__(self, level: Level, slots: int) -> None:
         self.level = level
