@@ -167,3 +167,11 @@ def test_every_page_leads_somewhere() -> None:
         if not (page.parent / link).exists()
     ]
     assert dead == []
+
+
+def test_the_reference_of_the_settings_is_the_default_file() -> None:
+    """docs/settings.md shows what `headwater init` writes, to the letter."""
+    from headwater_appliance.init import default_file
+
+    shown = (ROOT / "docs" / "settings.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    assert shown == default_file().rstrip() + "\n"
