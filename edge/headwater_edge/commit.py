@@ -38,7 +38,7 @@ class Job:
 class Writer:
     """Commits ticks, and between them chores and the pieces of a snapshot.
 
-    `committed(job)`, `failed(error)` and `pictured(tick, size)` are called from the writer's thread: the agent
+    `committed(job)`, `failed(error)` and `pictured(tick, bytes)` (tick 0: it was not read back) are called from the writer's thread: the agent
     hands them to its loop. At most one tick is under way; the caller sees to that.
     """
 
@@ -186,15 +186,19 @@ class Writer:
         reached("snapshot.check")
         reader = read_store(self._path)
         try:
-            size = sum(array.nbytes for array in snapshot.read(reader, tick).arrays.values())
+            snapshot.read(reader, tick)
         except ValueError as error:
             log.error(
                 "a snapshot was not read back as written; it does not count", tick=tick, error=str(error)
             )
             self._connection.execute("DELETE FROM snapshot WHERE tick = ?", (tick,))
+            self._pictured(0, 0)
             return
         finally:
             reader.close()
         for old in snapshot.ticks(self._connection)[2:]:
             self._connection.execute("DELETE FROM snapshot WHERE tick = ?", (old,))
+        size = self._connection.execute(
+            "SELECT sum(length(body)) FROM snapshot WHERE tick = ?", (tick,)
+        ).fetchone()[0]
         self._pictured(tick, size)

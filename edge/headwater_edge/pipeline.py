@@ -315,8 +315,10 @@ class Agent:
         self._writer.picture(snapshot.take(self.state))
 
     def _on_picture(self, tick: int, size: int) -> None:
-        """A snapshot counts: the journal before the older one of the two may go."""
+        """A snapshot counts, or (tick 0) was not read back: the journal before the older one of the two may go."""
         self._picturing = False
+        if not tick:
+            return
         self._snapshot_size = size
         self.snapshots = [tick, *self.snapshots][:2]
         if len(self.snapshots) > 1:

@@ -49,10 +49,13 @@ def resume(connection: sqlite3.Connection, settings: StepSettings) -> Resumed:
             picture = snapshot.read(connection, tick)
         except ValueError as error:
             log.error("a snapshot cannot be read; an older one is taken", tick=tick, error=str(error))
+            connection.execute("DELETE FROM snapshot WHERE tick = ?", (tick,))  # or it would outlive a good one
             continue
         good.append(tick)
         if len(good) == 1:
             state = snapshot.restore(picture)
+    # What a crash left of one that was being written; it has no head.
+    connection.execute("DELETE FROM snapshot WHERE tick NOT IN (SELECT tick FROM snapshot WHERE section = 0)")
     differences: list[str] = []
     replayed = size = 0
     rows = connection.execute("SELECT tick, body FROM journal WHERE tick > ? ORDER BY tick", (state.tick,))
