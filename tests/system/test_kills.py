@@ -13,9 +13,9 @@ SECONDS = 75.0
 """Of event time: 300 samples of each device."""
 
 KILLS = (
-    Kill(EDGE, unacknowledged=2_000),
+    Kill(EDGE, "commit.before:5"),
     Kill(CLOUD),
-    Kill(EDGE, "commit.during:6"),
+    Kill(EDGE, "commit.during:8"),
     Kill(EDGE, "snapshot.piece:50"),
     Kill(CLOUD, "cloud.publish.before:6"),
     Kill(EDGE, "acknowledge.before:5"),
@@ -36,9 +36,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_the_kills_fell_under_load(killed: Run) -> None:
-    """Every kill found the fleet sending; two found more than 2,000 messages unacknowledged."""
+    """Every kill found the fleet sending, the last one of the agent more than 2,000 messages unacknowledged."""
     assert killed.told.sending == len(KILLS)
-    assert sum(n > 2_000 for n in killed.told.unacknowledged) >= 2
+    assert killed.told.unacknowledged[-1] > 2_000
     assert killed.told.fleet["unacknowledged"] == 0
     assert killed.told.status["by_transport"] > 0
 
