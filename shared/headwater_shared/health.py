@@ -19,7 +19,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from headwater_shared.errors import cannot_listen
+from headwater_shared.errors import SettingsError, cannot_listen
 from headwater_shared.settings import listen_address
 
 Health = Callable[[], Mapping[str, Any]]
@@ -51,7 +51,13 @@ def serve(host: str, port: int, health: Health, registry: CollectorRegistry) -> 
         SettingsError: the address is not loopback.
         PortInUse: another program listens there.
     """
-    listen_address(host, port, users=False)
+    try:
+        listen_address(host, port, users=False)
+    except SettingsError:
+        raise SettingsError(
+            f"health and metrics on {host}:{port} would answer anyone",
+            hint="they know no users: set health_host to 127.0.0.1, or leave it out",
+        ) from None
     try:
         return HealthServer(host, port, health, registry)
     except OSError as error:
