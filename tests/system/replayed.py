@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +46,7 @@ def assert_replays(file: Path, settings: Path) -> Replayed:
     and the state that a start would bring back.
     """
     empty = State(step_settings(load(settings, "edge", EdgeSettings)))
-    with _reader(file) as connection:
+    with _copied(file) as connection:
         pictures = dict.fromkeys(snapshot.ticks(connection), "")
         stored = _outbox(connection)
         state, ticks, rows = empty, 0, 0
@@ -81,9 +81,9 @@ def _outbox(connection: sqlite3.Connection) -> dict[int, list[tuple[object, ...]
 
 
 @contextmanager
-def _reader(file: Path) -> Iterator[sqlite3.Connection]:
-    connection = read_store(file)
-    try:
-        yield connection
-    finally:
-        connection.close()
+def _copied(file: Path) -> Iterator[sqlite3.Connection]:
+    """Copy a file into memory: a start cleans up in it."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    with closing(copy), closing(read_store(file)) as reader:
+        reader.backup(copy)
+        yield copy
