@@ -14,7 +14,7 @@ SECONDS = 75.0
 
 KILLS = (
     Kill(EDGE, "commit.before:5"),
-    Kill(CLOUD),
+    Kill(CLOUD, "cloud.commit.before:6"),
     Kill(EDGE, "commit.during:8"),
     Kill(EDGE, "snapshot.piece:50"),
     Kill(CLOUD, "cloud.publish.before:6"),
