@@ -1,0 +1,117 @@
+"""What the cloud makes of an agent's frames, in plain Python: parts by identity, windows by merging them (R1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from headwater_shared.aggregates import Aggregates, merged_groups
+from headwater_shared.frame import Frame
+from headwater_shared.identity import shard_of, site_of
+from tests.reference import Window
+
+Identity = tuple[str, str, int, int, int]
+"""Series, level, start; epoch and tick of opening."""
+Place = tuple[str, str, int]
+"""Series, level, start."""
+
+
+@dataclass
+class Part:
+    """The highest revision seen of one part."""
+
+    revision: int
+    row: Aggregates
+    sketch: dict[int, int]
+
+
+@dataclass
+class Merged:
+    """Takes frames in, checks what must hold of each, and merges them."""
+
+    parts: dict[Identity, Part] = field(default_factory=dict)
+    _seqs: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def number(self, epoch: int, shard: int, seq: int) -> None:
+        """Take the number of a row: without gaps by epoch and shard."""
+        before = self._seqs.get((epoch, shard), 0)
+        assert seq == before + 1, f"shard {shard}: seq {seq} after {before}"
+        self._seqs[epoch, shard] = seq
+
+    def take(self, frame: Frame) -> None:
+        """Take a frame in.
+
+        Raises:
+            AssertionError: a gap in the seqs, a part put out again with no higher revision or with fewer readings, a
+                sketch that does not hold as many readings as its row, a series in another shard's frame.
+        """
+        self.number(frame.epoch, frame.shard, frame.seq)
+        parts = frame.parts
+        assert len(parts)
+        begin = np.append(0, parts.sketches.end[:-1])
+        for row in range(len(parts)):
+            name = parts.names[parts.series[row]]
+            assert shard_of(site_of(name)) == frame.shard
+            identity = (
+                name, parts.levels[parts.level[row]], int(parts.start[row]),
+                parts.epochs[parts.epoch[row]], int(parts.tick[row]),
+            )  # fmt: skip
+            at = slice(begin[row], parts.sketches.end[row])
+            sketch = dict(
+                zip(parts.sketches.bucket[at].tolist(), parts.sketches.count[at].tolist(), strict=True)
+            )
+            aggregates = parts.aggregates.take(np.array([row]))
+            count = int(aggregates.count[0])
+            assert count > 0
+            assert sum(sketch.values()) == count, f"{identity}: a sketch of {sketch} for {count} readings"
+            before = self.parts.get(identity)
+            if before is not None:
+                assert parts.revision[row] > before.revision, (
+                    f"{identity}: revision {parts.revision[row]} again"
+                )
+                assert count > int(before.row.count[0]), f"{identity}: a revision without a new reading"
+            self.parts[identity] = Part(int(parts.revision[row]), aggregates, sketch)
+
+    def windows(self) -> dict[Place, Window]:
+        """Merge the parts of each window, in the order of their identities."""
+        of_window: dict[Place, list[Part]] = {}
+        for identity in sorted(self.parts):
+            of_window.setdefault(identity[:3], []).append(self.parts[identity])
+        return {place: _window(parts) for place, parts in of_window.items()}
+
+
+def _window(parts: list[Part]) -> Window:
+    row = merged_groups(Aggregates.concatenate([part.row for part in parts]), np.zeros(1, np.int64))
+    sketch: dict[int, int] = {}
+    for part in parts:
+        for bucket, count in part.sketch.items():
+            sketch[bucket] = sketch.get(bucket, 0) + count
+    return Window(
+        int(row.count[0]), int(row.digest[0]), float(row.mean[0]), float(row.m2[0]), float(row.min[0]),
+        float(row.max[0]), float(row.first[0]), int(row.first_time[0]), float(row.last[0]), int(row.last_time[0]),
+        sketch,
+    )  # fmt: skip
+
+
+def assert_equal_windows(found: dict[Place, Window], wanted: dict[Place, Window]) -> None:
+    """Compare as R31 does: all exact, but mean and M2 to 1e-9 of the values' size."""
+    assert found.keys() == wanted.keys(), (
+        f"missing {sorted(wanted.keys() - found.keys())[:5]}, too many {sorted(found.keys() - wanted.keys())[:5]}"
+    )
+    for place, window in wanted.items():
+        other = found[place]
+        size = max(abs(window.min), abs(window.max))
+        for name in ("count", "digest", "min", "max", "first", "first_time", "last", "last_time", "sketch"):
+            assert getattr(other, name) == getattr(window, name), f"{place}: {name}"
+        assert abs(other.mean - window.mean) <= 1e-9 * size, f"{place}: mean"
+        assert abs(other.m2 - window.m2) <= 1e-9 * size * size * window.count, f"{place}: m2"
+
+
+def merged(frames: Iterable[Frame]) -> Merged:
+    """Take frames in that no anomaly stands between."""
+    out = Merged()
+    for frame in frames:
+        out.take(frame)
+    return out
