@@ -19,6 +19,7 @@ import msgspec
 
 from headwater_shared import sqlite_file
 from headwater_shared.bus import Record, Stored
+from headwater_shared.crash import reached
 from headwater_shared.errors import BusUnavailable
 from headwater_shared.topics import TOPICS
 
@@ -261,6 +262,8 @@ class SqliteLog:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                reached("log.before")
+                reached("log.during")
                 connection.execute("COMMIT")
             finally:
                 self._ends.clear()
