@@ -102,8 +102,8 @@ class Decode:
     def _parse(self, shapes: list[Lines], payloads: list[bytes]) -> list[Any] | None:
         """Parse payloads as lines of one shape; None if they are not of one (R16)."""
         joined = b"\n".join(payloads)
-        if joined.count(b"\n") != len(payloads) - 1:
-            return None  # a payload holds a newline: joined, it could forge another's reading
+        if not _one_a_line(joined, payloads):
+            return None
         for at, lines in enumerate(shapes):
             try:
                 parsed = lines(joined)
@@ -209,6 +209,21 @@ class Decode:
             np.array(values, np.float64) + 0.0,
             dead,
         )
+
+
+def _one_a_line(joined: bytes, payloads: list[bytes]) -> bool:
+    """Tell whether as many values as payloads can only mean: one each; else one payload could forge another's reading.
+
+    msgspec reads values one after the other, whatever stands between them: `1-2` and an empty payload are two values,
+    and so are `{"v":1}{"v":` and `2}`. So no line may be blank and no value go over a line's end: a number cannot, and
+    an object cannot where each line begins with { and ends with }, for no JSON has a { right after a }.
+    """
+    newlines = len(payloads) - 1
+    if joined.count(b"\n") != newlines:
+        return False
+    if joined[:1] == b"{":
+        return joined[-1:] == b"}" and joined.count(b"}\n{") == newlines
+    return all(payloads) and not any(blank in joined for blank in (b" ", b"\t", b"\r"))
 
 
 def _times(times: list[int]) -> NDArray[np.int64] | None:
