@@ -1,4 +1,4 @@
-"""kill -9 of the agent 25 times and of the cloud side 11 times, under load, in every place that matters."""
+"""kill -9 of the agent 30 times and of the cloud side 15 times, under load, in every place that matters."""
 
 from __future__ import annotations
 
@@ -14,20 +14,29 @@ from tests.system.replayed import assert_replays
 
 pytestmark = pytest.mark.fault
 
-SECONDS = 300.0
-"""Of event time: 1,200 samples of each device."""
+SECONDS = 360.0
+"""Of event time: 1,440 samples of each device."""
 
 SUDDEN = (Kill(EDGE, unacknowledged=2_000),) * 10
 IN_A_COMMIT = tuple(
     Kill(EDGE, f"commit.{step}")
-    for step in ("before:4", "during:5", "begun:7", "during:8", "before:9", "during:11")
+    for step in (
+        "before:4",
+        "during:5",
+        "before:1",
+        "begun:7",
+        "during:8",
+        "during:1",
+        "before:9",
+        "during:11",
+    )
 )
 IN_A_SNAPSHOT = tuple(
     Kill(EDGE, f"snapshot.{step}") for step in ("piece:1", "piece:30", "head:2", "check:2", "piece:100")
 )
 AROUND = tuple(
     Kill(EDGE, step)
-    for step in ("commit.after:5", "acknowledge.before:6", "acknowledge.after:4", "forward.before:3", "forward.after:4")
+    for step in ("commit.after:5", "acknowledge.before:6", "acknowledge.after:4", "forward.before:3", "forward.after:4", "log.before:3", "log.during:5")
 )  # fmt: skip
 OF_THE_CLOUD_SIDE = (
     *(Kill(CLOUD, records=12_000),) * 3,
@@ -35,9 +44,10 @@ OF_THE_CLOUD_SIDE = (
         Kill(CLOUD, f"cloud.{step}")
         for step in (
             "consume:4", "commit.before:3", "commit.during:4", "commit.after:5", "publish.before:4", "publish.after:5",
-            "notify.before:2", "notify.after:3",
+            "notify.before:2", "notify.after:3", "commit.before:1", "commit.during:1",
         )
     ),
+    *(Kill(CLOUD, f"log.{step}") for step in ("before:4", "during:6")),
 )  # fmt: skip
 
 
@@ -67,4 +77,5 @@ def test_kills_wherever_they_hurt(tmp_path: Path, seed: int) -> None:
     result.assert_same(run.result, undisturbed.result, series)
 
     replayed = assert_replays(run.box.data / "edge.db", run.box.settings)
-    assert replayed.epochs == 2 + sum(kill.part == EDGE for kill in KILLS)
+    starts = 2 + sum(kill.part == EDGE for kill in KILLS)
+    assert starts - 2 <= replayed.epochs < starts  # one died before its epoch was committed, one while it was

@@ -74,7 +74,8 @@ def run(here: Box, fleet: Load, kills: Sequence[Kill]) -> Told:
             told.unacknowledged.append(fleet.cut_off())
             assert told.unacknowledged[-1] > kill.unacknowledged, kill
         start(here, part, left[part])
-        here.ready(part)
+        if not (left[part] and left[part][0].step):  # else it may die before it is ready
+            here.ready(part)
         begun[part] = fleet.written()
     told.fleet = fleet.finished()
     told.status = here.closed()
