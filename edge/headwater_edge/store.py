@@ -19,13 +19,14 @@ SCHEMA = (
     CREATE TABLE epoch(tick INTEGER PRIMARY KEY, epoch BLOB, started_us INTEGER, version TEXT);
     CREATE TABLE journal(tick INTEGER PRIMARY KEY, body BLOB);
     CREATE TABLE snapshot(tick INTEGER, section INTEGER, body BLOB, PRIMARY KEY (tick, section)) WITHOUT ROWID;
-    CREATE TABLE outbox(n INTEGER PRIMARY KEY, tick INTEGER, lane INTEGER, epoch BLOB, shard INTEGER, seq INTEGER,
-                        kind TEXT, hash BLOB, body BLOB);
+    CREATE TABLE outbox(n INTEGER PRIMARY KEY AUTOINCREMENT, tick INTEGER, lane INTEGER, epoch BLOB, shard INTEGER,
+                        seq INTEGER, kind TEXT, hash BLOB, body BLOB);
     CREATE TABLE sent(lane INTEGER PRIMARY KEY, n INTEGER);
     CREATE TABLE dead_letter(tick INTEGER, n INTEGER, time_us INTEGER, reason TEXT, detail TEXT, topic BLOB, bytes BLOB,
                              PRIMARY KEY (tick, n));
     """,
 )
+"""`outbox.n` is never used again: `sent` counts by it, and a row that took a deleted one's would never be sent."""
 VERSION = len(SCHEMA)
 
 

@@ -1,0 +1,301 @@
+"""From the outbox to a real bus, step by step: what goes first, what stays, what a bus that is away changes."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from headwater_edge.forward import _BACKLOG, _BATCH, Forward
+from headwater_edge.rows import body_hash
+from headwater_edge.step import Completeness
+from headwater_edge.store import ANOMALIES, WINDOWS, Chores, Commit, OutboxRow, open_store, write
+from headwater_shared import records
+from headwater_shared.bus import Record, Stored
+from headwater_shared.clock import SetClock
+from headwater_shared.errors import BusUnavailable
+from headwater_shared.identity import agent_partition
+from headwater_shared.records import Have, Heartbeat
+from headwater_shared.sqlite_log import SqliteLog
+from headwater_shared.topics import HAVE, IN
+
+AGENT, EPOCH, SHARD = "a1", 0xFEED, 7
+
+
+class AwayBus(SqliteLog):
+    """The real log, that can be told to be away."""
+
+    away = False
+    lost_answers = 0
+    """So many appends succeed and do not say so."""
+
+    def append(self, records: Sequence[Record]) -> None:
+        self._look()
+        super().append(records)
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise BusUnavailable("no answer")
+
+    def read(self, topic: str, offsets: Mapping[int, int], limit: int) -> list[Stored]:
+        self._look()
+        return super().read(topic, offsets, limit)
+
+    def _look(self) -> None:
+        if self.away:
+            raise BusUnavailable("away")
+
+
+class Desk:
+    """An agent's file, its outbox filled by hand, and the bus beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "edge.db"
+        self.connection, self.lock = open_store(self.path)
+        self.bus = AwayBus(folder / "log.db")
+        self.clock = SetClock()
+        self.left: list[Chores] = []
+        self.tick = 0
+        self.seq = 0
+        self.forward = self.opened()
+
+    def opened(self) -> Forward:
+        return Forward(self.path, lambda: self.bus, AGENT, self.clock, self.left.append)
+
+    def put(self, lane: int = WINDOWS, rows: int = 1) -> None:
+        """Commit a tick with rows."""
+        self.tick += 1
+        out = []
+        for _ in range(rows):
+            self.seq += 1
+            body = b"row %d" % self.seq
+            kind = records.FRAME if lane == WINDOWS else records.ANOMALY
+            out.append(OutboxRow(lane, EPOCH, SHARD, self.seq, kind, body_hash(body), zlib.compress(body)))
+        write(self.connection, Commit(self.tick, b"", out), Chores())
+
+    def do_chores(self) -> None:
+        """Let the writer's next transaction take along what was left."""
+        for chores in self.left:
+            write(self.connection, None, chores)
+        self.left.clear()
+
+    def have(self, *intervals: int) -> None:
+        """The cloud says what it has."""
+        have = Have(AGENT, EPOCH, SHARD, list(intervals))
+        self.bus.append([_have_record(records.encode(have))])
+
+    def arrived(self) -> list[int]:
+        """Which rows are on the bus, in order."""
+        return [int(stored.body[4:]) for stored in self.stored() if stored.body.startswith(b"row ")]
+
+    def stored(self) -> list[Stored]:
+        return SqliteLog.read(self.bus, IN.name, {SHARD: 0}, 100_000)
+
+    def outbox(self) -> list[int]:
+        return [seq for (seq,) in self.connection.execute("SELECT seq FROM outbox ORDER BY n")]
+
+    def close(self) -> None:
+        self.forward.close()
+        self.connection.close()
+        self.lock.release()
+
+
+def _have_record(body: bytes) -> Record:
+    headers = records.headers(records.HAVE, "h", "cloud", 0)
+    return Record(
+        HAVE.name, agent_partition(AGENT, HAVE.partitions), f"{AGENT}/{EPOCH:016x}/{SHARD}", headers, body
+    )
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path)
+    yield made
+    made.close()
+
+
+def test_anomalies_go_before_windows(desk: Desk) -> None:
+    """In one look at the outbox the lane of anomalies is emptied first, each lane in its own order."""
+    desk.put(WINDOWS, 2)
+    desk.put(ANOMALIES, 2)
+    desk.forward.once()
+    assert desk.arrived() == [3, 4, 1, 2]
+    assert desk.forward.mode == "live"
+    kinds = [stored.headers["ce_type"] for stored in desk.stored()]
+    assert kinds == ["io.headwater.anomaly"] * 2 + ["io.headwater.frame"] * 2
+    assert desk.stored()[0].headers["ce_id"] == f"a1/{EPOCH:016x}/7/3"
+
+
+def test_a_sent_row_is_not_sent_again_even_by_the_next_process(desk: Desk) -> None:
+    """What was delivered is remembered in the file, by lane."""
+    desk.put(WINDOWS, 2)
+    desk.put(ANOMALIES)
+    desk.forward.once()
+    desk.do_chores()
+    desk.forward.close()
+    desk.forward = desk.opened()
+    desk.put(WINDOWS)
+    desk.forward.once()
+    assert desk.arrived() == [3, 1, 2, 4]
+
+
+def test_r22_a_row_stays_until_the_cloud_has_it_and_both_snapshots_are_after_it(desk: Desk) -> None:
+    """Delivery does not delete, `have` alone does not, an older snapshot alone does not: both together do."""
+    for _ in range(3):
+        desk.put()
+    desk.forward.once()
+    desk.do_chores()
+    assert desk.outbox() == [1, 2, 3]
+    desk.have(1, 2)
+    desk.forward.once()
+    desk.do_chores()
+    assert desk.outbox() == [1, 2, 3]
+    assert desk.forward.pending == 1
+    desk.forward.keep_from_tick = 1
+    desk.forward.once()
+    desk.do_chores()
+    assert desk.outbox() == [2, 3]
+    desk.forward.keep_from_tick = 3
+    desk.forward.once()
+    desk.do_chores()
+    assert desk.outbox() == [3]
+    desk.have(1, 3)
+    desk.forward.once()
+    desk.do_chores()
+    assert desk.outbox() == []
+    assert desk.forward.pending == 0
+
+
+def test_r22_a_gap_in_what_the_cloud_has_holds_its_row(desk: Desk) -> None:
+    """Intervals of seqs: a row between two of them is not covered, nor one after the last."""
+    desk.put(rows=6)
+    desk.forward.keep_from_tick = 1
+    desk.have(1, 2, 4, 5)
+    desk.forward.once()
+    desk.do_chores()
+    assert desk.outbox() == [3, 4, 5, 6]
+    desk.have(1, 6)
+    desk.forward.once()
+    desk.do_chores()
+    assert desk.outbox() == []
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["the same process", "the next process"])
+def test_an_outbox_that_was_emptied_sends_what_comes_next(desk: Desk, again: bool) -> None:
+    """Rows are numbered on, never anew: a row that took the number of a deleted one would count as sent."""
+    desk.put(rows=3)
+    desk.forward.keep_from_tick = 1
+    desk.have(1, 3)
+    desk.forward.once()
+    desk.do_chores()
+    assert desk.outbox() == []
+    if again:
+        desk.forward.close()
+        desk.forward = desk.opened()
+    desk.put(rows=2)
+    desk.forward.once()
+    assert desk.arrived() == [1, 2, 3, 4, 5]
+    desk.forward.keep_from_tick = 2
+    desk.have(1, 5)
+    desk.forward.once()
+    desk.do_chores()
+    assert desk.outbox() == []
+
+
+def test_live_to_offline_to_live(desk: Desk) -> None:
+    """A bus that is away changes nothing but the mode; when it is back, all goes out in order, once."""
+    desk.put()
+    desk.bus.away = True
+    desk.forward.once()
+    assert desk.forward.mode == "offline"
+    desk.put()
+    desk.forward.once()
+    assert (desk.forward.mode, desk.forward.sent_rows) == ("offline", 0)
+    desk.bus.away = False
+    desk.forward.once()
+    desk.forward.once()
+    assert desk.forward.mode == "live"
+    assert desk.arrived() == [1, 2]
+
+
+def test_a_lost_answer_sends_the_same_rows_again(desk: Desk) -> None:
+    """When it is not known what became of an append, the same records are appended again, under the same ids."""
+    desk.put(rows=2)
+    desk.bus.lost_answers = 1
+    desk.forward.once()
+    assert desk.forward.mode == "offline"
+    desk.forward.once()
+    desk.forward.once()
+    assert desk.arrived() == [1, 2, 1, 2]
+    ids = [stored.headers["ce_id"] for stored in desk.stored()]
+    assert ids[:2] == ids[2:]
+
+
+def test_live_to_backlog_to_live(desk: Desk) -> None:
+    """Much that waited goes a bounded batch at a time, marked as replayed, anomalies first; then it is live again."""
+    desk.put(WINDOWS, _BACKLOG + 1)
+    desk.put(ANOMALIES)
+    desk.forward.once()
+    assert desk.forward.mode == "backlog"
+    desk.forward.once()
+    assert desk.forward.mode == "backlog"
+    assert len(desk.arrived()) == _BATCH
+    assert desk.arrived()[0] == _BACKLOG + 2
+    while desk.forward.mode == "backlog":
+        desk.forward.once()
+    assert desk.arrived()[1:] == list(range(1, _BACKLOG + 2))
+    assert {stored.headers.get("replayed") for stored in desk.stored()} == {"true"}
+    desk.put()
+    desk.forward.once()
+    assert desk.forward.mode == "live"
+    assert "replayed" not in desk.stored()[-1].headers
+
+
+def test_offline_to_backlog(desk: Desk) -> None:
+    """An anomaly that slipped out before the bus went away does not hide how many windows wait."""
+    desk.put(WINDOWS, _BACKLOG + 1)
+    desk.put(ANOMALIES)
+    write(desk.connection, None, Chores(sent={ANOMALIES: _BACKLOG + 2}))
+    desk.forward.close()
+    desk.forward = desk.opened()
+    desk.forward.once()
+    assert desk.forward.mode == "backlog"
+
+
+def test_r23_heartbeats_say_completeness_and_are_said_again_after_a_failure(desk: Desk) -> None:
+    """A heartbeat goes with the rows that it speaks of; one that the bus did not take is said again with the next."""
+    desk.put()
+    desk.forward.complete = Completeness(EPOCH, {SHARD: (1_000, 1)}, (3, {SHARD: 9}))
+    desk.bus.away = True
+    desk.forward.once()
+    desk.bus.away = False
+    desk.forward.once()
+    desk.forward.once()
+    beats = [
+        records.decode(Heartbeat, s.body)
+        for s in desk.stored()
+        if records.kind_of(s.headers) == records.HEARTBEAT
+    ]
+    assert [(b.epoch, b.shard, b.last_seq, b.complete_us, b.predecessor) for b in beats] == [
+        (EPOCH, SHARD, 1, 1_000, (3, 9))
+    ]
+
+
+def test_a_have_record_that_cannot_be_read_is_passed_over(desk: Desk) -> None:
+    """One of a newer version, say: forwarding goes on, and a later one counts."""
+    desk.put()
+    desk.forward.keep_from_tick = 1
+    desk.bus.append([_have_record(b"\xc3\x01whatever else")])
+    desk.have(1, 1)
+    desk.forward.once()
+    desk.do_chores()
+    assert desk.arrived() == [1]
+    assert desk.outbox() == []
+
+
+def test_the_reader_cannot_write(desk: Desk) -> None:
+    """R32: the forwarder's connection is for reading; the writer's is the only one that writes."""
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        desk.forward._reader.execute("DELETE FROM outbox")
