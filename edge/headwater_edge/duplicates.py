@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge.membership import is_in
 from headwater_edge.recent import Recent
 from headwater_edge.source import DUP
 from headwater_edge.tick import Messages, Readings
@@ -78,8 +79,8 @@ class Transport:
     def _find(self, found: Mask, keys: Words, contents: Words, named: Mask, resent: Ints) -> None:
         """Order earlier uses and this tick's by key and time; a resent message repeats the use just before it."""
         self._gather()
-        earlier = np.isin(self.key, keys[resent])
-        (asked,) = np.nonzero(named & np.isin(keys, keys[resent]))
+        earlier = is_in(self.key, keys[resent])
+        (asked,) = np.nonzero(named & is_in(keys, keys[resent]))
         before = int(earlier.sum())
         key = np.concatenate([self.key[earlier], keys[asked]])
         content = np.concatenate([self.content[earlier], contents[asked]])
@@ -108,7 +109,7 @@ class Transport:
         rank = np.arange(len(ordered)) - np.repeat(begins, np.diff(np.append(begins, len(ordered))))
         wanted = rank < USES_KEPT
         if live is not None:
-            wanted &= np.isin(ordered, live)
+            wanted &= is_in(ordered, live)
         kept = np.sort(len(session) - 1 - newest_first[wanted])
         self.key, self.content = self.key[kept], self.content[kept]
         self._size = len(kept)

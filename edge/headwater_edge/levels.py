@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_edge.fine import FineLevel, Gone, Rows
+from headwater_edge.membership import is_in
 from headwater_edge.ring import Panes, Ring, group_starts, of_their_own, rounds
 from headwater_edge.sketch_log import SketchLog
 from headwater_shared.aggregates import Aggregates, merged, merged_groups
@@ -55,7 +56,7 @@ class CoarseLevel:
             placed = self.ring.place(slot, start[at], tick)
             for panes in (placed.closed, placed.revised):
                 if len(panes):
-                    rows = before.take(np.isin(slot, panes.slot))  # both in the order of `slot`
+                    rows = before.take(is_in(slot, panes.slot))  # both in the order of `slot`
                     out.append(Rows(panes, rows, self.log.of(panes.slot, len(self.ring))))
             fresh = slot[(placed.flat >= 0) & ~placed.same]
             self.log.forget(fresh, len(self.ring))

@@ -101,7 +101,9 @@ class Agent:
         self._busy = False
         self._paused = False
         self._timer: asyncio.TimerHandle | None = None
+        self._attached: list[Source] = []
         self._sources: dict[int, Source] = {}
+        """Whose each burst in memory is, by the burst's id."""
         self._waiting: list[asyncio.Future[int]] = []
         """Who waits for the commit of the tick that gathers."""
         self._answering: list[asyncio.Future[int]] = []
@@ -134,6 +136,7 @@ class Agent:
     def attach(self, source_of: Callable[[Callable[[Burst], None]], S]) -> S:
         """Attach a source: `source_of(deliver)` makes it."""
         source = source_of(lambda burst: self._deliver(source, burst))
+        self._attached.append(source)
         return source
 
     @property
@@ -194,7 +197,7 @@ class Agent:
         ):
             self._paused = True
             self.held_back += 1
-            for each in set(self._sources.values()):
+            for each in self._attached:
                 each.pause()
         self._end_tick_if_over()
 
@@ -290,7 +293,7 @@ class Agent:
             and self._gather.readings + self._gather.messages <= self._settings.max_unacknowledged
         ):
             self._paused = False
-            for source in set(self._sources.values()):
+            for source in self._attached:
                 source.resume()
         self._picture_if_due(job)
         self._end_tick_if_over()

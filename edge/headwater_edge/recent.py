@@ -42,7 +42,7 @@ class Recent:
     ) -> None:
         end = self.size + len(series)
         if end > len(self.series):
-            room = max(end, 2 * len(self.series))
+            room = max(end, len(self.series) + len(self.series) // 4)
             for name in self.COLUMNS:
                 old = getattr(self, name)
                 new = np.zeros(room, old.dtype)
@@ -76,7 +76,7 @@ class Recent:
         in_pane = (event >= start) & (event - length_us < start)
         (kept,) = np.nonzero(in_pane | (event >= keep_from[self.series[:n]]))
         self.size = len(kept)
-        room = max(_FIRST, 2 * self.size)
+        room = max(_FIRST, self.size + self.size // 4)  # little more: this is most of an agent's memory
         for name in self.COLUMNS:
             column = np.zeros(room, getattr(self, name).dtype)
             column[: self.size] = getattr(self, name)[kept]

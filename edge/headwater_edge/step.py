@@ -287,7 +287,7 @@ def _frames(state: State, pieces: list[Piece], opened_by: int, levels: list[str]
     state.counters.parts += len(whole)
     state.counters.revisions += int((whole.revision > 0).sum())
     shard = state.shard[series]
-    for number in np.unique(shard).tolist():
+    for number in np.flatnonzero(np.bincount(shard)).tolist():
         parts = whole.take(shard == number)
         used, parts.series = np.unique(parts.series, return_inverse=True)
         parts.names = [state.names[i] for i in used.tolist()]

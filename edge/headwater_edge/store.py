@@ -106,7 +106,9 @@ def open_store(path: Path) -> tuple[sqlite3.Connection, WriterLock]:
 
 def read_store(path: Path) -> sqlite3.Connection:
     """Open the agent's file beside its writer, for reading."""
-    return open_reader(path, application=APPLICATION, version=VERSION)
+    reader = open_reader(path, application=APPLICATION, version=VERSION)
+    reader.execute("PRAGMA cache_size=-256")  # bodies are read once
+    return reader
 
 
 def write(connection: sqlite3.Connection, commit: Commit | None, chores: Chores) -> None:

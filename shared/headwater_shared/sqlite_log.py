@@ -283,6 +283,7 @@ class SqliteLog:
                 self._open = sqlite_file.open_writer(
                     self._path, application=APPLICATION, schema=SCHEMA, page_size=4096, wal=False
                 )
+                self._open.execute("PRAGMA cache_size=-512")  # records are appended and read once
             yield self._open
         except sqlite3.Error as error:
             self.close()

@@ -1,0 +1,259 @@
+"""The reading side of the cloud's file, for other processes: windows as columns, series, alerts, anomalies, reports."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_cloud.columns import REALS, aggregates_of, unpack_sketches
+from headwater_cloud.quantiles import quantiles
+from headwater_cloud.retention import length_us
+from headwater_cloud.store import APPLICATION, VERSION
+from headwater_shared.aggregates import COLUMNS, Aggregates
+from headwater_shared.sqlite_file import open_reader
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+EARLIEST, LATEST = -(2**63), 2**63 - 1
+"""No bound, in microseconds."""
+
+_CHUNK = 50_000
+
+
+@dataclass(slots=True)
+class SeriesWindows:
+    """The windows of one series at one level, oldest first; shape (n,) each."""
+
+    series: str
+    level: str
+    start: Ints
+    """Microseconds."""
+    aggregates: Aggregates
+    p50: Floats
+    p95: Floats
+    p99: Floats
+    parts: Ints
+    revision: Ints
+    """Of the newest part."""
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+@dataclass(slots=True)
+class LevelWindows:
+    """All windows of one level, by start and then in no particular order; shape (n,) each."""
+
+    names: list[str]
+    """Of all series of the file."""
+    series: Ints
+    """Index of `names`."""
+    start: Ints
+    """Microseconds."""
+    aggregates: Aggregates
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+class AlertView(msgspec.Struct, frozen=True):
+    """An alert as it stands; times in microseconds of event time."""
+
+    id: str
+    rule: str
+    subject: str
+    state: Literal["firing", "resolved"]
+    severity: str
+    text: str
+    episode_us: int
+    time_us: int
+    value: float
+
+
+class AnomalyView(msgspec.Struct, frozen=True):
+    """An anomaly as it was found."""
+
+    id: str
+    phase: Literal["begin", "end"]
+    agent: str
+    rule: str
+    series: str
+    begin_us: int
+    time_us: int
+    value: float
+    limit: float
+    severity: str
+    text: str
+    samples: str
+    """JSON: a list of times (microseconds) and a list of values."""
+
+
+class ReportView(msgspec.Struct, frozen=True):
+    """A report about an agent's stream."""
+
+    time_us: int
+    kind: str
+    shard: int
+    agent: str
+    epoch: str
+    text: str
+
+
+class ProgressView(msgspec.Struct, frozen=True):
+    """Up to when an agent's windows are complete in a shard."""
+
+    shard: int
+    agent: str
+    epoch: str
+    complete_us: int
+    heard_us: int
+    silent: bool
+    waiting: int
+
+
+class History:
+    """A read-only connection. Each method sees one commit's state; not for several threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file.
+
+        Raises:
+            StateError: it is not there or not the cloud side's; StateNewer: a newer version wrote it.
+        """
+        self._connection = open_reader(path, application=APPLICATION, version=VERSION)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def levels(self) -> list[str]:
+        """Return the levels that windows were ever written at, finest first."""
+        return sorted((name for (name,) in self._rows("SELECT name FROM level")), key=length_us)
+
+    def series(self, pattern: str = "*") -> list[str]:
+        """Return the series that match, sorted; `*` and `?` stand for any text, `/` included."""
+        names = (name for (name,) in self._rows("SELECT name FROM series"))
+        return sorted(name for name in names if fnmatchcase(name, pattern))
+
+    def windows(
+        self, series: str, level: str, from_us: int = EARLIEST, to_us: int = LATEST, last: int | None = None
+    ) -> SeriesWindows:
+        """Return the windows of a series that start in [from_us, to_us), or the `last` of them."""
+        # Windows lie by start: the starts of the level are stepped over, newest first, with one look for each.
+        rows = self._rows(
+            f"""
+            WITH RECURSIVE at(start) AS (
+                SELECT max(start) FROM window WHERE level = :level AND start >= :from AND start < :to
+                UNION ALL
+                SELECT (SELECT max(start) FROM window WHERE level = :level AND start >= :from AND start < at.start)
+                FROM at WHERE at.start IS NOT NULL)
+            SELECT w.start, parts, revision, {", ".join(COLUMNS)}, sketch FROM at
+            CROSS JOIN window w ON w.level = :level AND w.start = at.start AND w.series = :series LIMIT :last
+            """,
+            {
+                "level": self._number("level", level),
+                "series": self._number("series", series),
+                "from": from_us,
+                "to": to_us,
+                "last": -1 if last is None else last,
+            },
+        )
+        rows.reverse()
+        names = ("start", "parts", "revision", *COLUMNS, "sketch")
+        columns = dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
+        aggregates = aggregates_of(columns)
+        sketches = unpack_sketches(columns["sketch"])
+        p50, p95, p99 = (
+            # The middle of the outermost bucket may lie beyond what was seen.
+            np.clip(quantiles(sketches, q), aggregates.min, aggregates.max)
+            for q in (0.5, 0.95, 0.99)
+        )
+        start, parts, revision = (np.array(columns[name], np.int64) for name in names[:3])
+        return SeriesWindows(series, level, start, aggregates, p50, p95, p99, parts, revision)
+
+    def level(self, level: str, from_us: int = EARLIEST, to_us: int = LATEST) -> LevelWindows:
+        """Return all windows of a level that start in [from_us, to_us), of all series, without sketches."""
+        names = ("series", "start", *COLUMNS)
+        dtype = np.dtype([(name, np.float64 if name in REALS else np.int64) for name in names])
+        pieces = [np.zeros(0, dtype)]
+        with self._one_state():
+            cursor = self._connection.execute(
+                f"SELECT {', '.join(names)} FROM window WHERE level = ? AND start >= ? AND start < ?",
+                (self._number("level", level), from_us, to_us),
+            )
+            while rows := cursor.fetchmany(_CHUNK):
+                pieces.append(_structured(rows, dtype))
+            series = [name for (name,) in self._rows("SELECT name FROM series ORDER BY id")]
+        whole = np.concatenate(pieces)
+        columns: dict[str, Any] = {name: np.ascontiguousarray(whole[name]) for name in names}
+        columns["digest"] = columns["digest"].view(np.uint64)
+        aggregates = Aggregates(**{name: columns[name] for name in COLUMNS})
+        return LevelWindows(series, columns["series"], columns["start"], aggregates)
+
+    def count_windows(self) -> int:
+        """Return how many windows there are, of all levels."""
+        return int(self._rows("SELECT count(*) FROM window")[0][0])
+
+    def alerts(self, *, firing_only: bool = False, last: int | None = None) -> list[AlertView]:
+        """Return alerts, the newest episode first."""
+        rows = self._rows(
+            "SELECT id, rule, subject, state, severity, text, episode_us, time_us, value FROM alert"
+            f" {'WHERE state = ' + repr('firing') if firing_only else ''} ORDER BY episode_us DESC, id LIMIT ?",
+            (-1 if last is None else last,),
+        )
+        return [AlertView(*row) for row in rows]
+
+    def anomalies(self, series: str = "*", last: int | None = None) -> list[AnomalyView]:
+        """Return anomalies of the series that match, the newest first."""
+        rows = self._rows(
+            'SELECT id, phase, agent, rule, series, begin_us, time_us, value, "limit", severity, text, samples'
+            " FROM anomaly ORDER BY time_us DESC, id, phase",
+        )
+        found = [AnomalyView(*row) for row in rows if fnmatchcase(row[4], series)]
+        return found[:last]
+
+    def reports(self, last: int | None = None) -> list[ReportView]:
+        """Return reports about agents' streams, the newest first."""
+        rows = self._rows(
+            "SELECT time_us, kind, shard, agent, epoch, text FROM report ORDER BY id DESC LIMIT ?",
+            (-1 if last is None else last,),
+        )
+        return [ReportView(*row) for row in rows]
+
+    def progress(self) -> list[ProgressView]:
+        """Return how complete each agent's windows are in each shard."""
+        rows = self._rows(
+            "SELECT shard, agent, epoch, complete_us, heard_us, silent, waiting FROM progress ORDER BY shard, agent"
+        )
+        return [ProgressView(*row[:5], bool(row[5]), row[6]) for row in rows]
+
+    def _number(self, table: str, name: str) -> int:
+        row = self._connection.execute(f"SELECT id FROM {table} WHERE name = ?", (name,)).fetchone()
+        return -1 if row is None else int(row[0])
+
+    def _rows(self, query: str, values: Any = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, values).fetchall()
+
+    @contextmanager
+    def _one_state(self) -> Iterator[None]:
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("COMMIT")
+
+
+def _structured(rows: list[tuple[Any, ...]], dtype: np.dtype[Any]) -> NDArray[Any]:
+    try:
+        return np.array(rows, dtype)
+    except TypeError:  # SQLite keeps NaN, the mean of values beyond the range of floats, as NULL
+        return np.array([tuple(np.nan if field is None else field for field in row) for row in rows], dtype)
