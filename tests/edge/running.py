@@ -13,6 +13,7 @@ from headwater_edge.events import Connect, Event
 from headwater_edge.pipeline import Agent
 from headwater_edge.settings import EdgeSettings
 from headwater_edge.source import DUP, QOS1, Burst
+from headwater_edge.store import read_store
 from headwater_shared import frame, records
 from headwater_shared.bus import Record, Stored
 from headwater_shared.clock import SetClock
@@ -82,7 +83,9 @@ class ScriptedSource:
     async def close(self) -> None:
         pass
 
-    def send(self, *messages: Publish, events: Sequence[Event] = (), arrived_us: int = 1_800_000_000_000_000) -> Burst:
+    def send(
+        self, *messages: Publish, events: Sequence[Event] = (), arrived_us: int = 1_800_000_000_000_000
+    ) -> Burst:
         """Deliver a burst; the events come before its messages."""
         burst = Burst(arrived_us)
         burst.events = [(0, event) for event in events]
@@ -105,7 +108,9 @@ class ScriptedSource:
 class Running:
     """An agent that runs, with what is around it."""
 
-    def __init__(self, folder: Path, agent: Agent, source: ScriptedSource, clock: SetClock, bus: AwayBus) -> None:
+    def __init__(
+        self, folder: Path, agent: Agent, source: ScriptedSource, clock: SetClock, bus: AwayBus
+    ) -> None:
         self.folder = folder
         self.agent = agent
         self.source = source
@@ -114,13 +119,17 @@ class Running:
 
     async def acknowledged(self, burst: Burst) -> None:
         """Wait until a burst was acknowledged."""
-        await until_async(lambda: any(done is burst for done in self.source.acknowledged), what="acknowledged")
+        await until_async(
+            lambda: any(done is burst for done in self.source.acknowledged), what="acknowledged"
+        )
 
     async def publish(self, *messages: Publish) -> None:
         """Send one burst, and wait for its acknowledgement."""
         await self.acknowledged(self.source.send(*messages))
 
-    async def connect(self, connection: int, client: str, *, clean: bool = False, expiry_s: int = 3600) -> bool:
+    async def connect(
+        self, connection: int, client: str, *, clean: bool = False, expiry_s: int = 3600
+    ) -> bool:
         """Connect a client; tell whether a session was present."""
         await self.acknowledged(self.source.connect(connection, client, clean=clean, expiry_s=expiry_s))
         return self.source.sessions[connection]
@@ -132,8 +141,6 @@ class Running:
 
 
 def _unsent(agent: Agent) -> int:
-    from headwater_edge.store import read_store
-
     reader = read_store(agent._path)
     try:
         rows = reader.execute("SELECT lane, max(n) FROM outbox GROUP BY lane").fetchall()
@@ -151,8 +158,7 @@ def edge_settings(**more: object) -> EdgeSettings:
 async def running(
     folder: Path, settings: EdgeSettings | None = None, clock: SetClock | None = None, log: Path | None = None
 ) -> AsyncIterator[Running]:
-    """Run an agent in a folder; ended as a signal ends it."""
-    folder.mkdir(exist_ok=True)
+    """Run an agent in a folder that is there; ended as a signal ends it."""
     clock = clock or SetClock()
     bus = AwayBus(log or folder / LOG)
     agent = Agent(settings or edge_settings(), folder / FILE, clock, lambda: bus, "test")

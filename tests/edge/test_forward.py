@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,36 +16,13 @@ from headwater_edge.store import ANOMALIES, WINDOWS, Chores, Commit, OutboxRow, 
 from headwater_shared import records
 from headwater_shared.bus import Record, Stored
 from headwater_shared.clock import SetClock
-from headwater_shared.errors import BusUnavailable
 from headwater_shared.identity import agent_partition
 from headwater_shared.records import Have, Heartbeat
 from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import HAVE, IN
+from tests.edge.running import AwayBus
 
 AGENT, EPOCH, SHARD = "a1", 0xFEED, 7
-
-
-class AwayBus(SqliteLog):
-    """The real log, that can be told to be away."""
-
-    away = False
-    lost_answers = 0
-    """So many appends succeed and do not say so."""
-
-    def append(self, records: Sequence[Record]) -> None:
-        self._look()
-        super().append(records)
-        if self.lost_answers:
-            self.lost_answers -= 1
-            raise BusUnavailable("no answer")
-
-    def read(self, topic: str, offsets: Mapping[int, int], limit: int) -> list[Stored]:
-        self._look()
-        return super().read(topic, offsets, limit)
-
-    def _look(self) -> None:
-        if self.away:
-            raise BusUnavailable("away")
 
 
 class Desk:
