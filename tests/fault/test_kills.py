@@ -62,17 +62,17 @@ def _mixed(*groups: Sequence[Kill]) -> tuple[Kill, ...]:
 KILLS = _mixed(SUDDEN, IN_A_COMMIT, IN_A_SNAPSHOT, AROUND, OF_THE_CLOUD_SIDE)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_kills_wherever_they_hurt(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("options", [("--seed", "1", "--mqtt", "3.1.1"), ("--seed", "2", "--mqtt", "5")])
+def test_kills_wherever_they_hurt(tmp_path: Path, options: tuple[str, ...]) -> None:
     """Every kill under load; lost 0, twice 0; the result is the undisturbed run's; the journal replays to the last bit."""
-    run = whole_run(tmp_path / "killed", KILLS, SECONDS, seed)
+    run = whole_run(tmp_path / "killed", KILLS, SECONDS, *options)
     assert run.told.sending == len(KILLS)
     assert sum(n > 2_000 for n in run.told.unacknowledged) >= 10
     acknowledged, counted, dead = kills.audited(run.box, run.ledger)
     assert counted + dead >= acknowledged > 500_000
     assert not run.box.troubles()
 
-    undisturbed = whole_run(tmp_path / "undisturbed", (), SECONDS, seed)
+    undisturbed = whole_run(tmp_path / "undisturbed", (), SECONDS, *options)
     series = result.timed_series(undisturbed.ledger)
     result.assert_same(run.result, undisturbed.result, series)
 

@@ -51,11 +51,14 @@ class Run(NamedTuple):
     result: Result
 
 
-def whole_run(folder: Path, kills: Sequence[Kill], seconds: float, seed: int = 1) -> Run:
-    """Run a box under the load of a fleet that sends `seconds` of event time, with kills, up to its end."""
+def whole_run(folder: Path, kills: Sequence[Kill], seconds: float, *options: str) -> Run:
+    """Run a box under the load of a fleet that sends `seconds` of event time, with kills, up to its end.
+
+    `options` are the fleet's.
+    """
     with box(folder) as here:
         prepare(here, kills)
-        with load(here, seconds, seed=seed) as fleet:
+        with load(here, seconds, *options) as fleet:
             told = run(here, fleet, kills)
             return Run(here, fleet.ledger, told, read(here.data / "cloud.db"))
 

@@ -22,8 +22,8 @@ DEVICES = 200
 class Load:
     """A fleet that runs, and its ledger."""
 
-    def __init__(self, box: Box, seconds: float, *, seed: int = 1) -> None:
-        """Start it; `seconds` of event time are sent."""
+    def __init__(self, box: Box, seconds: float, *options: str) -> None:
+        """Start it; `seconds` of event time are sent. `options` are more words for `headwater-sim run`."""
         self.ledger = box.folder / "ledger"
         self._box = box
         self._out = box.folder / "fleet.out"
@@ -31,8 +31,8 @@ class Load:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-m", "headwater_firmware_sim", "run", "--scenario", str(SCENARIO), "--json",
-                    "--port", str(box.port), "--ledger", str(self.ledger), "--origin", ORIGIN, "--seed", str(seed),
-                    "--duration", str(seconds), "--no-paced", "--in-flight", str(IN_FLIGHT), "--drain", "60",
+                    "--port", str(box.port), "--ledger", str(self.ledger), "--origin", ORIGIN,
+                    "--duration", str(seconds), "--no-paced", "--in-flight", str(IN_FLIGHT), "--drain", "60", *options,
                 ],
                 cwd=ROOT, stdout=out, stderr=out,
             )  # fmt: skip
@@ -71,9 +71,9 @@ class Load:
 
 
 @contextmanager
-def load(box: Box, seconds: float, *, seed: int = 1) -> Iterator[Load]:
+def load(box: Box, seconds: float, *options: str) -> Iterator[Load]:
     """Run a fleet against a box; it is ended with the block."""
-    made = Load(box, seconds, seed=seed)
+    made = Load(box, seconds, *options)
     try:
         yield made
     finally:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from headwater_edge import journal, snapshot
 from headwater_edge.restart import resume
@@ -18,27 +18,44 @@ from headwater_edge.step import step
 from headwater_edge.store import epoch_bytes, read_store
 from headwater_shared.settings import load
 
-KEPT = ("journal", "outbox", "snapshot")
+KEPT = {
+    "journal": ("tick", "body"),
+    "outbox": ("n", "tick", "lane", "epoch", "shard", "seq", "kind", "hash"),
+    "snapshot": ("tick", "section", "body"),
+}
+"""Tables that the agent deletes from, with the columns that are compared."""
 
 
 class Replayed(NamedTuple):
     """What was compared."""
 
     ticks: int
+    deleted: int
+    """Of their journal rows, those that the agent no longer had."""
     rows: int
     snapshots: int
     epochs: int
 
 
 def keep_all_rows(file: Path) -> None:
-    """Let the agent's file keep what the agent deletes of it; to be called while no agent has it."""
+    """Have a copy kept of each row that the agent deletes; to be called while no agent has the file."""
     connection = sqlite3.connect(file)
-    for table in KEPT:
+    for table, columns in KEPT.items():
+        names = ", ".join(columns)
+        old = ", ".join(f"OLD.{column}" for column in columns)
+        connection.execute(f"CREATE TABLE kept_{table} AS SELECT {names} FROM {table} WHERE false")
         connection.execute(
-            f"CREATE TRIGGER keep_{table} BEFORE DELETE ON {table} BEGIN SELECT RAISE(IGNORE); END"
+            f"CREATE TRIGGER keep_{table} BEFORE DELETE ON {table} BEGIN INSERT INTO kept_{table} VALUES ({old}); END"
         )
     connection.commit()
     connection.close()
+
+
+def _all(connection: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
+    """Return every row that a table ever had, in the order of the first two columns."""
+    names = ", ".join(KEPT[table])
+    query = f"SELECT {names} FROM {table} UNION SELECT {names} FROM kept_{table} ORDER BY 1, 2"
+    return connection.execute(query).fetchall()
 
 
 def assert_replays(file: Path, settings: Path) -> Replayed:
@@ -47,10 +64,10 @@ def assert_replays(file: Path, settings: Path) -> Replayed:
     """
     empty = State(step_settings(load(settings, "edge", EdgeSettings)))
     with _copied(file) as connection:
-        pictures = dict.fromkeys(snapshot.ticks(connection), "")
+        pictures = _snapshots(connection)
         stored = _outbox(connection)
-        state, ticks, rows = empty, 0, 0
-        for tick, body in connection.execute("SELECT tick, body FROM journal ORDER BY tick"):
+        state, ticks, rows, seen = empty, 0, 0, 0
+        for tick, body in _all(connection, "journal"):
             assert tick == state.tick + 1, f"the journal lacks ticks {state.tick + 1} to {tick - 1}"
             decoded = journal.decode(body)
             again = commit_of(decoded, step(state, decoded), [])
@@ -59,21 +76,30 @@ def assert_replays(file: Path, settings: Path) -> Replayed:
             assert made == stored.pop(tick, []), f"tick {tick} put out something else"
             ticks, rows = ticks + 1, rows + len(made)
             if tick in pictures:
-                pictures[tick] = snapshot.fingerprint(state)
+                restored = snapshot.restore(snapshot.decode(tick, pictures[tick]))
+                assert snapshot.fingerprint(restored) == snapshot.fingerprint(state), (
+                    f"the snapshot of tick {tick}"
+                )
+                seen += 1
         assert not stored
-        for tick, fingerprint in pictures.items():
-            found = snapshot.fingerprint(snapshot.restore(snapshot.read(connection, tick)))
-            assert found == fingerprint, f"the snapshot of tick {tick} holds another state"
+        assert seen == len(pictures)
+        deleted = connection.execute("SELECT count(*) FROM kept_journal").fetchone()[0]
         assert snapshot.fingerprint(resume(connection, empty.settings).state) == snapshot.fingerprint(state)
         (epochs,) = connection.execute("SELECT count(*) FROM epoch").fetchone()
-    return Replayed(ticks, rows, len(pictures), epochs)
+    return Replayed(ticks, deleted, rows, seen, epochs)
+
+
+def _snapshots(connection: sqlite3.Connection) -> dict[int, list[bytes]]:
+    """Return the rows of each snapshot that has its head: the others a kill cut short."""
+    found: dict[int, dict[int, bytes]] = {}
+    for tick, section, body in _all(connection, "snapshot"):
+        found.setdefault(tick, {})[section] = body
+    return {tick: [body for _, body in sorted(rows.items())] for tick, rows in found.items() if 0 in rows}
 
 
 def _outbox(connection: sqlite3.Connection) -> dict[int, list[tuple[object, ...]]]:
     found: dict[int, list[tuple[object, ...]]] = {}
-    for tick, *row in connection.execute(
-        "SELECT tick, lane, epoch, shard, seq, kind, hash FROM outbox ORDER BY n"
-    ):
+    for _, tick, *row in _all(connection, "outbox"):
         found.setdefault(tick, []).append(tuple(row))
     repeated = Counter((row[1], row[2], row[3]) for rows in found.values() for row in rows)
     assert not [name for name, times in repeated.items() if times > 1], "one identity names two rows"

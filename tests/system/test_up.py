@@ -56,7 +56,7 @@ def test_what_dies_is_started_again_and_a_signal_ends_all(tmp_path: Path) -> Non
     """
     box = Box(tmp_path)
     with _up(box) as up:
-        with load(box, 10) as fleet:
+        with load(box, 30, "--devices", "20", "--driver", "paho") as fleet:
             for part in (EDGE, CLOUD):
                 fleet.goes_on(2_000)
                 pid = _place(box, part)["pid"]
