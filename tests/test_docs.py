@@ -48,9 +48,7 @@ def _tables() -> list[type[msgspec.Struct]]:
         kind
         for module in _modules()
         for kind in vars(module).values()
-        if isinstance(kind, type)
-        and issubclass(kind, Section)
-        and kind.__struct_fields__
+        if isinstance(kind, type) and issubclass(kind, Section) and kind.__struct_fields__
     }
     return sorted(found, key=lambda kind: (kind.__module__, kind.__name__))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -234,7 +233,10 @@ class History:
         rows = self._rows(
             "SELECT shard, agent, epoch, complete_us, heard_us, silent, waiting FROM progress ORDER BY shard, agent"
         )
-        return [ProgressView(*row[:5], bool(row[5]), row[6]) for row in rows]
+        names = ProgressView.__struct_fields__
+        return [
+            msgspec.convert(dict(zip(names, row, strict=True)), ProgressView, strict=False) for row in rows
+        ]
 
     def _number(self, table: str, name: str) -> int:
         row = self._connection.execute(f"SELECT id FROM {table} WHERE name = ?", (name,)).fetchone()

@@ -39,7 +39,8 @@ def run(settings: SettingsFile = None) -> None:
     """Run the agent until a signal ends it."""
     # A process of its own: the command line's libraries stay out of the agent's memory.
     os.execv(  # noqa: S606 - our own interpreter, no shell wanted
-        sys.executable, [sys.executable, "-m", "headwater_edge", *([str(settings)] if settings else [])])
+        sys.executable, [sys.executable, "-m", "headwater_edge", *([str(settings)] if settings else [])]
+    )
 
 
 @app.command()

@@ -46,7 +46,7 @@ def encode(tick: Tick) -> bytes:
     one_each = len(readings) == len(messages) and bool((messages.readings == 1).all())
     decimals, values = _values(readings.value)
     head = _Head(
-        tuple(tick.now),
+        (tick.now.wall_us, tick.now.mono_us, tick.now.boot, tick.now.quality),
         tick.events,
         tick.new_series,
         tick.unreadable,
@@ -98,10 +98,7 @@ def _decoded(body: bytes) -> Tick:
     arrived, burst_end = at.deltas(head.bursts), at.deltas(head.bursts)
     packet_id = at.deltas(head.messages).astype(np.uint16)
     flags = np.frombuffer(at.cut(head.messages), np.uint8)
-    if head.one_each:
-        each = np.ones(head.messages, np.int32)
-    else:
-        each = at.deltas(head.messages).astype(np.int32)
+    each = np.ones(head.messages, np.int32) if head.one_each else at.deltas(head.messages).astype(np.int32)
     series = at.deltas(head.readings).astype(np.int32)
     sent = at.deltas(head.readings)
     if head.decimals < 0:

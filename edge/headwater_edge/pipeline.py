@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -29,7 +29,7 @@ from headwater_edge.source import Burst, Source
 from headwater_edge.step import completeness, step
 from headwater_edge.store import Chores, open_store
 from headwater_edge.tick import Tick, quiet_tick
-from headwater_edge.ticker import Ticker
+from headwater_edge.ticker import Ticker, mono_us
 from headwater_edge.topics import SeriesIndex
 from headwater_shared.bus import Bus
 from headwater_shared.clock import Clock
@@ -112,7 +112,7 @@ class Agent:
         self.held_back = 0
         self._writer = Writer(
             connection, path, self._in_loop(self._on_commit), self._in_loop(self._on_failure),
-            lambda tick, size: self._loop.call_soon_threadsafe(self._on_picture, tick, size),
+            self._in_loop(self._on_picture),
         )  # fmt: skip
         self.forward = Forward(path, open_bus, settings.name, clock, self._writer.take_along)
         self.failed: asyncio.Future[None]
@@ -156,7 +156,7 @@ class Agent:
         done: asyncio.Future[int] = self._loop.create_future()
         self._waiting.append(done)
         self._gather.add(burst, None)
-        self._ticker.began(_mono_us())
+        self._ticker.began(mono_us())
         self._ticker.ask_early()
         self._end_tick_if_over()
         return await self._or_failure(done)
@@ -186,7 +186,7 @@ class Agent:
         decoded = self._decode.burst(burst) if burst.topics else None
         self._sources[id(burst)] = source
         self._gather.add(burst, decoded)
-        self._ticker.began(_mono_us())
+        self._ticker.began(mono_us())
         if burst.events or (decoded is not None and self._turns(decoded.series, decoded.value)):
             self._ticker.ask_early()
         elif burst.waiting * _SOME >= len(burst.runs) > 0:
@@ -213,7 +213,7 @@ class Agent:
     def _end_tick_if_over(self) -> None:
         if self._busy or not self._gather:
             return
-        now_us = _mono_us()
+        now_us = mono_us()
         if self._ticker.is_over(now_us, self._gather.readings):
             self._end_tick()
         elif self._timer is None:
@@ -225,7 +225,7 @@ class Agent:
 
     def _end_tick(self) -> None:
         gather, self._gather = self._gather, Gather()
-        self._ticker.ended(_mono_us(), gather.readings)
+        self._ticker.ended(mono_us(), gather.readings)
         tick, dead = gather.tick(self._clock.now(), self.index.take_fresh())
         self._under_way = gather.bursts
         self._take(tick, dead)
@@ -260,7 +260,7 @@ class Agent:
             self._take(quiet_tick(now), [])
 
     def _old_journal(self) -> Chores:
-        """Name some journal rows that no kept snapshot needs (R15)."""
+        """Name journal rows that no kept snapshot needs (R15)."""
         first, last = self._journal_first, min(self._journal_first + _CHORE_ROWS, self.forward.keep_from_tick)
         if not 0 < first <= last:
             return Chores()
@@ -275,8 +275,8 @@ class Agent:
         self._busy = False
         self.committed = job.output.tick
         rows = len(job.output.frames) + len(job.output.anomalies)
-        if rows or _mono_us() > self._completed_us + _COMPLETE_US:
-            self._completed_us = _mono_us()
+        if rows or mono_us() > self._completed_us + _COMPLETE_US:
+            self._completed_us = mono_us()
             self.forward.complete = completeness(self.state)  # of this tick: the next is not stepped yet
         if rows:
             self.forward.wake(rows)
@@ -332,17 +332,15 @@ class Agent:
             self.failed.set_exception(error)
 
     def _in_loop(self, call: Callable[..., None]) -> Callable[..., None]:
-        return lambda *args: self._loop.call_soon_threadsafe(call, *args)
+        def soon(*args: object) -> None:
+            self._loop.call_soon_threadsafe(call, *args)
+
+        return soon
 
     async def _or_failure(self, done: asyncio.Future[int]) -> int:
         """Wait for an answer of the writer, or for its end."""
-        waiting: Iterable[asyncio.Future[object]] = {done, self.failed}  # type: ignore[arg-type]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        both: set[asyncio.Future[Any]] = {done, self.failed}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if self.failed.done():
             self.failed.result()
         return done.result()
-
-
-def _mono_us() -> int:
-    """Real monotonic time: the gathering of ticks does not follow a scaled clock."""
-    return time.monotonic_ns() // 1000

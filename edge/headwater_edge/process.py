@@ -40,7 +40,7 @@ async def run(common: Common, settings: EdgeSettings) -> None:
         sqlite3.Error: a commit's outcome is unknown: start again from the file (R11).
     """
     data = Path(common.data)
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything waits for the loop
     clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
     users = {name: secret(value) for name, value in settings.users.items()}
     agent = Agent(settings, data / FILE, clock, lambda: SqliteLog(data / settings.bus), _version())
@@ -65,7 +65,8 @@ async def run(common: Common, settings: EdgeSettings) -> None:
         _say_where(data / PLACE, listener.port, served.port)
         log.info("ready", mqtt=listener.port, health=served.port, file=str(data / FILE), tick=agent.committed)
         stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({stopping, agent.failed}, return_when=asyncio.FIRST_COMPLETED)
+        both: set[asyncio.Future[Any]] = {stopping, agent.failed}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if agent.failed.done():
             agent.failed.result()
@@ -122,6 +123,6 @@ def main(arguments: list[str]) -> int:
         configure(common.log, common.log_level, part="edge")
         asyncio.run(run(common, settings))
     except HeadwaterError as error:
-        print(f"headwater-edge: {error}", file=sys.stderr)
+        print(f"headwater-edge: {error}", file=sys.stderr)  # noqa: T201 - the last word to a person
         return error.exit_code
     return 0

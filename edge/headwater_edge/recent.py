@@ -103,15 +103,15 @@ class Recent:
         which = np.full(slot_count + 1, -1, np.int32)
         which[slots] = np.arange(len(slots), dtype=np.int32)
         pane = which[self.slot[: self.size]]  # slot -1 reads the last, which is never set
-        (rows,) = np.nonzero(pane >= 0)
-        pane = pane[rows].astype(np.int64)
+        rows: Ints = np.flatnonzero(pane >= 0).astype(np.int64)
+        panes: Ints = pane[rows].astype(np.int64)
         event = self.event[rows]
-        ours = (event >= starts[pane]) & (
-            event < starts[pane] + length_us
+        ours = (event >= starts[panes]) & (
+            event < starts[panes] + length_us
         )  # the slot's former windows are not
         if not ours.all():
-            rows, pane = rows[ours], pane[ours]
-        return pane, rows
+            rows, panes = rows[ours], panes[ours]
+        return panes, rows
 
     def last_of(self, series: int, count: int) -> Ints:
         """Return the rows of the latest `count` readings of a series, in the order of arrival."""

@@ -49,7 +49,9 @@ def resume(connection: sqlite3.Connection, settings: StepSettings) -> Resumed:
             picture = snapshot.read(connection, tick)
         except ValueError as error:
             log.error("a snapshot cannot be read; an older one is taken", tick=tick, error=str(error))
-            connection.execute("DELETE FROM snapshot WHERE tick = ?", (tick,))  # or it would outlive a good one
+            connection.execute(
+                "DELETE FROM snapshot WHERE tick = ?", (tick,)
+            )  # or it would outlive a good one
             continue
         good.append(tick)
         if len(good) == 1:

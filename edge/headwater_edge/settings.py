@@ -82,7 +82,7 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
     users: Annotated[
         dict[str, Secret],
         Meta(description='Users of the listener: name = "env:VARIABLE" or "file:PATH" of the password.'),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
     listener: ListenerSettings = ListenerSettings()
     windows: WindowSettings = WindowSettings()
     limit: Annotated[tuple[LimitSettings, ...], Meta(description="Limit rules.")] = ()

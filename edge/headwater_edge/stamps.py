@@ -52,7 +52,9 @@ def stamp_us(time: object) -> int:
             return _in_range(_iso_us(time), time)
         case _:
             pass
-    said = repr(time) if isinstance(time, bool | float) else f"a {type(time).__name__}"  # which may be of any size
+    said = (
+        repr(time) if isinstance(time, bool | float) else f"a {type(time).__name__}"
+    )  # which may be of any size
     raise Unreadable(f"{said} is no time", reason="bad-time")
 
 

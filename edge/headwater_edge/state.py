@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from headwater_edge.duplicates import Transport
 from headwater_edge.levels import Levels
 from headwater_edge.limits import Limits
+from headwater_edge.recent import NEVER
 from headwater_edge.sessions import Sessions
 from headwater_edge.settings import StepSettings
-from headwater_edge.watermarks import NEVER, Watermarks
+from headwater_edge.watermarks import Watermarks
 from headwater_shared.clock import Now
 from headwater_shared.identity import device_of, shard_of, site_of
 from headwater_shared.parts import tumbling

@@ -17,10 +17,10 @@ from headwater_edge.duplicates import by_meaning, contents_of
 from headwater_edge.events import Flush, Settings, Start
 from headwater_edge.levels import Piece
 from headwater_edge.limits import Change, LimitRule
+from headwater_edge.recent import NEVER
 from headwater_edge.settings import StepSettings
 from headwater_edge.state import State
 from headwater_edge.tick import Messages, Tick
-from headwater_edge.watermarks import NEVER
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.digest import NO_TIME, reading_digests
 from headwater_shared.frame import Frame

@@ -21,7 +21,7 @@ _LONGEST = 65_536
 async def listen(path: Path, words: Mapping[str, Word]) -> asyncio.AbstractServer:
     """Answer requests such as {"word": "flush"} with what the word returns, or with {"error": ...}."""
     with suppress(FileNotFoundError):
-        path.unlink()  # of a run before: the agent's file is locked, so nobody else listens there
+        path.unlink()  # noqa: ASYNC240 - at the start. Of a run before: the agent's file is locked, nobody else listens
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -34,7 +34,7 @@ async def listen(path: Path, words: Mapping[str, Word]) -> asyncio.AbstractServe
             writer.close()
 
     server = await asyncio.start_unix_server(answer, path, limit=_LONGEST)
-    path.chmod(0o600)
+    path.chmod(0o600)  # noqa: ASYNC240 - at the start
     return server
 
 

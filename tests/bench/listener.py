@@ -55,9 +55,7 @@ def twenty(folder: Path) -> Iterator[Result]:
     with ExitStack() as stack:
         broker = stack.enter_context(mosquitto_broker(_made(folder / "broker")))
         there = Process(broker.pid, broker.port, folder)
-        paho = stack.enter_context(
-            python_process(folder / "paho", "tests.bench.paho_dict", str(broker.port))
-        )
+        paho = stack.enter_context(python_process(folder / "paho", "tests.bench.paho_dict", str(broker.port)))
         baseline, _ = cpu_a_message([there, paho], broker.port, 20, 10_000)
     yield Result(
         "edge-listener-20",

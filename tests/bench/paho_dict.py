@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 readings: dict[str, list[float]] = {}
 
@@ -25,12 +26,16 @@ def on_message(_: mqtt.Client, __: Any, message: mqtt.MQTTMessage) -> None:
     pane[3] = max(pane[3], said["v"])
 
 
+def _subscribed(*_: object) -> None:
+    print(0, flush=True)
+
+
 def main(port: int) -> None:
     """Subscribe to all that the load sends, at QoS 1."""
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="paho-dict", clean_session=False)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="paho-dict", clean_session=False)
     client.on_message = on_message
-    client.on_subscribe = lambda *_: print(0, flush=True)
-    client.on_connect = lambda *_: client.subscribe("hw/#", qos=1)
+    client.on_subscribe = _subscribed
+    client.on_connect = lambda *_: client.subscribe("hw/#", qos=1) and None
     client.connect("127.0.0.1", port)
     client.loop_forever()
 

@@ -21,13 +21,14 @@ _BARE = "import sys, msgspec, numpy; print(0, flush=True); sys.stdin.read()"
 _SECONDS = 130.0
 _IDLE_S = 20.0
 _TICKS_OF_A_SECOND = 'tick = "1s"'
+_ON_TMPFS = "/dev/shm/headwater-bench-log.db"  # noqa: S108 - a tmpfs is what is wanted
 _FULL = "SQLite WAL, synchronous=FULL"
 
 
 def memory_and_disk(folder: Path) -> Iterator[Result]:
     """Let 1,000 series send at 1 Hz for two minutes, so that base windows, minutes and the held panes are all there."""
     # The bus lies on a tmpfs: its pages are the log's, not the agent's, and are measured by themselves below.
-    with agent(folder / "agent", _TICKS_OF_A_SECOND, bus="/dev/shm/headwater-bench-log.db") as ours:
+    with agent(folder / "agent", _TICKS_OF_A_SECOND, bus=_ON_TMPFS) as ours:
         watch = _WalWatch(ours.folder / "edge.db-shm")
         before = ours.written_bytes()
         load(ours.port, 20, 1_000, _SECONDS)
@@ -35,7 +36,7 @@ def memory_and_disk(folder: Path) -> Iterator[Result]:
         wal = watch.stop()
         split = _stored(ours.folder / "edge.db")
         yield from _idle(ours)
-    _unlink("/dev/shm/headwater-bench-log.db")
+    _unlink(_ON_TMPFS)
     readings = 1_000 * _SECONDS
     bare = _bare_memory()
     yield Result(
@@ -72,7 +73,13 @@ def _idle(ours: Process) -> Iterator[Result]:
         baseline = _cpu_share(bare.pid)
         bare.terminate()
     yield Result(
-        "edge-idle", figure, "% of a core", baseline, "an asyncio process that sleeps", _FULL, {"over s": _IDLE_S}
+        "edge-idle",
+        figure,
+        "% of a core",
+        baseline,
+        "an asyncio process that sleeps",
+        _FULL,
+        {"over s": _IDLE_S},
     )
 
 
@@ -173,7 +180,8 @@ def _plain_bytes(folder: Path) -> float:
     connection.execute("CREATE TABLE reading(topic TEXT, time INTEGER, value REAL)")
     for second in range(60):
         rows = [
-            (f"hw/site-{i % 4}/dev-{i // 5:03d}/data/m{i % 5}", second * 1_000_000 + i, i * 0.01) for i in range(1000)
+            (f"hw/site-{i % 4}/dev-{i // 5:03d}/data/m{i % 5}", second * 1_000_000 + i, i * 0.01)
+            for i in range(1000)
         ]
         connection.execute("BEGIN")
         connection.executemany("INSERT INTO reading VALUES (?, ?, ?)", rows)

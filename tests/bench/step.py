@@ -66,7 +66,7 @@ def headwater(folder: Path) -> Callable[[bytes], bytes]:
     def tick(data: bytes) -> bytes:
         clock.advance(1)
         burst = Burst(clock.wall_us)
-        cut(data, 0, False, known, burst.topics, burst.payloads, burst.packet_ids, burst.flags)  # noqa: FBT003
+        cut(data, 0, False, known, burst.topics, burst.payloads, burst.packet_ids, burst.flags)
         burst.runs.append((1, len(burst.topics)))
         gather = Gather()
         gather.add(burst, decode.burst(burst))

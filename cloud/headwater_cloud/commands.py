@@ -1,0 +1,54 @@
+"""The commands that read the history: one text for `headwater-cloud` and for `headwater` on one box."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from headwater_cloud import query as queries
+from headwater_cloud.history import EARLIEST, LATEST, History
+from headwater_cloud.settings import CloudSettings, in_data
+from headwater_shared.settings import Common, load
+
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", help="Settings file; the defaults without it.", dir_okay=False)
+]
+Format = Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to write it.")]
+
+
+def query(
+    series: Annotated[str, typer.Argument(help="site/device/metric; * and ? match any text, quote them.")],
+    settings: SettingsFile = None,
+    level: Annotated[str, typer.Option(help="Length of the windows.")] = "10s",
+    since: Annotated[
+        str, typer.Option("--from", help="Windows that start at or after this (ISO 8601).")
+    ] = "",
+    until: Annotated[str, typer.Option("--to", help="Windows that start before this (ISO 8601).")] = "",
+    last: Annotated[int | None, typer.Option(help="The latest so many of each series.")] = None,
+    form: Format = "table",
+) -> None:
+    """Show windows of the series that match."""
+    bounds = (queries.time_us(since) if since else EARLIEST, queries.time_us(until) if until else LATEST)
+    history = _history(settings)
+    for line in queries.shown(queries.WINDOW, queries.windows(history, series, level, *bounds, last), form):
+        print(line)
+
+
+def alerts(
+    settings: SettingsFile = None,
+    firing: Annotated[bool, typer.Option("--firing", help="Only those that are not over.")] = False,
+    last: Annotated[int | None, typer.Option(help="The latest so many.")] = None,
+    form: Format = "table",
+) -> None:
+    """Show alerts, the newest first."""
+    history = _history(settings)
+    for line in queries.shown(queries.ALERT, queries.alerts(history, firing_only=firing, last=last), form):
+        print(line)
+
+
+def _history(settings: Path | None) -> History:
+    common = load(settings, "common", Common) if settings else Common()
+    cloud = load(settings, "cloud", CloudSettings) if settings else CloudSettings()
+    return History(in_data(common.data, cloud.file))
