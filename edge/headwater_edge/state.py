@@ -72,9 +72,12 @@ class State:
 
         The panes of the windows before have been put out (R12).
         """
-        recent = self.levels.fine.recent
+        before = self.levels.fine
         self.levels = _levels(settings)
-        self.levels.fine.recent = recent
+        self.levels.fine.recent, self.levels.fine.late = before.recent, before.late
+        if settings.by_meaning and not self.settings.by_meaning:  # until now nobody looked at what was sent before
+            known = slice(0, before.recent.size)
+            np.maximum.at(self.last_sent, before.recent.series[known], before.recent.sent[known])
         self.watermarks.lateness_us, self.watermarks.idle_us = settings.lateness_us, settings.idle_us
         self.limits = self.limits.followed_by(settings.rules)
         self.settings = settings
