@@ -75,7 +75,9 @@ class State:
         before = self.levels.fine
         self.levels = _levels(settings)
         self.levels.fine.recent, self.levels.fine.late = before.recent, before.late
-        if settings.by_meaning and not self.settings.by_meaning:  # until now nobody looked at what was sent before
+        if (
+            settings.by_meaning and not self.settings.by_meaning
+        ):  # until now nobody looked at what was sent before
             known = slice(0, before.recent.size)
             np.maximum.at(self.last_sent, before.recent.series[known], before.recent.sent[known])
         self.watermarks.lateness_us, self.watermarks.idle_us = settings.lateness_us, settings.idle_us
