@@ -26,6 +26,8 @@ class DeadLetter(NamedTuple):
     detail: str
     topic: bytes
     body: bytes
+    readings: list[tuple[str, int, float]] | None = None
+    """Those that were not taken (series, time as sent, value); None: nothing of the message was, or `detail` names them."""
 
 
 class Decoded(NamedTuple):

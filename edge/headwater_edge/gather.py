@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,36 @@ class Gather:
             _joined([d.value for d in all_decoded]),
         )
         return Tick(now, self.events, new_series, messages, readings, unreadable), dead
+
+
+def beyond_letters(
+    bursts: list[Burst], tick: Tick, beyond: list[tuple[int, int]], names: list[str]
+) -> list[DeadLetter]:
+    """Make dead letters of readings that cannot be told from a resend, one a message; it keeps all of the message's bytes (R4).
+
+    Args:
+        bursts: those of the tick.
+        beyond: (message, reading), as the step put them out.
+    """
+    of_message: dict[int, list[int]] = {}
+    for message, at in beyond:
+        of_message.setdefault(message, []).append(at)
+    with_messages = [burst for burst in bursts if burst.topics]
+    ends = tick.messages.burst_end.tolist()
+    letters = []
+    for message, readings in of_message.items():
+        which = bisect_right(ends, message)
+        at = message - (ends[which - 1] if which else 0)
+        said = [
+            (names[tick.readings.series[i]], int(tick.readings.sent[i]), float(tick.readings.value[i]))
+            for i in readings
+        ]
+        detail = ", ".join(f"{series} at {sent}" for series, sent, _ in said[:5])
+        burst = with_messages[which]
+        letters.append(
+            DeadLetter(message, "beyond-horizon", detail, burst.topics[at], burst.payloads[at], said)
+        )
+    return letters
 
 
 def _joined(columns: list[Any]) -> Any:

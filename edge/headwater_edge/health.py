@@ -25,7 +25,7 @@ def status(agent: Agent) -> dict[str, Any]:
         **msgspec.to_builtins(state.counters),
         "outbox": forward.pending,
         "forward": forward.mode,
-        "snapshots": list(agent.snapshots),
+        "snapshots": list(agent.keeping.snapshots),
         "holding_back": agent.holding,
         "early_ticks": agent.early_ends,
     }

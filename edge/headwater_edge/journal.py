@@ -34,6 +34,8 @@ class _Head(msgspec.Struct, array_like=True):
     """Every message brought one reading."""
     decimals: int
     """Values are whole numbers of 10**-decimals; -1: they are floats."""
+    known: list[int] = []
+    beyond: list[int] = []
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -56,6 +58,8 @@ def encode(tick: Tick) -> bytes:
         len(readings),
         one_each,
         decimals,
+        tick.known,
+        tick.beyond,
     )
     packed = _encoder.encode(head)
     ids = messages.packet_id.astype(np.int64)
@@ -107,7 +111,16 @@ def _decoded(body: bytes) -> Tick:
         value = at.deltas(head.readings) / 10.0**head.decimals
     messages = Messages(run_connection, run_end, arrived, burst_end, packet_id, flags, each)
     readings = Readings(series, sent, value)
-    return Tick(Now(*head.now), head.events, head.new_series, messages, readings, head.unreadable)
+    return Tick(
+        Now(*head.now),
+        head.events,
+        head.new_series,
+        messages,
+        readings,
+        head.unreadable,
+        head.known,
+        head.beyond,
+    )
 
 
 class _At:

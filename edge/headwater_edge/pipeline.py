@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,12 +23,14 @@ from headwater_edge.commit import Job, Writer
 from headwater_edge.decode import DeadLetter, Decode
 from headwater_edge.events import Flush, Settings, Start
 from headwater_edge.forward import Forward
-from headwater_edge.gather import Gather
+from headwater_edge.gather import Gather, beyond_letters
+from headwater_edge.horizon import Horizon
+from headwater_edge.keeping import Keeping
 from headwater_edge.restart import resume
 from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_edge.source import Burst, Source
 from headwater_edge.step import completeness, step
-from headwater_edge.store import Chores, open_store
+from headwater_edge.store import open_store
 from headwater_edge.tick import Tick, quiet_tick
 from headwater_edge.ticker import Ticker, mono_us
 from headwater_edge.topics import SeriesIndex
@@ -41,13 +44,6 @@ from headwater_shared.settings import duration
 
 log = get_logger()
 
-_REPLAY_US = 1_000_000
-"""A snapshot is due when the steps since the last took this long: run again, with the decoding, two seconds at most."""
-_HEAVIER = 3
-"""... or outweighs it so many times."""
-_LEAST = 1_000_000
-"""... but not for fewer bytes than this."""
-_CHORE_ROWS = 500
 _COMPLETE_US = 1_000_000
 _SOME = 4
 """One sender in so many that waits for us is enough to end a tick early; fewer wait like all others."""
@@ -87,12 +83,10 @@ class Agent:
                 f"{path}: {error}", hint="move the file away to start with a new one, and keep it"
             ) from None
         self.state = resumed.state
-        self.snapshots = resumed.snapshots
-        self._journal_first = resumed.journal_first or 1
-        self._journal_bytes = resumed.journal_bytes
-        self._replay_us = (time.monotonic_ns() - began) // 1000 if resumed.replayed else 0
-        self._snapshot_size = _LEAST
-        self._picturing = False
+        self.keeping = Keeping(connection, resumed, (time.monotonic_ns() - began) // 1000)
+        self.horizon = Horizon(path)
+        self._looking = False
+        """Readings are being looked up in the journal: none of its rows may go."""
         self.index = SeriesIndex(self.state.names, settings.max_series)
         self._decode = Decode(self.index)
         self._ticker = Ticker(duration(settings.tick), settings.tick_readings)
@@ -126,10 +120,10 @@ class Agent:
         body = msgspec.json.encode(self._step_settings).decode()
         start = quiet_tick(now, Start(new_epoch(), self._version), Settings(body))
         done = self._loop.create_future()
-        self._waiting.append(done)
+        self._answering.append(done)
         self._take(start, [])
         await self._or_failure(done)
-        self.forward.keep_from_tick = self.snapshots[1] if len(self.snapshots) > 1 else 0
+        self.forward.keep_from_tick = self.keeping.keep_from_tick
         self.forward.start()
         self._idle_timer = self._loop.call_later(1.0, self._idle)
 
@@ -176,6 +170,7 @@ class Agent:
 
     def _close_threads(self) -> None:
         self.forward.close()
+        self.horizon.close()
         self._writer.close()
         self._lock.release()
 
@@ -228,44 +223,56 @@ class Agent:
         self._ticker.ended(mono_us(), gather.readings)
         tick, dead = gather.tick(self._clock.now(), self.index.take_fresh())
         self._under_way = gather.bursts
+        self._answering += self._waiting
+        self._waiting = []
+        self._busy = True
+        doubt = self.horizon.doubtful(tick, self.state)
+        if doubt is None:
+            self._take(tick, dead)
+        else:
+            self._looking = True
+            look = self._loop.run_in_executor(None, self.horizon.judge, doubt)
+            look.add_done_callback(partial(self._judged, tick, dead))
+
+    def _judged(
+        self, tick: Tick, dead: list[DeadLetter], look: asyncio.Future[tuple[list[int], list[int]]]
+    ) -> None:
+        self._looking = False
+        error = look.exception()
+        if error is not None:
+            self._on_failure(error)
+            return
+        tick.known, tick.beyond = look.result()
         self._take(tick, dead)
 
     def _take(self, tick: Tick, dead: list[DeadLetter]) -> None:
         """Step a tick and hand it to the writer."""
         self._busy = True
-        self._answering += self._waiting
-        self._waiting = []
         if self._timer:
             self._timer.cancel()
             self._timer = None
         began = time.monotonic_ns()
         output = step(self.state, tick)
-        self._replay_us += (
-            time.monotonic_ns() - began
-        ) // 1000  # a replay decodes the row besides: about as much again
+        self.keeping.stepped((time.monotonic_ns() - began) // 1000)
         for warning in output.warnings:
             log.warning(warning)
+        if output.beyond:
+            dead = dead + beyond_letters(self._under_way, tick, output.beyond, self.state.names)
         self._writer.submit(Job(tick, output, dead))
 
     def _idle(self) -> None:
         """Once a second: a tick without messages, if time alone closes a window."""
         self._idle_timer = self._loop.call_later(1.0, self._idle)
-        if self._busy or self._gather:
-            self._writer.take_along(self._old_journal())
+        busy = self._busy or bool(self._gather)
+        if not self._looking:
+            chores = self.keeping.old_journal(self.horizon, self.state.age_us, self.state.settings.horizon_us)
+            self._writer.take_along(chores, now=not busy)
+        if busy:
             return
-        self._writer.take_along(self._old_journal(), now=True)
         now = self._clock.now()
         marks = self.state.watermarks.advanced(now)
         if self.state.levels.is_due(self.state.series_watermark(marks)):
             self._take(quiet_tick(now), [])
-
-    def _old_journal(self) -> Chores:
-        """Name journal rows that no kept snapshot needs (R15)."""
-        first, last = self._journal_first, min(self._journal_first + _CHORE_ROWS, self.forward.keep_from_tick)
-        if not 0 < first <= last:
-            return Chores()
-        self._journal_first = last + 1
-        return Chores(journal_from=first, journal_to=last)
 
     # The writer's answers, on the loop.
 
@@ -274,6 +281,8 @@ class Agent:
             return
         self._busy = False
         self.committed = job.output.tick
+        self.horizon.committed(job.output.tick, job.tick.arrival)
+        self.keeping.committed(job)
         rows = len(job.output.frames) + len(job.output.anomalies)
         if rows or mono_us() > self._completed_us + _COMPLETE_US:
             self._completed_us = mono_us()
@@ -295,7 +304,8 @@ class Agent:
             self._paused = False
             for source in self._attached:
                 source.resume()
-        self._picture_if_due(job)
+        if self.keeping.picture_is_due():
+            self._writer.picture(snapshot.take(self.state))
         self._end_tick_if_over()
 
     def _acknowledge(self, bursts: list[Burst], sessions: dict[int, bool]) -> None:
@@ -307,25 +317,10 @@ class Agent:
         for source, own in by_source.values():
             source.acknowledge(own, sessions)
 
-    def _picture_if_due(self, job: Job) -> None:
-        """Take a snapshot when the journal since the last is long or heavy (R15)."""
-        self._journal_bytes += job.size
-        heavy = self._journal_bytes > max(_LEAST, _HEAVIER * self._snapshot_size)
-        if self._picturing or not (heavy or self._replay_us > _REPLAY_US):
-            return
-        self._picturing = True
-        self._journal_bytes = self._replay_us = 0
-        self._writer.picture(snapshot.take(self.state))
-
     def _on_picture(self, tick: int, size: int) -> None:
-        """A snapshot counts, or (tick 0) was not read back: the journal before the older one of the two may go."""
-        self._picturing = False
-        if not tick:
-            return
-        self._snapshot_size = size
-        self.snapshots = [tick, *self.snapshots][:2]
-        if len(self.snapshots) > 1:
-            self.forward.keep_from_tick = self.snapshots[1]
+        """A snapshot counts, or (tick 0) was not read back: the journal before the older one of the two may go (R15)."""
+        self.keeping.pictured(tick, size)
+        self.forward.keep_from_tick = self.keeping.keep_from_tick
 
     def _on_failure(self, error: BaseException) -> None:
         if not self.failed.done():

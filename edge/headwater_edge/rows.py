@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import zlib
 
+import msgspec
+
 from headwater_edge import journal
 from headwater_edge.decode import DeadLetter
-from headwater_edge.events import Start
+from headwater_edge.events import Replayed, Start
 from headwater_edge.step import Output
 from headwater_edge.store import ANOMALIES, WINDOWS, Commit, DeadRow, OutboxRow
 from headwater_edge.tick import Tick
@@ -24,12 +26,18 @@ def commit_of(tick: Tick, output: Output, dead: list[DeadLetter]) -> Commit:
         journal=journal.encode(tick),
         outbox=outbox,
         dead=[
-            DeadRow(tick.now.wall_us, letter.reason, letter.detail, letter.topic, letter.body)
-            for letter in dead
-            if letter.message not in output.repeated
+            _dead_row(tick.now.wall_us, letter) for letter in dead if letter.message not in output.repeated
         ],
         epoch=(starts[0].epoch, tick.now.wall_us, starts[0].version) if starts else None,
+        arrival=tick.arrival,
+        coverage=(output.age_us, output.coverage) if output.coverage else None,
+        replayed=[(event.tick, event.n) for _, event in tick.events if isinstance(event, Replayed)],
     )
+
+
+def _dead_row(time_us: int, letter: DeadLetter) -> DeadRow:
+    readings = None if letter.readings is None else msgspec.msgpack.encode(letter.readings)
+    return DeadRow(time_us, letter.reason, letter.detail, letter.topic, letter.body, readings)
 
 
 def body_hash(body: bytes) -> bytes:

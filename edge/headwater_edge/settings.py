@@ -47,6 +47,13 @@ class WindowSettings(Section, frozen=True, forbid_unknown_fields=True):
     held: Annotated[
         Duration, Meta(description="How long a closed window waits in memory for late readings and resends.")
     ] = "60s"
+    horizon: Annotated[
+        Duration,
+        Meta(
+            description="How far back a resent reading is recognised exactly; an older one is a dead letter where its series "
+            "was heard, and counts where it was not."
+        ),
+    ] = "6h"
     duplicates: Annotated[
         Literal["meaning", "transport"],
         Meta(
@@ -98,6 +105,7 @@ class StepSettings(msgspec.Struct, frozen=True):
     held_us: int
     by_meaning: bool
     rules: list[LimitRule]
+    horizon_us: int = 21_600_000_000
 
 
 def step_settings(settings: EdgeSettings) -> StepSettings:
@@ -130,6 +138,7 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
         duration(windows.held),
         windows.duplicates == "meaning",
         [_rule(limit) for limit in settings.limit],
+        duration(windows.horizon),
     )
 
 

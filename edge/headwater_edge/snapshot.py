@@ -70,6 +70,8 @@ def take(state: State) -> Picture:
         "counters": msgspec.to_builtins(state.counters),
         "late": state.levels.fine.late,
         "prune_at": state.levels.fine.recent.prune_at,
+        "age_us": state.age_us,
+        "frozen_us": state.frozen_us,
     }
     scalars = msgspec.msgpack.decode(
         msgspec.msgpack.encode(scalars), strict=False
@@ -77,6 +79,7 @@ def take(state: State) -> Picture:
     arrays: Arrays = {name: getattr(state, name).copy() for name in _OWN}
     arrays |= {f"marks.{name}": getattr(state.watermarks, name).copy() for name in _MARKS}
     arrays |= {f"transport.{name}": column for name, column in state.transport.dump().items()}
+    arrays |= {f"coverage.{name}": column for name, column in state.coverage.dump().items()}
     arrays |= {f"recent.{name}": column for name, column in state.levels.fine.recent.dump()}
     arrays |= {"limits.active": state.limits.active.copy(), "limits.begin": state.limits.begin.copy()}
     for at, ring in enumerate(_rings(state)):
@@ -106,6 +109,10 @@ def restore(picture: Picture) -> State:
     for name in _MARKS:
         setattr(state.watermarks, name, arrays[f"marks.{name}"].copy())
     state.transport.load(_under("transport", arrays))
+    state.age_us, state.frozen_us = scalars.get("age_us", 0), scalars.get("frozen_us", 0)
+    if "coverage.begin" in arrays:  # not in the pictures of the first days
+        state.coverage.load(_under("coverage", arrays))
+    state.coverage.grow(len(state.names))
     state.limits.grow(state.names)
     state.limits.active, state.limits.begin = arrays["limits.active"].copy(), arrays["limits.begin"].copy()
     state.levels.fine.late = scalars["late"]

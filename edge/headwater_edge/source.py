@@ -10,6 +10,8 @@ from headwater_edge.events import Event
 
 RETAIN, QOS1, QOS2, DUP = 0x1, 0x2, 0x4, 0x8
 """Bits of a message's flags: the low half of the PUBLISH's first byte."""
+REPLAY = 0x10
+"""... and one of ours: a dead letter that a person has sent on its way again."""
 
 
 @dataclass(slots=True)

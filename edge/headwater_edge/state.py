@@ -6,18 +6,22 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge.coverage import Coverage
 from headwater_edge.duplicates import Transport
 from headwater_edge.levels import Levels
 from headwater_edge.limits import Limits
 from headwater_edge.recent import NEVER
 from headwater_edge.sessions import Sessions
 from headwater_edge.settings import StepSettings
-from headwater_edge.watermarks import Watermarks
+from headwater_edge.watermarks import Watermarks, elapsed_us
 from headwater_shared.clock import Now
 from headwater_shared.identity import device_of, shard_of, site_of
 from headwater_shared.parts import tumbling
 
 Ints = NDArray[np.int64]
+
+_SOONEST_US, _LATEST_US = 10_000_000, 600_000_000
+"""Bounds of the time between two puttings out of coverage; so much longer than the horizon journal rows may stay."""
 
 
 class Counters(msgspec.Struct):
@@ -30,6 +34,10 @@ class Counters(msgspec.Struct):
     """Readings of messages that repeated the last use of their packet id."""
     by_meaning: int = 0
     dead: int = 0
+    by_horizon: int = 0
+    """Readings that repeated one which had left memory, but not the journal."""
+    beyond_horizon: int = 0
+    """Readings that could not be told from a resend, and became dead letters."""
     parts: int = 0
     revisions: int = 0
     late: int = 0
@@ -62,6 +70,12 @@ class State:
         """The epoch before, and its last seqs."""
         self.sessions = Sessions()
         self.transport = Transport()
+        self.coverage = Coverage()
+        """Of all timed readings that were ever counted."""
+        self.age_us = 0
+        """Microseconds that ticks have seen pass: what the dedupe horizon is measured by."""
+        self.frozen_us = 0
+        """`age_us` when coverage was last put out."""
         self.counters = Counters()
         self.levels = _levels(settings)
         self.watermarks = Watermarks(settings.lateness_us, settings.idle_us)
@@ -104,8 +118,19 @@ class State:
     def room(self, now: Now) -> None:
         """Give every part of the state room for all series and devices."""
         self.levels.grow(_roomy(len(self.names)))
+        self.coverage.grow(len(self.names))
         self.limits.grow(self.names)
         self.watermarks.grow(len(self.device_numbers), now)
+
+    def grow_older(self, now: Now) -> bool:
+        """End a tick: time has passed. Tell whether coverage is to be put out, once in a share of the dedupe horizon (R4)."""
+        if self.now is not None:
+            self.age_us += elapsed_us(self.now, now)
+        self.now = now
+        if self.age_us - self.frozen_us < min(max(self.settings.horizon_us // 36, _SOONEST_US), _LATEST_US):
+            return False
+        self.frozen_us = self.age_us
+        return True
 
     def series_watermark(self, marks: Ints) -> Ints:
         """Spread marks by device over the room for series; unused room is never due."""

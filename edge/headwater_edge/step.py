@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge.coverage import packed
 from headwater_edge.duplicates import by_meaning, contents_of
 from headwater_edge.events import Flush, Settings, Start
 from headwater_edge.levels import Piece
@@ -21,6 +22,7 @@ from headwater_edge.recent import NEVER
 from headwater_edge.settings import StepSettings
 from headwater_edge.state import State
 from headwater_edge.tick import Messages, Tick
+from headwater_edge.verdicts import split, verdicts
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.digest import NO_TIME, reading_digests
 from headwater_shared.frame import Frame
@@ -47,6 +49,11 @@ class Output:
     repeated: frozenset[int] = frozenset()
     """Messages that repeated one before, by transport; their dead letters are not written again."""
     warnings: list[str] = field(default_factory=list)
+    beyond: list[tuple[int, int]] = field(default_factory=list)
+    """(message, reading) of what cannot be told from a resend: dead letters (R4)."""
+    age_us: int = 0
+    coverage: bytes = b""
+    """What every series was heard in, now and then: it stands for the journal's rows up to this tick once they go."""
 
 
 class Completeness(NamedTuple):
@@ -91,7 +98,8 @@ def step(state: State, tick: Tick) -> Output:
         _frames(state, pieces, opened_by, levels, out)
     state.counters.anomalies += len(out.anomalies)
     state.counters.late = state.levels.fine.late
-    state.now = tick.now
+    if state.grow_older(tick.now):
+        out.age_us, out.coverage = state.age_us, packed(state.coverage)
     return out
 
 
@@ -141,11 +149,13 @@ def _accept(state: State, tick: Tick, out: Output) -> _Accepted | None:
     _forget_sessions(state)
     series, sent, value = readings.series, readings.sent, readings.value
     message = np.repeat(np.arange(len(messages)), messages.readings)
+    said = verdicts(tick)
     if repeated.any():
         out.repeated = frozenset(np.flatnonzero(repeated).tolist())
         kept = ~repeated[message]
         counters.by_transport += len(kept) - int(kept.sum())
         series, sent, value, message = series[kept], sent[kept], value[kept], message[kept]
+        said = said[kept] if said is not None else None
     counters.dead += sum(1 for at, _ in tick.unreadable if at not in out.repeated)
     if not len(series):
         return None
@@ -155,13 +165,20 @@ def _accept(state: State, tick: Tick, out: Output) -> _Accepted | None:
             state.levels.fine.recent, state.last_sent, series, sent, value, message, order
         )
         _warn_coarse(state, coarse, out)
+        counters.by_meaning += int(found.sum())
+        if said is not None:
+            _by_horizon(state, said, found, message, out)
         if found.any():
             kept = ~found
-            counters.by_meaning += int(found.sum())
             series, sent, value, message = series[kept], sent[kept], value[kept], message[kept]
             if not len(series):
                 return None
             order = np.argsort(series, kind="stable")
+        timed = sent != NO_TIME
+        if timed.all():
+            state.coverage.hear(series, sent)
+        elif timed.any():
+            state.coverage.hear(series[timed], sent[timed])
     event = (
         sent if not (sent == NO_TIME).any() else np.where(sent == NO_TIME, _arrived(messages)[message], sent)
     )
@@ -169,6 +186,15 @@ def _accept(state: State, tick: Tick, out: Output) -> _Accepted | None:
     state.levels.add(series, sent, event, value, state.tick)
     state.watermarks.hear(state.device[series], event, tick.now)
     return _Accepted(series, event, value, order)
+
+
+def _by_horizon(state: State, said: Ints, found: NDArray[np.bool_], message: Ints, out: Output) -> None:
+    """What had arrived within the horizon is a duplicate; what cannot be told from one is a dead letter. Adds to `found`."""
+    known, beyond, at = split(said, found)
+    state.counters.by_horizon += int(known.sum())
+    state.counters.beyond_horizon += int(beyond.sum())
+    out.beyond = list(zip(message[beyond].tolist(), at.tolist(), strict=True))
+    found |= known | beyond
 
 
 def _session_of(state: State, messages: Messages) -> Ints:

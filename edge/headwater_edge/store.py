@@ -25,6 +25,11 @@ SCHEMA = (
     CREATE TABLE dead_letter(tick INTEGER, n INTEGER, time_us INTEGER, reason TEXT, detail TEXT, topic BLOB, bytes BLOB,
                              PRIMARY KEY (tick, n));
     """,
+    """
+    CREATE TABLE arrival(tick INTEGER PRIMARY KEY, body BLOB);
+    CREATE TABLE coverage(tick INTEGER PRIMARY KEY, age_us INTEGER, body BLOB);
+    ALTER TABLE dead_letter ADD COLUMN readings BLOB;
+    """,
 )
 """`outbox.n` is never used again: `sent` counts by it, and a row that took a deleted one's would never be sent."""
 VERSION = len(SCHEMA)
@@ -52,6 +57,8 @@ class DeadRow:
     detail: str
     topic: bytes
     body: bytes
+    readings: bytes | None = None
+    """Which readings of the message were not taken, as msgpack: (series, time as sent, value); None: the whole message."""
 
 
 @dataclass(slots=True)
@@ -64,6 +71,12 @@ class Commit:
     dead: list[DeadRow] = field(default_factory=list)
     epoch: tuple[int, int, str] | None = None
     """(epoch, started, version) at a start."""
+    arrival: bytes = b""
+    """Where the row's readings may be looked up (see `arrivals`)."""
+    coverage: tuple[int, bytes] | None = None
+    """(age, body): what stands for the journal's rows up to this one once they go (R4)."""
+    replayed: list[tuple[int, int]] = field(default_factory=list)
+    """Dead letters that this tick took in again."""
 
 
 @dataclass(slots=True)
@@ -128,6 +141,8 @@ def write(connection: sqlite3.Connection, commit: Commit | None, chores: Chores)
         connection.executemany("DELETE FROM outbox WHERE n = ?", [(n,) for n in chores.covered])
     if chores.journal_to:
         run("DELETE FROM journal WHERE tick >= ? AND tick <= ?", (chores.journal_from, chores.journal_to))
+        run("DELETE FROM arrival WHERE tick <= ?", (chores.journal_to,))
+        run("DELETE FROM coverage WHERE tick < ?", (chores.journal_to,))
     reached("commit.before")
     reached("commit.during")
     run("COMMIT")
@@ -157,11 +172,17 @@ def _write_commit(connection: sqlite3.Connection, commit: Commit) -> None:
                 for row in commit.outbox
             ],
         )
+    if commit.arrival:
+        run("INSERT INTO arrival VALUES (?, ?)", (commit.tick, commit.arrival))
+    if commit.coverage is not None:
+        run("INSERT INTO coverage VALUES (?, ?, ?)", (commit.tick, *commit.coverage))
+    if commit.replayed:
+        connection.executemany("DELETE FROM dead_letter WHERE tick = ? AND n = ?", commit.replayed)
     if commit.dead:
         connection.executemany(
-            "INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (commit.tick, n, row.time_us, row.reason, row.detail, row.topic, row.body)
+                (commit.tick, n, row.time_us, row.reason, row.detail, row.topic, row.body, row.readings)
                 for n, row in enumerate(commit.dead)
             ],
         )

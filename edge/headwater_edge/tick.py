@@ -57,6 +57,12 @@ class Tick:
     messages: Messages
     readings: Readings
     unreadable: list[tuple[int, int]] = field(default_factory=list)
+    known: list[int] = field(default_factory=list)
+    """Readings that had arrived within the dedupe horizon: a look-up in the journal said so (R2)."""
+    beyond: list[int] = field(default_factory=list)
+    """Readings that cannot be told from a resend of what arrived before the horizon (R4)."""
+    arrival: bytes = b""
+    """Where its readings may be looked up, see `arrivals`; beside the journal row, not in it."""
 
 
 def no_messages() -> Messages:

@@ -52,5 +52,11 @@ class Watermarks:
         """Carry on after a start: across a reboot monotonic time began anew, and only a believed clock bridges it."""
         if before is None or before.boot == now.boot:
             return
-        away = now.wall_us - before.wall_us if now.quality == before.quality == SYNCHRONISED else 0
-        self.heard += now.mono_us - before.mono_us - max(away, 0)
+        self.heard += now.mono_us - before.mono_us - elapsed_us(before, now)
+
+
+def elapsed_us(before: Now, now: Now) -> int:
+    """Return the time between two looks at the clock: monotonic within a boot; across one only if both clocks are believed."""
+    if before.boot == now.boot:
+        return max(now.mono_us - before.mono_us, 0)
+    return max(now.wall_us - before.wall_us, 0) if now.quality == before.quality == SYNCHRONISED else 0

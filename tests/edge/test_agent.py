@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from headwater_edge import commit, pipeline
-from headwater_edge.settings import LimitSettings
+from headwater_edge import commit, keeping
+from headwater_edge.settings import LimitSettings, WindowSettings
 from headwater_edge.store import read_store
 from headwater_shared import records
 from headwater_shared.bus import Record
@@ -89,7 +89,7 @@ def test_a_kill_loses_nothing_and_counts_nothing_twice(
 ) -> None:
     """After a kill the devices send again what was not acknowledged, with DUP what was: every reading counts once."""
     if pictures:
-        monkeypatch.setattr(pipeline, "_REPLAY_US", 0)
+        monkeypatch.setattr(keeping, "_REPLAY_US", 0)
 
     (tmp_path / "first").mkdir()
 
@@ -101,7 +101,7 @@ def test_a_kill_loses_nothing_and_counts_nothing_twice(
             for n, (at, value) in enumerate(sent[:30], 1):
                 await first.publish(reading(at, value, n))
             if pictures:
-                await until_async(lambda: len(first.agent.snapshots) == 2)
+                await until_async(lambda: len(first.agent.keeping.snapshots) == 2)
             copy = as_after_a_kill(tmp_path / "first", tmp_path / "second")
         async with running(copy, log=tmp_path / "first" / LOG) as second:
             assert second.agent.state.counters.accepted == 30
@@ -251,14 +251,15 @@ def test_r15_two_snapshots_and_the_journal_since_the_older(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As snapshots are taken older ones go, and so does the journal before the older of the two that are kept."""
-    monkeypatch.setattr(pipeline, "_REPLAY_US", 0)
+    monkeypatch.setattr(keeping, "_REPLAY_US", 0)
 
     async def test() -> None:
-        async with running(tmp_path) as box:
+        async with running(tmp_path, edge_settings(windows=WindowSettings(horizon="10s"))) as box:
             for at in range(30):
+                box.clock.advance(11)
                 await box.publish(reading(at, 1.0))
-                await until_async(lambda: not box.agent._picturing)
-            newest, older = box.agent.snapshots
+                await until_async(lambda: not box.agent.keeping._picturing)
+            newest, older = box.agent.keeping.snapshots
             assert newest == box.agent.committed
             kept = rows(tmp_path, "SELECT DISTINCT tick FROM snapshot ORDER BY tick DESC")
             assert kept == [(newest,), (older,)]
@@ -269,7 +270,7 @@ def test_r15_two_snapshots_and_the_journal_since_the_older(
 
 def test_outbox_rows_go_when_the_cloud_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """R22: forwarded, covered by `have`, and before both snapshots; then, and only then, the file lets go of them."""
-    monkeypatch.setattr(pipeline, "_REPLAY_US", 0)
+    monkeypatch.setattr(keeping, "_REPLAY_US", 0)
 
     async def test() -> None:
         async with running(tmp_path) as box:
@@ -279,8 +280,8 @@ def test_outbox_rows_go_when_the_cloud_has_them(tmp_path: Path, monkeypatch: pyt
             (one,) = on_bus(tmp_path / LOG)[0]
             for at in range(21, 26):
                 await box.publish(reading(at, 2.0))
-                await until_async(lambda: not box.agent._picturing)
-            assert box.agent.snapshots[1] > one.tick
+                await until_async(lambda: not box.agent.keeping._picturing)
+            assert box.agent.keeping.snapshots[1] > one.tick
             assert rows(tmp_path, "SELECT seq FROM outbox") == [(one.seq,)]
             _have(tmp_path, one.epoch, one.shard, one.seq)
             await until_async(lambda: not rows(tmp_path, "SELECT seq FROM outbox"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from headwater_edge import pipeline, process
+from headwater_edge import keeping, process
 
 if __name__ == "__main__":
-    pipeline._REPLAY_US = 30_000
-    pipeline._LEAST = 30_000
+    keeping._REPLAY_US = 30_000
+    keeping._LEAST = 30_000
     sys.exit(process.main(sys.argv[1:]))

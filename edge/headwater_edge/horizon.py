@@ -1,0 +1,140 @@
+"""The dedupe horizon: what a reading that is not newer than its series is, by what arrived in the last hours (R2, R4).
+
+A look-up needs the disk, so it is no part of the step: its verdict is, and is journaled with the tick. In a gap of all that
+its series was ever heard in, a reading is new without a look. Else it is looked up exactly among the journal's rows, which
+stay for the horizon. If it is not there, and what left the journal covers its time, it cannot be told from a resend.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_edge import journal
+from headwater_edge.arrivals import Arrivals, hashes, out_of_order, summary
+from headwater_edge.coverage import Coverage, unpacked
+from headwater_edge.membership import is_in
+from headwater_edge.source import REPLAY
+from headwater_edge.state import State
+from headwater_edge.store import read_store
+from headwater_edge.tick import Readings, Tick
+from headwater_shared.digest import value_bits
+
+Ints = NDArray[np.int64]
+
+_DECODED = 64
+"""Rows that are kept decoded: resends of one moment need the same ones."""
+
+
+class Doubt(NamedTuple):
+    """Readings that must be looked up: indices into the tick's readings, and those readings."""
+
+    at: Ints
+    readings: Readings
+
+
+class Horizon:
+    """Answers from the journal's rows and from the coverage of what left it. Used by one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._reader: sqlite3.Connection = read_store(path)
+        self._arrivals = Arrivals()
+        self._decoded: OrderedDict[int, Readings] = OrderedDict()
+        self.gone = Coverage()
+        """Of all that left the journal, or a little more."""
+        self.looked_up = 0
+        """Readings that were looked up in the journal."""
+        first = self._reader.execute("SELECT coalesce(min(tick), 0) FROM journal").fetchone()[0]
+        for tick, row in self._reader.execute("SELECT tick, body FROM arrival ORDER BY tick"):
+            self._arrivals.add(tick, row)
+        if first > 1:  # the next one up: rows may have gone one by one since the one before it
+            self.gone_to(first - 1)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def doubtful(self, tick: Tick, state: State) -> Doubt | None:
+        """Find the readings of a tick that only the journal can judge; it is not stepped yet. Sets `tick.arrival`."""
+        readings = tick.readings
+        if not len(readings):
+            return None
+        odd = out_of_order(readings, state.last_sent)
+        tick.arrival = summary(readings, odd)
+        if not state.settings.by_meaning or not odd.any():
+            return None
+        replayed = (tick.messages.flags & REPLAY) != 0
+        if replayed.any():
+            odd &= ~np.repeat(replayed, tick.messages.readings)
+        (at,) = np.nonzero(odd)
+        at = at[state.coverage.covers(readings.series[at], readings.sent[at])]
+        if len(at):
+            recent, k = state.levels.fine.recent, state.levels.fine.recent.size
+            low, high = readings.sent[at].min(), readings.sent[at].max()
+            near = (recent.sent[:k] >= low) & (recent.sent[:k] <= high)
+            here = hashes(recent.series[:k][near], recent.sent[:k][near], recent.value[:k][near])
+            at = at[~is_in(_hashed(readings, at), here)]  # the step sees those by itself
+        return Doubt(at, _taken(readings, at)) if len(at) else None
+
+    def judge(self, doubt: Doubt) -> tuple[list[int], list[int]]:
+        """Look readings up.
+
+        Returns:
+            indices of those that had arrived within the horizon, and of those that cannot be told from a resend.
+        """
+        found = np.zeros(len(doubt.at), np.bool_)
+        keys = _keys(doubt.readings)
+        hashed = hashes(doubt.readings.series, doubt.readings.sent, doubt.readings.value)
+        for tick in self._arrivals.ticks(doubt.readings.sent, hashed).tolist():
+            there = self._row(tick)
+            if there is not None:
+                near = is_in(there.sent, doubt.readings.sent)
+                arrived = set(_keys(_taken(there, np.flatnonzero(near))))
+                found |= np.fromiter((key in arrived for key in keys), np.bool_, len(keys))
+        beyond = ~found & self.gone.covers(doubt.readings.series, doubt.readings.sent)
+        self.looked_up += len(keys)
+        return doubt.at[found].tolist(), doubt.at[beyond].tolist()
+
+    def committed(self, tick: int, arrival: bytes) -> None:
+        """A row is in the journal."""
+        self._arrivals.add(tick, arrival)
+
+    def gone_to(self, tick: int) -> None:
+        """Rows up to this one leave the journal: from now on coverage stands for them."""
+        row = self._reader.execute(
+            "SELECT body FROM coverage WHERE tick >= ? ORDER BY tick LIMIT 1", (tick,)
+        ).fetchone()
+        if row is not None:
+            self.gone = unpacked(row[0])
+        self._arrivals.forget(tick)
+        for old in [kept for kept in self._decoded if kept <= tick]:
+            del self._decoded[old]
+
+    def _row(self, tick: int) -> Readings | None:
+        readings = self._decoded.get(tick)
+        if readings is None:
+            found = self._reader.execute("SELECT body FROM journal WHERE tick = ?", (tick,)).fetchone()
+            if found is None:
+                return None
+            readings = self._decoded[tick] = journal.decode(found[0]).readings
+            if len(self._decoded) > _DECODED:
+                self._decoded.popitem(last=False)
+        return readings
+
+
+def _taken(readings: Readings, at: Ints) -> Readings:
+    return Readings(readings.series[at], readings.sent[at], readings.value[at])
+
+
+def _hashed(readings: Readings, at: Ints) -> NDArray[np.uint64]:
+    return hashes(readings.series[at], readings.sent[at], readings.value[at])
+
+
+def _keys(readings: Readings) -> list[tuple[int, int, int]]:
+    """What R2 compares: series, time as sent, value bits."""
+    columns = readings.series.tolist(), readings.sent.tolist(), value_bits(readings.value).tolist()
+    return list(zip(*columns, strict=True))
