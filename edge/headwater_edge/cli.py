@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from headwater_edge import words
-from headwater_edge.store import read_store
+from headwater_edge import dead_letter_commands, words
+from headwater_edge.options import SettingsFile, data_folder
+from headwater_edge.places import SOCKET
 from headwater_shared.errors import HeadwaterError
-from headwater_shared.settings import Common, load
-
-FILE, SOCKET = "edge.db", "edge.sock"
 
 app = typer.Typer(help="The agent on the device.", no_args_is_help=True, pretty_exceptions_enable=False)
 
-SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", help="Settings file; the defaults without it.", dir_okay=False)
-]
+app.add_typer(dead_letter_commands.app, name="dead-letters")
+
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as one JSON object.")]
 
 
@@ -46,46 +42,20 @@ def run(settings: SettingsFile = None) -> None:
 @app.command()
 def flush(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     """Close every open window of the running agent now."""
-    answer = words.say(_data(settings) / SOCKET, "flush")
+    answer = words.say(data_folder(settings) / SOCKET, "flush")
     print(_json(answer) if as_json else f"all windows closed at tick {answer['tick']}")
 
 
 @app.command()
 def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     """Show what the running agent has taken in, put out and still holds."""
-    answer = words.say(_data(settings) / SOCKET, "status")
+    answer = words.say(data_folder(settings) / SOCKET, "status")
     if as_json:
         print(_json(answer))
         return
     width = max(map(len, answer))
     for name, value in answer.items():
         print(f"{name.replace('_', ' '):{width}}  {value}")
-
-
-@app.command("dead-letters")
-def dead_letters(
-    settings: SettingsFile = None,
-    last: Annotated[int, typer.Option(help="How many of the latest to show.")] = 20,
-    as_json: AsJson = False,
-) -> None:
-    """Show what could not be taken: reason, topic and bytes."""
-    reader = read_store(_data(settings) / FILE)
-    rows = reader.execute(
-        "SELECT tick, n, time_us, reason, detail, topic, bytes FROM dead_letter ORDER BY tick DESC, n DESC LIMIT ?",
-        (last,),
-    ).fetchall()
-    reader.close()
-    for tick, n, time_us, reason, detail, topic, body in rows:
-        if as_json:
-            names = ("tick", "n", "time_us", "reason", "detail", "topic", "bytes")
-            print(_json(dict(zip(names, (tick, n, time_us, reason, detail, topic, body), strict=True))))
-        else:
-            print(f"{tick}.{n}  {reason}  {topic.decode(errors='replace')}  {body[:60]!r}  ({detail})")
-
-
-def _data(settings: Path | None) -> Path:
-    common = load(settings, "common", Common) if settings else Common()
-    return Path(common.data)
 
 
 def _json(answer: Any) -> str:

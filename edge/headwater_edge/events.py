@@ -57,11 +57,11 @@ class Flush(msgspec.Struct, frozen=True, tag="flush", array_like=True):
     """Close every window now, as at the end of a demo."""
 
 
-class Replayed(msgspec.Struct, frozen=True, tag="replayed", array_like=True):
-    """A dead letter is taken again: it is the nth of its tick; its message follows, flagged `REPLAY`, and the letter goes (R20)."""
+class LetterGone(msgspec.Struct, frozen=True, tag="letter-gone", array_like=True):
+    """The nth dead letter of a tick goes: its message follows, flagged `REPLAY` and taken again, or a person gave it up (R20)."""
 
     tick: int
     n: int
 
 
-Event = Start | Settings | Connect | Subscribe | Unsubscribe | Disconnect | Flush | Replayed
+Event = Start | Settings | Connect | Subscribe | Unsubscribe | Disconnect | Flush | LetterGone

@@ -23,6 +23,9 @@ def status(agent: Agent) -> dict[str, Any]:
         "series": len(state.names),
         "devices": len(state.device_numbers),
         **msgspec.to_builtins(state.counters),
+        "dead_letters": agent.letters.letters,
+        "dead_letter_bytes": agent.letters.size,
+        "refused": agent.letters.refused,
         "outbox": forward.pending,
         "forward": forward.mode,
         "snapshots": list(agent.keeping.snapshots),
@@ -36,6 +39,11 @@ def health(agent: Agent) -> dict[str, Any]:
     reasons = []
     if agent.holding:
         reasons.append(f"holding back: {agent.holding}; free space on the disk")
+    if agent.letters.full:
+        reasons.append(
+            "the dead letters are full, and messages that cannot be read are not acknowledged: "
+            "see 'headwater-edge dead-letters list', then replay or purge them"
+        )
     if agent.forward.mode == "offline":
         reasons.append("the bus is away; everything waits in the outbox")
     return {"reasons": reasons, "ready": agent.committed > 0, "tick": agent.committed}
@@ -72,12 +80,17 @@ _COUNTERS = {
     "parts": "Parts put out, revisions too",
     "revisions": "Parts put out again after late readings",
     "late": "Readings that came after their window had been closed",
+    "by_horizon": "Readings that repeated one which had left memory, but not the journal",
+    "beyond_horizon": "Readings that could not be told from a resend, and became dead letters",
     "anomalies": "Anomalies put out, begins and ends",
 }
 _GAUGES = {
     "tick": "The last committed tick",
     "series": "Series known",
     "devices": "Devices known",
+    "dead_letters": "Dead letters that are kept",
+    "dead_letter_bytes": "Their bytes",
+    "refused": "Messages that were not taken because the dead letters were full",
     "outbox": "Outbox rows that the cloud is not known to have",
     "early_ticks": "Ticks that ended early",
 }

@@ -7,7 +7,7 @@ import errno
 import resource
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from headwater_edge.acknowledgements import Owed
@@ -16,6 +16,7 @@ from headwater_edge.answers import connack
 from headwater_edge.connection import Connection, ListenerBurst
 from headwater_edge.listener_counts import ListenerCounts, register
 from headwater_edge.listener_settings import ListenerSettings, limits
+from headwater_edge.protocol import QUOTA_EXCEEDED
 from headwater_edge.sockets import Sockets
 from headwater_edge.source import Burst
 from headwater_shared.clock import Clock
@@ -134,6 +135,13 @@ class Listener:
         )
         after, connection.after_connack = connection.after_connack, b""
         return packet + after
+
+    def refuse(self, connections: Iterable[int]) -> None:
+        """End connections whose messages nobody can read while the dead letters are full (see `Source`)."""
+        for number in connections:
+            connection = self._sockets.by_number.get(number)
+            if connection is not None:
+                self._sockets.end(connection, "dead-letters-full", code=QUOTA_EXCEEDED)
 
     def pause(self) -> None:
         """Stop reading and accepting; what is acknowledged is still written."""

@@ -11,24 +11,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from headwater_edge import snapshot
 from headwater_edge.commit import Job, Writer
-from headwater_edge.decode import DeadLetter, Decode
-from headwater_edge.events import Flush, Settings, Start
+from headwater_edge.dead_letters import held
+from headwater_edge.decode import DeadLetter, Decode, Decoded
+from headwater_edge.events import Event, Flush, Settings, Start
 from headwater_edge.forward import Forward
 from headwater_edge.gather import Gather, beyond_letters
 from headwater_edge.horizon import Horizon
 from headwater_edge.keeping import Keeping
+from headwater_edge.letter_book import LetterBook
 from headwater_edge.restart import resume
 from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_edge.source import Burst, Source
+from headwater_edge.sources import Sources
 from headwater_edge.step import completeness, step
 from headwater_edge.store import open_store
 from headwater_edge.tick import Tick, quiet_tick
@@ -40,15 +43,13 @@ from headwater_shared.crash import reached
 from headwater_shared.errors import StateError
 from headwater_shared.identity import new_epoch
 from headwater_shared.logs import get_logger
-from headwater_shared.settings import duration
+from headwater_shared.settings import duration, size
 
 log = get_logger()
 
 _COMPLETE_US = 1_000_000
 _SOME = 4
 """One sender in so many that waits for us is enough to end a tick early; fewer wait like all others."""
-
-S = TypeVar("S", bound=Source)
 
 
 class Agent:
@@ -85,19 +86,18 @@ class Agent:
         self.state = resumed.state
         self.keeping = Keeping(connection, resumed, (time.monotonic_ns() - began) // 1000)
         self.horizon = Horizon(path)
+        self.letters = LetterBook(size(settings.dead_letters), *held(connection))
         self._looking = False
         """Readings are being looked up in the journal: none of its rows may go."""
         self.index = SeriesIndex(self.state.names, settings.max_series)
-        self._decode = Decode(self.index)
+        self.decode = Decode(self.index)
         self._ticker = Ticker(duration(settings.tick), settings.tick_readings)
         self._gather = Gather()
         self._under_way: list[Burst] = []
         self._busy = False
-        self._paused = False
         self._timer: asyncio.TimerHandle | None = None
-        self._attached: list[Source] = []
-        self._sources: dict[int, Source] = {}
-        """Whose each burst in memory is, by the burst's id."""
+        self._sources = Sources(self._deliver)
+        self.attach = self._sources.attach
         self._waiting: list[asyncio.Future[int]] = []
         """Who waits for the commit of the tick that gathers."""
         self._answering: list[asyncio.Future[int]] = []
@@ -127,12 +127,6 @@ class Agent:
         self.forward.start()
         self._idle_timer = self._loop.call_later(1.0, self._idle)
 
-    def attach(self, source_of: Callable[[Callable[[Burst], None]], S]) -> S:
-        """Attach a source: `source_of(deliver)` makes it."""
-        source = source_of(lambda burst: self._deliver(source, burst))
-        self._attached.append(source)
-        return source
-
     @property
     def holding(self) -> str:
         """Why commits wait, if they do."""
@@ -145,11 +139,20 @@ class Agent:
 
     async def flush(self) -> int:
         """Close every window; return the tick that did, once it is committed."""
+        return await self.take_in([(self.events(Flush()), None)])
+
+    def events(self, *events: Event) -> Burst:
+        """Make a burst of events only."""
         burst = Burst(self._clock.now().wall_us)
-        burst.events.append((0, Flush()))
+        burst.events += [(0, event) for event in events]
+        return burst
+
+    async def take_in(self, bursts: Sequence[tuple[Burst, Decoded | None]]) -> int:
+        """Take in what no source brought, and wait for its commit; return the tick."""
         done: asyncio.Future[int] = self._loop.create_future()
         self._waiting.append(done)
-        self._gather.add(burst, None)
+        for burst, decoded in bursts:
+            self._gather.add(burst, decoded)
         self._ticker.began(mono_us())
         self._ticker.ask_early()
         self._end_tick_if_over()
@@ -178,8 +181,10 @@ class Agent:
 
     def _deliver(self, source: Source, burst: Burst) -> None:
         """Take in a burst: decode it, and end the tick if it is over."""
-        decoded = self._decode.burst(burst) if burst.topics else None
-        self._sources[id(burst)] = source
+        decoded = self.decode.burst(burst) if burst.topics else None
+        if decoded is not None and decoded.dead and self.letters.full:
+            decoded, turned_out = self.letters.refuse(burst, decoded)
+            source.refuse(turned_out)
         self._gather.add(burst, decoded)
         self._ticker.began(mono_us())
         if burst.events or (decoded is not None and self._turns(decoded.series, decoded.value)):
@@ -188,12 +193,10 @@ class Agent:
             self._ticker.ask_early(urgent=False)
         if (
             self._gather.readings + self._gather.messages > 2 * self._settings.max_unacknowledged
-            and not self._paused
+            and not self._sources.paused
         ):
-            self._paused = True
             self.held_back += 1
-            for each in self._attached:
-                each.pause()
+            self._sources.pause()
         self._end_tick_if_over()
 
     def _turns(self, series: object, value: object) -> bool:
@@ -283,6 +286,7 @@ class Agent:
         self.committed = job.output.tick
         self.horizon.committed(job.output.tick, job.tick.arrival)
         self.keeping.committed(job)
+        self.letters.kept(job.dead)
         rows = len(job.output.frames) + len(job.output.anomalies)
         if rows or mono_us() > self._completed_us + _COMPLETE_US:
             self._completed_us = mono_us()
@@ -291,31 +295,20 @@ class Agent:
             self.forward.wake(rows)
         bursts, self._under_way = self._under_way, []
         reached("acknowledge.before")
-        self._acknowledge(bursts, job.output.sessions)
+        self._sources.acknowledge(bursts, job.output.sessions)
         reached("acknowledge.after")
         answering, self._answering = self._answering, []
         for done in answering:
             if not done.done():
                 done.set_result(job.output.tick)
         if (
-            self._paused
+            self._sources.paused
             and self._gather.readings + self._gather.messages <= self._settings.max_unacknowledged
         ):
-            self._paused = False
-            for source in self._attached:
-                source.resume()
+            self._sources.resume()
         if self.keeping.picture_is_due():
             self._writer.picture(snapshot.take(self.state))
         self._end_tick_if_over()
-
-    def _acknowledge(self, bursts: list[Burst], sessions: dict[int, bool]) -> None:
-        by_source: dict[int, tuple[Source, list[Burst]]] = {}
-        for burst in bursts:
-            source = self._sources.pop(id(burst), None)
-            if source is not None:
-                by_source.setdefault(id(source), (source, []))[1].append(burst)
-        for source, own in by_source.values():
-            source.acknowledge(own, sessions)
 
     def _on_picture(self, tick: int, size: int) -> None:
         """A snapshot counts, or (tick 0) was not read back: the journal before the older one of the two may go (R15)."""

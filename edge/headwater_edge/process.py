@@ -16,20 +16,19 @@ from typing import Any
 import msgspec
 
 from headwater_edge import health, words
+from headwater_edge.letter_office import LetterOffice
 from headwater_edge.listener import Listener
 from headwater_edge.pipeline import Agent
+from headwater_edge.places import FILE, PLACE, SOCKET
 from headwater_edge.settings import EdgeSettings
 from headwater_shared.clock import parse_clock
-from headwater_shared.errors import HeadwaterError
+from headwater_shared.errors import HeadwaterError, Refused
 from headwater_shared.health import serve
 from headwater_shared.logs import configure, get_logger
 from headwater_shared.settings import Common, load, secret
 from headwater_shared.sqlite_log import SqliteLog
 
 log = get_logger()
-
-FILE, SOCKET, PLACE = "edge.db", "edge.sock", "edge.json"
-"""In the data folder: the agent's file, its socket, and where it listens (for those who asked for any free port)."""
 
 
 async def run(common: Common, settings: EdgeSettings) -> None:
@@ -60,7 +59,7 @@ async def run(common: Common, settings: EdgeSettings) -> None:
         open_parts.callback(served.close)
         open_parts.push_async_callback(listener.close)
         await listener.start()
-        heard = await words.listen(data / SOCKET, _words(agent))
+        heard = await words.listen(data / SOCKET, _words(agent, LetterOffice(agent, data / FILE)))
         open_parts.callback(heard.close)
         _say_where(data / PLACE, listener.port, served.port)
         log.info("ready", mqtt=listener.port, health=served.port, file=str(data / FILE), tick=agent.committed)
@@ -89,14 +88,33 @@ def _unexpected(agent: Agent) -> Callable[[asyncio.AbstractEventLoop, dict[str, 
     return handle
 
 
-def _words(agent: Agent) -> dict[str, words.Word]:
+def _words(agent: Agent, office: LetterOffice) -> dict[str, words.Word]:
     async def flush(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"tick": await agent.flush()}
 
     async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return health.status(agent)
 
-    return {"flush": flush, "status": status}
+    async def replay(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        taken, refused = await office.replay(_letters(request))
+        return {"taken": taken, "refused": refused}
+
+    async def purge(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"gone": await office.purge(_letters(request))}
+
+    return {"flush": flush, "status": status, "replay": replay, "purge": purge}
+
+
+def _letters(request: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Return the dead letters that a word is about.
+
+    Raises:
+        Refused: it names them otherwise.
+    """
+    try:
+        return msgspec.convert(request.get("letters"), list[tuple[int, int]])
+    except msgspec.ValidationError as error:
+        raise Refused(f"letters are a list of [tick, n]: {error}") from None
 
 
 def _say_where(place: Path, mqtt: int, health_port: int) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from headwater_edge import journal
 from headwater_edge.decode import DeadLetter
-from headwater_edge.events import Replayed, Start
+from headwater_edge.events import LetterGone, Start
 from headwater_edge.step import Output
 from headwater_edge.store import ANOMALIES, WINDOWS, Commit, DeadRow, OutboxRow
 from headwater_edge.tick import Tick
@@ -31,7 +31,7 @@ def commit_of(tick: Tick, output: Output, dead: list[DeadLetter]) -> Commit:
         epoch=(starts[0].epoch, tick.now.wall_us, starts[0].version) if starts else None,
         arrival=tick.arrival,
         coverage=(output.age_us, output.coverage) if output.coverage else None,
-        replayed=[(event.tick, event.n) for _, event in tick.events if isinstance(event, Replayed)],
+        letters_gone=[(event.tick, event.n) for _, event in tick.events if isinstance(event, LetterGone)],
     )
 
 

@@ -13,7 +13,7 @@ from headwater_edge.listener_settings import ListenerSettings
 from headwater_shared.errors import SettingsError
 from headwater_shared.identity import valid_name
 from headwater_shared.parts import tumbling
-from headwater_shared.settings import Duration, Secret, Section, duration
+from headwater_shared.settings import Duration, Secret, Section, Size, duration
 
 
 class LimitSettings(Section, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +84,13 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
     max_series: Annotated[
         int, Meta(ge=1, le=32_767, description="Series taken up; readings of further ones are dead letters.")
     ] = 20_000
+    dead_letters: Annotated[
+        Size,
+        Meta(
+            description="Bytes of dead letters that are kept. Beyond, a message that cannot be read is not acknowledged, and its "
+            "connection ends: replay or purge what is there."
+        ),
+    ] = "64MB"
     health_host: Annotated[str, Meta(description="Where metrics and health are served.")] = "127.0.0.1"
     health_port: Annotated[int, Meta(ge=0, le=65535, description="Its port; 0 takes a free one.")] = 9641
     users: Annotated[

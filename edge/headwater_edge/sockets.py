@@ -42,6 +42,7 @@ _WHY = {
     "taken-over": "another connection came with the same client id",
     "keep-alive": "nothing was heard for one and a half times the keep alive",
     "does-not-read": "it does not read its acknowledgements",
+    "dead-letters-full": "its message cannot be read, and the dead letters are full",
 }
 """What is logged of a connection that we ended, and an MQTT 5 client is told."""
 

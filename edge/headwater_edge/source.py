@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,6 +49,9 @@ class Source(Protocol):
             bursts: those that the committed tick took in, of this source.
             sessions: for each connection that connected in them, whether a session was present (R13).
         """
+
+    def refuse(self, connections: Iterable[int]) -> None:
+        """End connections: a message of theirs can be neither read nor kept. Nothing that they await is acknowledged."""
 
     def pause(self) -> None:
         """Stop reading: more than may wait in memory is unacknowledged."""

@@ -75,8 +75,8 @@ class Commit:
     """Where the row's readings may be looked up (see `arrivals`)."""
     coverage: tuple[int, bytes] | None = None
     """(age, body): what stands for the journal's rows up to this one once they go (R4)."""
-    replayed: list[tuple[int, int]] = field(default_factory=list)
-    """Dead letters that this tick took in again."""
+    letters_gone: list[tuple[int, int]] = field(default_factory=list)
+    """Dead letters that this tick took in again, or that a person gave up."""
 
 
 @dataclass(slots=True)
@@ -176,8 +176,8 @@ def _write_commit(connection: sqlite3.Connection, commit: Commit) -> None:
         run("INSERT INTO arrival VALUES (?, ?)", (commit.tick, commit.arrival))
     if commit.coverage is not None:
         run("INSERT INTO coverage VALUES (?, ?, ?)", (commit.tick, *commit.coverage))
-    if commit.replayed:
-        connection.executemany("DELETE FROM dead_letter WHERE tick = ? AND n = ?", commit.replayed)
+    if commit.letters_gone:
+        connection.executemany("DELETE FROM dead_letter WHERE tick = ? AND n = ?", commit.letters_gone)
     if commit.dead:
         connection.executemany(
             "INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

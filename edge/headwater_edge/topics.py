@@ -34,6 +34,11 @@ class SeriesIndex:
     def __len__(self) -> int:
         return len(self._numbers)
 
+    def names_of(self, numbers: list[int]) -> list[str]:
+        """Return the names of series, for the rare cases that need them."""
+        names = {number: name for name, number in self._numbers.items()}
+        return [names[number] for number in numbers]
+
     def places(self, topics: list[bytes]) -> list[Any]:
         """Return for each topic the number of its series, a `Place`, or `Unreadable` if it is none of ours."""
         found = list(map(self._places.get, topics))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -67,12 +67,16 @@ class ScriptedSource:
         self._deliver = deliver
         self.acknowledged: list[Burst] = []
         self.sessions: dict[int, bool] = {}
+        self.refused: set[int] = set()
         self.paused = 0
         self.resumed = 0
 
     def acknowledge(self, bursts: Sequence[Burst], sessions: Mapping[int, bool]) -> None:
         self.acknowledged += bursts
         self.sessions |= sessions
+
+    def refuse(self, connections: Iterable[int]) -> None:
+        self.refused.update(connections)
 
     def pause(self) -> None:
         self.paused += 1

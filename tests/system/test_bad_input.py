@@ -82,7 +82,7 @@ def _message(chance: random.Random, series: str, time_us: int, value: float) -> 
 
 def _dead_letters(box: Box) -> Counter[tuple[bytes, bytes]]:
     """Return what a person sees of the dead letters."""
-    lines = box.run("headwater-edge", "dead-letters", "--last", "1000000", "--json").splitlines()
+    lines = box.run("headwater-edge", "dead-letters", "list", "--last", "1000000", "--json").splitlines()
     said = [json.loads(line) for line in lines]
     assert all(letter["reason"] for letter in said)
     return Counter((base64.b64decode(letter["topic"]), base64.b64decode(letter["bytes"])) for letter in said)

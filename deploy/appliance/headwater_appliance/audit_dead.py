@@ -85,6 +85,9 @@ def set_aside(letters: Sequence[DeadLetter], sent: Sent, names: Sequence[str], f
 
 def readings_of(letter: DeadLetter) -> Iterator[Taken]:
     """Yield the readings of a letter that were not taken: all, or of `not-taken` those that its detail names (R20)."""
+    if letter.readings is not None:
+        yield from (Taken(*reading) for reading in letter.readings)
+        return
     words = letter.topic.split("/")
     try:
         body: Any = msgspec.json.decode(letter.body)

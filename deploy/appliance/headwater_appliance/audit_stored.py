@@ -49,6 +49,8 @@ class DeadLetter(NamedTuple):
     detail: str
     topic: str
     body: bytes
+    readings: list[tuple[str, int, float]] | None = None
+    """Those that were not taken (series, time as sent, value), where it says so."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -124,18 +126,17 @@ def _kept_from(history: Path) -> dict[str, int]:
 
 def _agent(agent: Path) -> tuple[list[DeadLetter], int]:
     """Read the dead letters of an agent's file, and how many rows of it the cloud side does not have yet."""
+    from headwater_edge.dead_letters import latest
     from headwater_edge.store import read_store
 
     connection = read_store(agent)
     try:
-        rows = connection.execute(
-            "SELECT reason, detail, topic, bytes FROM dead_letter ORDER BY tick, n"
-        ).fetchall()
+        found = latest(connection, -1)
         (waiting,) = connection.execute("SELECT count(*) FROM outbox").fetchone()
     finally:
         connection.close()
     letters = [
-        DeadLetter(reason, detail or "", bytes(topic).decode(errors="replace"), bytes(body))
-        for reason, detail, topic, body in rows
+        DeadLetter(a.reason, a.detail, a.topic.decode(errors="replace"), a.body, a.readings)
+        for a in reversed(found)
     ]
     return letters, int(waiting)

@@ -1,0 +1,52 @@
+"""The sources of one agent: whose each burst in memory is, and all of them paused and resumed together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from headwater_edge.source import Burst, Source
+
+S = TypeVar("S", bound=Source)
+
+
+class Sources:
+    """Attached sources; a burst is given back to the one that brought it."""
+
+    def __init__(self, deliver: Callable[[Source, Burst], None]) -> None:
+        self._deliver = deliver
+        self._attached: list[Source] = []
+        self._of: dict[int, Source] = {}
+        """By the burst's id, while it is in memory."""
+        self.paused = False
+
+    def attach(self, source_of: Callable[[Callable[[Burst], None]], S]) -> S:
+        """Attach a source: `source_of(deliver)` makes it."""
+
+        def deliver(burst: Burst) -> None:
+            self._of[id(burst)] = source
+            self._deliver(source, burst)
+
+        source = source_of(deliver)
+        self._attached.append(source)
+        return source
+
+    def acknowledge(self, bursts: list[Burst], sessions: Mapping[int, bool]) -> None:
+        """Give committed bursts back, to each source its own in the order of arrival."""
+        by_source: dict[int, tuple[Source, list[Burst]]] = {}
+        for burst in bursts:
+            source = self._of.pop(id(burst), None)
+            if source is not None:
+                by_source.setdefault(id(source), (source, []))[1].append(burst)
+        for source, own in by_source.values():
+            source.acknowledge(own, sessions)
+
+    def pause(self) -> None:
+        self.paused = True
+        for source in self._attached:
+            source.pause()
+
+    def resume(self) -> None:
+        self.paused = False
+        for source in self._attached:
+            source.resume()
