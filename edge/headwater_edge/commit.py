@@ -11,9 +11,9 @@ from pathlib import Path
 
 from headwater_edge import snapshot
 from headwater_edge.decode import DeadLetter
+from headwater_edge.output import Output
 from headwater_edge.rows import commit_of
 from headwater_edge.snapshot import Picture
-from headwater_edge.step import Output
 from headwater_edge.store import Chores, read_store, write
 from headwater_edge.tick import Tick
 from headwater_shared.crash import reached

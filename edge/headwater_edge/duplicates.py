@@ -133,7 +133,7 @@ class Transport:
 
 def by_meaning(
     recent: Recent, last_sent: Ints, series: NDArray[np.int32], sent: Ints, value: NDArray[np.float64],
-    message: Ints, order: Ints,
+    message: Ints,
 ) -> tuple[Mask, NDArray[np.int32]]:  # fmt: skip
     """Tell which readings repeat one of an earlier message: same series, time as sent and value bits (R2).
 
@@ -142,7 +142,6 @@ def by_meaning(
     Args:
         last_sent: the largest time as sent of each series so far; it is moved on here.
         message: which message brought each reading, rising; copies inside one message are not duplicates.
-        order: a stable argsort of `series`.
 
     Returns:
         (mask of shape (n,), series that sent two values at one time).
@@ -154,6 +153,7 @@ def by_meaning(
     if one_each and bool((sent > last_sent[series]).all()):  # most ticks: no order is needed
         last_sent[series] = sent
         return found, nobody
+    order = np.argsort(series, kind="stable")
     s, t = series[order], sent[order]
     begin = np.empty(n, np.bool_)
     begin[0] = True

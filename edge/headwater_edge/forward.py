@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
-from headwater_edge.step import Completeness
+from headwater_edge.output import Completeness
 from headwater_edge.store import ANOMALIES, WINDOWS, Chores, read_store
 from headwater_shared import records
 from headwater_shared.bus import Bus, Record, Stored

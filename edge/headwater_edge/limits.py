@@ -102,23 +102,23 @@ class Limits:
                 return True
         return False
 
-    def run(self, series: NDArray[np.int32], event: Ints, value: Floats, order: Ints) -> list[Change]:
+    def run(self, series: NDArray[np.int32], event: Ints, value: Floats) -> list[Change]:
         """Judge a tick's accepted readings.
 
         Args:
             series, event, value: in the order of arrival; shape (n,).
-            order: a stable argsort of `series`.
 
         Returns:
             what changed, in the order of arrival; `active` and `begin` are moved on.
         """
         changes: list[Change] = []
-        s = None
+        s = order = None
         for index, rule in enumerate(self.rules):
             signed, active = value * rule.sign, self.active[index]
             if not (signed > self._limit[index][series]).any() and not active.any():
                 continue
-            if s is None:
+            if s is None or order is None:
+                order = np.argsort(series, kind="stable")
                 s = series[order]
             signed = signed[order]
             over, under = signed > self._limit[index][s], signed < self._clear[index][s]

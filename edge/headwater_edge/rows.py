@@ -10,7 +10,7 @@ import msgspec
 from headwater_edge import journal
 from headwater_edge.decode import DeadLetter
 from headwater_edge.events import LetterGone, Start
-from headwater_edge.step import Output
+from headwater_edge.output import Output
 from headwater_edge.store import ANOMALIES, WINDOWS, Commit, DeadRow, OutboxRow
 from headwater_edge.tick import Tick
 from headwater_shared import frame, records

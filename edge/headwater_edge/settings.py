@@ -47,6 +47,19 @@ class WindowSettings(Section, frozen=True, forbid_unknown_fields=True):
     held: Annotated[
         Duration, Meta(description="How long a closed window waits in memory for late readings and resends.")
     ] = "60s"
+    future: Annotated[
+        Duration,
+        Meta(
+            description="How far a device's clock may be ahead of ours; a later stamp is clamped to the time of arrival, and marked."
+        ),
+    ] = "5m"
+    clock_wait: Annotated[
+        Duration,
+        Meta(
+            description="How long readings without a time wait for our clock to be set, where it is not yet; then they are stamped "
+            "with what it says, and marked."
+        ),
+    ] = "10m"
     horizon: Annotated[
         Duration,
         Meta(
@@ -113,6 +126,8 @@ class StepSettings(msgspec.Struct, frozen=True):
     by_meaning: bool
     rules: list[LimitRule]
     horizon_us: int = 21_600_000_000
+    future_us: int = 300_000_000
+    clock_wait_us: int = 600_000_000
 
 
 def step_settings(settings: EdgeSettings) -> StepSettings:
@@ -146,6 +161,8 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
         windows.duplicates == "meaning",
         [_rule(limit) for limit in settings.limit],
         duration(windows.horizon),
+        duration(windows.future),
+        duration(windows.clock_wait),
     )
 
 

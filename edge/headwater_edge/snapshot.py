@@ -21,7 +21,7 @@ from headwater_shared.clock import Now
 
 FORMAT = 1
 _PIECE = 256 * 1024
-_MARKS = ("mark", "newest", "heard")
+_MARKS = ("mark", "newest", "heard", "by_us")
 _OWN = ("device", "shard", "device_shard", "last_sent", "coarse")
 
 Arrays = dict[str, NDArray[Any]]
@@ -79,6 +79,7 @@ def take(state: State) -> Picture:
     arrays: Arrays = {name: getattr(state, name).copy() for name in _OWN}
     arrays |= {f"marks.{name}": getattr(state.watermarks, name).copy() for name in _MARKS}
     arrays |= {f"transport.{name}": column for name, column in state.transport.dump().items()}
+    arrays |= {f"waiting.{name}": column for name, column in state.waiting.dump().items()}
     arrays |= {f"coverage.{name}": column for name, column in state.coverage.dump().items()}
     arrays |= {f"recent.{name}": column for name, column in state.levels.fine.recent.dump()}
     arrays |= {"limits.active": state.limits.active.copy(), "limits.begin": state.limits.begin.copy()}
@@ -107,11 +108,13 @@ def restore(picture: Picture) -> State:
     for name in _OWN:
         setattr(state, name, arrays[name].copy())
     for name in _MARKS:
-        setattr(state.watermarks, name, arrays[f"marks.{name}"].copy())
+        if f"marks.{name}" in arrays:
+            setattr(state.watermarks, name, arrays[f"marks.{name}"].copy())
     state.transport.load(_under("transport", arrays))
     state.age_us, state.frozen_us = scalars.get("age_us", 0), scalars.get("frozen_us", 0)
     if "coverage.begin" in arrays:  # not in the pictures of the first days
         state.coverage.load(_under("coverage", arrays))
+        state.waiting.load(_under("waiting", arrays))
     state.coverage.grow(len(state.names))
     state.limits.grow(state.names)
     state.limits.active, state.limits.begin = arrays["limits.active"].copy(), arrays["limits.begin"].copy()

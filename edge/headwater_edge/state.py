@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from headwater_edge.coverage import Coverage
 from headwater_edge.duplicates import Transport
+from headwater_edge.event_time import Waiting
 from headwater_edge.levels import Levels
 from headwater_edge.limits import Limits
 from headwater_edge.recent import NEVER
@@ -36,6 +37,14 @@ class Counters(msgspec.Struct):
     dead: int = 0
     by_horizon: int = 0
     """Readings that repeated one which had left memory, but not the journal."""
+    clamped: int = 0
+    """Readings whose stamp lay in the future."""
+    restamped: int = 0
+    """Readings without a time that were stamped after the clock was set."""
+    held: int = 0
+    """Readings without a time that were stamped by a clock that was not believed."""
+    set_back: int = 0
+    """Corrections of our clock backwards."""
     beyond_horizon: int = 0
     """Readings that could not be told from a resend, and became dead letters."""
     parts: int = 0
@@ -70,6 +79,7 @@ class State:
         """The epoch before, and its last seqs."""
         self.sessions = Sessions()
         self.transport = Transport()
+        self.waiting = Waiting()
         self.coverage = Coverage()
         """Of all timed readings that were ever counted."""
         self.age_us = 0

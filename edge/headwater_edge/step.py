@@ -6,25 +6,24 @@ closing. State is changed in place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge.accept import accept
 from headwater_edge.coverage import packed
-from headwater_edge.duplicates import by_meaning, contents_of
+from headwater_edge.event_time import CLAMPED, HELD, RESTAMPED, Stamped, joined, was_set_back
 from headwater_edge.events import Flush, Settings, Start
 from headwater_edge.levels import Piece
 from headwater_edge.limits import Change, LimitRule
+from headwater_edge.output import Completeness, Output
 from headwater_edge.recent import NEVER
 from headwater_edge.settings import StepSettings
 from headwater_edge.state import State
-from headwater_edge.tick import Messages, Tick
-from headwater_edge.verdicts import split, verdicts
+from headwater_edge.tick import Tick
 from headwater_shared.aggregates import Aggregates
-from headwater_shared.digest import NO_TIME, reading_digests
+from headwater_shared.clock import SYNCHRONISED
+from headwater_shared.digest import NO_TIME
 from headwater_shared.frame import Frame
 from headwater_shared.identity import SHARDS, shard_of, site_of, stable_id
 from headwater_shared.parts import Parts, Sketches
@@ -36,47 +35,6 @@ _SAMPLES = 32
 _NO_MARK = 2**62
 
 
-@dataclass(slots=True)
-class Output:
-    """What one step puts out; it aliases no state."""
-
-    tick: int
-    epoch: int
-    anomalies: list[Anomaly] = field(default_factory=list)
-    frames: list[Frame] = field(default_factory=list)
-    sessions: dict[int, bool] = field(default_factory=dict)
-    """Whether a session was present, by connection that connected."""
-    repeated: frozenset[int] = frozenset()
-    """Messages that repeated one before, by transport; their dead letters are not written again."""
-    warnings: list[str] = field(default_factory=list)
-    beyond: list[tuple[int, int]] = field(default_factory=list)
-    """(message, reading) of what cannot be told from a resend: dead letters (R4)."""
-    age_us: int = 0
-    coverage: bytes = b""
-    """What every series was heard in, now and then: it stands for the journal's rows up to this tick once they go."""
-
-
-class Completeness(NamedTuple):
-    """What heartbeats say."""
-
-    epoch: int
-    shards: dict[int, tuple[int, int]]
-    """By shard: every window of every device up to this time is out, and the last seq."""
-    previous: tuple[int, dict[int, int]] | None
-    """The epoch before this one and its last seqs."""
-
-
-@dataclass(slots=True)
-class _Accepted:
-    """A tick's readings that count: columns of n."""
-
-    series: NDArray[np.int32]
-    event: Ints
-    value: NDArray[np.float64]
-    order: Ints
-    """A stable argsort of `series`."""
-
-
 def step(state: State, tick: Tick) -> Output:
     """Take one tick in. The same state and tick give the same output and state, to the last bit."""
     state.tick += 1
@@ -85,7 +43,9 @@ def step(state: State, tick: Tick) -> Output:
     pieces = _start(state, tick, out)
     state.add_series(tick.new_series, tick.now)
     _sessions(state, tick, out)
-    accepted = _accept(state, tick, out)
+    if was_set_back(state.now, tick.now):
+        pieces += _set_back(state, tick)
+    accepted = _count(state, tick, accept(state, tick, out))
     if accepted is not None:
         _detect(state, accepted, out)
     marks = state.watermarks.advance(tick.now)
@@ -135,108 +95,36 @@ def _sessions(state: State, tick: Tick, out: Output) -> None:
             out.sessions[event.connection] = present  # type: ignore[union-attr]  # only a Connect answers
 
 
-def _accept(state: State, tick: Tick, out: Output) -> _Accepted | None:
-    """Count a tick's readings once each: without what repeats by transport (R3) or by meaning (R2)."""
-    messages, readings, counters = tick.messages, tick.readings, state.counters
-    counters.messages += len(messages)
-    counters.readings += len(readings)
-    if not len(messages):
-        state.sessions.end_tick()
+def _set_back(state: State, tick: Tick) -> list[Piece]:
+    """Our clock was ahead: windows that it had passed begin anew, once, after every open pane was put out (R8)."""
+    if not state.watermarks.set_back(tick.now.wall_us):
+        return []
+    state.counters.set_back += 1
+    return state.levels.seal(state.tick)
+
+
+def _count(state: State, tick: Tick, taken: Stamped | None) -> Stamped | None:
+    """Count readings in their windows: those that were taken now and need not wait, and those that have waited."""
+    flush = any(isinstance(event, Flush) for _, event in tick.events)
+    released = state.waiting.release(state.now, tick.now, state.settings.clock_wait_us, flush=flush)
+    if taken is not None and tick.now.quality != SYNCHRONISED and not flush:
+        taken = state.waiting.keep(taken, tick.now)
+    rows = joined(released, taken)
+    if rows is None or not len(rows.series):
         return None
-    digests = reading_digests(readings.sent, readings.value)
-    contents = contents_of(messages, readings, digests, tick.unreadable)
-    repeated = state.transport.duplicates(_session_of(state, messages), messages, contents)
-    _forget_sessions(state)
-    series, sent, value = readings.series, readings.sent, readings.value
-    message = np.repeat(np.arange(len(messages)), messages.readings)
-    said = verdicts(tick)
-    if repeated.any():
-        out.repeated = frozenset(np.flatnonzero(repeated).tolist())
-        kept = ~repeated[message]
-        counters.by_transport += len(kept) - int(kept.sum())
-        series, sent, value, message = series[kept], sent[kept], value[kept], message[kept]
-        said = said[kept] if said is not None else None
-    counters.dead += sum(1 for at, _ in tick.unreadable if at not in out.repeated)
-    if not len(series):
-        return None
-    order = np.argsort(series, kind="stable")
-    if state.settings.by_meaning:
-        found, coarse = by_meaning(
-            state.levels.fine.recent, state.last_sent, series, sent, value, message, order
-        )
-        _warn_coarse(state, coarse, out)
-        counters.by_meaning += int(found.sum())
-        if said is not None:
-            _by_horizon(state, said, found, message, out)
-        if found.any():
-            kept = ~found
-            series, sent, value, message = series[kept], sent[kept], value[kept], message[kept]
-            if not len(series):
-                return None
-            order = np.argsort(series, kind="stable")
-        timed = sent != NO_TIME
-        if timed.all():
-            state.coverage.hear(series, sent)
-        elif timed.any():
-            state.coverage.hear(series[timed], sent[timed])
-    event = (
-        sent if not (sent == NO_TIME).any() else np.where(sent == NO_TIME, _arrived(messages)[message], sent)
-    )
-    counters.accepted += len(series)
-    state.levels.add(series, sent, event, value, state.tick)
-    state.watermarks.hear(state.device[series], event, tick.now)
-    return _Accepted(series, event, value, order)
+    if rows.mark.any():
+        state.counters.clamped += int((rows.mark & CLAMPED > 0).sum())
+        state.counters.held += int((rows.mark & HELD > 0).sum())
+        state.counters.restamped += int((rows.mark & RESTAMPED > 0).sum())
+    state.levels.add(rows.series, rows.sent, rows.event, rows.value, state.tick)
+    by_us = (rows.sent == NO_TIME) | (rows.mark & CLAMPED > 0)
+    state.watermarks.hear(state.device[rows.series], rows.event, by_us, tick.now)
+    return rows
 
 
-def _by_horizon(state: State, said: Ints, found: NDArray[np.bool_], message: Ints, out: Output) -> None:
-    """What had arrived within the horizon is a duplicate; what cannot be told from one is a dead letter. Adds to `found`."""
-    known, beyond, at = split(said, found)
-    state.counters.by_horizon += int(known.sum())
-    state.counters.beyond_horizon += int(beyond.sum())
-    out.beyond = list(zip(message[beyond].tolist(), at.tolist(), strict=True))
-    found |= known | beyond
-
-
-def _session_of(state: State, messages: Messages) -> Ints:
-    """Return the session of each message; connections from before an end that is not yet noticed have theirs still."""
-    numbers = state.sessions.numbers
-    of_run = np.array([numbers.get(c, 0) for c in messages.run_connection.tolist()], np.int64)
-    return np.repeat(of_run, _sizes(messages.run_end))
-
-
-def _forget_sessions(state: State) -> None:
-    """Drop the packet ids of sessions that ended, once they are many."""
-    state.sessions.end_tick()
-    if state.sessions.ended > max(64, len(state.sessions.by_client)):
-        state.sessions.ended = 0
-        state.transport.end_sessions(np.array(state.sessions.live_numbers(), np.int64))
-
-
-def _arrived(messages: Messages) -> Ints:
-    """Return when each message was read."""
-    return np.repeat(messages.burst_arrived, _sizes(messages.burst_end))
-
-
-def _sizes(ends: Ints) -> Ints:
-    """Return how long each run is of which the ends are given."""
-    sizes = ends.copy()
-    sizes[1:] -= ends[:-1]
-    return sizes
-
-
-def _warn_coarse(state: State, coarse: NDArray[np.int32], out: Output) -> None:
-    for series in coarse.tolist():
-        if not state.coarse[series]:
-            state.coarse[series] = True
-            out.warnings.append(
-                f"{state.names[series]} sent two values at one time: its clock is coarser than its rate; both count. "
-                'If it resends readings as new messages, set duplicates = "transport" in [edge.windows]'
-            )
-
-
-def _detect(state: State, accepted: _Accepted, out: Output) -> None:
+def _detect(state: State, accepted: Stamped, out: Output) -> None:
     """Judge the raw columns by the limit rules."""
-    changes = state.limits.run(accepted.series, accepted.event, accepted.value, accepted.order)
+    changes = state.limits.run(accepted.series, accepted.event, accepted.value)
     for change in changes:
         rule = state.limits.rules[change.rule]
         evidence = int(accepted.event[change.reading]), float(accepted.value[change.reading])

@@ -24,6 +24,8 @@ class Watermarks:
         self.mark: Ints = np.zeros(0, np.int64)
         self.newest: Ints = np.zeros(0, np.int64)
         self.heard: Ints = np.zeros(0, np.int64)
+        self.by_us = np.zeros(0, np.bool_)
+        """Devices whose last reading has its time from our clock."""
 
     def grow(self, devices: int, now: Now) -> None:
         more = devices - len(self.mark)
@@ -31,10 +33,12 @@ class Watermarks:
             self.mark = np.append(self.mark, np.full(more, NEVER))
             self.newest = np.append(self.newest, np.full(more, NEVER))
             self.heard = np.append(self.heard, np.full(more, now.mono_us))
+            self.by_us = np.append(self.by_us, np.zeros(more, np.bool_))
 
-    def hear(self, device: Ints, event: Ints, now: Now) -> None:
-        """Take up readings; shape (n,) both."""
+    def hear(self, device: Ints, event: Ints, by_us: NDArray[np.bool_], now: Now) -> None:
+        """Take up readings, each with its event time and whether that is from our clock; shape (n,) all."""
         np.maximum.at(self.newest, device, event)
+        self.by_us[device] = by_us
         self.heard[device] = now.mono_us
 
     def advanced(self, now: Now) -> Ints:
@@ -47,6 +51,13 @@ class Watermarks:
     def advance(self, now: Now) -> Ints:
         self.mark = self.advanced(now)
         return self.mark
+
+    def set_back(self, wall_us: int) -> bool:
+        """Our clock was corrected backwards: devices that it put into the future are there no longer (R8). Tell if there are any."""
+        ahead = self.by_us & (self.newest > wall_us)
+        self.newest[ahead] = wall_us
+        self.mark[ahead] = np.minimum(self.mark[ahead], wall_us - self.lateness_us)
+        return bool(ahead.any())
 
     def start(self, before: Now | None, now: Now) -> None:
         """Carry on after a start: across a reboot monotonic time began anew, and only a believed clock bridges it."""

@@ -5,7 +5,9 @@ Event time, watermarks, times to live and rules follow this clock; commits, keep
 
 from __future__ import annotations
 
+import ctypes
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -18,6 +20,8 @@ HELD = 1
 """The wall clock is not believed yet (a Pi before it has heard a time server)."""
 
 _NOT_BEFORE_US = 1_735_689_600_000_000  # 2025-01-01: no honest clock that runs this code stands before it
+_TIMEX, _TIME_ERROR = 512, 5
+"""Bytes that hold struct timex on every platform, and the state of a clock that is not synchronised."""
 
 
 class Now(NamedTuple):
@@ -52,6 +56,30 @@ class RealClock:
     def now(self) -> Now:
         wall = time.time_ns() // 1000
         return Now(wall, time.monotonic_ns() // 1000, self._boot, _quality(wall))
+
+
+class NtpClock(RealClock):
+    """The machine's own clock, believed only while the kernel says that a time server disciplines it.
+
+    For a Pi without a clock of its own: after a boot its time is that of the last shutdown, and looks right.
+    """
+
+    def __init__(self, synchronised: Callable[[], bool] | None = None) -> None:
+        super().__init__()
+        self._synchronised = synchronised or kernel_synchronised
+
+    def now(self) -> Now:
+        found = super().now()
+        return found if self._synchronised() else found._replace(quality=HELD)
+
+
+def kernel_synchronised() -> bool:
+    """Ask the kernel whether its clock is synchronised (adjtimex(2)); true where it cannot be asked."""
+    try:
+        adjtimex = ctypes.CDLL(None).adjtimex
+    except (OSError, AttributeError):
+        return True
+    return bool(adjtimex(ctypes.create_string_buffer(_TIMEX)) != _TIME_ERROR)
 
 
 class ScaledClock:
@@ -100,7 +128,7 @@ def _quality(wall_us: int) -> int:
 
 
 def parse_clock(text: str) -> Clock:
-    """Make the clock that a setting names: `real`, or `scaled:60@2026-11-24T00:00:00+00:00`.
+    """Make the clock that a setting names: `real`, `ntp`, or `scaled:60@2026-11-24T00:00:00+00:00`.
 
     A scale without an origin begins now: right for one process, while several must be told the same origin.
 
@@ -109,6 +137,8 @@ def parse_clock(text: str) -> Clock:
     """
     if text == "real":
         return RealClock()
+    if text == "ntp":
+        return NtpClock()
     kind, _, rest = text.partition(":")
     factor, _, origin = rest.partition("@")
     try:
@@ -118,7 +148,7 @@ def parse_clock(text: str) -> Clock:
     except ValueError:
         raise SettingsError(
             f"clock = {text!r} is no clock",
-            hint='write clock = "real" or clock = "scaled:60" (sixty times as fast)',
+            hint='write clock = "real", clock = "ntp" or clock = "scaled:60" (sixty times as fast)',
         ) from None
     return ScaledClock(float(factor), origin_us)
 

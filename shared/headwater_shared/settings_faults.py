@@ -34,7 +34,7 @@ _NAMES = {
     "str": 'text in "quotes"',
 }
 _LANGUAGES = {
-    CLOCK: '"real" or "scaled:60"',
+    CLOCK: '"real", "ntp" or "scaled:60"',
     DURATION: 'a length of time such as "250ms", "10s", "1h" or "7d"',
     SECRET: '"env:NAME" or "file:/path", never the secret itself',
     SIZE: 'a size such as "64MB"',

@@ -9,10 +9,11 @@ from headwater_edge.commit import Job
 from headwater_edge.events import Event, Start
 from headwater_edge.horizon import Horizon
 from headwater_edge.keeping import Keeping
+from headwater_edge.output import Output
 from headwater_edge.restart import resume
 from headwater_edge.rows import commit_of
 from headwater_edge.settings import StepSettings
-from headwater_edge.step import Output, step
+from headwater_edge.step import step
 from headwater_edge.store import Chores, open_store, write
 from headwater_edge.tick import Tick
 from headwater_shared.clock import SetClock

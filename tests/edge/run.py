@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from headwater_edge import journal, snapshot
 from headwater_edge.events import Event, Flush, Start
+from headwater_edge.output import Output
 from headwater_edge.rows import commit_of
 from headwater_edge.settings import StepSettings
 from headwater_edge.snapshot import Picture
 from headwater_edge.state import State
-from headwater_edge.step import Output, step
+from headwater_edge.step import step
 from headwater_shared.clock import SetClock
 from headwater_shared.parts import tumbling
 from tests.edge.feed import Feed, Message

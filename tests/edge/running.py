@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from headwater_edge.events import Connect, Event
 from headwater_edge.pipeline import Agent
-from headwater_edge.settings import EdgeSettings
+from headwater_edge.settings import EdgeSettings, WindowSettings
 from headwater_edge.source import DUP, QOS1, Burst
 from headwater_edge.store import read_store
 from headwater_shared import frame, records
@@ -154,8 +154,10 @@ def _unsent(agent: Agent) -> int:
 
 
 def edge_settings(**more: object) -> EdgeSettings:
-    """Settings under which every burst of readings is a tick of its own."""
-    return EdgeSettings(**({"name": "a1", "tick_readings": 1} | more))  # type: ignore[arg-type]
+    """Settings under which every burst of readings is a tick of its own, and devices may be ahead of the test's clock."""
+    windows = more.pop("windows", {})
+    made = WindowSettings(**({"future": "3650d"} | windows))  # type: ignore[operator]
+    return EdgeSettings(**({"name": "a1", "tick_readings": 1, "windows": made} | more))  # type: ignore[arg-type]
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headwater_edge import commit, keeping
-from headwater_edge.settings import LimitSettings, WindowSettings
+from headwater_edge.settings import LimitSettings
 from headwater_edge.store import read_store
 from headwater_shared import records
 from headwater_shared.bus import Record
@@ -100,8 +100,8 @@ def test_a_kill_loses_nothing_and_counts_nothing_twice(
             first.bus.away = True  # nothing that it does after the copy can be heard
             for n, (at, value) in enumerate(sent[:30], 1):
                 await first.publish(reading(at, value, n))
-            if pictures:
-                await until_async(lambda: len(first.agent.keeping.snapshots) == 2)
+                await until_async(lambda: not first.agent.keeping._picturing)
+            assert len(first.agent.keeping.snapshots) == (2 if pictures else 0)
             copy = as_after_a_kill(tmp_path / "first", tmp_path / "second")
         async with running(copy, log=tmp_path / "first" / LOG) as second:
             assert second.agent.state.counters.accepted == 30
@@ -254,7 +254,7 @@ def test_r15_two_snapshots_and_the_journal_since_the_older(
     monkeypatch.setattr(keeping, "_REPLAY_US", 0)
 
     async def test() -> None:
-        async with running(tmp_path, edge_settings(windows=WindowSettings(horizon="10s"))) as box:
+        async with running(tmp_path, edge_settings(windows={"horizon": "10s"})) as box:
             for at in range(30):
                 box.clock.advance(11)
                 await box.publish(reading(at, 1.0))

@@ -11,7 +11,6 @@ import pytest
 
 from headwater_edge.dead_letters import Letter, latest
 from headwater_edge.letter_office import LetterOffice
-from headwater_edge.settings import WindowSettings
 from headwater_edge.store import read_store
 from tests.edge.running import FILE, LOG, Publish, Running, as_after_a_kill, edge_settings, running
 from tests.edge.test_agent import check, reading
@@ -52,7 +51,7 @@ def test_r04_r20_what_is_beyond_the_horizon_is_kept_and_counts_when_a_person_say
     """Only the readings that were not taken count, once, at the time they were measured; a second replay finds nothing."""
 
     async def test() -> None:
-        settings = edge_settings(windows=WindowSettings(horizon="1m"))
+        settings = edge_settings(windows={"horizon": "1m"})
         async with running(tmp_path, settings) as box:
             await _hour(box)
             late = b'[{"t":1800000010,"v":7.5},{"t":1800001000,"v":8.5}]'  # within what was covered, and in a gap

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from headwater_edge.forward import _BACKLOG, _BATCH, Forward
+from headwater_edge.output import Completeness
 from headwater_edge.rows import body_hash
-from headwater_edge.step import Completeness
 from headwater_edge.store import ANOMALIES, WINDOWS, Chores, Commit, OutboxRow, open_store, write
 from headwater_shared import records
 from headwater_shared.bus import Record, Stored

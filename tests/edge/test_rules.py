@@ -11,10 +11,11 @@ from msgspec.structs import replace
 
 from headwater_edge.events import Disconnect, Flush, Settings, Start
 from headwater_edge.limits import LimitRule
+from headwater_edge.output import Output
 from headwater_edge.settings import StepSettings
 from headwater_edge.snapshot import fingerprint
 from headwater_edge.state import State
-from headwater_edge.step import Output, completeness, step
+from headwater_edge.step import completeness, step
 from headwater_edge.tick import Tick
 from headwater_shared.clock import HELD, SYNCHRONISED, Now
 from headwater_shared.digest import reading_digests

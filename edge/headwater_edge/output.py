@@ -1,0 +1,39 @@
+"""What one step puts out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from headwater_shared.frame import Frame
+from headwater_shared.records import Anomaly
+
+
+@dataclass(slots=True)
+class Output:
+    """What one step puts out; it aliases no state."""
+
+    tick: int
+    epoch: int
+    anomalies: list[Anomaly] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    sessions: dict[int, bool] = field(default_factory=dict)
+    """Whether a session was present, by connection that connected."""
+    repeated: frozenset[int] = frozenset()
+    """Messages that repeated one before, by transport; their dead letters are not written again."""
+    warnings: list[str] = field(default_factory=list)
+    beyond: list[tuple[int, int]] = field(default_factory=list)
+    """(message, reading) of what cannot be told from a resend: dead letters (R4)."""
+    age_us: int = 0
+    coverage: bytes = b""
+    """What every series was heard in, now and then: it stands for the journal's rows up to this tick once they go."""
+
+
+class Completeness(NamedTuple):
+    """What heartbeats say."""
+
+    epoch: int
+    shards: dict[int, tuple[int, int]]
+    """By shard: every window of every device up to this time is out, and the last seq."""
+    previous: tuple[int, dict[int, int]] | None
+    """The epoch before this one and its last seqs."""
