@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import latency, listener, size, step
+from tests.bench import latency, listener, size, step, stop_and_wait
 from tests.bench.results import GOALS, Result, keep
 
 BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
@@ -17,6 +17,7 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("edge-listener-20",): listener.twenty,
     ("edge-listener-500",): listener.five_hundred,
     ("edge-listener-max",): listener.largest,
+    ("edge-stop-and-wait",): stop_and_wait.run,
     ("edge-memory", "edge-idle", "edge-disk-bytes"): size.memory_and_disk,
 }
 """What each function measures."""
