@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge import stamps
 from headwater_edge.duplicates import by_meaning, contents_of
 from headwater_edge.event_time import Stamped, stamped
 from headwater_edge.output import Output
@@ -41,6 +42,7 @@ def accept(state: State, tick: Tick, out: Output) -> Stamped | None:
     counters.dead += sum(1 for at, _ in tick.unreadable if at not in out.repeated)
     if not len(series):
         return None
+    sent, after_arrival = stamps.split(sent)
     if state.settings.by_meaning:
         found, coarse = by_meaning(state.levels.fine.recent, state.last_sent, series, sent, value, message)
         _warn_coarse(state, coarse, out)
@@ -50,6 +52,7 @@ def accept(state: State, tick: Tick, out: Output) -> Stamped | None:
         if found.any():
             kept = ~found
             series, sent, value, message = series[kept], sent[kept], value[kept], message[kept]
+            after_arrival = after_arrival[kept] if after_arrival is not None else None
             if not len(series):
                 return None
         timed = sent != NO_TIME
@@ -58,9 +61,12 @@ def accept(state: State, tick: Tick, out: Output) -> Stamped | None:
         elif timed.any():
             state.coverage.hear(series[timed], sent[timed])
     counters.accepted += len(series)
-    return stamped(
-        series, sent, value, lambda: _arrived(messages)[message], tick.now, state.settings.future_us
-    )
+
+    def arrived() -> Ints:
+        at = _arrived(messages)[message]
+        return at if after_arrival is None else at + after_arrival
+
+    return stamped(series, sent, value, arrived, tick.now, state.settings.future_us)
 
 
 def _by_horizon(state: State, said: Ints, found: Mask, message: Ints, out: Output) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_edge.membership import is_in
+from headwater_edge.stamps import STAMPED
 from headwater_edge.tick import Readings
 from headwater_shared.digest import NO_TIME, reading_digests
 
@@ -47,7 +48,7 @@ def out_of_order(readings: Readings, last_sent: Ints) -> Mask:
     """
     series, sent = readings.series, readings.sent
     known = np.append(last_sent, np.full(max(0, int(series.max(initial=-1)) + 1 - len(last_sent)), NO_TIME))
-    old: Mask = (sent <= known[series]) & (sent != NO_TIME)
+    old: Mask = (sent <= known[series]) & (sent >= STAMPED)
     if len(known) <= 4 * len(series) and bool((np.bincount(series) <= 1).all()):
         return old
     order = np.argsort(series, kind="stable")
@@ -56,13 +57,13 @@ def out_of_order(readings: Readings, last_sent: Ints) -> Mask:
     for number in np.unique(s[1:][falls]).tolist():  # rare: one tick brings a series' readings in disorder
         at = order[np.searchsorted(s, number) : np.searchsorted(s, number, side="right")]
         before = np.maximum.accumulate(np.append(known[number], sent[at]))[:-1]
-        old[at] = (sent[at] <= before) & (sent[at] != NO_TIME)
+        old[at] = (sent[at] <= before) & (sent[at] >= STAMPED)
     return old
 
 
 def summary(readings: Readings, odd: Mask) -> bytes:
     """Say where a row's readings lie; `odd` is from `out_of_order`. Empty if none has a time."""
-    timed = readings.sent != NO_TIME
+    timed = readings.sent >= STAMPED
     times = readings.sent[timed & ~odd]
     spans: list[int] = []
     if len(times):

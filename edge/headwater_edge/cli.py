@@ -11,8 +11,9 @@ import typer
 
 from headwater_edge import dead_letter_commands, words
 from headwater_edge.options import SettingsFile, data_folder
-from headwater_edge.places import SOCKET
+from headwater_edge.places import FILE, SOCKET
 from headwater_shared.errors import HeadwaterError
+from headwater_shared.settings import load
 
 app = typer.Typer(help="The agent on the device.", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -56,6 +57,24 @@ def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     width = max(map(len, answer))
     for name, value in answer.items():
         print(f"{name.replace('_', ' '):{width}}  {value}")
+
+
+@app.command()
+def decode(
+    topic: Annotated[str, typer.Argument(help="Topic of the message.")],
+    payload: Annotated[str, typer.Argument(help="Its payload: text, @FILE, or hex:0A1B.")],
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the readings that a message becomes, or why it becomes none; nothing is taken in."""
+    from headwater_edge import explain
+    from headwater_edge.settings import EdgeSettings
+    from headwater_shared.clock import RealClock
+
+    edge = load(settings, "edge", EdgeSettings) if settings else EdgeSettings()
+    now_us = RealClock().now().wall_us
+    told = explain.explain(topic, explain.payload_of(payload), edge, data_folder(settings) / FILE, now_us)
+    print(_json(told) if as_json else "\n".join(explain.lines(told)))
 
 
 def _json(answer: Any) -> str:

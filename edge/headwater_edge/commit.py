@@ -6,7 +6,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from headwater_edge import snapshot
@@ -31,6 +31,7 @@ class Job:
     tick: Tick
     output: Output
     dead: list[DeadLetter]
+    births: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     size: int = 0
     """Bytes of its journal row, once committed."""
 
@@ -128,7 +129,7 @@ class Writer:
             return bool(self._chores)
 
     def _commit(self, job: Job | None) -> None:
-        commit = commit_of(job.tick, job.output, job.dead) if job else None
+        commit = commit_of(job.tick, job.output, job.dead, job.births) if job else None
         with self._chores_lock:
             chores, self._chores = self._chores, Chores()
         if commit is None and not chores:

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from headwater_edge.decode import Decode, Decoded
+from headwater_edge.decoded import IN_PART, named
 from headwater_edge.events import LetterGone
 from headwater_edge.source import REPLAY, Burst
 from headwater_shared.digest import value_bits
@@ -77,7 +78,7 @@ def again(letter: Letter, decode: Decode) -> tuple[Burst, Decoded]:
     burst.size = len(letter.topic) + len(letter.body)
     burst.events.append((0, LetterGone(letter.tick, letter.n)))
     decoded = decode.burst(burst)
-    if letter.reason == "not-taken" or letter.readings is not None:
+    if letter.reason in IN_PART or letter.readings is not None:
         decoded = _only(letter, decoded, decode)
     if decoded.dead or not len(decoded.value):
         why = decoded.dead[0].detail if decoded.dead else "it holds no reading that was not taken"
@@ -90,10 +91,10 @@ def again(letter: Letter, decode: Decode) -> tuple[Burst, Decoded]:
 
 def _only(letter: Letter, decoded: Decoded, decode: Decode) -> Decoded:
     """Keep of a message the readings that its letter names."""
-    names = decode.index.names_of(decoded.series.tolist())
+    names = [decode.index.names[number] for number in decoded.series.tolist()]
     if letter.readings is None:  # by the names of metrics in its words
-        refused = {item.partition(":")[0] for item in letter.detail.split("; ")}
-        kept = [name.rpartition("/")[2] in refused or "value" in refused for name in names]
+        refused = named(letter.detail)
+        kept = [name.rpartition("/")[2] in refused for name in names]
     else:
         wanted = Counter((name, sent, _bits(value)) for name, sent, value in letter.readings)
         kept = []
@@ -104,7 +105,9 @@ def _only(letter: Letter, decoded: Decoded, decode: Decode) -> Decoded:
             wanted[name, sent, bits] -= kept[-1]
     mask = np.array(kept, np.bool_)
     count = np.array([mask.sum()], np.int32)
-    return Decoded(count, decoded.series[mask], decoded.sent[mask], decoded.value[mask], decoded.dead)
+    return decoded._replace(
+        readings=count, series=decoded.series[mask], sent=decoded.sent[mask], value=decoded.value[mask]
+    )
 
 
 def _bits(value: float) -> int:

@@ -22,6 +22,8 @@ class Gather:
         self.readings = 0
         self.messages = 0
         self.events: list[tuple[int, Event]] = []
+        self.births: list[tuple[bytes, bytes | None]] = []
+        """What a codec must have again after a restart, see `Decoded.births`."""
         self._decoded: list[Decoded] = []
 
     def __bool__(self) -> bool:
@@ -33,6 +35,7 @@ class Gather:
         self.bursts.append(burst)
         if decoded is not None:
             self._decoded.append(decoded)
+            self.births += decoded.births
             self.readings += len(decoded.value)
             self.messages += len(burst.topics)
 

@@ -26,6 +26,8 @@ def status(agent: Agent) -> dict[str, Any]:
         "dead_letters": agent.letters.letters,
         "dead_letter_bytes": agent.letters.size,
         "refused": agent.letters.refused,
+        "skipped": agent.decode.skipped,
+        "sequence_gaps": sum(agent.decode.formats.sparkplug.gaps.values()),
         "outbox": forward.pending,
         "forward": forward.mode,
         "snapshots": list(agent.keeping.snapshots),
@@ -63,6 +65,16 @@ class AgentMetrics(Collector):
         numbers = status(self._agent)
         for name, text in _GAUGES.items():
             yield GaugeMetricFamily(f"headwater_edge_{name}", text, value=numbers[name])
+        skipped = "Values that are no readings (text, null), and messages of topics that bring none"
+        yield CounterMetricFamily("headwater_edge_skipped", skipped, value=self._agent.decode.skipped)
+        gaps = CounterMetricFamily(
+            "headwater_edge_sequence_gaps",
+            "Messages missing by a device's own sequence numbers",
+            labels=["device"],
+        )
+        for device, missing in list(self._agent.decode.formats.sparkplug.gaps.items()):
+            gaps.add_metric([device], missing)
+        yield gaps
         yield GaugeMetricFamily(
             "headwater_edge_holding_back",
             "1 while commits wait for disk space",

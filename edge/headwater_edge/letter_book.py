@@ -50,5 +50,11 @@ class LetterBook:
         taken = np.ones(len(counts), np.bool_)
         taken[bad] = False
         kept = np.repeat(taken, decoded.readings)
-        left = Decoded(counts, decoded.series[kept], decoded.sent[kept], decoded.value[kept], [])
+        left = decoded._replace(
+            readings=counts,
+            series=decoded.series[kept],
+            sent=decoded.sent[kept],
+            value=decoded.value[kept],
+            dead=[],
+        )
         return left, {burst.runs[int(at)][0] for at in np.searchsorted(ends, bad, side="right")}

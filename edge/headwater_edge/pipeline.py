@@ -21,7 +21,7 @@ import msgspec
 from headwater_edge import snapshot
 from headwater_edge.commit import Job, Writer
 from headwater_edge.dead_letters import held
-from headwater_edge.decode import DeadLetter, Decode, Decoded
+from headwater_edge.decode import Births, DeadLetter, Decoded, decoder
 from headwater_edge.events import Event, Flush, Settings, Start
 from headwater_edge.forward import Forward
 from headwater_edge.gather import Gather, beyond_letters
@@ -30,10 +30,10 @@ from headwater_edge.keeping import Keeping
 from headwater_edge.letter_book import LetterBook
 from headwater_edge.restart import resume
 from headwater_edge.settings import EdgeSettings, step_settings
-from headwater_edge.source import Burst, Source
+from headwater_edge.source import Burst, Source, ask
 from headwater_edge.sources import Sources
 from headwater_edge.step import completeness, step
-from headwater_edge.store import open_store
+from headwater_edge.store import births, open_store
 from headwater_edge.tick import Tick, quiet_tick
 from headwater_edge.ticker import Ticker, mono_us
 from headwater_edge.topics import SeriesIndex
@@ -70,6 +70,8 @@ class Agent:
         """
         self._settings = settings
         self._step_settings = step_settings(settings)
+        self.index = SeriesIndex([], settings.max_series, settings.new_series_per_hour)
+        self.decode = decoder(settings, self.index)
         self._path = path
         self._clock = clock
         self._version = version
@@ -77,6 +79,7 @@ class Agent:
         try:
             began = time.monotonic_ns()
             resumed = resume(connection, self._step_settings)
+            self.decode.learn(births(connection))
         except ValueError as error:
             connection.close()
             self._lock.release()
@@ -89,8 +92,7 @@ class Agent:
         self.letters = LetterBook(size(settings.dead_letters), *held(connection))
         self._looking = False
         """Readings are being looked up in the journal: none of its rows may go."""
-        self.index = SeriesIndex(self.state.names, settings.max_series)
-        self.decode = Decode(self.index)
+        self.index.know(self.state.names)
         self._ticker = Ticker(duration(settings.tick), settings.tick_readings)
         self._gather = Gather()
         self._under_way: list[Burst] = []
@@ -182,6 +184,8 @@ class Agent:
     def _deliver(self, source: Source, burst: Burst) -> None:
         """Take in a burst: decode it, and end the tick if it is over."""
         decoded = self.decode.burst(burst) if burst.topics else None
+        if decoded is not None and decoded.asks:
+            ask(source, decoded.asks)
         if decoded is not None and decoded.dead and self.letters.full:
             decoded, turned_out = self.letters.refuse(burst, decoded)
             source.refuse(turned_out)
@@ -231,14 +235,18 @@ class Agent:
         self._busy = True
         doubt = self.horizon.doubtful(tick, self.state)
         if doubt is None:
-            self._take(tick, dead)
+            self._take(tick, dead, gather.births)
         else:
             self._looking = True
             look = self._loop.run_in_executor(None, self.horizon.judge, doubt)
-            look.add_done_callback(partial(self._judged, tick, dead))
+            look.add_done_callback(partial(self._judged, tick, dead, gather.births))
 
     def _judged(
-        self, tick: Tick, dead: list[DeadLetter], look: asyncio.Future[tuple[list[int], list[int]]]
+        self,
+        tick: Tick,
+        dead: list[DeadLetter],
+        births: Births,
+        look: asyncio.Future[tuple[list[int], list[int]]],
     ) -> None:
         self._looking = False
         error = look.exception()
@@ -246,9 +254,9 @@ class Agent:
             self._on_failure(error)
             return
         tick.known, tick.beyond = look.result()
-        self._take(tick, dead)
+        self._take(tick, dead, births)
 
-    def _take(self, tick: Tick, dead: list[DeadLetter]) -> None:
+    def _take(self, tick: Tick, dead: list[DeadLetter], births: Births = ()) -> None:
         """Step a tick and hand it to the writer."""
         self._busy = True
         if self._timer:
@@ -261,7 +269,7 @@ class Agent:
             log.warning(warning)
         if output.beyond:
             dead = dead + beyond_letters(self._under_way, tick, output.beyond, self.state.names)
-        self._writer.submit(Job(tick, output, dead))
+        self._writer.submit(Job(tick, output, dead, list(births)))
 
     def _idle(self) -> None:
         """Once a second: a tick without messages, if time alone closes a window."""

@@ -8,7 +8,7 @@ import zlib
 import msgspec
 
 from headwater_edge import journal
-from headwater_edge.decode import DeadLetter
+from headwater_edge.decode import Births, DeadLetter
 from headwater_edge.events import LetterGone, Start
 from headwater_edge.output import Output
 from headwater_edge.store import ANOMALIES, WINDOWS, Commit, DeadRow, OutboxRow
@@ -16,7 +16,7 @@ from headwater_edge.tick import Tick
 from headwater_shared import frame, records
 
 
-def commit_of(tick: Tick, output: Output, dead: list[DeadLetter]) -> Commit:
+def commit_of(tick: Tick, output: Output, dead: list[DeadLetter], births: Births = ()) -> Commit:
     """Make the transaction of one tick."""
     outbox = [_row(ANOMALIES, records.ANOMALY, a, records.encode(a)) for a in output.anomalies]
     outbox += [_row(WINDOWS, records.FRAME, f, frame.encode(f)) for f in output.frames]
@@ -28,6 +28,7 @@ def commit_of(tick: Tick, output: Output, dead: list[DeadLetter]) -> Commit:
         dead=[
             _dead_row(tick.now.wall_us, letter) for letter in dead if letter.message not in output.repeated
         ],
+        births=dict(births),
         epoch=(starts[0].epoch, tick.now.wall_us, starts[0].version) if starts else None,
         arrival=tick.arrival,
         coverage=(output.age_us, output.coverage) if output.coverage else None,

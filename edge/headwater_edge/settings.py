@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from headwater_edge.format_settings import FormatSettings
 from headwater_edge.limits import LimitRule
 from headwater_edge.listener_settings import ListenerSettings
+from headwater_edge.metric_settings import MetricSettings
 from headwater_shared.errors import SettingsError
 from headwater_shared.identity import valid_name
 from headwater_shared.parts import tumbling
@@ -104,6 +106,14 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
             "connection ends: replay or purge what is there."
         ),
     ] = "64MB"
+    new_series_per_hour: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="New series an hour; readings of further ones are dead letters until there is room.",
+        ),
+    ] = 20_000
+    site: Annotated[str, Meta(description="Site of devices whose topics name none.")] = "site-1"
     health_host: Annotated[str, Meta(description="Where metrics and health are served.")] = "127.0.0.1"
     health_port: Annotated[int, Meta(ge=0, le=65535, description="Its port; 0 takes a free one.")] = 9641
     users: Annotated[
@@ -113,6 +123,13 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
     listener: ListenerSettings = ListenerSettings()
     windows: WindowSettings = WindowSettings()
     limit: Annotated[tuple[LimitSettings, ...], Meta(description="Limit rules.")] = ()
+    format: Annotated[
+        tuple[FormatSettings, ...],
+        Meta(description="Formats of other devices, by topic; docs/formats.md shows each."),
+    ] = ()
+    metric: Annotated[
+        tuple[MetricSettings, ...], Meta(description="Units, ranges and scales of metrics.")
+    ] = ()
 
 
 class StepSettings(msgspec.Struct, frozen=True):

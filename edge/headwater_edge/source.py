@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from headwater_edge.events import Event
+from headwater_shared.logs import get_logger
+
+log = get_logger()
 
 RETAIN, QOS1, QOS2, DUP = 0x1, 0x2, 0x4, 0x8
 """Bits of a message's flags: the low half of the PUBLISH's first byte."""
@@ -59,5 +62,18 @@ class Source(Protocol):
     def resume(self) -> None:
         """Read again."""
 
+    def publish(self, topic: bytes, payload: bytes) -> bool:
+        """Send a message at QoS 0 to whoever is there to hear it; tell whether anybody was.
+
+        It is for requests to devices that may be lost, since they are made again: a Sparkplug node is asked for its births.
+        """
+
     async def close(self) -> None:
         """End all connections, let go of the address."""
+
+
+def ask(source: Source, asks: Sequence[tuple[bytes, bytes]]) -> None:
+    """Publish requests of the decoder on the source whose burst led to them."""
+    for topic, payload in asks:
+        if not source.publish(topic, payload):
+            log.warning("nobody is there to hear a request", topic=topic.decode(errors="replace"))

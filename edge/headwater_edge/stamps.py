@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_shared.digest import NO_TIME
 from headwater_shared.errors import Unreadable
 
 FARTHEST_US = 2**61
@@ -82,3 +83,30 @@ def _in_range(us: int, time: object) -> int:
     if abs(us) >= FARTHEST_US:
         raise Unreadable(f"{str(time)[:80]} is out of range", reason="bad-time")
     return us
+
+
+STAMPED = NO_TIME + 2**50
+"""Times below this are no times of the device's: the reading is stamped when its message arrives."""
+
+
+def from_arrival(offset_us: int) -> int:
+    """Write down a time that a device gave as so long after (below 0: before) "now", within 15 years.
+
+    It takes a value that is no time, so that nothing but the arrival, which the journal holds, decides when that was:
+    were it added up here, the same message sent again would say another time and count twice (R3).
+    """
+    return NO_TIME + (2 * offset_us if offset_us >= 0 else -2 * offset_us - 1)
+
+
+def split(sent: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Take "so long before now" out of a column of times as sent.
+
+    Returns:
+        The times with `NO_TIME` for all that are stamped on arrival, and how long after the arrival each of those was
+        (0 for all others); None if none is stamped.
+    """
+    stamped = sent < STAMPED
+    if not stamped.any():
+        return sent, None
+    code = np.where(stamped, sent - NO_TIME, 0)
+    return np.where(stamped, NO_TIME, sent), np.where(code & 1, -(code >> 1) - 1, code >> 1)

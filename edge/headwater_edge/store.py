@@ -29,6 +29,7 @@ SCHEMA = (
     CREATE TABLE arrival(tick INTEGER PRIMARY KEY, body BLOB);
     CREATE TABLE coverage(tick INTEGER PRIMARY KEY, age_us INTEGER, body BLOB);
     ALTER TABLE dead_letter ADD COLUMN readings BLOB;
+    CREATE TABLE birth(topic BLOB PRIMARY KEY, payload BLOB) WITHOUT ROWID;
     """,
 )
 """`outbox.n` is never used again: `sent` counts by it, and a row that took a deleted one's would never be sent."""
@@ -69,6 +70,8 @@ class Commit:
     journal: bytes
     outbox: list[OutboxRow] = field(default_factory=list)
     dead: list[DeadRow] = field(default_factory=list)
+    births: dict[bytes, bytes | None] = field(default_factory=dict)
+    """The latest birth by its topic; None: it holds no longer."""
     epoch: tuple[int, int, str] | None = None
     """(epoch, started, version) at a start."""
     arrival: bytes = b""
@@ -122,6 +125,11 @@ def read_store(path: Path) -> sqlite3.Connection:
     reader = open_reader(path, application=APPLICATION, version=VERSION)
     reader.execute("PRAGMA cache_size=-256")  # bodies are read once
     return reader
+
+
+def births(connection: sqlite3.Connection) -> list[tuple[bytes, bytes]]:
+    """Return the births that are kept, (topic, payload) each."""
+    return connection.execute("SELECT topic, payload FROM birth").fetchall()
 
 
 def write(connection: sqlite3.Connection, commit: Commit | None, chores: Chores) -> None:
@@ -178,6 +186,10 @@ def _write_commit(connection: sqlite3.Connection, commit: Commit) -> None:
         run("INSERT INTO coverage VALUES (?, ?, ?)", (commit.tick, *commit.coverage))
     if commit.letters_gone:
         connection.executemany("DELETE FROM dead_letter WHERE tick = ? AND n = ?", commit.letters_gone)
+    if commit.births:
+        connection.executemany("DELETE FROM birth WHERE topic = ?", [(topic,) for topic in commit.births])
+        born = [(topic, payload) for topic, payload in commit.births.items() if payload is not None]
+        connection.executemany("INSERT INTO birth VALUES (?, ?)", born)
     if commit.dead:
         connection.executemany(
             "INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

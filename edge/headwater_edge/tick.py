@@ -40,7 +40,7 @@ class Readings:
 
     series: NDArray[np.int32]
     sent: Ints
-    """Microseconds as the device sent them, `NO_TIME` where it sent none."""
+    """Microseconds as the device sent them, `NO_TIME` where it sent none; `stamps.split` takes "so long ago" out."""
     value: NDArray[np.float64]
 
     def __len__(self) -> int:

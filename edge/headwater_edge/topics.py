@@ -1,7 +1,8 @@
-"""Topics to series: `hw/{site}/{device}/data` and `hw/{site}/{device}/data/{metric}`, looked up once a topic."""
+"""Series by number, and what each topic means, looked up once a topic."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from headwater_shared.errors import Unreadable
@@ -9,6 +10,74 @@ from headwater_shared.identity import series_name, valid_name
 
 _REMEMBERED = 100_000
 """Topics that are remembered; a flood of others empties the memory, and costs time only."""
+_HOUR_US = 3_600_000_000
+_OUR_NAMES = str.maketrans({"/": ".", "+": "_", "#": "_"})
+
+
+def our_name(text: str) -> str:
+    """Turn a name that others gave to one that can stand in a series: / becomes a dot, + and # an underscore."""
+    return text.translate(_OUR_NAMES)
+
+
+class SeriesIndex:
+    """Numbers series in the order of first sight, up to a cap; `fresh` holds those that no tick has taken yet.
+
+    Args:
+        names: of the series that are known already.
+        cap: how many there may be.
+        per_hour: how many new ones an hour brings, of which a whole hour's worth may come at once.
+    """
+
+    def __init__(self, names: list[str], cap: int, per_hour: int | None = None) -> None:
+        self.know(names)
+        self._cap = cap
+        self._per_hour = per_hour
+        self._left = float(per_hour or 0)
+        self._left_at_us = 0
+        self.now_us = 0
+        """Wall time of the burst that is decoded."""
+        self.fresh: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def know(self, names: list[str]) -> None:
+        """Take up the series that an agent's file knows, before any other."""
+        self.names = list(names)
+        self._numbers = {name: number for number, name in enumerate(names)}
+
+    def number(self, name: str) -> int | Unreadable:
+        """Return the number of a series; a new one may be refused."""
+        number = self._numbers.get(name)
+        if number is not None:
+            return number
+        if len(self.names) >= self._cap:
+            return Unreadable(f"more than {self._cap} series (edge.max_series)", reason="too-many-series")
+        if not self._may_register():
+            return Unreadable(
+                f"more than {self._per_hour} new series an hour (edge.new_series_per_hour)",
+                reason="too-many-new-series",
+            )
+        number = self._numbers[name] = len(self.names)
+        self.names.append(name)
+        self.fresh.append(name)
+        return number
+
+    def _may_register(self) -> bool:
+        if self._per_hour is None:
+            return True
+        passed_us = max(0, self.now_us - self._left_at_us) if self._left_at_us else 0
+        self._left = min(float(self._per_hour), self._left + self._per_hour * passed_us / _HOUR_US)
+        self._left_at_us = self.now_us
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def take_fresh(self) -> list[str]:
+        """Hand the series that are new to the tick that brings them."""
+        fresh, self.fresh = self.fresh, []
+        return fresh
 
 
 class Place:
@@ -21,26 +90,28 @@ class Place:
         self.device = device
         self.metrics: dict[str, int] = {}
 
+    def number(self, index: SeriesIndex, metric: str) -> int | Unreadable:
+        """Return the number of a metric's series."""
+        known = self.metrics.get(metric)
+        if known is not None:
+            return known
+        if not valid_name(metric):
+            return Unreadable("no name for a metric", reason="not-taken")
+        number = index.number(series_name(self.site, self.device, metric))
+        if isinstance(number, int):
+            self.metrics[metric] = number
+        return number
 
-class SeriesIndex:
-    """Numbers series in the order of first sight, up to a cap; `fresh` holds those that no tick has taken yet."""
 
-    def __init__(self, names: list[str], cap: int) -> None:
-        self._numbers = {name: number for number, name in enumerate(names)}
-        self._cap = cap
+class Topics:
+    """What topics mean, remembered: the number of a series, or a place whose codec knows more."""
+
+    def __init__(self, place_of: Callable[[str], Any]) -> None:
+        self._place_of = place_of
         self._places: dict[bytes, Any] = {}
-        self.fresh: list[str] = []
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def names_of(self, numbers: list[int]) -> list[str]:
-        """Return the names of series, for the rare cases that need them."""
-        names = {number: name for name, number in self._numbers.items()}
-        return [names[number] for number in numbers]
 
     def places(self, topics: list[bytes]) -> list[Any]:
-        """Return for each topic the number of its series, a `Place`, or `Unreadable` if it is none of ours."""
+        """Return for each topic the number of its series, a place, or `Unreadable` if it is none of ours."""
         found = list(map(self._places.get, topics))
         if None in found:
             for at, place in enumerate(found):
@@ -48,57 +119,17 @@ class SeriesIndex:
                     found[at] = self._resolve(topics[at])
         return found
 
-    def number(self, topic: bytes, metric: str) -> int | Unreadable:
-        """Return the number of a metric of the device that a topic names."""
-        place = self._places.get(topic)
-        if not isinstance(place, Place):
-            site, device = topic.decode().split("/")[1:3]
-            place = Place(site, device)
-        known = place.metrics.get(metric)
+    def _resolve(self, topic: bytes) -> Any:
+        known = self._places.get(topic)  # earlier in this burst
         if known is not None:
             return known
-        if not valid_name(metric):
-            return Unreadable("no name for a metric", reason="bad-name")
-        number = self._number(series_name(place.site, place.device, metric))
-        if isinstance(number, int):
-            place.metrics[metric] = number
-        return number
-
-    def _resolve(self, topic: bytes) -> Any:
         if len(self._places) >= _REMEMBERED:
             self._places.clear()
-        place = self._parsed(topic)
-        if not isinstance(place, Unreadable):
-            self._places[topic] = place
-        return place
-
-    def _parsed(self, topic: bytes) -> Any:
         try:
-            words = topic.decode().split("/")
+            place = self._place_of(topic.decode())
         except UnicodeDecodeError:
             return Unreadable("a topic that is no UTF-8", reason="bad-topic")
-        ours = len(words) in (4, 5) and words[0] == "hw" and words[3] == "data"
-        if not ours or not all(valid_name(word) for word in words[1:]):
-            return Unreadable(
-                "a topic that is not hw/{site}/{device}/data or hw/{site}/{device}/data/{metric}",
-                reason="bad-topic",
-            )
-        if len(words) == 4:
-            return Place(words[1], words[2])
-        return self._number(series_name(words[1], words[2], words[4]))
-
-    def _number(self, name: str) -> int | Unreadable:
-        number = self._numbers.get(name)
-        if number is None:
-            if len(self._numbers) >= self._cap:
-                return Unreadable(
-                    f"more than {self._cap} series; raise edge.max_series", reason="too-many-series"
-                )
-            number = self._numbers[name] = len(self._numbers)
-            self.fresh.append(name)
-        return number
-
-    def take_fresh(self) -> list[str]:
-        """Hand the series that are new to the tick that brings them."""
-        fresh, self.fresh = self.fresh, []
-        return fresh
+        except Unreadable as error:
+            return error
+        self._places[topic] = place
+        return place

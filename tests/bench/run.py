@@ -7,11 +7,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import latency, listener, size, step, stop_and_wait
+from tests.bench import decode, latency, listener, size, step, stop_and_wait
 from tests.bench.results import GOALS, Result, keep
 
 BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("edge-step",): step.run,
+    ("decode-json",): decode.json_payloads,
+    ("decode-senml",): decode.senml,
+    ("decode-sparkplug",): decode.sparkplug,
+    ("decode-mapping",): decode.mapping,
     ("edge-start",): size.start,
     ("edge-alert-latency",): latency.latency,
     ("edge-listener-20",): listener.twenty,

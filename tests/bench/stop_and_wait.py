@@ -84,8 +84,8 @@ def load(port: int, devices: int, seconds: float) -> Waited:
     for client in clients:
         client.sock.close()
     waited.sort()
-    ms = [waited[len(waited) // 2], waited[int(len(waited) * 0.99)], waited[-1]]
-    return Waited(len(waited), *(one * 1e3 for one in ms), late)
+    p50, p99 = waited[len(waited) // 2], waited[int(len(waited) * 0.99)]
+    return Waited(len(waited), p50 * 1e3, p99 * 1e3, waited[-1] * 1e3, late)
 
 
 def _measured(process: Process, seconds: float) -> Waited:

@@ -68,6 +68,7 @@ class ScriptedSource:
         self.acknowledged: list[Burst] = []
         self.sessions: dict[int, bool] = {}
         self.refused: set[int] = set()
+        self.published: list[tuple[bytes, bytes]] = []
         self.paused = 0
         self.resumed = 0
 
@@ -77,6 +78,10 @@ class ScriptedSource:
 
     def refuse(self, connections: Iterable[int]) -> None:
         self.refused.update(connections)
+
+    def publish(self, topic: bytes, payload: bytes) -> bool:
+        self.published.append((topic, payload))
+        return True
 
     def pause(self) -> None:
         self.paused += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater_edge import payloads
-from headwater_edge.decode import Decode, Decoded
-from headwater_edge.source import Burst
+from headwater_edge.decode import Decode
 from headwater_edge.stamps import FARTHEST_US, column_us, stamp_us
 from headwater_edge.topics import SeriesIndex
 from headwater_shared.digest import NO_TIME
 from headwater_shared.errors import Unreadable
+from tests.edge.decoding import Taken, burst_of, decoded_by, taken
 
 T = 1_795_000_000_123_456
 """A time in microseconds that is no whole second."""
@@ -26,45 +25,9 @@ SECOND = 1_795_000_000_000_000
 SINGLE, OTHER, MULTI = b"hw/s1/d1/data/temp", b"hw/s1/d2/data/flow", b"hw/s1/d3/data"
 
 
-class Taken(NamedTuple):
-    """What became of one message: its readings by name, and its dead letters' reasons."""
-
-    readings: list[tuple[str, int | None, float]]
-    dead: list[str]
-
-
-def burst_of(*messages: tuple[bytes, bytes]) -> Burst:
-    burst = Burst(SECOND)
-    burst.topics = [topic for topic, _ in messages]
-    burst.payloads = [payload for _, payload in messages]
-    return burst
-
-
-def taken(decoded: Decoded, index: SeriesIndex, n: int) -> list[Taken]:
-    """Say of each message of a burst what became of it."""
-    names = list(index._numbers)
-    out = [Taken([], []) for _ in range(n)]
-    assert decoded.readings.sum() == len(decoded.series) == len(decoded.sent) == len(decoded.value)
-    at = 0
-    for message, count in enumerate(decoded.readings.tolist()):
-        for row in range(at, at + count):
-            time_us = int(decoded.sent[row])
-            said = (
-                names[decoded.series[row]],
-                None if time_us == NO_TIME else time_us,
-                float(decoded.value[row]),
-            )
-            out[message].readings.append(said)
-        at += count
-    for letter in decoded.dead:
-        out[letter.message].dead.append(letter.reason)
-    return out
-
-
 def decoded(*messages: tuple[bytes, bytes], decode: Decode | None = None) -> list[Taken]:
     """Decode one burst, with an index that has seen the topics of this test before."""
-    decode = decode or _decode()
-    return taken(decode.burst(burst_of(*messages)), decode.index, len(messages))
+    return decoded_by(decode or _decode(), *messages)
 
 
 def _decode(cap: int = 1000) -> Decode:
@@ -79,7 +42,7 @@ def one_by_one(topic: bytes, payload: bytes) -> Taken:
     words = topic.decode().split("/")
     single = len(words) == 5
     try:
-        said, refused = payloads.read(payload, metric_in_topic=single)
+        said, refused, _ = payloads.read(payload, metric_in_topic=single)
     except Unreadable as error:
         return Taken([], [error.reason])
     out = [
@@ -214,7 +177,7 @@ def test_series_beyond_the_cap_are_dead_letters() -> None:
     ) == [
         Taken([(TEMP, None, 1.0)], []),
         Taken([], ["too-many-series"]),
-        Taken([(f"{D3}/temp", None, 3.0)], ["not-taken"]),
+        Taken([(f"{D3}/temp", None, 3.0)], ["too-many-series"]),
     ]
 
 

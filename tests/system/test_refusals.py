@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -156,7 +157,9 @@ def test_a_file_of_a_newer_version(here: Box, part: str, name: str) -> None:
     connection.close()
     before = hashlib.sha256(file.read_bytes()).digest()
     said = _part_refused(here, part)
-    assert f"{file} was written by a newer version (format 99, known here: 1)" in said
+    assert re.search(
+        rf"{re.escape(str(file))} was written by a newer version \(format 99, known here: \d+\)", said
+    )
     assert "hint: install that version again, or move the file away and start with a new one" in said
     assert hashlib.sha256(file.read_bytes()).digest() == before
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from headwater_appliance.audit_findings import Finding, Findings
 from headwater_appliance.audit_sent import Sent
 from headwater_appliance.audit_stored import DeadLetter
+from headwater_edge.decoded import IN_PART, named
 from headwater_shared.digest import NO_TIME
 from headwater_shared.identity import series_name
 from headwater_shared.ledger import Unreadable
@@ -100,8 +101,8 @@ def readings_of(letter: DeadLetter) -> Iterator[Taken]:
         values = {words[4]: body.get("v") if isinstance(body, dict) else body}
     else:
         values = body.get("values", {}) if isinstance(body, dict) else {}
-        if letter.reason == "not-taken":
-            refused = {item.partition(":")[0] for item in letter.detail.split("; ")}
+        if letter.reason in IN_PART:
+            refused = named(letter.detail)
             values = {name: value for name, value in values.items() if name in refused}
     for metric, value in values.items():
         if isinstance(value, int | float) and isinstance(time, int) and math.isfinite(value):
