@@ -68,6 +68,11 @@ def step(
         _take_effect(progress, epochs, agent)
         changed.add(agent)
     for agent, progress in agents.items():
+        if (
+            now_us and not progress.heard_us
+        ):  # heard before the first clock record: its silence begins with that
+            progress.heard_us = now_us
+            changed.add(agent)
         if not progress.silent and 0 < progress.heard_us < now_us - silent_after_us:
             progress.silent = True
             changed.add(agent)

@@ -135,6 +135,8 @@ def _watch(epochs: Epochs, shard: int, now_us: int, gap_after_us: int, out: Dedu
             out.changed.add(at)
             text = f"the next epoch says that this one ended at seq {epoch.last}, but seq {newest} is here: the agent's file went back"
             out.reports.append(Report("went-back", shard, *at, text, now_us))
+        if not now_us:
+            continue  # no clock record yet, so a gap's time has not begun
         if len(epoch.intervals) > 2 or epoch.gaps or epoch.last > newest or epoch.intervals[:1] > [1]:
             _watch_gaps(at, epoch, shard, now_us, gap_after_us, out)
 
@@ -144,7 +146,7 @@ def _watch_gaps(
 ) -> None:
     newest = epoch.intervals[-1] if epoch.intervals else 0
     found = dict(intervals.gaps(epoch.intervals, max(newest, epoch.last))[:_GAPS_WATCHED])
-    watched = {first: epoch.gaps.get(first, max(now_us, 1)) for first in found}
+    watched = {first: epoch.gaps.get(first, now_us) for first in found}
     for first, since in watched.items():
         if 0 < since <= now_us - gap_after_us:
             watched[first] = -since
