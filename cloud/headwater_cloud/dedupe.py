@@ -20,6 +20,8 @@ REMEMBERED = 1024
 """Of so many seqs, the newest of an epoch, the hash is known."""
 
 _GAPS_WATCHED = 16  # of an epoch at once; more are one trouble, not many
+_HAVE_BOUNDS = 2_000
+"""Of the intervals, those told to the agent at most: it lets go of its oldest rows first, the rest is told when they join."""
 
 
 class Epoch(msgspec.Struct, array_like=True):
@@ -35,6 +37,8 @@ class Epoch(msgspec.Struct, array_like=True):
     gaps: dict[int, int] = {}
     """The first seq of each gap that is watched: since when, by the shard's clock; negative once it was reported."""
     went_back: bool = False
+    in_steps: bool = False
+    """Only in a piece of state: `intervals` holds the steps from bound to bound instead of the bounds."""
 
 
 Epochs = dict[tuple[str, int], Epoch]
@@ -92,8 +96,12 @@ def step(
             _link(epochs, (heartbeat.agent, heartbeat.epoch), heartbeat.predecessor, out)
     out.changed.update(grown)
     _watch(epochs, shard, now_us, gap_after_us, out)
-    haves = [Have(agent, epoch, shard, list(epochs[agent, epoch].intervals)) for agent, epoch in grown]
-    return out._replace(haves=haves, repeats=repeats)
+    return out._replace(haves=[have_of(shard, at, epochs[at]) for at in grown], repeats=repeats)
+
+
+def have_of(shard: int, at: tuple[str, int], epoch: Epoch) -> Have:
+    """What an agent may know of what is here; never more than that."""
+    return Have(*at, shard, epoch.intervals[:_HAVE_BOUNDS])
 
 
 def _link(epochs: Epochs, at: tuple[str, int], named: Predecessor, out: Deduped) -> None:

@@ -35,7 +35,7 @@ from headwater_shared.bus import Record, Stored
 from headwater_shared.frame import Frame
 from headwater_shared.identity import shard_of, site_of
 from headwater_shared.parts import Parts
-from headwater_shared.records import Anomaly, Have
+from headwater_shared.records import Anomaly
 
 
 class Limits(NamedTuple):
@@ -103,9 +103,9 @@ def run(
 def all_haves(shards: Mapping[int, Shard]) -> list[Record]:
     """What the cloud has of every agent: for a log that does not know it yet."""
     return [
-        have_record(Have(agent, epoch, number, list(state.intervals)), shard.clock_us)
+        have_record(dedupe.have_of(number, at, state), shard.clock_us)
         for number, shard in shards.items()
-        for (agent, epoch), state in shard.epochs.items()
+        for at, state in shard.epochs.items()
         if state.intervals
     ]
 
