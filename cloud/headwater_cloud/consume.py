@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import NamedTuple, TypeVar
 from zlib import crc32
 
@@ -104,6 +105,8 @@ def _record(stored: Stored, kind: type[T]) -> T | DeadLetter:
         found = records.decode(kind, stored.body)
     except ValueError as error:
         return _unreadable(stored, error)
+    if isinstance(found, Anomaly) and not isfinite(found.value):
+        return DeadLetter("damaged", f"the value {found.value} is no number", stored)
     seq = found.seq if isinstance(found, Anomaly) else found.last_seq + 1
     return _misplaced(found, seq, stored) or found
 
