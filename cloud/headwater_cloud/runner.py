@@ -19,7 +19,7 @@ from headwater_cloud.pipeline import Limits, Output
 from headwater_cloud.publish import Publisher
 from headwater_cloud.retention import Keep
 from headwater_cloud.store import Store
-from headwater_cloud.write import write
+from headwater_cloud.write import write, write_outputs
 from headwater_shared.bus import Bus
 from headwater_shared.clock import Clock, wall_of
 from headwater_shared.crash import reached
@@ -52,9 +52,10 @@ class Runner:
         self.metrics = Metrics()
         self._bus, self._store, self._clock, self._lines = bus, store, clock, lines
         self._batch, self._limits, self._monotonic = batch, limits or Limits(), monotonic
-        another_log = bool(log_identity) and store.read_another_log(log_identity)
         self._names = store.load_names()
         self._shards = store.load_shards()
+        if log_identity and log_identity != store.log_identity():
+            self._take_up(log_identity)
         self._offsets = dict.fromkeys(range(SHARDS), 0) | store.load_offsets()
         self._committed = dict(self._offsets)
         self._lookup = Lookup(store.connection)
@@ -63,11 +64,6 @@ class Runner:
         self._to_send = [_again(notification) for notification in store.load_notifications()]
         self._output: Output | None = None
         self._commit_at = 0.0
-        if another_log:
-            log.warning(
-                "the log is another one than before: it is read from its beginning, nothing counts twice"
-            )
-            self._output = Output(records=pipeline.all_haves(self._shards))
 
     def step(self) -> int:
         """Read a batch, take it in, commit, publish, notify. Returns how many records were read.
@@ -102,9 +98,8 @@ class Runner:
 
     def read_for_good(self) -> None:
         """Tell the bus what it need no longer keep for us."""
-        read = {partition: offset for partition, offset in self._committed.items() if offset}
-        if read:
-            self._bus.read_up_to(GROUP, IN.name, read)
+        # Also of what nothing is committed yet: a group that is not registered holds nothing back.
+        self._bus.read_up_to(GROUP, IN.name, self._committed)
 
     def lag(self) -> int:
         """Records that are on the bus and not yet read."""
@@ -121,6 +116,18 @@ class Runner:
             self._commit()
         self._publish()
         self._notify()
+
+    def _take_up(self, log_identity: str) -> None:
+        """Note which log is read. If it was another, agents hear what is had in the same commit: a kill must not part the two."""
+        another = self._store.log_identity() is not None
+        with self._store.transaction() as connection:
+            self._store.note_log(log_identity, anew=another)
+            if another:
+                write_outputs(connection, pipeline.all_haves(self._shards))
+        if another:
+            log.warning(
+                "the log is another one than before: it is read from its beginning, nothing counts twice"
+            )
 
     def _take(self) -> int:
         batch = self._bus.read(IN.name, self._offsets, self._batch)

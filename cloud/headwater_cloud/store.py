@@ -137,15 +137,16 @@ class Store:
         """Read how far each partition has been read."""
         return dict(self.connection.execute('SELECT partition, next FROM "offset"').fetchall())
 
-    def read_another_log(self, identity: str) -> bool:
-        """Note which log the offsets are of. Tells whether they were of another one, and are 0 again therefore."""
-        with self.transaction() as connection:
-            row = connection.execute("SELECT value FROM meta WHERE name = 'log'").fetchone()
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('log', ?)", (identity,))
-            if row is None or row[0] == identity:
-                return False
-            connection.execute('DELETE FROM "offset"')
-        return True
+    def log_identity(self) -> str | None:
+        """Read of which log the offsets are; None while no log was noted."""
+        row = self.connection.execute("SELECT value FROM meta WHERE name = 'log'").fetchone()
+        return None if row is None else str(row[0])
+
+    def note_log(self, identity: str, *, anew: bool) -> None:
+        """Note, in an open transaction, which log is read; `anew`: from its beginning."""
+        self.connection.execute("INSERT OR REPLACE INTO meta VALUES ('log', ?)", (identity,))
+        if anew:
+            self.connection.execute('DELETE FROM "offset"')
 
     def load_outputs(self) -> list[tuple[int, Record]]:
         """Read the outputs that may not be on the bus yet, with their ids."""

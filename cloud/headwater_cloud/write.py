@@ -33,7 +33,7 @@ def write(
     _reports(connection, out.reports)
     _state(connection, out.pieces, offsets)
     _notifications(connection, out.notifications)
-    return _outputs(connection, out.records)
+    return write_outputs(connection, out.records)
 
 
 def _names(connection: sqlite3.Connection, names: Names) -> None:
@@ -126,7 +126,8 @@ def _notifications(connection: sqlite3.Connection, notifications: Iterable[Notif
     )
 
 
-def _outputs(connection: sqlite3.Connection, records: Sequence[Record]) -> list[tuple[int, Record]]:
+def write_outputs(connection: sqlite3.Connection, records: Sequence[Record]) -> list[tuple[int, Record]]:
+    """Write records for the bus; return them with their ids."""
     if not records:
         return []
     connection.executemany(

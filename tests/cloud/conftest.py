@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cloud.kills import Steps
 from tests.cloud.side import Side
 
 
@@ -16,3 +17,9 @@ def side(tmp_path: Path) -> Iterator[Side]:
     made = Side(tmp_path / "cloud")
     yield made
     made.close()
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    """The steps of every cloud side of this test, to be killed at."""
+    return Steps(monkeypatch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -188,13 +188,12 @@ def on_bus(side: Side) -> dict[str, list[tuple[Any, ...]]]:
     }  # fmt: skip
 
 
-def copied(folder: Path, to: Path, names: Sequence[str] = ()) -> Path:
+def copied(folder: Path, to: Path) -> Path:
     """Copy the files as they lie on the disk: what a kill would leave."""
     to.mkdir()
-    # A file goes before its log, which is only appended to meanwhile.
-    for name in names or (FILE, FILE + "-wal", LOG, LOG + "-journal", LINES):
-        if (folder / name).exists():
-            shutil.copyfile(folder / name, to / name)
+    for path in sorted(folder.iterdir()):  # a file goes before its log, which is only appended to meanwhile
+        if not path.name.endswith(("-shm", ".lock")):
+            shutil.copyfile(path, to / path.name)
     return to
 
 
