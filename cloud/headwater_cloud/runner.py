@@ -54,7 +54,7 @@ class Runner:
         self._batch, self._limits, self._monotonic = batch, limits or Limits(), monotonic
         self._names = store.load_names()
         self._shards = store.load_shards()
-        if log_identity and log_identity != store.log_identity():
+        if log_identity:
             self._take_up(log_identity)
         self._offsets = dict.fromkeys(range(SHARDS), 0) | store.load_offsets()
         self._committed = dict(self._offsets)
@@ -118,15 +118,22 @@ class Runner:
         self._notify()
 
     def _take_up(self, log_identity: str) -> None:
-        """Note which log is read. If it was another, agents hear what is had in the same commit: a kill must not part the two."""
-        another = self._store.log_identity() is not None
+        """Note which log is read. One that is another than before, or went back, is read from its beginning.
+
+        Agents hear in it what is had, in the same commit: a kill must not part the two.
+        """
+        known, ends = self._store.log_identity(), self._bus.ends(IN.name)
+        went_back = any(offset > ends.get(p, 0) for p, offset in self._store.load_offsets().items())
+        if known == log_identity and not went_back:
+            return
+        anew = went_back or known is not None
         with self._store.transaction() as connection:
-            self._store.note_log(log_identity, anew=another)
-            if another:
+            self._store.note_log(log_identity, anew=anew)
+            if anew:
                 write_outputs(connection, pipeline.all_haves(self._shards))
-        if another:
+        if anew:
             log.warning(
-                "the log is another one than before: it is read from its beginning, nothing counts twice"
+                "the log went back, or is another one: it is read from its beginning, nothing counts twice"
             )
 
     def _take(self) -> int:

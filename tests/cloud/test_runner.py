@@ -262,6 +262,23 @@ def _started(side: Side) -> None:
     side.run()
 
 
+def test_a_log_that_went_back_is_read_from_its_beginning(side: Side) -> None:
+    """It was restored from a backup, or the disk lost its last commits: what agents append then has offsets that were read before."""
+    agent = Agent()
+    side.take(agent.frame(row(0, 1.0)))
+    before = (side.folder / LOG).read_bytes()
+    side.take(*(agent.frame(row(10 * n, 1.0)) for n in range(1, 4)))
+    haves = side.haves()
+    side.close()
+    (side.folder / LOG).write_bytes(before)
+    side.open()
+    side.run()
+    assert side.haves() == haves
+    side.take(*(agent.frame(row(10 * n, 1.0)) for n in range(4, 6)))
+    assert len(windows_of(side)) == 6
+    assert side.count("repeats_total") == 1
+
+
 def test_the_first_log_of_a_new_file_is_no_other_log(side: Side) -> None:
     """The first start, and the second one, say nothing to anybody."""
     assert side.topic(HAVE) == []
