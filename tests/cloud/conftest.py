@@ -1,4 +1,4 @@
-"""A cloud side for each test that asks for one."""
+"""A cloud side for each test that asks for one, in a folder that costs no wait for a disk: no power is cut here."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.cloud.kills import Steps
-from tests.cloud.side import Side
+from tests.cloud.side import Side, in_memory
 
 
 @pytest.fixture
-def side(tmp_path: Path) -> Iterator[Side]:
-    """The cloud side in this test's folder, closed at the end."""
-    made = Side(tmp_path / "cloud")
+def folder() -> Iterator[Path]:
+    """This test's folder."""
+    with in_memory() as made:
+        yield made
+
+
+@pytest.fixture
+def side(folder: Path) -> Iterator[Side]:
+    """The cloud side of this test, closed at the end."""
+    made = Side(folder / "cloud")
     yield made
     made.close()
 

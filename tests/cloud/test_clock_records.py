@@ -54,11 +54,11 @@ def test_r24_a_record_more_than_5_s_off_its_append_time_is_ignored(side: Side, o
 
 
 @pytest.mark.parametrize("factor", [60.0, 0.5])
-def test_r24_a_scaled_clock_is_mapped_before_it_is_compared(tmp_path: Path, factor: float) -> None:
+def test_r24_a_scaled_clock_is_mapped_before_it_is_compared(folder: Path, factor: float) -> None:
     """Under `clock = "scaled:60"` the records' times run away from the log's append times, and are believed."""
     clock = ScaledClock(factor, wall_us() - 3600 * S)
-    log, store = SqliteLog(tmp_path / LOG), Store(tmp_path / FILE)
-    runner = Runner(log, store, clock, JsonLines(tmp_path / LINES))
+    log, store = SqliteLog(folder / LOG), Store(folder / FILE)
+    runner = Runner(log, store, clock, JsonLines(folder / LINES))
     log.append([Agent().frame(row(0, 1.0))])
     before = clock.now().wall_us
     runner.append_clock()
@@ -93,7 +93,7 @@ def test_no_record_is_made_while_the_clock_is_not_believed(side: Side) -> None:
     assert len(side.topic(IN)) == 1
 
 
-def test_r24_a_rerun_makes_none_and_comes_to_the_same(side: Side, tmp_path: Path) -> None:
+def test_r24_a_rerun_makes_none_and_comes_to_the_same(side: Side, folder: Path) -> None:
     """The same log from its beginning, days later, into a new file: the same rows, reports and outputs, and not a record
     more in `hw-in`. Another cut into batches changes no window and no alert.
     """
@@ -108,7 +108,7 @@ def test_r24_a_rerun_makes_none_and_comes_to_the_same(side: Side, tmp_path: Path
     assert [kind for kind, _ in side.reports()] == ["gap"]
     rows, outputs, input_before = all_of(side), on_bus(side), side.topic(IN)
     for batch in (5, 3, 200):
-        again = Side(tmp_path / f"again-{batch}", batch=batch, log=str(side.folder / LOG))
+        again = Side(folder / f"again-{batch}", batch=batch, log=str(side.folder / LOG))
         again.clock.advance(10 * 86_400)
         again.run()
         assert side.topic(IN) == input_before

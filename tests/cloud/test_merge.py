@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +15,7 @@ from headwater_cloud.columns import unpack_sketches
 from headwater_shared.aggregates import COLUMNS, merged_groups
 from headwater_shared.frame import Frame
 from tests.cloud.made import SHARD, T0, TEMP, Agent, Row, S, frame_record, parts_of, row, without
-from tests.cloud.side import Side, windows_of
+from tests.cloud.side import Side, in_memory, windows_of
 from tests.cloud.side import parts_of as stored_parts_of
 from tests.edge.merged import Place, assert_equal_windows, merged
 from tests.reference import LEVELS, Window, all_windows
@@ -47,9 +43,6 @@ chances = st.randoms(use_true_random=False)
 SOME = settings(max_examples=max(30, settings().max_examples - 70))
 """Each example opens four files or more."""
 
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - mkdtemp makes a folder of its own there
-"""No power is cut here: hundreds of files need not wait for the disk."""
-
 
 def revisions_of(readings: Sequence[Reading], opened: Sequence[tuple[str, int, int]]) -> list[Row]:
     """Every revision of every part: each reading is of the part that its opener has in its window, one revision more."""
@@ -66,13 +59,10 @@ def revisions_of(readings: Sequence[Reading], opened: Sequence[tuple[str, int, i
 @contextmanager
 def side(batch: int = 200) -> Iterator[Side]:
     """A cloud side in a folder of this example's own."""
-    folder = Path(tempfile.mkdtemp(prefix="headwater-merge-", dir=MEMORY))
-    made = Side(folder, batch=batch)
-    try:
+    with in_memory() as folder:
+        made = Side(folder, batch=batch)
         yield made
-    finally:
         made.close()
-        shutil.rmtree(folder)
 
 
 def cut(rows: Sequence[Row], chance: random.Random) -> list[Frame]:

@@ -234,7 +234,7 @@ def test_another_log_is_read_from_its_beginning_and_nothing_counts_twice(side: S
     assert side.topic(HAVE)[-1].offset + 1 == had
 
 
-def test_another_log_is_told_what_is_had_even_after_a_kill(side: Side, tmp_path: Path, steps: Steps) -> None:
+def test_another_log_is_told_what_is_had_even_after_a_kill(side: Side, folder: Path, steps: Steps) -> None:
     """A kill at any step of the first start with it: the next process tells the agents all the same."""
     agent = Agent()
     side.take(agent.frame(row(0, 1.0)), agent.frame(row(10, 1.0)))
@@ -243,8 +243,8 @@ def test_another_log_is_told_what_is_had_even_after_a_kill(side: Side, tmp_path:
     side.drop()
     before = side.folder
     for at in range(100):
-        side.folder = copied(before, tmp_path / f"{at}")
-        left = steps.killed(lambda: _started(side), side.folder, at, tmp_path / f"{at}-killed")
+        side.folder = copied(before, folder / f"{at}")
+        left = steps.killed(lambda: _started(side), side.folder, at, folder / f"{at}-killed")
         side.drop()
         side.folder = left or side.folder
         side.open("log-2.db")
