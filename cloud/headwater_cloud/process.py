@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,27 +62,32 @@ class Process:
         self._clock_at = self._prune_at = time.monotonic()
 
     def turn(self) -> None:
-        """One turn of the loop: a step, and what is due; then a rest, unless there is more to read."""
-        try:
-            read = self.runner.step()
-            now = time.monotonic()
-            if now >= self._clock_at:
-                self.runner.append_clock()
-                self._clock_at = max(self._clock_at + _CLOCK_S, now)
-            if now >= self._prune_at and not self.runner.prune(self._keep):
-                self.runner.read_for_good()
-                self._bus.retain(wall_us())
-                self._prune_at = now + _PRUNE_S
-            self.lag = self.runner.lag()
-            self.runner.metrics.lag.set(self.lag)
-            rest = 0.0 if read >= self._settings.batch else self._wait_s
-            self.trouble = ""
+        """One turn of the loop: a step, and what is due, whatever became of the step; then a rest, unless there is more."""
+        troubles: list[str] = []
+        read = _tried(self.runner.step, troubles)
+        # Time must go on, and the log must not grow, while notifications cannot be written, say.
+        _tried(self._do_what_is_due, troubles)
+        self.trouble = "; ".join(dict.fromkeys(troubles))
+        if troubles:
+            rest = _AFTER_TROUBLE_S
+        else:
             self.steps += 1
-        except TryAgain as error:
-            log.warning("trying again", error=error)
-            self.trouble, rest = error.message, _AFTER_TROUBLE_S
+            rest = 0.0 if read >= self._settings.batch else self._wait_s
         if rest:
             self.stop.wait(rest)
+
+    def _do_what_is_due(self) -> int:
+        now = time.monotonic()
+        if now >= self._clock_at:
+            self.runner.append_clock()
+            self._clock_at = max(self._clock_at + _CLOCK_S, now)
+        if now >= self._prune_at and not self.runner.prune(self._keep):
+            self.runner.read_for_good()
+            self._bus.retain(wall_us())
+            self._prune_at = now + _PRUNE_S
+        self.lag = self.runner.lag()
+        self.runner.metrics.lag.set(self.lag)
+        return self.lag
 
     def health(self) -> Mapping[str, Any]:
         """What `/health` and `/ready` say."""
@@ -100,6 +105,15 @@ class Process:
         finally:
             self._bus.close()
             self._store.close()
+
+
+def _tried(act: Callable[[], int], troubles: list[str]) -> int:
+    try:
+        return act()
+    except TryAgain as error:
+        log.warning("trying again", error=error)
+        troubles.append(error.message)
+        return 0
 
 
 def run(common: Common, settings: CloudSettings) -> None:

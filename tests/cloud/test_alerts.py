@@ -1,0 +1,242 @@
+"""An anomaly's begin fires an alert, its end resolves it, whatever comes first or again; people are told once, or marked (R29)."""
+
+from __future__ import annotations
+
+import random
+from itertools import permutations
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater_cloud import alerts
+from headwater_cloud import process as processes
+from headwater_cloud.alerts import AlertRow
+from headwater_cloud.process import Process
+from headwater_cloud.settings import CloudSettings
+from headwater_shared import records
+from headwater_shared.bus import Stored
+from headwater_shared.errors import TryAgain
+from headwater_shared.records import Alert, Anomaly
+from headwater_shared.settings import Common
+from headwater_shared.sqlite_log import SqliteLog
+from headwater_shared.topics import ALERT_EVENTS, ALERTS, IN, Topic
+from tests.cloud.made import T0, TEMP, Agent, S
+from tests.cloud.side import LINES, LOG, Side
+
+
+def alert_rows(side: Side) -> list[Any]:
+    """State, subject, begin and last change (seconds after T0) and value of each alert, by its begin."""
+    query = "SELECT state, subject, episode_us, time_us, value FROM alert ORDER BY episode_us, subject"
+    return [
+        (state, subject, (begin - T0) / S, (at - T0) / S, v)
+        for state, subject, begin, at, v in side.rows(query)
+    ]
+
+
+def on_topic(side: Side, topic: Topic) -> list[Alert]:
+    return [records.decode(Alert, stored.body) for stored in side.topic(topic)]
+
+
+def test_a_begin_fires_and_an_end_resolves(side: Side) -> None:
+    """The row, both topics, a line for people and the metrics say so."""
+    agent = Agent()
+    side.take(agent.anomaly("begin", 3, 91.5))
+    assert alert_rows(side) == [("firing", TEMP, 3, 3, 91.5)]
+    side.take(agent.anomaly("end", 9, 77.0, begin=3))
+    assert alert_rows(side) == [("resolved", TEMP, 3, 9, 77.0)]
+    events = on_topic(side, ALERT_EVENTS)
+    assert [(event.state, event.value, event.severity) for event in events] == [
+        ("firing", 91.5, "critical"), ("resolved", 77.0, "critical"),
+    ]  # fmt: skip
+    assert len({stored.key for stored in side.topic(ALERTS)}) == 1, "compacted, the latest stays"
+    assert on_topic(side, ALERTS)[-1] == events[-1]
+    firing, resolved = side.lines()
+    assert (firing["state"], firing["begin"], firing["time"]) == (
+        "firing", "2027-01-15T08:00:03.000Z", "2027-01-15T08:00:03.000Z",
+    )  # fmt: skip
+    assert (resolved["state"], resolved["begin"], resolved["time"]) == (
+        "resolved", "2027-01-15T08:00:03.000Z", "2027-01-15T08:00:09.000Z",
+    )  # fmt: skip
+    assert firing["id"] != resolved["id"]
+    assert firing["alert"] == resolved["alert"]
+    assert [side.count("alert_changes_total", state=state) for state in ("firing", "resolved")] == [1, 1]
+
+
+def test_begin_and_end_in_one_batch_are_two_notifications(side: Side) -> None:
+    """Short episodes are told too."""
+    agent = Agent()
+    side.take(agent.anomaly("begin", 3), agent.anomaly("end", 4, begin=3))
+    assert side.told() == ["firing", "resolved"]
+    assert [event.state for event in on_topic(side, ALERT_EVENTS)] == ["firing", "resolved"]
+
+
+def test_what_is_repeated_tells_nobody_anything(side: Side) -> None:
+    """The same anomaly from another epoch of the agent (it was sent anew after a restore) changes nothing."""
+    agent = Agent()
+    said: list[tuple[Literal["begin", "end"], int, float | None]] = [("begin", 3, None), ("end", 9, 3.0)]
+    side.take(*(agent.anomaly(phase, at, begin=begin) for phase, at, begin in said))
+    before = side.rows("SELECT * FROM alert")
+    agent.restart(2)
+    side.take(*(agent.anomaly(phase, at, begin=begin) for phase, at, begin in said))
+    agent.restart(3)
+    side.take(*(agent.anomaly(phase, at, begin=begin) for phase, at, begin in reversed(said)))
+    assert side.rows("SELECT * FROM alert") == before
+    assert side.told() == ["firing", "resolved"]
+    assert len(side.topic(ALERT_EVENTS)) == 2
+    assert side.rows("SELECT count(*) FROM anomaly") == [(6,)], "each is kept with its identity"
+
+
+def test_an_end_that_comes_first_resolves_and_its_begin_does_not_fire_any_more(side: Side) -> None:
+    """Out of order: the alert is over before it is known to have begun; then its begin gives it its severity."""
+    agent = Agent()
+    begin, end = agent.anomaly("begin", 3), agent.anomaly("end", 9, 77.0, begin=3, severity="info")
+    side.take(end)
+    assert alert_rows(side) == [("resolved", TEMP, 3, 9, 77.0)]
+    side.take(begin)
+    assert alert_rows(side) == [("resolved", TEMP, 3, 9, 77.0)]
+    assert side.rows("SELECT severity FROM alert") == [("critical",)]
+    assert side.told() == ["resolved"]
+
+
+def test_overlapping_episodes_are_alerts_of_their_own(side: Side) -> None:
+    """Of another series, rule or begin: each ends by its own end."""
+    agent = Agent()
+    side.take(
+        agent.anomaly("begin", 1), agent.anomaly("begin", 2, series="s1/d2/temp"), agent.anomaly("begin", 2),
+        agent.anomaly("begin", 3, rule="way-too-hot"), agent.anomaly("end", 5, begin=2),
+    )  # fmt: skip
+    assert [(state, subject, begin) for state, subject, begin, *_ in alert_rows(side)] == [
+        ("firing", TEMP, 1), ("resolved", TEMP, 2), ("firing", "s1/d2/temp", 2), ("firing", TEMP, 3),
+    ]  # fmt: skip
+    assert side.told().count("firing") == 4
+
+
+def test_r26_the_id_is_the_same_whoever_found_it(side: Side) -> None:
+    """It hashes rule, subject and episode, and neither agent nor epoch nor region."""
+    side.take(Agent("a1").anomaly("begin", 1), Agent("a2", epoch=9).anomaly("begin", 1, 95.0))
+    assert len(alert_rows(side)) == 1
+    assert side.told() == ["firing"]
+
+
+phases = st.lists(
+    st.tuples(st.sampled_from(("begin", "end")), st.sampled_from((1, 2)), st.integers(3, 6), st.sampled_from((90.0, 95.5))),
+    min_size=1, max_size=8,
+)  # fmt: skip
+
+
+@given(phases, st.randoms(use_true_random=False))
+def test_the_same_anomalies_in_any_order_and_cut_give_the_same_alerts(
+    said: list[tuple[Any, int, int, float]], chance: random.Random
+) -> None:
+    """Begins and ends of two episodes, again and in other words: the rows are those of one batch."""
+    agent = Agent()
+    bodies = [agent.anomaly(phase, at, value, begin=begin).body for phase, begin, at, value in said]
+    anomalies = [records.decode(Anomaly, body) for body in bodies]
+    wanted = alerts.step({}, anomalies).rows
+    found: dict[str, AlertRow] = {}
+    firing: dict[str, list[str]] = {}
+    left = [*anomalies, *chance.sample(anomalies, chance.randint(0, len(anomalies)))]
+    chance.shuffle(left)
+    while left:
+        size = chance.randint(1, 4)
+        out = alerts.step(found, left[:size])
+        found |= out.rows
+        for one in out.notifications:
+            firing.setdefault(one.alert, []).append(one.state)
+        left = left[size:]
+    assert found == wanted
+    assert all(states in (["firing"], ["firing", "resolved"], ["resolved"]) for states in firing.values())
+    assert {at: states[-1] for at, states in firing.items()} == {
+        at: row.alert().state for at, row in found.items()
+    }
+
+
+def test_order_within_a_batch_is_the_order_of_the_bus(side: Side) -> None:
+    """All orders of three episodes' sides come to the same three alerts."""
+    whole: list[list[str]] = []
+    sides: list[tuple[Literal["begin", "end"], int, int]] = [
+        ("begin", 1, 1),
+        ("end", 4, 1),
+        ("begin", 5, 5),
+        ("end", 6, 5),
+    ]
+    for order in permutations(range(4)):
+        agent = Agent(f"a{len(whole)}")
+        series = f"s1/{agent.name}/x"
+        side.take(*(agent.anomaly(sides[n][0], sides[n][1], begin=sides[n][2], series=series) for n in order))
+        whole.append([row[0] for row in alert_rows(side) if row[1] == series])
+    assert whole == [["resolved", "resolved"]] * 24
+
+
+def test_r29_a_notification_whose_fate_is_not_known_goes_out_once_more_and_says_so(side: Side) -> None:
+    """The file of notifications could not be written for a while: what was tried is marked, what came later is not."""
+    agent = Agent()
+    path = side.folder / LINES
+    path.mkdir()
+    side.put(agent.anomaly("begin", 1))
+    for _ in range(3):
+        with pytest.raises(TryAgain, match="notifications cannot be written"):
+            side.runner.step()
+    path.rmdir()
+    side.take(agent.anomaly("begin", 5))
+    assert side.told() == ["firing?", "firing"]
+    side.reopen()
+    side.run()
+    assert len(side.told()) == 2
+
+
+def test_r29_nothing_waits_for_a_notification_but_the_notification(side: Side) -> None:
+    """While they cannot be written, windows, alerts and haves go on; over a start they are kept, and told as possible repeats."""
+    agent = Agent()
+    path = side.folder / LINES
+    path.mkdir()
+    for n in range(3):
+        side.put(agent.anomaly("begin", n))
+        with pytest.raises(TryAgain):
+            side.runner.step()
+    assert len(alert_rows(side)) == len(side.topic(ALERT_EVENTS)) == 3
+    assert side.runner.lag() == 0
+    side.drop()
+    side.open()
+    path.rmdir()
+    side.run()
+    assert side.told() == ["firing?"] * 3
+
+
+def test_notifications_may_be_moved_away_at_any_time(side: Side) -> None:
+    """A log rotation renames the file: the next line begins a new one."""
+    agent = Agent()
+    side.take(agent.anomaly("begin", 1))
+    (side.folder / LINES).rename(side.folder / "old.jsonl")
+    side.take(agent.anomaly("end", 2, begin=1))
+    assert side.told() == ["resolved"]
+
+
+def _kinds(stored: list[Stored]) -> list[str]:
+    return [records.kind_of(one.headers) for one in stored]
+
+
+def test_r24_clocks_go_on_while_notifications_cannot_be_written(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is not ours to write in must not stop the operators' time, nor retention of the log."""
+    monkeypatch.setattr(processes, "_AFTER_TROUBLE_S", 0.001)
+    side.put(Agent().anomaly("begin", 1))
+    (side.folder / LINES).mkdir()
+    side.drop()
+    process = Process(Common(data=str(side.folder)), CloudSettings(wait="1ms"))
+    process.turn()
+    process.turn()
+    assert "cannot be written" in process.trouble
+    assert process.health()["reasons"] == [process.trouble]
+    assert process.health()["ready"] is False
+    log = SqliteLog(side.folder / LOG)
+    assert records.CLOCK in _kinds(log.read(IN.name, dict.fromkeys(range(64), 0), 100))
+    log.close()
+    (side.folder / LINES).rmdir()
+    process.turn()
+    assert process.health() == {"ready": True, "reasons": [], "lag_records": 0}
+    process.close()
+    side.open()
