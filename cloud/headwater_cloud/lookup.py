@@ -47,9 +47,10 @@ class Lookup:
 
     def parts_of(self, arrived: PartRows) -> Found:
         """Find the stored parts of all windows that `arrived` touches."""
-        maybe = self._may_be_stored(arrived)
+        is_gone = self._is_deleted(arrived)
+        maybe = self._may_be_stored(arrived) & ~is_gone
         if not maybe.any():
-            return Found(PartRows.empty(), 0, maybe)
+            return Found(PartRows.empty(), 0, is_gone)
         execute = self._connection.execute
         execute("DELETE FROM wanted")
         keys = [column[maybe].tolist() for column in (arrived.level, arrived.start, arrived.series)]
@@ -61,12 +62,9 @@ class Lookup:
             f"SELECT level, start, series {join.format('window')} WHERE parts > 1"
             f" EXCEPT SELECT level, start, series {join.format('part')}"
         ).fetchall()
-        is_gone = np.zeros(len(arrived), np.bool_)
         if gone:
             lost = set(gone)
             is_gone[maybe] = [key in lost for key in zip(*keys, strict=True)]
-        for level, kept_from in self._kept_from.items():
-            is_gone |= (arrived.level == level) & (arrived.start < kept_from)
         return Found(part_rows(inside + beside), len(inside), is_gone)
 
     def wrote(self, parts: PartRows) -> None:
@@ -91,6 +89,13 @@ class Lookup:
                 rule, subject, episode_us, begin, end = row
                 out[at] = AlertRow(at, rule, subject, episode_us, _evidence(begin), _evidence(end))
         return out
+
+    def _is_deleted(self, parts: PartRows) -> NDArray[np.bool_]:
+        """True for windows of a time from which retention has deleted all of the level."""
+        deleted = np.zeros(len(parts), np.bool_)
+        for level, kept_from in self._kept_from.items():
+            deleted |= (parts.level == level) & (parts.start < kept_from)
+        return deleted
 
     def _may_be_stored(self, parts: PartRows) -> NDArray[np.bool_]:
         """False for windows that are newer than all that is stored of their series and level."""

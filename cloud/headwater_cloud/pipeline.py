@@ -150,8 +150,10 @@ def _merge(arrived: PartRows, names: Names, lookup: Lookup, now_us: int, out: Ou
 
 def _late(rows: PartRows, names: Names, now_us: int, out: Output) -> None:
     """Parts of windows that can no longer be revised are dead letters, never written over a point (R28)."""
-    for number in np.unique(rows.opener).tolist():
-        opener, some = names.openers[number], rows.take(rows.opener == number)
+    used, of_row = np.unique(rows.series, return_inverse=True)
+    shards = np.array([shard_of(site_of(names.series[number])) for number in used.tolist()])[of_row]
+    for number, shard in sorted(set(zip(rows.opener.tolist(), shards.tolist(), strict=True))):
+        opener, some = names.openers[number], rows.take((rows.opener == number) & (shards == shard))
         zeros = np.zeros(len(some), np.int64)
         parts = Parts(
             names.series, names.levels, [opener.epoch], some.series, some.level, some.start, zeros,
@@ -159,7 +161,6 @@ def _late(rows: PartRows, names: Names, now_us: int, out: Output) -> None:
         )  # fmt: skip
         used, parts.series = np.unique(parts.series, return_inverse=True)
         parts.names = [names.series[i] for i in used.tolist()]
-        shard = shard_of(site_of(parts.names[0]))
         text = f"{len(some)} parts of windows that are no longer revised"
         frame = Frame(opener.agent, opener.epoch, shard, 0, 0, None, parts)
         out.records.append(late_record(frame, text, now_us))

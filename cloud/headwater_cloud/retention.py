@@ -52,11 +52,12 @@ def prune(store: Store, names: Names, lookup: Lookup, now_us: int, keep: Keep) -
 
 
 def shrink(connection: sqlite3.Connection) -> None:
-    """Give back what is free beyond a quarter of the file."""
+    """Give back so much that no more than a quarter of the file is free."""
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    if free > pages // 4:
-        give_back(connection, min(free - pages // 4, _CHUNK))
+    surplus = (4 * free - pages) // 3  # free - surplus is a quarter of pages - surplus
+    if surplus > 0:
+        give_back(connection, min(surplus, _CHUNK))
 
 
 def _delete(connection: sqlite3.Connection, table: str, level: int, before: int) -> tuple[int, int]:
