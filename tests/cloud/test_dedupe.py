@@ -65,6 +65,18 @@ def test_an_old_seq_that_comes_again_is_let_through_and_changes_nothing(side: Si
     assert kinds(side) == []
 
 
+def test_a_row_that_comes_very_late_takes_no_newer_ones_place(side: Side) -> None:
+    """Its hash would stand where that of the seq 1,024 further on stands: a repeat of that one would seem another body."""
+    agent = Agent()
+    lost, *sent = (agent.frame(row(10 * n, 1.0, opened=("a1", 1, n))) for n in range(REMEMBERED + 1))
+    side.take(*sent)
+    side.take(lost)
+    side.take(sent[-1], sent[-2])
+    assert side.count("repeats_total") == 2
+    assert side.haves() == {("a1", 1, SHARD): [1, REMEMBERED + 1]}
+    assert kinds(side) == []
+
+
 @pytest.mark.parametrize("late", [False, True], ids=["seen before the restart", "seen after it"])
 def test_r06_a_file_that_went_back_is_reported_once(side: Side, late: bool) -> None:
     """An epoch that names an end of the one before which the cloud has seen more of: the state file was restored."""

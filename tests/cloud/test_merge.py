@@ -217,10 +217,11 @@ def test_r01_a_revision_replaces_the_part_and_an_older_one_that_comes_later_does
 
 def test_r01_of_equal_revisions_the_larger_count_wins() -> None:
     """A part that was cut short (its file went back) loses to the same revision with more readings, stored or not."""
-    short, long = row(0, 1.0, revision=4), row(0, 1.0, 2.0, revision=4)
-    for batches in ([[short, long]], [[long, short]], [[long], [short]], [[short], [long]]):
-        with fed(*batches) as here:
-            assert counts(here) == [(4, 1, 2)]
+    for value in (1.0, 2.0, -3.0):  # whatever the digests are
+        short, long = row(0, value, revision=4), row(0, value, 2 * value, revision=4)
+        for batches in ([[short, long]], [[long, short]], [[long], [short]], [[short], [long]]):
+            with fed(*batches) as here:
+                assert counts(here) == [(4, 1, 2)]
 
 
 def test_r01_parts_of_several_openers_add_up_to_the_same_bits_in_any_order() -> None:
