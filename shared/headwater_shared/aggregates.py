@@ -1,7 +1,8 @@
 """Mergeable aggregates of readings as columns: count, digest, mean, M2, minimum, maximum, first and last with times.
 
 One row describes one set of readings; merging rows is associative and commutative but for the last bits of mean and
-M2 (Welford 1962 for one set, Chan, Golub and LeVeque 1979 for the merge). Edge panes and cloud windows share it.
+M2 (Welford 1962 for one set, Chan, Golub and LeVeque 1979 for the merge). The mean of finite values is finite; M2 is
+infinite where squares are larger than any float. Edge panes and cloud windows share it.
 """
 
 from __future__ import annotations
@@ -126,10 +127,15 @@ def of_readings(starts: Ints, times: Ints, values: Floats, digests: Digests) -> 
             low = high = values
             digest = digests.copy()
         else:
-            mean = np.add.reduceat(values, starts) / count
+            low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
+            mean = np.add.reduceat(values, starts) / count + 0.0
+            if not np.isfinite(
+                mean
+            ).all():  # the sum has no room in a float, the mean has: shares of it first
+                shares = np.add.reduceat(values / np.repeat(count, count), starts)
+                mean = np.where(np.isfinite(mean), mean, np.clip(shares, low, high))
             off = values - np.repeat(mean, count)
             m2 = np.add.reduceat(off * off, starts)
-            low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
             digest = np.add.reduceat(digests, starts)
     final = ends - 1
     return Aggregates(
@@ -151,6 +157,9 @@ def merged(a: Aggregates, b: Aggregates) -> Aggregates:
         delta = b.mean - a_mean
         share = b_count / np.maximum(words[:, 0], 1)
         out.mean[:] = a_mean + delta * share
+        if not np.isfinite(out.mean).all():  # means so far apart that their distance has no room in a float
+            (far,) = np.nonzero(~np.isfinite(out.mean))
+            out.mean[far] = a_mean[far] * (1 - share[far]) + b.mean[far] * share[far]
         share *= a_count
         delta *= delta
         out.m2[:] += b.m2 + delta * share
