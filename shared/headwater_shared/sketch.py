@@ -2,7 +2,7 @@
 
 A bucket is the float's bits shifted right by 46: sign, exponent and six bits of the mantissa. Two values of one
 bucket differ by less than 1/64 of the smaller, so the middle is off by at most 0.8%. No logarithm is taken, so every
-machine and the plain reference agree to the last bit. Zero and subnormal numbers share their buckets exactly.
+machine and the plain reference agree to the last bit. Zero shares its bucket with nothing larger than 2**-1028.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ def buckets_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def middle_of(buckets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the value that stands for each bucket: the middle of its range."""
+    """Return the value that stands for each bucket: the middle of its range; 0 for the one that zero is in."""
     low = buckets.astype(np.uint64) << _SHIFT
-    return (low | np.uint64(1 << 45)).view(np.float64)
+    middle = (low | np.uint64(1 << 45)).view(np.float64)
+    return np.where(buckets == 0, 0.0, middle)
 
 
 def quantile(buckets: NDArray[np.int64], counts: NDArray[np.int64], q: float) -> float:
