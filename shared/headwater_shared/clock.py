@@ -6,6 +6,7 @@ Event time, watermarks, times to live and rules follow this clock; commits, keep
 from __future__ import annotations
 
 import ctypes
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -142,7 +143,7 @@ def parse_clock(text: str) -> Clock:
     kind, _, rest = text.partition(":")
     factor, _, origin = rest.partition("@")
     try:
-        if kind != "scaled" or float(factor) <= 0:
+        if kind != "scaled" or not 0 < float(factor) < math.inf:
             raise ValueError
         origin_us = _iso_us(origin) if origin else time.time_ns() // 1000
     except ValueError:

@@ -1,0 +1,65 @@
+"""The topics of the bus: what they are called and how many partitions they have is for ever."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from headwater_shared.bus import Bus, Record, Stored
+from headwater_shared.identity import SHARDS
+from headwater_shared.sqlite_log import _WORDS, SqliteLog
+from headwater_shared.topics import TOPICS
+
+FROZEN = {
+    "hw-in": (64, False),
+    "hw-have": (8, True),
+    "hw-alerts": (8, True),
+    "hw-alert-events": (8, False),
+    "hw-dead-letters": (1, False),
+}
+"""Partitions, compacted: a topic that has records cannot be given other ones."""
+
+
+def test_topics_do_not_change() -> None:
+    """Each that was released is still there, with its partitions; new ones may come."""
+    found = {name: (topic.partitions, topic.compacted) for name, topic in TOPICS.items()}
+    assert {name: found.get(name) for name in FROZEN} == FROZEN
+    assert TOPICS["hw-in"].partitions == SHARDS
+
+
+@pytest.mark.parametrize("name", TOPICS)
+def test_names_hold_no_dot(name: str) -> None:
+    """MirrorMaker 2 reads `a.b` as the topic b of the cluster a; and Kafka confuses dots with underscores."""
+    assert name == TOPICS[name].name
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz-")
+    assert TOPICS[name].days > 0
+
+
+def test_records_are_values() -> None:
+    """They cannot be changed once they are made, so an append that failed is tried again unchanged."""
+    record = Record("hw-in", 7, "key", {"ce_id": "1"}, b"body")
+    stored = Stored("hw-in", 7, 0, 1, "key", {"ce_id": "1"}, b"body")
+    for one in (record, stored):
+        with pytest.raises(AttributeError):
+            one.body = b""  # type: ignore[misc]
+    assert msgspec.structs.replace(record) == record
+
+
+def test_the_log_is_a_bus() -> None:
+    """It has every call of the interface, with the parameters of the interface."""
+    import inspect
+
+    calls = [name for name in vars(Bus) if not name.startswith("_")]
+    assert calls == ["append", "append_once", "read", "ends", "read_up_to", "close"]
+    for name in calls:
+        wanted, found = (list(inspect.signature(getattr(kind, name)).parameters) for kind in (Bus, SqliteLog))
+        assert found == wanted, name
+
+
+def test_the_words_of_stored_headers_keep_their_numbers() -> None:
+    """Headers are stored by number: words may only be appended."""
+    assert _WORDS[:16] == (
+        "ce_specversion", "1.0", "ce_id", "ce_type", "ce_source", "ce_time", "content-type", "application/avro",
+        "region", "traceparent", "io.headwater.frame", "io.headwater.anomaly", "io.headwater.heartbeat",
+        "io.headwater.clock", "io.headwater.have", "io.headwater.alert",
+    )  # fmt: skip
