@@ -157,7 +157,8 @@ def _values(values: NDArray[np.float64]) -> tuple[int, bytes]:
         )
         for decimals in sorted({min(likely, 6), 6}):
             scale = 10.0**decimals
-            whole = np.rint(values * scale)
+            with np.errstate(over="ignore"):  # infinity is no whole number, as it should be
+                whole = np.rint(values * scale)
             if bool((np.abs(whole) < 2**52).all()):  # NaN and infinity are not
                 numbers = whole.astype(np.int64)
                 if bool(
