@@ -79,17 +79,20 @@ def decode(body: bytes) -> Frame:
 def _decoded(cut: _Cut) -> Frame:
     agent, epoch = cut.text(), cut.int8()
     shard, seq, tick = cut.long(), cut.long(), cut.long()
-    predecessor = Predecessor(cut.int8(), cut.long()) if cut.long() else None
+    predecessor = Predecessor(cut.int8(), cut.long()) if cut.is_there() else None
     names = cut.array(cut.text)
     levels = cut.array(cut.text)
     epochs = cut.array(cut.int8)
     own = {name: cut.column(np.int64) for name in _PART_COLUMNS}
     dtypes: dict[str, Any] = {name: np.float64 if name in _FLOATS else np.int64 for name in COLUMNS}
     dtypes["digest"] = np.uint64
-    aggregates = Aggregates(**{name: cut.column(dtypes[name]) for name in COLUMNS})
+    of_readings = {name: cut.column(dtypes[name]) for name in COLUMNS}
     sketches = Sketches(*(cut.column(np.int64) for _ in _SKETCH_COLUMNS))
     if cut.at != len(cut.body):
         raise ValueError(f"a damaged frame: {len(cut.body) - cut.at} bytes too many")
+    if len({len(column) for column in (*own.values(), *of_readings.values(), sketches.end)}) != 1:
+        raise ValueError("a damaged frame: columns of different lengths")
+    aggregates = Aggregates(**of_readings)
     parts = Parts(names, levels, epochs, **own, aggregates=aggregates, sketches=sketches)
     _check(parts)
     return Frame(agent, epoch, shard, seq, tick, predecessor, parts)
@@ -97,13 +100,7 @@ def _decoded(cut: _Cut) -> Frame:
 
 def _check(parts: Parts) -> None:
     """Refuse columns that do not fit each other: a damaged frame must not become windows."""
-    n = len(parts)
-    sketches = parts.sketches
-    columns = [getattr(parts, name) for name in _PART_COLUMNS] + [
-        getattr(parts.aggregates, name) for name in COLUMNS
-    ]
-    if any(len(column) != n for column in columns) or len(sketches.end) != n:
-        raise ValueError("a damaged frame: columns of different lengths")
+    n, sketches = len(parts), parts.sketches
     for index, limit in (
         (parts.series, parts.names),
         (parts.level, parts.levels),
@@ -111,10 +108,8 @@ def _check(parts: Parts) -> None:
     ):
         if n and not 0 <= int(index.min()) <= int(index.max()) < len(limit):
             raise ValueError("a damaged frame: an index outside its dictionary")
-    last = int(sketches.end[-1]) if n else 0
-    if (np.diff(sketches.end, prepend=0) < 0).any() or not len(sketches.bucket) == len(
-        sketches.count
-    ) == last:
+    last, ends = len(sketches.bucket), np.concatenate([[0], sketches.end])
+    if (ends[1:] < ends[:-1]).any() or not int(ends[-1]) == last == len(sketches.count):
         raise ValueError("a damaged frame: sketches that do not fit")
     if last and not (0 <= int(sketches.bucket.min()) <= int(sketches.bucket.max()) < BUCKETS):
         raise ValueError("a damaged frame: a bucket that no float has")
@@ -166,6 +161,13 @@ class _Cut:
         if not -(2**63) <= number < 2**63:
             raise ValueError("a damaged frame: a number of more than 64 bits")
         return number
+
+    def is_there(self) -> bool:
+        """Cut the branch of a union of null and something."""
+        branch = self.long()
+        if branch not in (0, 1):
+            raise ValueError(f"a damaged frame: a union has no branch {branch}")
+        return branch == 1
 
     def raw(self, n: int) -> bytes:
         if n < 0 or self.at + n > len(self.body):
