@@ -63,6 +63,8 @@ def decode(names: tuple[str, ...], body: bytes) -> tuple[str, dict[str, Any]]:
         datum = schemaless_reader(stream, _parsed(name), None)
     except (EOFError, IndexError, UnicodeDecodeError, OverflowError, TypeError) as error:
         raise ValueError(f"a damaged {name} record: {error!r}") from error
+    if stream.tell() != len(body):
+        raise ValueError(f"a damaged {name} record: {len(body) - stream.tell()} bytes too many")
     return name, dict(datum)  # type: ignore[arg-type]  # a record is a mapping
 
 

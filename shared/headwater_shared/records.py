@@ -125,7 +125,19 @@ def decode(kind: type[T], body: bytes) -> T:
     if datum.get("predecessor") is not None:
         before = datum["predecessor"]
         datum["predecessor"] = Predecessor(int.from_bytes(before["epoch"], "little"), before["seq"])
+    if kind is Have and not _ascend(datum["intervals"]):
+        raise ValueError(f"a damaged have record: {datum['intervals'][:8]} are no intervals of seqs")
     return kind(**datum)
+
+
+def _ascend(intervals: list[int]) -> bool:
+    """Tell whether these are pairs from 1 on: what a `have` record covers is deleted (R22), so nothing else is believed."""
+    before = 0
+    for first, last in zip(intervals[::2], intervals[1::2], strict=False):
+        if not before < first <= last:
+            return False
+        before = last
+    return len(intervals) % 2 == 0
 
 
 def headers(kind: str, ce_id: str, source: str, time_us: int, **more: str) -> dict[str, str]:
@@ -153,13 +165,13 @@ def identity_of(text: str) -> tuple[str, int, int, int] | None:
 
 
 def kind_of(record_headers: Any) -> str:
-    """Return the kind that the headers name, or an empty string."""
+    """Return the kind that the headers name: the whole type, if it is none of ours, or an empty string."""
     return str(record_headers.get("ce_type", "")).removeprefix(CE_TYPE)
 
 
 def _rfc3339(time_us: int) -> str:
     try:
         moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
-    except OverflowError:
-        return "9999-12-31T23:59:59Z"
+    except OverflowError:  # no year of a calendar
+        return "9999-12-31T23:59:59Z" if time_us > 0 else "0001-01-01T00:00:00Z"
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,94 @@
+"""Schemas never change: their fingerprints are written down here, and computed by the specification alone."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from itertools import pairwise
+
+import pytest
+
+from headwater_shared import avro, frame, records
+from headwater_shared.avro import UnknownVersion
+from tests.fixtures import FIXTURES
+from tests.fixtures.contents import FRAMES, RECORDS
+from tests.shared import avro_plain
+
+FINGERPRINTS = {
+    "alert-1": "5033df148f895c0d",
+    "anomaly-1": "2756c7efa62fc900",
+    "clock-1": "1066cbd6a1c544ec",
+    "frame-1": "bff8ca9bd1977b54",
+    "have-1": "bc46230ff1160dfd",
+    "heartbeat-1": "5213d262a2f4b04c",
+}
+"""Frozen: to change a schema is to make the file of another version beside it, and to add it here."""
+
+SCHEMAS = sorted(
+    path.name.removesuffix(".avsc")
+    for path in (resources.files("headwater_shared") / "schemas").iterdir()
+    if path.name.endswith(".avsc")
+)
+
+
+def test_every_schema_is_frozen() -> None:
+    """Those that there are, and no other, have their fingerprint here, and a file in tests/fixtures/ that reads."""
+    assert set(FINGERPRINTS) == set(SCHEMAS)
+    assert {name.removesuffix(".avro") for name in FRAMES | RECORDS} >= set(SCHEMAS)
+    for name in FRAMES | RECORDS:
+        assert (FIXTURES / name).exists()
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_fingerprints_do_not_change(name: str) -> None:
+    """They are the CRC-64-AVRO of the canonical form, little-endian, and those that were written down."""
+    plain = avro_plain.crc64(avro_plain.canonical(json.loads(avro.schema_text(name))).encode())
+    assert plain.hex() == FINGERPRINTS[name]
+    assert avro.fingerprint(name).hex() == FINGERPRINTS[name]
+
+
+def test_every_schema_can_be_read() -> None:
+    """Each is one that a kind of record is read from; the newest of its kind is the one that is written."""
+    known = {name for names in records._KINDS.values() for name in names} | {frame.SCHEMA}
+    assert known == set(SCHEMAS)
+    for names in records._KINDS.values():
+        versions = [int(name.rpartition("-")[2]) for name in names]
+        assert versions == sorted(versions, reverse=True)
+
+
+def test_each_version_can_be_read_by_the_one_before() -> None:
+    """By Avro's rules of resolution, so that an older reader that is given a newer schema understands the record."""
+    from fastavro import parse_schema, schemaless_reader
+
+    kinds: dict[str, list[str]] = {}
+    for name in sorted(SCHEMAS, key=lambda name: int(name.rpartition("-")[2])):
+        kinds.setdefault(name.rpartition("-")[0], []).append(name)
+    for names in kinds.values():
+        for older, newer in [*pairwise(names), (names[-1], names[-1])]:
+            with (FIXTURES / f"{newer}.avro").open("rb") as file:
+                assert file.read(10) == avro.MARKER + avro.fingerprint(newer)
+                writers, readers = (parse_schema(json.loads(avro.schema_text(n))) for n in (newer, older))
+                assert schemaless_reader(file, writers, readers)
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc3", b"\x00\x01" + bytes(8), b"{}"])
+def test_what_is_no_single_object_is_refused(body: bytes) -> None:
+    """A ValueError that is no `UnknownVersion`: no newer version wrote it."""
+    with pytest.raises(ValueError, match="marker") as refused:
+        avro.decode(("clock-1",), body)
+    assert not isinstance(refused.value, UnknownVersion)
+
+
+@pytest.mark.parametrize("body", [b"\xc3\x01", b"\xc3\x01" + bytes(8) + b"whatever"])
+def test_an_unknown_fingerprint_is_an_unknown_version(body: bytes) -> None:
+    """The error shows the fingerprint and names what is known."""
+    with pytest.raises(UnknownVersion, match=f"{body[2:10].hex()}.*clock-1, have-1"):
+        avro.decode(("clock-1", "have-1"), body)
+
+
+def test_bytes_behind_a_record_are_damage() -> None:
+    """A record is the whole body: what follows it was not written by us."""
+    body = (FIXTURES / "clock-1.avro").read_bytes()
+    assert avro.decode(("clock-1",), body)[1] == {"shard": 7, "time_us": 1_800_000_000_000_000}
+    with pytest.raises(ValueError, match="1 bytes too many"):
+        avro.decode(("clock-1",), body + b"\x00")
