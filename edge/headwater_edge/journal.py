@@ -90,7 +90,7 @@ def decode(row: bytes) -> Tick:
         raise ValueError(f"journal format {row[:1].hex()} is not known here")
     try:
         return _decoded(zlib.decompress(row[1:]))
-    except (zlib.error, struct.error, msgspec.DecodeError) as error:
+    except (zlib.error, struct.error, msgspec.DecodeError, TypeError, OverflowError) as error:
         raise ValueError(f"a damaged journal row: {error}") from error
 
 
