@@ -59,9 +59,10 @@ def test_r15_what_is_taken_shares_nothing_with_the_state() -> None:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_r15_frozen_snapshots_restore_and_go_on(name: str) -> None:
+@pytest.mark.parametrize("then", [0, 1], ids=["the journal goes on", "the machine boots"])
+def test_r15_frozen_snapshots_restore_and_go_on(name: str, then: int) -> None:
     """From a snapshot of each format the agent puts out what it would have without a restart, and each window is right."""
-    before, after = SCENES[name]
+    before, after = SCENES[name][0], SCENES[name][1][then]
     undisturbed, run = _played(before, after), _played(before)
     run.state = snapshot.restore(snapshot.decode(run.state.tick, rows(name)))
     play(run, after)
@@ -69,6 +70,7 @@ def test_r15_frozen_snapshots_restore_and_go_on(name: str) -> None:
     run.check()
     undisturbed.flush()
     assert run.put_out == undisturbed.put_out
+    assert run.state.counters == undisturbed.state.counters
     assert [warning for output in run.outputs for warning in output.warnings] == [
         warning for output in undisturbed.outputs for warning in output.warnings
     ]
