@@ -215,6 +215,15 @@ def test_a_damaged_row_is_refused(little_memory: None) -> None:
         assert refused > 0.95 * 8 * len(row)
 
 
+def test_a_row_that_ends_too_early_is_refused() -> None:
+    """Behind a right check sum: no column is taken for a shorter one."""
+    for row in rows("journal-1.hex"):
+        body = zlib.decompress(row[1:])
+        for end in range(len(body)):
+            with pytest.raises(ValueError, match="journal"):
+                journal.decode(row[:1] + zlib.compress(body[:end]))
+
+
 def test_a_row_that_does_not_fit_itself_is_refused(little_memory: None) -> None:
     """Behind a right check sum, as a bug or an attacker would write it: a ValueError or a tick, no other error."""
     chance = random.Random(3)

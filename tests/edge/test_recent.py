@@ -23,19 +23,21 @@ class Row(NamedTuple):
     slot: int
 
 
+EVENTS = [n * LENGTH + off for n in range(-2, 3) for off in (0, 5, LENGTH - 1)]
+
 rows = st.lists(
     st.builds(
         Row,
         st.integers(0, SERIES - 1),
         st.integers(-50, 50),
-        st.integers(-50, 50),
+        st.sampled_from(EVENTS),
         st.floats(-5, 5),
         st.integers(-1, SLOTS - 1),
     ),
     max_size=12,
 )
 starts = st.lists(
-    st.one_of(st.just(NEVER), st.integers(-5, 5).map(lambda n: n * LENGTH)), min_size=SLOTS, max_size=SLOTS
+    st.one_of(st.just(NEVER), st.integers(-2, 2).map(lambda n: n * LENGTH)), min_size=SLOTS, max_size=SLOTS
 )
 acts = st.one_of(
     rows.map(lambda what: ("append", what)),
@@ -100,20 +102,34 @@ def _counted(row: Row, of_slot: list[int]) -> bool:
     return row.slot >= 0 and of_slot[row.slot] <= row.event < of_slot[row.slot] + LENGTH
 
 
+def test_a_pane_counts_from_its_start_to_its_end() -> None:
+    """The end is the next pane's: of four readings about a window of a slot two are kept, and two are found."""
+    recent, starts, only = Recent(), np.full(SLOTS, NEVER), np.array([2])
+    starts[2] = 20
+    _append(recent, [Row(0, 0, event, 0.0, 2) for event in (19, 20, 29, 30)])
+    assert [rows.tolist() for rows in recent.rows_of(only, starts[only], LENGTH, SLOTS)] == [[0, 0], [1, 2]]
+    recent.prune(np.array([100]), starts, LENGTH)
+    assert [row.event for row in _all(recent)] == [20, 29]
+
+
 def test_it_is_full_at_the_same_row_after_a_restart() -> None:
     """When a prune runs depends on the rows alone, so a replay prunes at the same ticks."""
     recent = Recent()
-    more = [Row(0, 0, n, 0.0, -1) for n in range(_FIRST - 1)]
-    _append(recent, more)
+    _append(recent, [Row(0, 0, n, 0.0, -1) for n in range(2 * _FIRST)])
+    assert recent.is_full()
+    recent.prune(np.array([0]), np.full(SLOTS, NEVER), LENGTH)
+    assert recent.size == 2 * _FIRST
+    assert not recent.is_full()
     again = Recent()
     again.load(dict(recent.dump()), recent.prune_at)
+    left = recent.prune_at - recent.size
     for one in (recent, again):
+        _append(one, [Row(0, 0, 7, 0.0, -1)] * (left - 1))
         assert not one.is_full()
-        _append(one, more[:1])
+        _append(one, [Row(0, 0, 8, 0.0, -1)])
         assert one.is_full()
         one.prune(np.array([10]), np.full(SLOTS, NEVER), LENGTH)
-        assert one.prune_at > one.size
-        assert not one.is_full()
+        assert one.size == 2 * _FIRST - 10
     assert recent.prune_at == again.prune_at
     assert _all(recent) == _all(again)
 

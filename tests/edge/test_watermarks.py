@@ -40,7 +40,7 @@ acts = st.one_of(
     st.tuples(st.integers(-50_000, 50_000), st.sampled_from((SYNCHRONISED, HELD))).map(
         lambda how: ("boot", how)
     ),
-    st.just(("start", None)),
+    st.integers(0, 30_000).map(lambda us: ("start", us)),
 )
 
 
@@ -70,7 +70,9 @@ def test_r08_a_mark_is_what_the_rule_says(todo: list[tuple[str, Any]]) -> None:
             away = max(wall, 0) if quality == before.quality == SYNCHRONISED else 0
             marks.start(before, now)
         else:
-            marks.start(now, now)
+            away = what
+            now = now._replace(wall_us=now.wall_us - 3 * away, mono_us=now.mono_us + away)
+            marks.start(before, now)
         for device in plain:
             device.silent_us += away
         looked = marks.advanced(now).tolist()

@@ -120,6 +120,16 @@ def test_of_equal_times_value_bits_decide_what_is_first_and_last() -> None:
         assert (row.first[0], row.first_time[0], row.last[0], row.last_time[0]) == (1.0, 7, -1.0, 7)
 
 
+@pytest.mark.parametrize("count", [2, 3, 9, 100])
+@pytest.mark.parametrize("value", [LARGEST, -LARGEST])
+def test_the_mean_of_the_largest_is_the_largest(count: int, value: float) -> None:
+    """Their sum has no room in a float; the mean has, also where a share of it is rounded up."""
+    group = [(t, value) for t in range(count)]
+    row = rows_of([group, [(0, 1.0), (1, 2.0)]])
+    assert row.mean.tolist() == [value, 1.5]
+    assert merged(row.take(slice(0, 1)), rows_of([group])).mean.tolist() == [value]
+
+
 def test_minus_zero_is_zero() -> None:
     """-0 leaves the bits of 0 in minimum, maximum, mean, first and last, in a group and by itself."""
     for group in ([(1, -0.0)], [(1, -0.0), (2, -0.0)]):

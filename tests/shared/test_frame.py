@@ -20,7 +20,7 @@ from headwater_shared.parts import Parts, Sketches
 from headwater_shared.records import ClockRecord, Predecessor, encode
 from headwater_shared.sketch import BUCKETS
 from tests.fixtures import FIXTURES
-from tests.fixtures.contents import FRAME_1, FRAMES
+from tests.fixtures.contents import EMPTY_FRAME_1, FRAME_1, FRAMES
 from tests.shared import avro_plain
 
 FLOATS = ("mean", "m2", "min", "max", "first", "last")
@@ -219,11 +219,11 @@ def test_a_damaged_frame_is_refused_or_what_avro_reads(name: str, little_memory:
     body = (FIXTURES / name).read_bytes()
     chance = random.Random(7)
     for at in range(len(body)):
-        for bit in {0, 7, chance.randrange(8)}:
+        for bit in {chance.randrange(8), 7}:
             damaged = bytearray(body)
             damaged[at] ^= 1 << bit
             _refused_or_what_avro_reads(bytes(damaged))
-    for _ in range(600):
+    for _ in range(400):
         damaged = bytearray(body)
         for _ in range(chance.randint(1, 4)):
             damaged[chance.randrange(10, len(damaged))] = chance.choice(
@@ -257,6 +257,26 @@ def test_columns_that_do_not_fit_are_refused(column: str, items: list[int], litt
     datum[column] = [float(item) if column in FLOATS else avro_plain.int8(item) for item in items]
     with pytest.raises(ValueError, match="a damaged frame"):
         frame.decode(avro.encode(frame.SCHEMA, datum))
+
+
+@pytest.mark.parametrize(
+    "number", [b"\xff" * 9 + b"\x02", b"\xff" * 9 + b"\x7f", b"\x80" * 10 + b"\x01", b"\xff" * 40]
+)
+def test_numbers_of_more_than_64_bits_are_refused(number: bytes) -> None:
+    """A varint that goes on and on, and one whose tenth byte holds more than a bit."""
+    one = EMPTY_FRAME_1
+    head = (
+        avro.MARKER
+        + avro.fingerprint(frame.SCHEMA)
+        + avro_plain.string(one.agent)
+        + avro_plain.int8(one.epoch)
+    )
+    body = frame.encode(one)
+    assert body.startswith(head + avro_plain.long(one.shard))
+    rest = body[len(head) + len(avro_plain.long(one.shard)) :]
+    assert_same(frame.decode(head + avro_plain.long(one.shard) + rest), one)
+    with pytest.raises(ValueError, match="a damaged frame"):
+        frame.decode(head + number + rest)
 
 
 def test_no_part_of_a_sketch_is_made_up(little_memory: None) -> None:
