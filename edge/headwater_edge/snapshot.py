@@ -21,7 +21,7 @@ from headwater_shared.clock import Now
 
 FORMAT = 1
 _PIECE = 256 * 1024
-_MARKS = ("mark", "newest", "heard", "by_us")
+_MARKS = ("mark", "newest", "heard")
 _OWN = ("device", "shard", "device_shard", "last_sent", "coarse")
 
 Arrays = dict[str, NDArray[Any]]
@@ -78,6 +78,7 @@ def take(state: State) -> Picture:
     )  # nothing shared with the state
     arrays: Arrays = {name: getattr(state, name).copy() for name in _OWN}
     arrays |= {f"marks.{name}": getattr(state.watermarks, name).copy() for name in _MARKS}
+    arrays["marks.by_us"] = state.watermarks.by_us.copy()
     arrays |= {f"transport.{name}": column for name, column in state.transport.dump().items()}
     arrays |= {f"waiting.{name}": column for name, column in state.waiting.dump().items()}
     arrays |= {f"coverage.{name}": column for name, column in state.coverage.dump().items()}
@@ -108,11 +109,12 @@ def restore(picture: Picture) -> State:
     for name in _OWN:
         setattr(state, name, arrays[name].copy())
     for name in _MARKS:
-        if f"marks.{name}" in arrays:
-            setattr(state.watermarks, name, arrays[f"marks.{name}"].copy())
+        setattr(state.watermarks, name, arrays[f"marks.{name}"].copy())
+    known = np.zeros(len(state.watermarks.mark), np.bool_)
+    state.watermarks.by_us = arrays.get("marks.by_us", known).copy()  # not in the pictures of format 1
     state.transport.load(_under("transport", arrays))
     state.age_us, state.frozen_us = scalars.get("age_us", 0), scalars.get("frozen_us", 0)
-    if "coverage.begin" in arrays:  # not in the pictures of the first days
+    if "coverage.begin" in arrays:  # nor is this
         state.coverage.load(_under("coverage", arrays))
         state.waiting.load(_under("waiting", arrays))
     state.coverage.grow(len(state.names))

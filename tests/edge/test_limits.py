@@ -69,9 +69,7 @@ class Plain:
 def _run(limits: Limits, said: list[Reading], first: int) -> list[Change]:
     series = np.array([s for s, _ in said], np.int32)
     event = first + np.arange(len(said))
-    return limits.run(
-        series, event, np.array([v for _, v in said], np.float64), np.argsort(series, kind="stable")
-    )
+    return limits.run(series, event, np.array([v for _, v in said], np.float64))
 
 
 def _limits(rules: list[LimitRule]) -> Limits:

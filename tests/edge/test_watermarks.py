@@ -54,7 +54,7 @@ def test_r08_a_mark_is_what_the_rule_says(todo: list[tuple[str, Any]]) -> None:
         before, away = now, 0
         if name == "hear":
             devices, event = (np.array(column, np.int64) for column in zip(*what, strict=True))
-            marks.hear(devices, event, now)
+            marks.hear(devices, event, np.zeros(len(event), np.bool_), now)
             for at, time_us in what:
                 newest = plain[at].newest
                 plain[at].newest = time_us if newest is None else max(newest, time_us)
@@ -89,7 +89,7 @@ def test_r08_looking_changes_nothing() -> None:
     marks = Watermarks(LATENESS, IDLE)
     now = Now(0, 0, "b", SYNCHRONISED)
     marks.grow(1, now)
-    marks.hear(np.array([0]), np.array([50_000]), now)
+    marks.hear(np.array([0]), np.array([50_000]), np.zeros(1, np.bool_), now)
     assert marks.advanced(now._replace(mono_us=IDLE + 1)).tolist() == [50_000 - LATENESS + IDLE + 1]
     assert marks.mark.tolist() == [NEVER]
     assert marks.advanced(now).tolist() == [50_000 - LATENESS]
