@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,10 @@ class Decode:
         self.index.now_us = burst.arrived_us
         places = self._topics.places(burst.topics)
         fast = None
-        kinds = set(map(type, places))
-        if kinds == {int}:
-            fast = self._json.singles(burst.payloads, np.array(places, np.int32))
-        elif kinds == {Place}:
+        if type(places[0]) is int:
+            with suppress(TypeError):  # not all are numbers of series
+                fast = self._json.singles(burst.payloads, np.array(places, np.int32))
+        elif set(map(type, places)) == {Place}:
             fast = self._json.manies(burst.payloads, places)
         decoded = fast if fast is not None else self._finite(self._mixed(burst, places), burst)
         self.skipped += decoded.skipped

@@ -114,6 +114,7 @@ class SenML:
     def take(self, burst: Burst, which: Sequence[int], places: Sequence[SenMLPlace], taking: Taking) -> None:
         """Decode packs one after the other: each is parsed by itself, so that none forges another's reading (R16)."""
         decode = _json.decode
+        taking.in_seconds = True
         for message in which:
             payload, place = burst.payloads[message], places[message]
             refused: list[Refused] = []
@@ -166,8 +167,10 @@ class SenML:
                     continue
                 numbers = place.numbers[base.name]
             time = base.time + record.t
+            if not _ABSOLUTE_S <= time < _FARTHEST_S:
+                taking.odd[len(sent)] = _not_absolute(time)
             series.append(number)
-            sent.append(int(time * 1e6 + 0.5) if _ABSOLUTE_S <= time < _FARTHEST_S else _time_us(time))
+            sent.append(time)
             values.append(value)
 
     def _other(
@@ -182,8 +185,11 @@ class SenML:
         if has_sum:
             number = self._number(place, base.name, record.n or _own(record), refused, ".sum")
             if number >= 0:
+                time = base.time + record.t
+                if not _ABSOLUTE_S <= time < _FARTHEST_S:
+                    taking.odd[len(taking.sent)] = _not_absolute(time)
                 taking.series.append(number)
-                taking.sent.append(_time_us(base.time + record.t))
+                taking.sent.append(time)
                 taking.values.append((base.sum or 0.0) + (record.s or 0.0))
         said = [value for value in (record.v, record.vb, record.vs, record.vd) if value is not None]
         if len(said) > 1:
@@ -254,18 +260,15 @@ def _own(record: _Record) -> str:
     return _BY_UNIT + record.u if record.u else ""
 
 
-def _time_us(time: float) -> int:
-    """Turn a resolved time in seconds to microseconds as sent.
+def _not_absolute(time: float) -> int:
+    """Write down a resolved time in seconds that is not one since 1970.
 
     Raises:
         Unreadable: it is no time, or too far off.
     """
-    if time >= _ABSOLUTE_S:
-        if time < _FARTHEST_S:
-            return int(time * 1e6 + 0.5)
-    elif time == 0:
+    if time == 0:
         return NO_TIME
-    elif time > -_ABSOLUTE_S:
+    if -_ABSOLUTE_S < time < _ABSOLUTE_S:
         return from_arrival(round(time * 1e6))
     raise Unreadable(f"{time!r} is no time", reason="bad-time")
 

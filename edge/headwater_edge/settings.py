@@ -143,8 +143,9 @@ class StepSettings(msgspec.Struct, frozen=True):
     by_meaning: bool
     rules: list[LimitRule]
     horizon_us: int = 21_600_000_000
-    future_us: int = 300_000_000
-    clock_wait_us: int = 600_000_000
+    future_us: int = 2**61
+    clock_wait_us: int = 0
+    """The defaults are what steps did before there was the setting: a journal of then is run again under them."""
 
 
 def step_settings(settings: EdgeSettings) -> StepSettings:

@@ -107,7 +107,8 @@ def _count(state: State, tick: Tick, taken: Stamped | None) -> Stamped | None:
     """Count readings in their windows: those that were taken now and need not wait, and those that have waited."""
     flush = any(isinstance(event, Flush) for _, event in tick.events)
     released = state.waiting.release(state.now, tick.now, state.settings.clock_wait_us, flush=flush)
-    if taken is not None and tick.now.quality != SYNCHRONISED and not flush:
+    waits = tick.now.quality != SYNCHRONISED and state.settings.clock_wait_us > 0 and not flush
+    if taken is not None and waits:
         taken = state.waiting.keep(taken, tick.now)
     rows = joined(released, taken)
     if rows is None or not len(rows.series):

@@ -14,7 +14,12 @@ class Taking:
 
     def __init__(self) -> None:
         self.series: list[int] = []
-        self.sent: list[int] = []
+        self.sent: list[float] = []
+        """Microseconds as whole numbers."""
+        self.in_seconds = False
+        """... or, if a codec says so, seconds since 1970, which are turned to microseconds all at once;"""
+        self.odd: dict[int, int] = {}
+        """then what is no such time is here, by its place in `sent`."""
         self.values: list[float] = []
         self.counts: list[int] = []
         self.dead: list[DeadLetter] = []
@@ -39,6 +44,8 @@ class Taking:
         """End a message that is not taken at all."""
         before = self._before
         del self.series[before:], self.sent[before:], self.values[before:]
+        if self.odd:
+            self.odd = {at: sent for at, sent in self.odd.items() if at < before}
         self.dead.append(DeadLetter(message, error.reason, error.message, topic, payload))
         self.counts.append(0)
 
@@ -49,13 +56,21 @@ class Taking:
         return Decoded(
             np.array(self.counts, np.int32),
             np.array(self.series, np.int32),
-            np.array(self.sent, np.int64),
+            self._sent(),
             value,
             self.dead,
             self.births,
             self.asks,
             self.skipped,
         )
+
+    def _sent(self) -> NDArray[np.int64]:
+        if not self.in_seconds:
+            return np.array(self.sent, np.int64)
+        column = (np.array(self.sent, np.float64) * 1e6 + 0.5).astype(np.int64)
+        for at, sent in self.odd.items():
+            column[at] = sent
+        return column
 
 
 def floats(values: list[float]) -> NDArray[np.float64]:

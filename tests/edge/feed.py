@@ -97,7 +97,7 @@ def _messages(kept: list[Message], each: list[int], arrived_us: int) -> Messages
 
 def step_settings_of(**windows: object) -> StepSettings:
     """Settings of a step with some of [edge.windows] changed; devices may be ahead of the test's clock as far as they like."""
-    windows = {"future": "3650d"} | windows
+    windows = {"future": "3650d", "clock_wait": "0s"} | windows
     return step_settings(EdgeSettings(name="a1", windows=WindowSettings(**windows)))  # type: ignore[arg-type]
 
 

@@ -161,7 +161,7 @@ def _unsent(agent: Agent) -> int:
 def edge_settings(**more: object) -> EdgeSettings:
     """Settings under which every burst of readings is a tick of its own, and devices may be ahead of the test's clock."""
     windows = more.pop("windows", {})
-    made = WindowSettings(**({"future": "3650d"} | windows))  # type: ignore[operator]
+    made = WindowSettings(**({"future": "3650d", "clock_wait": "0s"} | windows))  # type: ignore[operator]
     return EdgeSettings(**({"name": "a1", "tick_readings": 1, "windows": made} | more))  # type: ignore[arg-type]
 
 

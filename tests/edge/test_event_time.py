@@ -19,7 +19,7 @@ HOUR = 3600 * S
 
 def run(**windows: object) -> Run:
     """An agent that has started, whose devices may be five minutes ahead."""
-    agent = Run(step_settings_of(**({"future": "5m"} | windows)))
+    agent = Run(step_settings_of(**({"future": "5m", "clock_wait": "10m"} | windows)))
     agent.start()
     return agent
 
