@@ -93,7 +93,7 @@ def _only(letter: Letter, decoded: Decoded, decode: Decode) -> Decoded:
     """Keep of a message the readings that its letter names."""
     names = [decode.index.names[number] for number in decoded.series.tolist()]
     if letter.readings is None:  # by the names of metrics in its words
-        refused = named(letter.detail)
+        refused = {decode.metric(letter.topic, what) for what in named(letter.detail)}
         kept = [name.rpartition("/")[2] in refused for name in names]
     else:
         wanted = Counter((name, sent, _bits(value)) for name, sent, value in letter.readings)
