@@ -1,14 +1,14 @@
 """What the windows must be, in plain Python: no numpy, no import of Headwater, one reading after the other.
 
 It takes the readings that were sent, as a set of (series, time as sent in us, value): the same reading twice counts once
-(R2). It says what every tumbling window of every level must hold. Tests compare the agent, the cloud and the audit to it.
+(R2). It says what every window of every level must hold. Tests compare the agent, the cloud and the audit to it.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 LEVELS = {"10s": 10_000_000, "1m": 60_000_000, "10m": 600_000_000, "1h": 3_600_000_000}
@@ -70,22 +70,48 @@ class Window:
 
 
 def windows(
-    readings: Iterable[tuple[str, int, float]], length_us: int, *, duplicates: bool = False
+    readings: Iterable[tuple[str, int, float]],
+    length_us: int,
+    hop_us: int = 0,
+    *,
+    duplicates: bool = False,
 ) -> dict[tuple[str, int], Window]:
-    """What the windows of one level must be: (series, start in us) to window.
+    """What the windows of one level must be: (series, start in us) to window. They begin every `hop_us`, or every length.
 
     `duplicates`: count the same reading as often as it comes, as with `duplicates = "transport"`.
     """
     found: dict[tuple[str, int], Window] = {}
+    hop = hop_us or length_us
+    for series, time_us, value in _counted(readings, duplicates):
+        start = time_us // hop * hop
+        while start > time_us - length_us:
+            found.setdefault((series, start), Window()).add(time_us, value)
+            start -= hop
+    return found
+
+
+def sessions(
+    readings: Iterable[tuple[str, int, float]], gap_us: int, *, duplicates: bool = False
+) -> dict[tuple[str, int], Window]:
+    """What session windows must be: (series, time of the first reading) to window; a silence longer than the gap ends one."""
+    found: dict[tuple[str, int], Window] = {}
+    open_: dict[str, Window] = {}
+    for series, time_us, value in sorted(_counted(readings, duplicates), key=lambda reading: reading[:2]):
+        if series not in open_ or time_us - open_[series].last_time > gap_us:
+            open_[series] = found[series, time_us] = Window()
+        open_[series].add(time_us, value)
+    return found
+
+
+def _counted(
+    readings: Iterable[tuple[str, int, float]], duplicates: bool
+) -> Iterator[tuple[str, int, float]]:
     seen: set[tuple[str, int, int]] = set()
     for series, time_us, value in readings:
         identity = (series, time_us, bits(value))
-        if identity in seen and not duplicates:
-            continue
-        seen.add(identity)
-        start = time_us // length_us * length_us
-        found.setdefault((series, start), Window()).add(time_us, value)
-    return found
+        if identity not in seen or duplicates:
+            seen.add(identity)
+            yield series, time_us, value
 
 
 def all_windows(

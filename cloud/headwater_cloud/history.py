@@ -135,8 +135,9 @@ class History:
         self._connection.close()
 
     def levels(self) -> list[str]:
-        """Return the levels that windows were ever written at, finest first."""
-        return sorted((name for (name,) in self._rows("SELECT name FROM level")), key=length_us)
+        """Return the levels that windows were ever written at, finest first, sessions last."""
+        names = [name for (name,) in self._rows("SELECT name FROM level")]
+        return sorted(names, key=lambda name: (length_us(name) or LATEST, name))
 
     def series(self, pattern: str = "*") -> list[str]:
         """Return the series that match, sorted; `*` and `?` stand for any text, `/` included."""

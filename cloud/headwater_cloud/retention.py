@@ -10,7 +10,7 @@ from headwater_cloud.lookup import Lookup
 from headwater_cloud.names import Names
 from headwater_cloud.store import Store
 from headwater_shared.errors import SettingsError
-from headwater_shared.parts import tumbling
+from headwater_shared.parts import level_of
 from headwater_shared.sqlite_file import give_back
 
 _CHUNK = 5_000
@@ -22,6 +22,10 @@ class Keep(NamedTuple):
 
     windows_us: Mapping[str, int]
     parts_us: int
+
+    def of(self, level: str) -> int | None:
+        """Return how long a level is kept, None for ever; `1m@arrival` as long as `1m` unless it is named itself."""
+        return self.windows_us.get(level, self.windows_us.get(level.removesuffix("@arrival")))
 
 
 def prune(store: Store, names: Names, lookup: Lookup, now_us: int, keep: Keep) -> int:
@@ -42,8 +46,9 @@ def prune(store: Store, names: Names, lookup: Lookup, now_us: int, keep: Keep) -
         ended = now_us - length_us(name)
         with store.transaction() as connection:
             deleted += _delete(connection, "part", number, ended - keep.parts_us)[0]
-            if name in keep.windows_us:
-                rows, kept_from = _delete(connection, "window", number, ended - keep.windows_us[name])
+            kept_us = keep.of(name)
+            if kept_us is not None:
+                rows, kept_from = _delete(connection, "window", number, ended - kept_us)
                 if rows:
                     deleted += rows
                     connection.execute("UPDATE level SET kept_from = ? WHERE id = ?", (kept_from, number))
@@ -74,6 +79,6 @@ def _delete(connection: sqlite3.Connection, table: str, level: int, before: int)
 def length_us(level: str) -> int:
     """Return how long the windows of a level are; 0 for a kind whose length varies."""
     try:
-        return tumbling(level).length_us
+        return level_of(level).length_us
     except SettingsError:
         return 0

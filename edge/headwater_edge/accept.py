@@ -64,9 +64,10 @@ def accept(state: State, tick: Tick, out: Output) -> Stamped | None:
 
     def arrived() -> Ints:
         at = _arrived(messages)[message]
-        return at if after_arrival is None else at + after_arrival
+        return at if after_arrival is None or by_arrival else at + after_arrival
 
-    return stamped(series, sent, value, arrived, tick.now, state.settings.future_us)
+    by_arrival = state.levels.fine.level.arrival
+    return stamped(series, sent, value, arrived, tick.now, state.settings.future_us, by_arrival=by_arrival)
 
 
 def _by_horizon(state: State, said: Ints, found: Mask, message: Ints, out: Output) -> None:

@@ -47,12 +47,13 @@ class Stamped(NamedTuple):
 
 
 class Waiting:
-    """Readings without a time that came while the clock was not believed: series, value, monotonic and wall time of arrival."""
+    """Readings that our clock must stamp, and that came while it was not believed; `mono` and `wall` tell of their arrival."""
 
-    COLUMNS = ("series", "value", "mono", "wall")
+    COLUMNS = ("series", "sent", "value", "mono", "wall")
 
     def __init__(self) -> None:
         self.series = np.zeros(0, np.int32)
+        self.sent: Ints = np.zeros(0, np.int64)
         self.value: Floats = np.zeros(0)
         self.mono: Ints = np.zeros(0, np.int64)
         self.wall: Ints = np.zeros(0, np.int64)
@@ -61,11 +62,12 @@ class Waiting:
         return len(self.series)
 
     def keep(self, rows: Stamped, now: Now) -> Stamped:
-        """Take up those without a time; return the others."""
-        wait = rows.sent == NO_TIME
+        """Take up those that must wait; return the others."""
+        wait = rows.mark == HELD
         wall = rows.event[wait]
         mono = now.mono_us - (now.wall_us - wall)
-        for name, more in zip(self.COLUMNS, (rows.series[wait], rows.value[wait], mono, wall), strict=True):
+        kept = rows.series[wait], rows.sent[wait], rows.value[wait], mono, wall
+        for name, more in zip(self.COLUMNS, kept, strict=True):
             setattr(self, name, np.append(getattr(self, name), more))
         return rows.take(~wait)
 
@@ -81,7 +83,7 @@ class Waiting:
         else:
             return None
         n = len(self)
-        out = Stamped(self.series, np.full(n, NO_TIME), event, self.value, np.full(n, mark, np.uint8))
+        out = Stamped(self.series, self.sent, event, self.value, np.full(n, mark, np.uint8))
         Waiting.__init__(self)
         return out
 
@@ -100,6 +102,8 @@ def stamped(
     arrived_of: Callable[[], Ints],
     now: Now,
     future_us: int,
+    *,
+    by_arrival: bool,
 ) -> Stamped:
     """Give readings their event time.
 
@@ -108,10 +112,12 @@ def stamped(
         arrived_of: gives the wall time at which each was read, where it is needed.
         now: of the tick.
         future_us: how far ahead of our clock a device's may be.
+        by_arrival: windows are over the time of arrival, whatever was sent.
     """
-    none, mark = sent == NO_TIME, np.zeros(len(series), np.uint8)
+    mark = np.zeros(len(series), np.uint8)
+    none = np.ones(len(series), np.bool_) if by_arrival else sent == NO_TIME
     believed = now.quality == SYNCHRONISED
-    ahead = (sent > now.wall_us + future_us) if believed else np.zeros(len(series), np.bool_)
+    ahead = (sent > now.wall_us + future_us) & ~none if believed else np.zeros(len(series), np.bool_)
     if not none.any() and not ahead.any():
         return Stamped(series, sent, sent, value, mark)
     arrived = arrived_of()

@@ -30,6 +30,10 @@ class Rows:
     aggregates: Aggregates
     sketches: Sketches
 
+    def take(self, at: Ints) -> Rows:
+        """Return the rows at indices."""
+        return Rows(self.panes.take(at), self.aggregates.take(at), self.sketches.take(at))
+
 
 @dataclass(slots=True)
 class Gone:
@@ -106,7 +110,7 @@ class FineLevel:
         gone.fed.append(small)
         (alone,) = np.nonzero(slot[first] < 0)
         if len(alone):
-            gone.out.append(Rows(_taken(panes, alone), aggregates.take(alone), sketches.take(alone)))
+            gone.out.append(small.take(alone))
 
     def close(self, watermark: Ints) -> Gone:
         """Close what the watermark of each series has passed, and revise what late readings changed."""
@@ -158,7 +162,3 @@ def _by_pane(pane: Ints, event: Ints, value: Floats) -> Ints:
     if bool(((p[1:] != p[:-1]) | (t[1:] > t[:-1])).all()):  # each came in the order of its times
         return order
     return np.lexsort((value_bits(value), event, pane))
-
-
-def _taken(panes: Panes, at: Ints) -> Panes:
-    return Panes(panes.slot[at], panes.series[at], panes.start[at], panes.tick[at], panes.revision[at])

@@ -1,4 +1,4 @@
-"""The journal row: one tick's input in few bytes, format 1 (R12).
+"""The journal row: one tick's input in few bytes, format 2 (R12). Format 1 had no verdicts of look-ups.
 
 A format byte, then zlib level 1 over a msgpack head and the columns: integers delta-coded, all byte-shuffled (the first
 bytes of all items, then the second ones), which is what makes zlib find the zeros. Values that are decimals of at most
@@ -18,7 +18,8 @@ from headwater_edge.events import Event
 from headwater_edge.tick import Messages, Readings, Tick
 from headwater_shared.clock import Now
 
-FORMAT = 1
+FORMAT = 2
+KNOWN = (1, 2)
 
 
 class _Head(msgspec.Struct, array_like=True):
@@ -86,7 +87,7 @@ def decode(row: bytes) -> Tick:
     Raises:
         ValueError: another format, or damaged.
     """
-    if row[:1] != bytes([FORMAT]):
+    if not row or row[0] not in KNOWN:
         raise ValueError(f"journal format {row[:1].hex()} is not known here")
     try:
         return _decoded(zlib.decompress(row[1:]))

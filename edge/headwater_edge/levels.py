@@ -1,18 +1,20 @@
-"""The windows of all levels: readings into the base, closed base panes and late readings into each coarser one (R7)."""
+"""The windows of all levels: readings into the base, closed base panes and late readings into each other one (R7)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge.coarse import CoarseLevel
 from headwater_edge.fine import FineLevel, Gone, Rows
-from headwater_edge.membership import is_in
-from headwater_edge.ring import Panes, Ring, group_starts, of_their_own, rounds
-from headwater_edge.sketch_log import SketchLog
-from headwater_shared.aggregates import Aggregates, merged, merged_groups
-from headwater_shared.parts import Level, Sketches, grouped_sketches
+from headwater_edge.ring import roomy
+from headwater_edge.session_level import SessionLevel
+from headwater_edge.some import OfSome
+from headwater_edge.window_settings import SomeLevel
+from headwater_shared.parts import Level, level_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -20,106 +22,36 @@ Floats = NDArray[np.float64]
 
 @dataclass(slots=True)
 class Piece:
-    """Panes of one level on their way out."""
+    """Panes of one level on their way out: `level` indexes `Levels.names`."""
 
     level: int
     rows: Rows
 
 
-class CoarseLevel:
-    """One coarser level: running aggregates and sketches, fed by base panes."""
-
-    def __init__(self, level: Level, slots: int) -> None:
-        self.level = level
-        self.ring = Ring(level, slots)
-        self.log = SketchLog()
-        self.aggregates = Aggregates.empty(0)
-
-    def grow(self, series: int) -> None:
-        """Make room for so many series."""
-        self.ring.grow(series)
-        more = len(self.ring) - len(self.aggregates)
-        if more > 0:
-            self.aggregates = Aggregates.concatenate([self.aggregates, Aggregates.empty(more)])
-
-    def feed(self, fed: list[Rows], tick: int) -> list[Rows]:
-        """Merge base rows into the panes; return what had to go before its time, or is a part of its own."""
-        series, window, delta, sketches = self._grouped(fed)
-        start = window * self.level.length_us
-        flat = self.ring.flat_of(series, window)
-        out: list[Rows] = []
-        for at in rounds(flat):
-            whole = len(at) == len(flat)
-            slot, small = (flat, delta) if whole else (flat[at], delta.take(at))
-            buckets = sketches if whole else sketches.take(at)
-            before = self.aggregates.take(slot)  # of panes that may have to leave
-            placed = self.ring.place(slot, start[at], tick)
-            for panes in (placed.closed, placed.revised):
-                if len(panes):
-                    rows = before.take(is_in(slot, panes.slot))  # both in the order of `slot`
-                    out.append(Rows(panes, rows, self.log.of(panes.slot, len(self.ring))))
-            fresh = slot[(placed.flat >= 0) & ~placed.same]
-            self.log.forget(fresh, len(self.ring))
-            self.log.add(placed.flat, buckets)
-            kept = placed.flat >= 0
-            known = placed.same
-            self.aggregates.put(slot[kept & ~known], small.take(kept & ~known))
-            self.aggregates.put(slot[known], merged(before.take(known), small.take(known)))
-            (alone,) = np.nonzero(~kept)
-            if len(alone):
-                panes = of_their_own(series[at[alone]], start[at[alone]], tick)
-                out.append(Rows(panes, small.take(alone), buckets.take(alone)))
-        return out
-
-    def _grouped(self, fed: list[Rows]) -> tuple[Ints, Ints, Aggregates, Sketches]:
-        """Merge base rows of one (series, window) to one delta: series, window number, aggregates, sketches."""
-        if len(fed) == 1 and bool((fed[0].panes.series[1:] > fed[0].panes.series[:-1]).all()):
-            one = fed[0]  # one window a series: the common case
-            return one.panes.series, one.panes.start // self.level.length_us, one.aggregates, one.sketches
-        series = np.concatenate([rows.panes.series for rows in fed])
-        start = np.concatenate([rows.panes.start for rows in fed])
-        window = start // self.level.length_us
-        order = np.lexsort((start, window, series))  # stable: equal base windows merge in the order fed
-        s, w = series[order], window[order]
-        starts = group_starts(s, w)
-        aggregates = Aggregates.concatenate([rows.aggregates for rows in fed])
-        group = np.empty(len(s), np.int64)
-        group[order] = np.repeat(np.arange(len(starts)), np.append(starts[1:], len(s)) - starts)
-        before = np.cumsum([0, *(len(rows.panes) for rows in fed[:-1])])
-        sketches = grouped_sketches(
-            np.concatenate([group[n + rows.sketches.rows()] for n, rows in zip(before, fed, strict=True)]),
-            np.concatenate([rows.sketches.bucket for rows in fed]),
-            np.concatenate([rows.sketches.count for rows in fed]),
-            len(starts),
-        )
-        return s[starts], w[starts], merged_groups(aggregates.take(order), starts), sketches
-
-    def close(self, watermark: Ints) -> list[Rows]:
-        """Close what the watermark of each series has passed, and revise what late readings changed."""
-        out = []
-        due = self.ring.due(watermark)
-        if len(due):
-            out.append(self._rows(self.ring.close(due)))
-        if self.ring.dirty.any():
-            out.append(self._rows(self.ring.revise()))
-        return out
-
-    def _rows(self, panes: Panes) -> Rows:
-        return Rows(panes, self.aggregates.take(panes.slot), self.log.of(panes.slot, len(self.ring)))
-
-    def seal(self) -> None:
-        """The panes of the epoch before were put out."""
-        self.ring.clear()
-        self.log.clear()
-
-
 class Levels:
-    """The base level and the coarser ones; every length is a multiple of the base's."""
+    """The base level, and those that are made of its panes: every length is a multiple of the base's."""
 
-    def __init__(self, levels: list[Level], held_us: int, lateness_us: int) -> None:
-        slots = [-(-(held_us + lateness_us) // level.length_us) + 2 for level in levels]
-        self.fine = FineLevel(levels[0], slots[0])
-        self.coarser = [CoarseLevel(level, n) for level, n in zip(levels[1:], slots[1:], strict=True)]
+    def __init__(
+        self, names: Sequence[str], held_us: int, lateness_us: int, some: Sequence[SomeLevel] = ()
+    ) -> None:
+        """Make the levels.
+
+        Args:
+            names: of those that all series have, the base first.
+            held_us: how long what is closed stays, for late readings and resends.
+            lateness_us: how far watermarks are behind.
+            some: those that only some series have.
+        """
+        self.names = [*names, *(level.name for level in some)]
+        base, *coarser = map(level_of, names)
+        self._held_us, around_us = held_us, held_us + lateness_us
+        self.fine = FineLevel(base, _slots(base, around_us))
+        of_all = [CoarseLevel(level, _slots(level, around_us)) for level in coarser]
+        self.some = [OfSome(_made(level_of(one.name), base, around_us), one) for one in some]
+        self.coarser = [*of_all, *(one.level for one in self.some if isinstance(one.level, CoarseLevel))]
+        self.sessions = [one.level for one in self.some if isinstance(one.level, SessionLevel)]
+        self._of_all = of_all
+        self._above: list[CoarseLevel | OfSome] = [*of_all, *self.some]
         self._gone = Gone([], [])
 
     @property
@@ -127,10 +59,14 @@ class Levels:
         """For how many series there is room."""
         return len(self.fine.ring) // self.fine.ring.slots
 
-    def grow(self, series: int) -> None:
-        self.fine.ring.grow(series)
-        for level in self.coarser:
-            level.grow(series)
+    def grow(self, names: Sequence[str]) -> None:
+        """Make room for all series called so; those known before come first."""
+        room = roomy(len(names))
+        self.fine.ring.grow(room)
+        for level in self._of_all:
+            level.grow(room)
+        for some in self.some:
+            some.grow(names)
 
     def add(self, series: NDArray[np.int32], sent: Ints, event: Ints, value: Floats, tick: int) -> None:
         """Count accepted readings, n of them in the order of arrival."""
@@ -149,7 +85,7 @@ class Levels:
         gone = self.fine.close(watermark)
         out = [Piece(0, rows) for rows in early.out + gone.out]
         fed = early.fed + gone.fed
-        for at, level in enumerate(self.coarser, 1):
+        for at, level in enumerate(self._above, 1):
             if fed:
                 out += [Piece(at, rows) for rows in level.feed(fed, tick)]
             out += [Piece(at, rows) for rows in level.close(watermark)]
@@ -165,10 +101,34 @@ class Levels:
         self.fine.seal()
         for level in self.coarser:
             level.seal()
+        for sessions in self.sessions:
+            sessions.seal()
         return out
+
+    def prune(self, watermark: Ints) -> None:
+        """Let go of what is held no longer; once a tick, after all else."""
+        self.fine.prune(watermark, self._held_us)
+        for level in self.some:
+            level.prune(watermark, self._held_us)
+
+    def follow(self, before: Levels) -> None:
+        """Take up what those before know beyond a seal: sessions of levels that stay go on under their starts (R12)."""
+        former = {level.level.level.name: level for level in before.some}
+        for level in self.some:
+            if level.level.level.name in former:
+                level.follow(former[level.level.level.name])
 
     def is_due(self, watermark: Ints) -> bool:
         """Tell whether `close` would close anything."""
-        return any(
-            len(ring.due(watermark)) for ring in (self.fine.ring, *(level.ring for level in self.coarser))
-        )
+        return len(self.fine.ring.due(watermark)) > 0 or any(level.is_due(watermark) for level in self._above)
+
+
+def _slots(level: Level, around_us: int) -> int:
+    """Return how many windows of a level a series needs at once: open ones, and those that end within the time given."""
+    return -(-around_us // level.hop_us) + level.at_once + 1
+
+
+def _made(level: Level, base: Level, around_us: int) -> CoarseLevel | SessionLevel:
+    if level.gap_us:
+        return SessionLevel(level, base.length_us)
+    return CoarseLevel(level, _slots(level, around_us))

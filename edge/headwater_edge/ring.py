@@ -33,6 +33,10 @@ class Panes:
     def __len__(self) -> int:
         return len(self.slot)
 
+    def take(self, at: Ints | Mask) -> Panes:
+        """Return the panes at indices or a mask."""
+        return Panes(self.slot[at], self.series[at], self.start[at], self.tick[at], self.revision[at])
+
 
 @dataclass(slots=True)
 class Placed:
@@ -169,3 +173,8 @@ def group_starts(series: Ints, window: Ints) -> Ints:
     np.not_equal(series[1:], series[:-1], out=begins[1:])
     begins[1:] |= window[1:] != window[:-1]
     return np.nonzero(begins)[0]
+
+
+def roomy(n: int) -> int:
+    """Round a number of series up, so that growing one by one copies little."""
+    return 0 if n == 0 else max(64, 1 << (n - 1).bit_length())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,9 +11,9 @@ from headwater_edge.format_settings import FormatSettings
 from headwater_edge.limits import LimitRule
 from headwater_edge.listener_settings import ListenerSettings
 from headwater_edge.metric_settings import MetricSettings
+from headwater_edge.window_settings import SomeLevel, SomeWindows, TimeBase, levels_of, some_levels
 from headwater_shared.errors import SettingsError
 from headwater_shared.identity import valid_name
-from headwater_shared.parts import tumbling
 from headwater_shared.settings import Duration, Secret, Section, Size, duration
 
 
@@ -39,6 +38,13 @@ class WindowSettings(Section, frozen=True, forbid_unknown_fields=True):
     levels: Annotated[
         tuple[str, ...], Meta(description="Window lengths, the base first; each a multiple of the base.")
     ] = ("10s", "1m", "10m", "1h")
+    time: Annotated[
+        TimeBase,
+        Meta(
+            description='Windows are over the time that devices send ("event"), or over the time at which readings arrive '
+            '("arrival"), for devices whose clocks are not to be believed; levels are then called 10s@arrival.'
+        ),
+    ] = "event"
     lateness: Annotated[
         Duration,
         Meta(description="How far a device's readings may come out of order before its windows close."),
@@ -122,6 +128,7 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
     ] = msgspec.field(default_factory=dict)
     listener: ListenerSettings = ListenerSettings()
     windows: WindowSettings = WindowSettings()
+    window: Annotated[tuple[SomeWindows, ...], Meta(description="Windows that only some series have.")] = ()
     limit: Annotated[tuple[LimitSettings, ...], Meta(description="Limit rules.")] = ()
     format: Annotated[
         tuple[FormatSettings, ...],
@@ -137,6 +144,7 @@ class StepSettings(msgspec.Struct, frozen=True):
 
     agent: str
     levels: tuple[str, ...]
+    """Those that all series have, the base first."""
     lateness_us: int
     idle_us: int
     held_us: int
@@ -146,6 +154,8 @@ class StepSettings(msgspec.Struct, frozen=True):
     future_us: int = 2**61
     clock_wait_us: int = 0
     """The defaults are what steps did before there was the setting: a journal of then is run again under them."""
+    some_levels: tuple[SomeLevel, ...] = ()
+    """Those that only some series have."""
 
 
 def step_settings(settings: EdgeSettings) -> StepSettings:
@@ -159,28 +169,20 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
             f"edge.name = {settings.name!r} is no name", hint="1 to 128 characters without / + #"
         )
     windows = settings.windows
-    levels = [tumbling(name) for name in windows.levels]
-    if not levels:
-        raise SettingsError(
-            "edge.windows.levels is empty", hint='name at least the base window, such as ["10s"]'
-        )
-    for finer, level in pairwise(levels):
-        if level.length_us <= finer.length_us or level.length_us % levels[0].length_us:
-            raise SettingsError(
-                f"edge.windows.levels: {level.name} is no multiple of {levels[0].name} above {finer.name}",
-                hint="write the base first, then longer ones, each a multiple of the base",
-            )
+    levels = levels_of(windows.levels, windows.time)
+    by_arrival = windows.time == "arrival"  # nothing is late then, and time passes for all alike
     return StepSettings(
         settings.name,
-        windows.levels,
-        duration(windows.lateness),
-        duration(windows.idle),
+        levels,
+        0 if by_arrival else duration(windows.lateness),
+        0 if by_arrival else duration(windows.idle),
         duration(windows.held),
         windows.duplicates == "meaning",
         [_rule(limit) for limit in settings.limit],
-        duration(windows.horizon),
-        duration(windows.future),
-        duration(windows.clock_wait),
+        horizon_us=duration(windows.horizon),
+        future_us=duration(windows.future),
+        clock_wait_us=duration(windows.clock_wait),
+        some_levels=some_levels(settings.window, levels),
     )
 
 

@@ -1,4 +1,7 @@
-"""The snapshot: the state as sections of raw arrays under one head, written piece by piece, format 1 (R15)."""
+"""The snapshot: the state as sections of raw arrays under one head, written piece by piece, format 2 (R15).
+
+Of format 1, what was not there yet is taken as empty.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from headwater_edge.state import Counters, State
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.clock import Now
 
-FORMAT = 1
+FORMAT = 2
+KNOWN = (1, 2)
 _PIECE = 256 * 1024
 _MARKS = ("mark", "newest", "heard")
 _OWN = ("device", "shard", "device_shard", "last_sent", "coarse")
@@ -89,6 +93,8 @@ def take(state: State) -> Picture:
     for at, level in enumerate(state.levels.coarser):
         arrays[f"coarse{at}.aggregates"] = level.aggregates.words.copy()
         arrays |= {f"coarse{at}.{name}": column for name, column in level.log.dump().items()}
+    for at, sessions in enumerate(state.levels.sessions):
+        arrays |= {f"session{at}.{name}": column for name, column in sessions.dump().items()}
     return Picture(state.tick, scalars, arrays)
 
 
@@ -113,6 +119,7 @@ def restore(picture: Picture) -> State:
     known = np.zeros(len(state.watermarks.mark), np.bool_)
     state.watermarks.by_us = arrays.get("marks.by_us", known).copy()  # not in the pictures of format 1
     state.transport.load(_under("transport", arrays))
+    state.levels.grow(state.names)
     state.age_us, state.frozen_us = scalars.get("age_us", 0), scalars.get("frozen_us", 0)
     if "coverage.begin" in arrays:  # nor is this
         state.coverage.load(_under("coverage", arrays))
@@ -128,6 +135,8 @@ def restore(picture: Picture) -> State:
     for at, level in enumerate(state.levels.coarser):
         level.aggregates = Aggregates.of_words(arrays[f"coarse{at}.aggregates"].copy())
         level.log.load(_under(f"coarse{at}", arrays))
+    for at, sessions in enumerate(state.levels.sessions):
+        sessions.load(_under(f"session{at}", arrays))
     return state
 
 
@@ -154,7 +163,7 @@ def decode(tick: int, rows: list[bytes]) -> Picture:
     Raises:
         ValueError: another format, damaged or incomplete.
     """
-    if not rows or rows[0][:1] != bytes([FORMAT]):
+    if not rows or not rows[0] or rows[0][0] not in KNOWN:
         raise ValueError(f"snapshot of tick {tick}: no head of a known format")
     try:
         head = msgspec.msgpack.decode(zlib.decompress(rows[0][1:]), type=_Head, strict=False)

@@ -17,7 +17,6 @@ from headwater_edge.settings import StepSettings
 from headwater_edge.watermarks import Watermarks, elapsed_us
 from headwater_shared.clock import Now
 from headwater_shared.identity import device_of, shard_of, site_of
-from headwater_shared.parts import tumbling
 
 Ints = NDArray[np.int64]
 
@@ -96,7 +95,7 @@ class State:
 
         The panes of the windows before have been put out (R12).
         """
-        before = self.levels.fine
+        former, before = self.levels, self.levels.fine
         self.levels = _levels(settings)
         self.levels.fine.recent, self.levels.fine.late = before.recent, before.late
         if (
@@ -108,6 +107,7 @@ class State:
         self.limits = self.limits.followed_by(settings.rules)
         self.settings = settings
         self.room(now)
+        self.levels.follow(former)
 
     def add_series(self, names: list[str], now: Now) -> None:
         """Number new series."""
@@ -127,7 +127,7 @@ class State:
 
     def room(self, now: Now) -> None:
         """Give every part of the state room for all series and devices."""
-        self.levels.grow(_roomy(len(self.names)))
+        self.levels.grow(self.names)
         self.coverage.grow(len(self.names))
         self.limits.grow(self.names)
         self.watermarks.grow(len(self.device_numbers), now)
@@ -150,9 +150,4 @@ class State:
 
 
 def _levels(settings: StepSettings) -> Levels:
-    return Levels([tumbling(name) for name in settings.levels], settings.held_us, settings.lateness_us)
-
-
-def _roomy(n: int) -> int:
-    """Round up, so that growing one by one copies little."""
-    return 0 if n == 0 else max(64, 1 << (n - 1).bit_length())
+    return Levels(settings.levels, settings.held_us, settings.lateness_us, settings.some_levels)

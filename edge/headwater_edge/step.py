@@ -23,7 +23,6 @@ from headwater_edge.state import State
 from headwater_edge.tick import Tick
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.clock import SYNCHRONISED
-from headwater_shared.digest import NO_TIME
 from headwater_shared.frame import Frame
 from headwater_shared.identity import SHARDS, shard_of, site_of, stable_id
 from headwater_shared.parts import Parts, Sketches
@@ -39,7 +38,7 @@ def step(state: State, tick: Tick) -> Output:
     """Take one tick in. The same state and tick give the same output and state, to the last bit."""
     state.tick += 1
     out = Output(state.tick, state.epoch)
-    opened_by, levels = state.epoch, list(state.settings.levels)
+    opened_by, levels = state.epoch, state.levels.names
     pieces = _start(state, tick, out)
     state.add_series(tick.new_series, tick.now)
     _sessions(state, tick, out)
@@ -52,7 +51,7 @@ def step(state: State, tick: Tick) -> Output:
     pieces += state.levels.close(state.series_watermark(marks), state.tick)
     if any(isinstance(event, Flush) for _, event in tick.events):
         pieces += state.levels.close_all(state.tick)
-    state.levels.fine.prune(state.series_watermark(marks), state.settings.held_us)
+    state.levels.prune(state.series_watermark(marks))
     out.epoch = state.epoch
     if pieces:
         _frames(state, pieces, opened_by, levels, out)
@@ -118,8 +117,7 @@ def _count(state: State, tick: Tick, taken: Stamped | None) -> Stamped | None:
         state.counters.held += int((rows.mark & HELD > 0).sum())
         state.counters.restamped += int((rows.mark & RESTAMPED > 0).sum())
     state.levels.add(rows.series, rows.sent, rows.event, rows.value, state.tick)
-    by_us = (rows.sent == NO_TIME) | (rows.mark & CLAMPED > 0)
-    state.watermarks.hear(state.device[rows.series], rows.event, by_us, tick.now)
+    state.watermarks.hear(state.device[rows.series], rows.event, rows.event != rows.sent, tick.now)
     return rows
 
 

@@ -17,11 +17,31 @@ Ints = NDArray[np.int64]
 _UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 
+_LENGTH = "[1-9][0-9]{0,5}[smhd]"
+_LEVEL = re.compile(
+    rf"(?:(?P<length>{_LENGTH})(?:/(?P<hop>{_LENGTH}))?|session-(?P<gap>{_LENGTH}))(?P<arrival>@arrival)?"
+)
+
+
 class Level(NamedTuple):
-    """One window definition. Its name is its identity on the wire: `10s`, `1m`; other kinds get other names."""
+    """One window definition. Its name is its identity on the wire, and says all of it (see `level_of`).
+
+    Tumbling and hopping windows start at the multiples of `hop_us`; a tumbling one hops by its length. A session has
+    neither: it starts with its first reading and is over `gap_us` after its last.
+    """
 
     name: str
     length_us: int
+    """0: it varies."""
+    hop_us: int
+    gap_us: int = 0
+    arrival: bool = False
+    """Windows are over the time of arrival, not over the time that devices sent."""
+
+    @property
+    def at_once(self) -> int:
+        """How many windows each reading is in."""
+        return self.length_us // self.hop_us if self.hop_us else 1
 
 
 def tumbling(name: str) -> Level:
@@ -30,12 +50,47 @@ def tumbling(name: str) -> Level:
     Raises:
         SettingsError: the name is not a whole number of s, m, h or d.
     """
-    match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", name)
-    if match is None:
+    if re.fullmatch(_LENGTH, name) is None:
         raise SettingsError(
             f"{name!r} is no window length", hint="write a whole number of s, m, h or d, such as 10s"
         )
-    return Level(name, int(match[1]) * _UNITS_US[match[2]])
+    return level_of(name)
+
+
+def level_of(name: str) -> Level:
+    """Return the level of any kind that is called so: `1m` tumbling, `10m/1m` hopping, `session-5m`, each with or without
+    `@arrival` behind it.
+
+    Raises:
+        SettingsError: nothing is called so.
+    """
+    match = _LEVEL.fullmatch(name)
+    length, hop, gap = (_us(match[part]) if match else 0 for part in ("length", "hop", "gap"))
+    if match is None or (hop and (length % hop or hop == length)):
+        raise SettingsError(
+            f"{name!r} is no level", hint="levels are called 1m, 10m/1m, session-5m, 1m@arrival"
+        )
+    return Level(name, length, hop or length, gap, match["arrival"] is not None)
+
+
+def length_name(length_us: int) -> str:
+    """Write a length as names of levels have it: in the largest unit that it is a whole number of, so that one definition
+    has one name.
+
+    Raises:
+        SettingsError: it is no whole number of seconds, or more than 999,999 days.
+    """
+    for unit in ("d", "h", "m", "s"):
+        number, rest = divmod(length_us, _UNITS_US[unit])
+        if number and not rest and number < 10**6:
+            return f"{number}{unit}"
+    raise SettingsError(
+        f"{length_us} us is no window length", hint="write a whole number of s, m, h or d, such as 10s"
+    )
+
+
+def _us(length: str | None) -> int:
+    return int(length[:-1]) * _UNITS_US[length[-1]] if length else 0
 
 
 @dataclass(slots=True)
@@ -49,6 +104,16 @@ class Sketches:
     @classmethod
     def empty(cls, n: int = 0) -> Sketches:
         return cls(np.zeros(n, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+    @classmethod
+    def concatenate(cls, pieces: list[Sketches]) -> Sketches:
+        """Put the rows of several sketches one below the other."""
+        before = np.cumsum([0, *(len(piece.bucket) for piece in pieces[:-1])])
+        return cls(
+            np.concatenate([piece.end + n for n, piece in zip(before, pieces, strict=True)]),
+            np.concatenate([piece.bucket for piece in pieces]),
+            np.concatenate([piece.count for piece in pieces]),
+        )
 
     def rows(self) -> Ints:
         """Return the row of each bucket; shape of `bucket`."""

@@ -11,6 +11,7 @@ from headwater_edge.events import Connect, Event
 from headwater_edge.settings import EdgeSettings, StepSettings, WindowSettings, step_settings
 from headwater_edge.source import DUP, QOS1
 from headwater_edge.tick import Messages, Readings, Tick
+from headwater_edge.window_settings import SomeWindows
 from headwater_shared.clock import Now
 from headwater_shared.digest import NO_TIME
 
@@ -95,10 +96,21 @@ def _messages(kept: list[Message], each: list[int], arrived_us: int) -> Messages
     )
 
 
-def step_settings_of(**windows: object) -> StepSettings:
-    """Settings of a step with some of [edge.windows] changed; devices may be ahead of the test's clock as far as they like."""
+def step_settings_of(*tables: SomeWindows, **windows: object) -> StepSettings:
+    """Settings of a step with some of [edge.windows] changed, and with tables of [[edge.window]].
+
+    Devices may be ahead of the test's clock as far as they like, and nothing waits for it.
+    """
     windows = {"future": "3650d", "clock_wait": "0s"} | windows
-    return step_settings(EdgeSettings(name="a1", windows=WindowSettings(**windows)))  # type: ignore[arg-type]
+    return step_settings(EdgeSettings(name="a1", windows=WindowSettings(**windows), window=tables))  # type: ignore[arg-type]
+
+
+def hopping(length: str, hop: str, series: str = "*") -> SomeWindows:
+    return SomeWindows(series=series, kind="hopping", length=length, hop=hop)
+
+
+def session(gap: str, series: str = "*") -> SomeWindows:
+    return SomeWindows(series=series, kind="session", gap=gap)
 
 
 def connect(connection: int, client: str, *, clean: bool = False, expiry_s: int = 3600) -> Connect:

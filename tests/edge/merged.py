@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -44,8 +45,9 @@ class Merged:
         """Take a frame in.
 
         Raises:
-            AssertionError: a gap in the seqs, a part put out again with no higher revision or with fewer readings, a
-                sketch that does not hold as many readings as its row, a series in another shard's frame.
+            AssertionError: a gap in the seqs, a part put out again with no higher revision or with fewer readings (but the
+                last time with none, of a session), a sketch that does not hold as many readings as its row, a series in
+                another shard's frame.
         """
         self.number(frame.epoch, frame.shard, frame.seq)
         parts = frame.parts
@@ -64,10 +66,16 @@ class Merged:
             )
             aggregates = parts.aggregates.take(np.array([row]))
             count = int(aggregates.count[0])
-            assert count > 0
             assert sum(sketch.values()) == count, f"{identity}: a sketch of {sketch} for {count} readings"
             before = self.parts.get(identity)
-            if before is not None:
+            if before is None:
+                assert count > 0
+            elif count == 0:
+                assert identity[1].startswith("session-")
+                assert parts.revision[row] > before.revision
+                assert int(before.row.count[0]) > 0
+            else:
+                assert int(before.row.count[0]) > 0, f"{identity}: a part that was taken back"
                 assert parts.revision[row] > before.revision, (
                     f"{identity}: revision {parts.revision[row]} again"
                 )
@@ -78,6 +86,8 @@ class Merged:
         """Merge the parts of each window, in the order of their identities."""
         of_window: dict[Place, list[Part]] = {}
         for identity in sorted(self.parts):
+            if int(self.parts[identity].row.count[0]) == 0:
+                continue
             of_window.setdefault(identity[:3], []).append(self.parts[identity])
         return {place: _window(parts) for place, parts in of_window.items()}
 
@@ -107,6 +117,40 @@ def assert_equal_windows(found: dict[Place, Window], wanted: dict[Place, Window]
             assert getattr(other, name) == getattr(window, name), f"{place}: {name}"
         assert abs(other.mean - window.mean) <= 1e-9 * size, f"{place}: mean"
         assert abs(other.m2 - window.m2) <= 1e-9 * size * size * window.count, f"{place}: m2"
+
+
+def assert_sessions(
+    found: dict[int, Window], readings: list[tuple[int, int, float]], gap_us: int, series: str
+) -> None:
+    """What holds of a series' sessions whatever starts the agent made: each reading is in exactly one, and no silence that
+    is longer than the gap in any.
+
+    Args:
+        found: by start.
+        readings: event time, digest, value of each.
+    """
+    left = sorted(readings)
+    blocks: list[
+        list[Window]
+    ] = []  # of windows whose times overlap: starts may have left two that a late reading bridges
+    for window in sorted(found.values(), key=lambda window: window.first_time):
+        if blocks and window.first_time <= max(other.last_time for other in blocks[-1]):
+            blocks[-1].append(window)
+        else:
+            blocks.append([window])
+    for block in blocks:
+        first, last = block[0].first_time, max(window.last_time for window in block)
+        inside = [reading for reading in left if first <= reading[0] <= last]
+        left = [reading for reading in left if not first <= reading[0] <= last]
+        assert sum(window.count for window in block) == len(inside), f"{series}: {first} to {last}"
+        digests = sum(window.digest for window in block) % 2**64
+        assert digests == sum(reading[1] for reading in inside) % 2**64, f"{series}: {first} to {last}"
+        assert max(window.max for window in block) == max(reading[2] for reading in inside)
+        assert all(b[0] - a[0] <= gap_us for a, b in pairwise(inside)), (
+            f"{series}: a silence from {first} to {last}"
+        )
+    assert not left, f"{series}: in no session: {left[:5]}"
+    assert all(start <= window.last_time for start, window in found.items())
 
 
 def merged(frames: Iterable[Frame]) -> Merged:

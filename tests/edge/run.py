@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from headwater_edge import journal, snapshot
 from headwater_edge.events import Event, Flush, Start
@@ -14,13 +16,13 @@ from headwater_edge.snapshot import Picture
 from headwater_edge.state import State
 from headwater_edge.step import step
 from headwater_shared.clock import SetClock
-from headwater_shared.parts import tumbling
+from headwater_shared.parts import level_of
 from tests.edge.feed import Feed, Message
-from tests.edge.merged import Merged, assert_equal_windows
-from tests.reference import Window, bits, digest, windows
+from tests.edge.merged import Merged, assert_equal_windows, assert_sessions
+from tests.reference import Window, bits, digest, sessions, windows
 
-Counted = tuple[str, int, float, bool]
-"""Series, event time, value, and whether the device sent the time."""
+Counted = tuple[str, int, float, int | None]
+"""Series, event time, value, and the time that the device sent."""
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Account:
     """What must be counted, said in plain Python from the rules' own words."""
 
     by_meaning: bool = True
+    by_arrival: bool = False
     counted: list[Counted] = field(default_factory=list)
     _seen: set[tuple[str, int, int]] = field(default_factory=set)
     _uses: dict[tuple[str, int], object] = field(default_factory=dict)
@@ -43,10 +46,9 @@ class Account:
         timed = [(name, t, bits(v)) for name, t, v in message.readings if t is not None]
         before = set(self._seen) if len(timed) > 1 else self._seen
         for name, t, v in message.readings:
-            if t is None:
-                self.counted.append((name, arrived_us, v, False))
-            elif not self.by_meaning or (name, t, bits(v)) not in before:  # copies in one message both count
-                self.counted.append((name, t, v, True))
+            # Copies in one message both count.
+            if t is None or not self.by_meaning or (name, t, bits(v)) not in before:
+                self.counted.append((name, arrived_us if t is None or self.by_arrival else t, v, t))
         self._seen.update(timed)
         return True
 
@@ -55,18 +57,41 @@ class Account:
         for key in [key for key in self._uses if key[0] == session]:
             del self._uses[key]
 
-    def windows(self, levels: tuple[str, ...]) -> dict[tuple[str, str, int], Window]:
-        """What the windows must be, by the reference; a reading without a time has the digest of none."""
+    def windows(self, settings: StepSettings) -> dict[tuple[str, str, int], Window]:
+        """What the windows must be, by the reference; digests are of the times as sent, none is none."""
         found: dict[tuple[str, str, int], Window] = {}
-        for level in levels:
-            length = tumbling(level).length_us
-            of_level = windows(((s, t, v) for s, t, v, _ in self.counted), length, duplicates=True)
-            for series, t, v, timed in self.counted:
-                if not timed:
-                    window = of_level[series, t // length * length]
-                    window.digest = (window.digest - digest(t, v) + digest(None, v)) % 2**64
-            found |= {(series, level, start): window for (series, start), window in of_level.items()}
+        for name, patterns in levels_of(settings):
+            level = level_of(name)
+            ours = [reading for reading in self.counted if fits(reading[0], patterns)]
+            said = [(series, t, v) for series, t, v, _ in ours]
+            if level.gap_us:
+                of_level = sessions(said, level.gap_us, duplicates=True)
+            else:
+                of_level = windows(said, level.length_us, level.hop_us, duplicates=True)
+            starts = sorted(of_level)
+            for series, t, v, sent in ours:
+                if sent == t:
+                    continue
+                # The windows of its series that begin before it and are as long as that, or the session just before.
+                at = bisect_right(starts, (series, t)) - 1
+                while True:
+                    window = of_level[starts[at]]
+                    window.digest = (window.digest - digest(t, v) + digest(sent, v)) % 2**64
+                    at -= 1
+                    if at < 0 or starts[at][0] != series or starts[at][1] <= t - level.length_us:
+                        break
+            found |= {(series, name, start): window for (series, start), window in of_level.items()}
         return found
+
+
+def levels_of(settings: StepSettings) -> list[tuple[str, tuple[str, ...]]]:
+    """Return each level with the patterns of the series that have it."""
+    some = [(level.name, level.series) for level in settings.some_levels]
+    return [(name, ("*",)) for name in settings.levels] + some
+
+
+def fits(series: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(series, pattern) for pattern in patterns)
 
 
 def double_bits(value: float) -> bytes:
@@ -81,7 +106,7 @@ class Run:
         self.clock = SetClock()
         self.feed = Feed()
         self.state = State(settings)
-        self.account = Account(settings.by_meaning)
+        self.account = Account(settings.by_meaning, settings.levels[0].endswith("@arrival"))
         self.merged = Merged()
         self.rows: list[bytes] = []
         """Journal row of each tick."""
@@ -143,6 +168,26 @@ class Run:
         assert snapshot.fingerprint(state) == snapshot.fingerprint(self.state)
         self.state = state
 
-    def check(self) -> None:
-        """Compare all that went out with what must be counted."""
-        assert_equal_windows(self.merged.windows(), self.account.windows(self.settings.levels))
+    def check(self, *, sessions_too: bool = False) -> None:
+        """Compare all that went out with what must be counted; sessions to the last of them only if asked for."""
+        found, wanted = self.merged.windows(), self.account.windows(self.settings)
+        if not sessions_too:
+            for name, patterns in levels_of(self.settings):
+                if level_of(name).gap_us:
+                    self._check_sessions(name, patterns, found)
+            found, wanted = _without_sessions(found), _without_sessions(wanted)
+        assert_equal_windows(found, wanted)
+
+    def _check_sessions(
+        self, level: str, patterns: tuple[str, ...], found: dict[tuple[str, str, int], Window]
+    ) -> None:
+        """Whatever starts there were, each reading is in one session."""
+        for series in {name for name, *_ in self.account.counted} | {name for name, *_ in found}:
+            mine = {start: window for (n, of, start), window in found.items() if (n, of) == (series, level)}
+            counted = [(t, digest(sent, v), v) for name, t, v, sent in self.account.counted if name == series]
+            gap_us = level_of(level).gap_us
+            assert_sessions(mine, counted if fits(series, patterns) else [], gap_us, f"{series} {level}")
+
+
+def _without_sessions(of: dict[tuple[str, str, int], Window]) -> dict[tuple[str, str, int], Window]:
+    return {place: window for place, window in of.items() if not place[1].startswith("session-")}

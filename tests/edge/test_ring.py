@@ -92,7 +92,7 @@ acts = st.one_of(
 @given(st.lists(acts, max_size=25))
 def test_r01_r07_the_ring_does_what_its_words_say(todo: list[object]) -> None:
     """Windows placed in any order, negative ones too; closing, revising and clearing between them."""
-    ring, plain = Ring(Level("10us", LENGTH), SLOTS), Plain()
+    ring, plain = Ring(Level("10us", LENGTH, LENGTH), SLOTS), Plain()
     ring.grow(SERIES)
     for tick, act in enumerate(todo):
         if isinstance(act, list):
@@ -129,7 +129,7 @@ def _place(ring: Ring, plain: Plain, asked: list[tuple[int, int]], tick: int) ->
 @given(st.lists(st.tuples(st.integers(0, 3), windows), max_size=20))
 def test_a_round_holds_no_slot_twice(asked: list[tuple[int, int]]) -> None:
     """Each index comes in one round, and those of one slot come in their order."""
-    ring = Ring(Level("10us", LENGTH), SLOTS)
+    ring = Ring(Level("10us", LENGTH, LENGTH), SLOTS)
     columns = np.array(sorted(asked), np.int64).reshape(-1, 2)
     flat = ring.flat_of(columns[:, 0], columns[:, 1])
     found = list(rounds(flat))
@@ -154,7 +154,7 @@ def test_groups_begin_where_series_or_window_change(rows: list[tuple[int, int]])
 
 def test_growing_keeps_what_is_there() -> None:
     """More series get slots behind those of the series before; fewer take none away."""
-    ring = Ring(Level("10us", LENGTH), SLOTS)
+    ring = Ring(Level("10us", LENGTH, LENGTH), SLOTS)
     ring.grow(1)
     ring.place(np.array([2]), np.array([20]), 7)
     ring.grow(3)

@@ -127,7 +127,7 @@ def test_no_parts_are_parts() -> None:
 )
 def test_a_level_is_named_after_its_length(name: str, seconds: int) -> None:
     """The name is the level's identity on the wire, and says its length."""
-    assert tumbling(name) == Level(name, seconds * 1_000_000)
+    assert tumbling(name) == Level(name, seconds * 1_000_000, seconds * 1_000_000)
 
 
 @pytest.mark.parametrize(

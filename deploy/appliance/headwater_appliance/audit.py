@@ -1,8 +1,8 @@
 """The audit: proves promise 1 of a finished run, or says what is wrong where (R30).
 
     ledger ▶ audit_sent ──────┐
-    cloud.db ▶ audit_stored ──┼▶ audit_dead ▶ audit_uncertain ▶ audit_windows, audit_stamped ▶ audit_levels ▶ audit_findings
-    edge.db ▶ audit_stored ───┘
+    cloud.db ▶ audit_stored ──┼▶ audit_dead ▶ audit_uncertain ▶ audit_windows, audit_sessions, audit_stamped
+    edge.db ▶ audit_stored ───┘                                                              ▶ audit_levels ▶ audit_findings
 
 What a device was told is taken must be in every window it belongs to exactly once, at each level that is kept, or in the
 dead letters; what the stores hold must have been sent. It reads files only, which may be in use.
@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 
-from headwater_appliance import audit_dead, audit_levels, audit_stamped, audit_windows
+from headwater_appliance import audit_dead, audit_levels, audit_sessions, audit_stamped, audit_windows
 from headwater_appliance.audit_findings import Findings
 from headwater_appliance.audit_sent import Sent, of_truth
 from headwater_appliance.audit_stored import Stored, Windows, read
@@ -26,10 +27,13 @@ from headwater_shared import ledger as ledgers
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.digest import NO_TIME
 from headwater_shared.ledger import Truth
-from headwater_shared.parts import tumbling
+from headwater_shared.parts import level_of
 
 LEVELS = ("10s", "1m", "10m", "1h")
 """Those that must be there, where nothing else is said."""
+Some = Mapping[str, Sequence[str]]
+"""Levels that only some series have, with the patterns of these."""
+NONE: Some = {}
 HISTORY, AGENT = "cloud.db", "edge.db"
 """In the data folder."""
 _SHOWN = 20
@@ -40,6 +44,7 @@ def run_audit(
     data: Path,
     *,
     levels: Sequence[str] = LEVELS,
+    some: Some = NONE,
     agents: Sequence[Path] | None = None,
     as_json: bool = False,
 ) -> int:
@@ -48,7 +53,8 @@ def run_audit(
     Args:
         ledger: of the fleet.
         data: the folder with the cloud side's file and the agent's.
-        levels: names of the levels that must be there.
+        levels: names of the levels that must be there, for all series.
+        some: further levels that must be there, with the patterns of the series that have them.
         agents: the agents' files, if not the one in the folder.
         as_json: print all of the evidence as one JSON object; the last line then goes to the standard error.
 
@@ -59,7 +65,7 @@ def run_audit(
         StateError: a file is not there, or is something else.
     """
     stored = read(data / HISTORY, [data / AGENT] if agents is None else agents)
-    findings = audit(ledgers.read(ledger), stored, levels)
+    findings = audit(ledgers.read(ledger), stored, levels, some)
     if as_json:
         print(json.dumps({**findings.evidence(), "waiting": stored.waiting}, indent=1))
         print(findings.line(), file=sys.stderr)
@@ -77,17 +83,19 @@ def run_audit(
     return 0 if findings.good else 1
 
 
-def audit(truth: Truth, stored: Stored, levels: Iterable[str] = LEVELS) -> Findings:
+def audit(truth: Truth, stored: Stored, levels: Sequence[str] = LEVELS, some: Some = NONE) -> Findings:
     """Compare what the stores hold with what the ledger says that they must.
 
     Args:
         truth: the ledger.
         stored: windows and dead letters.
-        levels: names of those that must be there; others that are there are audited too.
+        levels: names of those that must be there for all series.
+        some: of those that must be there for some, with patterns; others that are there are audited too, for the series
+            that have such windows.
     """
     findings = Findings()
     names = sorted({*truth.series, *stored.names})
-    kept = _complete(stored.renamed(names), levels)
+    kept = _complete(stored.renamed(names), names, levels, some)
     sent = of_truth(truth, names)
     findings.acknowledged = int(sent.sure.sum())
     findings.uncertain = int((~sent.sure).sum())
@@ -96,7 +104,7 @@ def audit(truth: Truth, stored: Stored, levels: Iterable[str] = LEVELS) -> Findi
     sent.sure &= ~audit_dead.set_aside(others, sent, names, findings)
 
     # A series with readings that the agent stamped is looked at as a whole, also those that bore a time.
-    stamped = np.zeros(len(names), np.bool_)
+    stamped = np.full(len(names), kept[0].level.arrival)
     stamped[sent.series[sent.time == NO_TIME]] = True
     timed, untimed = sent.take(~stamped[sent.series]), sent.take(stamped[sent.series])
     named: Named = set()
@@ -111,7 +119,7 @@ def audit(truth: Truth, stored: Stored, levels: Iterable[str] = LEVELS) -> Findi
         ),
         strict=True,
     )
-    audit_levels.compare(kept, names, findings, named)
+    audit_levels.compare([w for w in kept if not w.level.gap_us], names, findings, named)
     # A reading that is lost at several levels is one reading.
     findings.lost += int(max(lost))
     findings.twice += int(max(twice))
@@ -123,9 +131,16 @@ def _timed(
 ) -> list[tuple[int, int]]:
     """Audit window by window; return lost and twice, a level."""
     counted, undecided = audit_windows.decide(sent, kept[0], names, findings)
-    return [
-        audit_windows.compare(sent, counted, undecided, windows, names, findings, named) for windows in kept
-    ]
+    out = []
+    for windows in kept:
+        ours = windows.of(sent.series)
+        of = sent.take(ours), counted[ours], undecided
+        if windows.level.gap_us:
+            base_us = kept[0].level.length_us
+            out.append(audit_sessions.compare(*of, base_us, windows, names, findings, named))
+        else:
+            out.append(audit_windows.compare(*of, windows, names, findings, named))
+    return out
 
 
 def _untimed(
@@ -133,16 +148,35 @@ def _untimed(
 ) -> list[tuple[int, int]]:
     """Audit series by series; return lost and twice, a level."""
     counted, undecided = audit_stamped.decide(sent, kept[0], names, findings)
-    return [audit_stamped.compare(sent, counted, undecided, windows, names, findings) for windows in kept]
+    out = []
+    for windows in kept:
+        ours = windows.of(sent.series)
+        out.append(audit_stamped.compare(sent.take(ours), counted[ours], undecided, windows, names, findings))
+    return out
 
 
-def _complete(kept: list[Windows], levels: Iterable[str]) -> list[Windows]:
-    """Add levels that must be there and are not, without windows; the shortest first."""
+def _complete(kept: list[Windows], names: Sequence[str], levels: Sequence[str], some: Some) -> list[Windows]:
+    """Say which series have each level, and add levels that must be there and are not, without windows.
+
+    Returns:
+        the base first, then tumbling and hopping ones, the shortest first, then sessions.
+    """
     known = {windows.level.name for windows in kept}
     none = np.zeros(0, np.int64)
     missing = [
-        Windows(tumbling(name), none, none.copy(), Aggregates.empty(0))
-        for name in levels
+        Windows(level_of(name), none, none.copy(), Aggregates.empty(0))
+        for name in (*levels, *some)
         if name not in known
     ]
-    return sorted([*kept, *missing], key=lambda windows: windows.level.length_us)
+    out = [*kept, *missing]
+    for windows in out:
+        if windows.level.name in levels:
+            continue
+        patterns = some.get(windows.level.name)
+        fits = np.zeros(len(names), np.bool_)
+        if patterns is None:
+            fits[windows.series] = True
+        else:
+            fits[:] = [any(fnmatchcase(name, pattern) for pattern in patterns) for name in names]
+        windows.fits = fits
+    return sorted(out, key=lambda w: (w.level.gap_us, w.level.length_us, w.level.at_once))

@@ -1,4 +1,7 @@
-"""Each coarser level against its finer one: a minute is what its six times ten seconds add up to."""
+"""Each coarser level against a finer one: a minute is what its six times ten seconds add up to; so is one that hops.
+
+Sessions begin and end where readings do: they are held against the readings alone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 
 from headwater_appliance.audit_findings import Finding, Findings, iso
 from headwater_appliance.audit_stored import Windows
-from headwater_appliance.audit_windows import Named, differences, paired, unequal
+from headwater_appliance.audit_windows import Named, differences, off_by, paired, unequal
 from headwater_shared.aggregates import Aggregates, merged_groups
 
 
@@ -16,22 +19,30 @@ def compare(levels: Sequence[Windows], names: Sequence[str], findings: Findings,
     """Compare every level with the longest of the finer ones that fits into it; windows that are named already are left out.
 
     Args:
-        levels: the shortest first, each sorted by (series, start).
+        levels: without sessions, the shortest first, each sorted by (series, start).
         names: of the series.
         findings: what is wrong is added.
         named: windows that are known to be wrong, at any level.
     """
     for number, coarse in enumerate(levels):
-        fits = [fine for fine in levels[:number] if coarse.level.length_us % fine.level.length_us == 0]
-        if fits:
-            _compare(fits[-1], coarse, names, findings, named)
+        fits = [
+            fine
+            for fine in levels[:number]
+            if fine.fits is None
+            and fine.level.at_once == 1
+            and coarse.level.hop_us % fine.level.length_us == 0
+        ]
+        for offset in range(0, coarse.level.length_us if fits else 0, coarse.level.hop_us or 1):
+            _compare(fits[-1], off_by(coarse, offset), offset, names, findings, named)
 
 
-def _compare(fine: Windows, coarse: Windows, names: Sequence[str], findings: Findings, named: Named) -> None:
+def _compare(
+    fine: Windows, coarse: Windows, offset: int, names: Sequence[str], findings: Findings, named: Named
+) -> None:
     length, level = coarse.level.length_us, coarse.level.name
     kept_from = max(coarse.kept_from, fine.kept_from)
-    start = fine.start // length * length
-    inside = start >= kept_from
+    start = (fine.start - offset) // length * length + offset
+    inside = (start >= kept_from) & coarse.of(fine.series)
     part = fine.take(inside)
     start = start[inside]
     new = np.ones(len(start), np.bool_)
@@ -44,7 +55,7 @@ def _compare(fine: Windows, coarse: Windows, names: Sequence[str], findings: Fin
     both = np.flatnonzero(~wrong)
     wrong[both] = unequal(sums.take(expected_at[both]), coarse.rows.take(found_at[both]))
     known = {
-        (series, start // length * length)
+        (series, (start - offset) // length * length + offset)
         for name, series, start in named
         if name in {level, fine.level.name}
     }

@@ -65,13 +65,13 @@ def index_of(wanted: Sequence[str], names: Sequence[str]) -> Ints:
     return np.array(found, np.int64)
 
 
-def windows_of(sent: Sent, length_us: int) -> tuple[Ints, Ints]:
-    """Group timed readings by window.
+def windows_of(sent: Sent, length_us: int, offset_us: int = 0) -> tuple[Ints, Ints]:
+    """Group timed readings by window; windows start `offset_us` after the multiples of their length.
 
     Returns:
         The index of each group's first reading, and the start of its window.
     """
-    start = sent.time // length_us * length_us
+    start = (sent.time - offset_us) // length_us * length_us + offset_us
     if not len(sent):
         return np.zeros(0, np.int64), start
     new = np.append(True, (np.diff(sent.series) != 0) | (np.diff(start) != 0))

@@ -1,4 +1,7 @@
-"""Series whose readings the agent stamped: nobody but it knows their windows, so all windows of a series together count (R30)."""
+"""Series whose readings the agent stamped: nobody but it knows their windows, so all windows of a series together count (R30).
+
+So it is with all series where windows are over the time of arrival.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from headwater_appliance.audit_findings import Finding, Findings
 from headwater_appliance.audit_sent import Sent
 from headwater_appliance.audit_stored import EVER, Windows
 from headwater_appliance.audit_uncertain import Undecided, subset
-from headwater_appliance.audit_windows import MEAN_TOLERANCE
+from headwater_appliance.audit_windows import MEAN_TOLERANCE, off_by
 
 Flags = NDArray[np.bool_]
 
@@ -60,6 +63,22 @@ def compare(
     """
     if windows.kept_from != EVER:
         return 0, 0  # some are deleted, and nobody knows which readings they held
+    level = windows.level
+    offsets = range(0, level.length_us, level.hop_us) if level.hop_us else (0,)
+    wrong = [_compare(sent, counted, undecided, off_by(windows, at), names, findings) for at in offsets]
+    lost, twice = zip(*wrong, strict=True)
+    return max(lost), max(twice)
+
+
+def _compare(
+    sent: Sent,
+    counted: Flags,
+    undecided: set[int],
+    windows: Windows,
+    names: Sequence[str],
+    findings: Findings,
+) -> tuple[int, int]:
+    """Compare windows of which each reading is in one."""
     lost = twice = 0
     for series in np.unique(sent.series).tolist():
         if series in undecided:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from headwater_appliance.audit_sent import index_of
 from headwater_shared.aggregates import Aggregates
-from headwater_shared.parts import Level, tumbling
+from headwater_shared.parts import Level, level_of
 from headwater_shared.sqlite_file import open_reader
 
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 EVER = -(2**63)
 
@@ -33,13 +34,19 @@ class Windows:
     rows: Aggregates
     kept_from: int = EVER
     """Windows that start before may have been deleted."""
+    fits: Flags | None = None
+    """Which of the audit's names have the level, if not all."""
 
     def __len__(self) -> int:
         return len(self.start)
 
-    def take(self, at: NDArray[np.bool_] | Ints) -> Windows:
+    def of(self, series: Ints) -> Flags:
+        """Tell of which of some series the level is; shape of `series`."""
+        return np.ones(len(series), np.bool_) if self.fits is None else self.fits[series]
+
+    def take(self, at: Flags | Ints) -> Windows:
         """Return the windows at a mask or indices."""
-        return Windows(self.level, self.series[at], self.start[at], self.rows.take(at), self.kept_from)
+        return replace(self, series=self.series[at], start=self.start[at], rows=self.rows.take(at))
 
 
 class DeadLetter(NamedTuple):
@@ -70,10 +77,10 @@ class Stored:
     """Rows of the agents' outboxes: the cloud side does not have them, or they do not know it yet."""
 
     def renamed(self, names: Sequence[str]) -> list[Windows]:
-        """Return the levels, the shortest first, sorted by (series, start), with series as indices into sorted `names`."""
+        """Return the levels, each sorted by (series, start), with series as indices into sorted `names`."""
         index = index_of(self.names, names)
         out = []
-        for windows in sorted(self.levels, key=lambda windows: windows.level.length_us):
+        for windows in self.levels:
             series = index[windows.series]
             order = np.lexsort((windows.start, series))
             moved = windows.take(order)
@@ -99,7 +106,7 @@ def read(history: Path, agents: Iterable[Path]) -> Stored:
             stored.names = found.names  # a series is never given up, and gets its number once
             stored.levels.append(
                 Windows(
-                    tumbling(name), found.series, found.start, found.aggregates, kept_from.get(name, EVER)
+                    level_of(name), found.series, found.start, found.aggregates, kept_from.get(name, EVER)
                 )
             )
     finally:

@@ -81,9 +81,38 @@ def compare(
     Returns:
         How many readings are lost and how many twice at this level; what is wrong goes to `findings` and `named`.
     """
+    # A hopping level is as many tumbling ones, each off by another hop: a reading is in one window of each.
+    level = windows.level
+    wrong = [
+        _compare(sent, counted, undecided, off_by(windows, offset), offset, names, findings, named)
+        for offset in range(0, level.length_us, level.hop_us)
+    ]
+    lost, twice = zip(*wrong, strict=True)
+    return max(lost), max(twice)
+
+
+def off_by(windows: Windows, offset_us: int) -> Windows:
+    """Return the windows that start so long after a multiple of their length; at 0 also those that start at no hop."""
+    level = windows.level
+    if level.at_once == 1:
+        return windows
+    off = windows.start % level.length_us
+    return windows.take((off == offset_us) | ((offset_us == 0) & (off % level.hop_us != 0)))
+
+
+def _compare(
+    sent: Sent,
+    counted: Flags,
+    undecided: set[tuple[int, int]],
+    windows: Windows,
+    offset: int,
+    names: Sequence[str],
+    findings: Findings,
+    named: Named,
+) -> tuple[int, int]:
     length, level = windows.level.length_us, windows.level.name
     must = sent.take(counted)
-    first, start = windows_of(must, length)
+    first, start = windows_of(must, length, offset)
     rows = of_readings(first, must.time, must.value, must.digest) if len(first) else Aggregates.empty(0)
     series = must.series[first]
     is_kept = start >= windows.kept_from
@@ -94,7 +123,7 @@ def compare(
     both = np.flatnonzero(~wrong)
     wrong[both] = unequal(rows.take(expected_at[both]), stored.rows.take(found_at[both]))
     findings.windows[level] = findings.windows.get(level, 0) + len(wrong)
-    hidden = {(series_at, start_at // length * length) for series_at, start_at in undecided}
+    hidden = {(of, (begin - offset) // length * length + offset) for of, begin in undecided}
     lost = twice = 0
     for at in np.flatnonzero(wrong).tolist():
         expected, found = int(expected_at[at]), int(found_at[at])
@@ -106,7 +135,7 @@ def compare(
         if key in hidden:
             continue
         named.add((level, *key))
-        kind, how_many, text, readings = _judge(
+        kind, how_many, text, readings = judge(
             _readings(sent, key, length), _row(rows, expected), _row(stored.rows, found)
         )
         lost += how_many if kind == "lost" else 0
@@ -176,7 +205,7 @@ def _readings(sent: Sent, key: tuple[int, int], length_us: int) -> Sent:
     return sent.take(slice(int(begin + low), int(begin + high)))
 
 
-def _judge(
+def judge(
     readings: Sent, expected: Aggregates | None, found: Aggregates | None
 ) -> tuple[Kind, int, str, list[dict[str, Any]]]:
     """Say what is wrong with a window: kind, how many readings, in words, and which ones the digest convicts."""

@@ -77,8 +77,13 @@ def audit(
 ) -> None:
     """Hold the stored windows against what the fleet sent: exit code 1 if anything is lost, twice or altered."""
     from headwater_appliance.audit import run_audit
+    from headwater_edge.settings import EdgeSettings, step_settings
 
-    raise typer.Exit(run_audit(ledger, data or folder(settings), as_json=as_json))
+    edge = step_settings(load(settings, "edge", EdgeSettings) if settings else EdgeSettings())
+    some = {level.name: level.series for level in edge.some_levels}
+    raise typer.Exit(
+        run_audit(ledger, data or folder(settings), levels=edge.levels, some=some, as_json=as_json)
+    )
 
 
 def folder(settings: Path | None) -> Path:

@@ -1,0 +1,118 @@
+"""A coarser level of tumbling or hopping windows: panes that are made by merging base panes, and late readings."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_edge.fine import Rows
+from headwater_edge.membership import is_in
+from headwater_edge.ring import Panes, Ring, group_starts, of_their_own, rounds
+from headwater_edge.sketch_log import SketchLog
+from headwater_shared.aggregates import Aggregates, merged, merged_groups
+from headwater_shared.parts import Level, Sketches, grouped_sketches
+
+Ints = NDArray[np.int64]
+
+
+class CoarseLevel:
+    """One coarser level: running aggregates and sketches, fed by base panes.
+
+    A hopping level takes each base pane into every window that it lies in, and is a tumbling one in all else.
+    """
+
+    def __init__(self, level: Level, slots: int) -> None:
+        self.level = level
+        self.ring = Ring(level, slots)
+        self.log = SketchLog()
+        self.aggregates = Aggregates.empty(0)
+
+    def grow(self, series: int) -> None:
+        """Make room for so many series."""
+        self.ring.grow(series)
+        more = len(self.ring) - len(self.aggregates)
+        if more > 0:
+            self.aggregates = Aggregates.concatenate([self.aggregates, Aggregates.empty(more)])
+
+    def feed(self, fed: list[Rows], tick: int) -> list[Rows]:
+        """Merge base rows into the panes; return what had to go before its time, or is a part of its own."""
+        if self.level.at_once > 1:
+            fed = [self._in_each(rows) for rows in fed]
+        series, window, delta, sketches = self._grouped(fed)
+        start = window * self.level.hop_us
+        flat = self.ring.flat_of(series, window)
+        out: list[Rows] = []
+        for at in rounds(flat):
+            whole = len(at) == len(flat)
+            slot, small = (flat, delta) if whole else (flat[at], delta.take(at))
+            buckets = sketches if whole else sketches.take(at)
+            before = self.aggregates.take(slot)  # of panes that may have to leave
+            placed = self.ring.place(slot, start[at], tick)
+            for panes in (placed.closed, placed.revised):
+                if len(panes):
+                    rows = before.take(is_in(slot, panes.slot))  # both in the order of `slot`
+                    out.append(Rows(panes, rows, self.log.of(panes.slot, len(self.ring))))
+            fresh = slot[(placed.flat >= 0) & ~placed.same]
+            self.log.forget(fresh, len(self.ring))
+            self.log.add(placed.flat, buckets)
+            kept = placed.flat >= 0
+            known = placed.same
+            self.aggregates.put(slot[kept & ~known], small.take(kept & ~known))
+            self.aggregates.put(slot[known], merged(before.take(known), small.take(known)))
+            (alone,) = np.nonzero(~kept)
+            if len(alone):
+                panes = of_their_own(series[at[alone]], start[at[alone]], tick)
+                out.append(Rows(panes, small.take(alone), buckets.take(alone)))
+        return out
+
+    def _in_each(self, rows: Rows) -> Rows:
+        """Repeat base rows for every window that they lie in, each under that window's start."""
+        n, last = self.level.at_once, rows.panes.start // self.level.hop_us
+        copies = rows.take(np.repeat(np.arange(len(rows.panes)), n))
+        copies.panes.start = ((last[:, None] - np.arange(n)[::-1]) * self.level.hop_us).reshape(-1)
+        return copies
+
+    def _grouped(self, fed: list[Rows]) -> tuple[Ints, Ints, Aggregates, Sketches]:
+        """Merge base rows of one (series, window) to one delta: series, window number, aggregates, sketches."""
+        if len(fed) == 1 and bool((fed[0].panes.series[1:] > fed[0].panes.series[:-1]).all()):
+            one = fed[0]  # one window a series: the common case
+            return one.panes.series, one.panes.start // self.level.hop_us, one.aggregates, one.sketches
+        series = np.concatenate([rows.panes.series for rows in fed])
+        start = np.concatenate([rows.panes.start for rows in fed])
+        window = start // self.level.hop_us
+        order = np.lexsort((start, window, series))  # stable: equal base windows merge in the order fed
+        s, w = series[order], window[order]
+        starts = group_starts(s, w)
+        aggregates = Aggregates.concatenate([rows.aggregates for rows in fed])
+        group = np.empty(len(s), np.int64)
+        group[order] = np.repeat(np.arange(len(starts)), np.append(starts[1:], len(s)) - starts)
+        before = np.cumsum([0, *(len(rows.panes) for rows in fed[:-1])])
+        sketches = grouped_sketches(
+            np.concatenate([group[n + rows.sketches.rows()] for n, rows in zip(before, fed, strict=True)]),
+            np.concatenate([rows.sketches.bucket for rows in fed]),
+            np.concatenate([rows.sketches.count for rows in fed]),
+            len(starts),
+        )
+        return s[starts], w[starts], merged_groups(aggregates.take(order), starts), sketches
+
+    def close(self, watermark: Ints) -> list[Rows]:
+        """Close what the watermark of each series has passed, and revise what late readings changed."""
+        out = []
+        due = self.ring.due(watermark)
+        if len(due):
+            out.append(self._rows(self.ring.close(due)))
+        if self.ring.dirty.any():
+            out.append(self._rows(self.ring.revise()))
+        return out
+
+    def _rows(self, panes: Panes) -> Rows:
+        return Rows(panes, self.aggregates.take(panes.slot), self.log.of(panes.slot, len(self.ring)))
+
+    def is_due(self, watermark: Ints) -> bool:
+        """Tell whether `close` would close anything."""
+        return len(self.ring.due(watermark)) > 0
+
+    def seal(self) -> None:
+        """The panes of the epoch before were put out."""
+        self.ring.clear()
+        self.log.clear()
