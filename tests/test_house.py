@@ -336,6 +336,19 @@ def test_every_test_states_its_fact() -> None:
     assert silent == []
 
 
+def test_the_agent_imports_httptools_only_for_http() -> None:
+    """An agent without `[edge.http]` pays nothing for it; its modules are all imported without, but for the source's own."""
+    code = (
+        "import sys; from headwater_edge import cli, http_settings, process, settings; "
+        "print(sorted({'httptools', 'h11', 'headwater_edge.http_source'} & set(sys.modules))); "
+        "from headwater_edge import http_source; print('httptools' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=30, cwd=ROOT
+    )
+    assert done.stdout.split("\n") == ["[]", "True", ""]
+
+
 def test_nothing_is_unpickled() -> None:
     """No module imports pickle or what reads it (CORRECTNESS R21 comes with its own restricted reader)."""
     for path in SOURCES:

@@ -29,6 +29,7 @@ def accept(state: State, tick: Tick, out: Output) -> Stamped | None:
     digests = reading_digests(readings.sent, readings.value)
     contents = contents_of(messages, readings, digests, tick.unreadable)
     repeated = state.transport.duplicates(_session_of(state, messages), messages, contents)
+    repeated |= state.idempotency.judge(tick, out.verdicts)
     _forget_sessions(state)
     series, sent, value = readings.series, readings.sent, readings.value
     message = np.repeat(np.arange(len(messages)), messages.readings)

@@ -31,6 +31,8 @@ class _Summary(msgspec.Struct, array_like=True):
     """[low, high, low, high, ...] of the times in order."""
     odd: bytes
     """Hashes of the readings out of order, uint64 little-endian."""
+    refused: list[int] = []
+    """Messages of which nothing was taken nor acknowledged: they have not arrived."""
 
 
 def hashes(series: NDArray[np.int32], sent: Ints, value: NDArray[np.float64]) -> Words:
@@ -75,6 +77,14 @@ def summary(readings: Readings, odd: Mask) -> bytes:
     return msgspec.msgpack.encode(_Summary(spans, b"" if out is None else out.astype("<u8").tobytes()))
 
 
+def excluding(row: bytes, messages: list[int]) -> bytes:
+    """Note in a summary that messages were refused: whoever sends their readings again sends them for the first time."""
+    if not row or not messages:
+        return row
+    found = msgspec.msgpack.decode(row, type=_Summary)
+    return msgspec.msgpack.encode(_Summary(found.spans, found.odd, messages))
+
+
 def _spans(times: Ints) -> list[int]:
     gaps = np.diff(times)
     wide = np.flatnonzero(gaps > _APART_US)
@@ -90,6 +100,8 @@ class Arrivals:
     def __init__(self) -> None:
         self._spans = _Log(3)
         self._odd = _Log(2)
+        self.refused: dict[int, list[int]] = {}
+        """By tick, the messages that were refused."""
 
     def add(self, tick: int, row: bytes) -> None:
         """Take up the summary of a committed row.
@@ -106,6 +118,8 @@ class Arrivals:
         flat = found.spans
         for low, high in zip(flat[::2], flat[1::2], strict=True):
             self._spans.append(np.array([[tick], [low], [high]]))
+        if found.refused:
+            self.refused[tick] = found.refused
         if found.odd:
             odd = np.frombuffer(found.odd, "<u8").view(np.int64)
             self._odd.append(np.stack([np.full(len(odd), tick), odd]))
@@ -114,6 +128,7 @@ class Arrivals:
         """Drop the rows up to a tick."""
         for log in (self._spans, self._odd):
             log.keep(log.rows[0] > to_tick)
+        self.refused = {tick: messages for tick, messages in self.refused.items() if tick > to_tick}
 
     def ticks(self, sent: Ints, hashed: Words) -> Ints:
         """Return the rows that may hold one of some readings, rising."""

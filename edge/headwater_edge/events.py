@@ -64,4 +64,17 @@ class LetterGone(msgspec.Struct, frozen=True, tag="letter-gone", array_like=True
     n: int
 
 
-Event = Start | Settings | Connect | Subscribe | Unsubscribe | Disconnect | Flush | LetterGone
+class Keyed(msgspec.Struct, frozen=True, tag="keyed", array_like=True):
+    """The next `messages` messages are one request with an idempotency key: all of it counts once, or nothing (R12).
+
+    `key` and `content` are hashes of 64 bits: of who sent it where under which key, and of what it says.
+    """
+
+    request: int
+    """Its number: none twice in an epoch, and no connection's."""
+    key: int
+    content: int
+    messages: int
+
+
+Event = Start | Settings | Connect | Subscribe | Unsubscribe | Disconnect | Flush | LetterGone | Keyed

@@ -34,6 +34,7 @@ class Gather:
         self.events += [(self.messages + at, event) for at, event in burst.events]
         self.bursts.append(burst)
         if decoded is not None:
+            burst.dead = decoded.dead
             self._decoded.append(decoded)
             self.births += decoded.births
             self.readings += len(decoded.value)

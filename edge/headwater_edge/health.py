@@ -86,7 +86,7 @@ _COUNTERS = {
     "messages": "Messages taken in",
     "readings": "Readings taken in, duplicates too",
     "accepted": "Readings counted",
-    "by_transport": "Readings of messages that MQTT marked as resent, and that were",
+    "by_transport": "Readings of messages that MQTT marked as resent, and that were; and of requests whose idempotency key was known",
     "by_meaning": "Readings that repeated series, time and value of an earlier message",
     "dead": "Messages, whole or in part, that became dead letters",
     "parts": "Parts put out, revisions too",

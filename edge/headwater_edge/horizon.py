@@ -120,10 +120,19 @@ class Horizon:
             found = self._reader.execute("SELECT body FROM journal WHERE tick = ?", (tick,)).fetchone()
             if found is None:
                 return None
-            readings = self._decoded[tick] = journal.decode(found[0]).readings
+            readings = self._decoded[tick] = self._arrived(tick, journal.decode(found[0]))
             if len(self._decoded) > _DECODED:
                 self._decoded.popitem(last=False)
         return readings
+
+    def _arrived(self, tick: int, row: Tick) -> Readings:
+        """Return the readings of a row but those of refused messages."""
+        refused = self._arrivals.refused.get(tick)
+        if not refused:
+            return row.readings
+        taken = np.ones(len(row.messages), np.bool_)
+        taken[refused] = False
+        return _taken(row.readings, np.flatnonzero(np.repeat(taken, row.messages.readings)))
 
 
 def _taken(readings: Readings, at: Ints) -> Readings:

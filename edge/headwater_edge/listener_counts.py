@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from headwater_shared.errors import HeadwaterError
 from headwater_shared.logs import get_logger
@@ -13,8 +13,6 @@ from headwater_shared.logs import get_logger
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
-
-    from headwater_edge.connection import Connection
 
 log = get_logger()
 
@@ -39,6 +37,13 @@ class ListenerCounts:
     """Packets that are malformed or not allowed, by reason."""
 
 
+class Who(Protocol):
+    """Whom a line is about."""
+
+    client: str
+    address: str
+
+
 class Complaints:
     """Log lines about clients: a few a reason and minute, however many clients do the same."""
 
@@ -46,7 +51,7 @@ class Complaints:
         self._monotonic = monotonic
         self._said: dict[str, tuple[float, int]] = {}
 
-    def say(self, event: str, error: HeadwaterError, reason: str, connection: Connection) -> None:
+    def say(self, event: str, error: HeadwaterError, reason: str, connection: Who) -> None:
         """Write one line, unless this reason has had its lines for now; `error` says what was wrong."""
         now = self._monotonic()
         begin, count = self._said.get(reason, (now, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from headwater_edge.idempotency import Verdict
 from headwater_shared.frame import Frame
 from headwater_shared.records import Anomaly
 
@@ -21,6 +22,8 @@ class Output:
     """Whether a session was present, by connection that connected."""
     repeated: frozenset[int] = frozenset()
     """Messages that repeated one before, by transport; their dead letters are not written again."""
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    """By number, what became of requests whose idempotency key was known."""
     warnings: list[str] = field(default_factory=list)
     beyond: list[tuple[int, int]] = field(default_factory=list)
     """(message, reading) of what cannot be told from a resend: dead letters (R4)."""

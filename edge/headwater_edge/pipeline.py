@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from headwater_edge import snapshot
+from headwater_edge.arrivals import excluding
 from headwater_edge.commit import Job, Writer
 from headwater_edge.dead_letters import held
 from headwater_edge.decode import Births, DeadLetter, Decoded, decoder
@@ -26,6 +27,7 @@ from headwater_edge.events import Event, Flush, Settings, Start
 from headwater_edge.forward import Forward
 from headwater_edge.gather import Gather, beyond_letters
 from headwater_edge.horizon import Horizon
+from headwater_edge.idempotency import refused_messages
 from headwater_edge.keeping import Keeping
 from headwater_edge.letter_book import LetterBook
 from headwater_edge.restart import resume
@@ -267,6 +269,8 @@ class Agent:
         self.keeping.stepped((time.monotonic_ns() - began) // 1000)
         for warning in output.warnings:
             log.warning(warning)
+        if output.verdicts:
+            tick.arrival = excluding(tick.arrival, refused_messages(tick, output.verdicts))
         if output.beyond:
             dead = dead + beyond_letters(self._under_way, tick, output.beyond, self.state.names)
         self._writer.submit(Job(tick, output, dead, list(births)))
@@ -302,6 +306,8 @@ class Agent:
         if rows:
             self.forward.wake(rows)
         bursts, self._under_way = self._under_way, []
+        for burst in bursts:
+            burst.verdicts = job.output.verdicts
         reached("acknowledge.before")
         self._sources.acknowledge(bursts, job.output.sessions)
         reached("acknowledge.after")

@@ -6,12 +6,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,12 +21,18 @@ from headwater_edge.listener import Listener
 from headwater_edge.pipeline import Agent
 from headwater_edge.places import FILE, PLACE, SOCKET
 from headwater_edge.settings import EdgeSettings
-from headwater_shared.clock import parse_clock
+from headwater_shared import extras
+from headwater_shared.clock import Clock, parse_clock
 from headwater_shared.errors import HeadwaterError, Refused
 from headwater_shared.health import serve
 from headwater_shared.logs import configure, get_logger
 from headwater_shared.settings import Common, load, secret
 from headwater_shared.sqlite_log import SqliteLog
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from headwater_edge.http_source import HttpSource
 
 log = get_logger()
 
@@ -44,9 +50,11 @@ async def run(common: Common, settings: EdgeSettings) -> None:
     users = {name: secret(value) for name, value in settings.users.items()}
     agent = Agent(settings, data / FILE, clock, lambda: SqliteLog(data / settings.bus), _version())
     registry = health.registry(agent)
+    numbers = count(1)
     listener = agent.attach(
-        lambda deliver: Listener(settings.listener, users, clock, count(1), deliver, registry=registry)
+        lambda deliver: Listener(settings.listener, users, clock, numbers, deliver, registry=registry)
     )
+    http = _http(agent, settings, users, clock, numbers, registry) if settings.http.port is not None else None
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -59,10 +67,15 @@ async def run(common: Common, settings: EdgeSettings) -> None:
         open_parts.callback(served.close)
         open_parts.push_async_callback(listener.close)
         await listener.start()
+        if http is not None:
+            open_parts.push_async_callback(http.close)
+            await http.start()
         heard = await words.listen(data / SOCKET, _words(agent, LetterOffice(agent, data / FILE)))
         open_parts.callback(heard.close)
-        _say_where(data / PLACE, listener.port, served.port)
-        log.info("ready", mqtt=listener.port, health=served.port, file=str(data / FILE), tick=agent.committed)
+        where = {"mqtt": listener.port, "health": served.port}
+        where |= {"http": http.port} if http is not None else {}
+        _say_where(data / PLACE, where)
+        log.info("ready", **where, file=str(data / FILE), tick=agent.committed)
         stopping = asyncio.ensure_future(stop.wait())
         both: set[asyncio.Future[Any]] = {stopping, agent.failed}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -117,10 +130,33 @@ def _letters(request: Mapping[str, Any]) -> list[tuple[int, int]]:
         raise Refused(f"letters are a list of [tick, n]: {error}") from None
 
 
-def _say_where(place: Path, mqtt: int, health_port: int) -> None:
+def _http(
+    agent: Agent,
+    settings: EdgeSettings,
+    users: Mapping[str, str],
+    clock: Clock,
+    numbers: Iterator[int],
+    registry: CollectorRegistry,
+) -> HttpSource:
+    """Attach HTTP push; its library is imported only here.
+
+    Raises:
+        SettingsError, PartMissing: it cannot be had.
+    """
+    extras.load("httptools", "edge")
+    from headwater_edge.http_source import HttpSource
+    from headwater_edge.http_users import check_of
+
+    check = check_of(users)
+    return agent.attach(
+        lambda deliver: HttpSource(settings.http, check, clock, numbers, deliver, registry=registry)
+    )
+
+
+def _say_where(place: Path, where: Mapping[str, int]) -> None:
     """Write down where this process listens, whole or not at all."""
     half = place.with_suffix(".new")
-    half.write_bytes(msgspec.json.encode({"mqtt": mqtt, "health": health_port, "pid": os.getpid()}))
+    half.write_bytes(msgspec.json.encode({**where, "pid": os.getpid()}))
     half.replace(place)
 
 

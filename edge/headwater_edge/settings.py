@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from headwater_edge.format_settings import FormatSettings
+from headwater_edge.http_settings import HttpSettings
 from headwater_edge.limits import LimitRule
 from headwater_edge.listener_settings import ListenerSettings
 from headwater_edge.metric_settings import MetricSettings
@@ -127,6 +128,7 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
         Meta(description='Users of the listener: name = "env:VARIABLE" or "file:PATH" of the password.'),
     ] = msgspec.field(default_factory=dict)
     listener: ListenerSettings = ListenerSettings()
+    http: HttpSettings = HttpSettings()
     windows: WindowSettings = WindowSettings()
     window: Annotated[tuple[SomeWindows, ...], Meta(description="Windows that only some series have.")] = ()
     limit: Annotated[tuple[LimitSettings, ...], Meta(description="Limit rules.")] = ()

@@ -61,6 +61,7 @@ class Picture:
 
 def take(state: State) -> Picture:
     """Copy the state."""
+    keys, key_columns = state.idempotency.dump()
     scalars: dict[str, Any] = {
         "settings": msgspec.to_builtins(state.settings),
         "tick": state.tick,
@@ -71,6 +72,7 @@ def take(state: State) -> Picture:
         "seq": dict(state.seq),
         "previous": [state.previous[0], dict(state.previous[1])] if state.previous else None,
         "sessions": state.sessions.dump(),
+        "idempotency": keys,
         "counters": msgspec.to_builtins(state.counters),
         "late": state.levels.fine.late,
         "prune_at": state.levels.fine.recent.prune_at,
@@ -86,6 +88,7 @@ def take(state: State) -> Picture:
     arrays |= {f"transport.{name}": column for name, column in state.transport.dump().items()}
     arrays |= {f"waiting.{name}": column for name, column in state.waiting.dump().items()}
     arrays |= {f"coverage.{name}": column for name, column in state.coverage.dump().items()}
+    arrays |= {f"idempotency.{name}": column for name, column in key_columns.items()}
     arrays |= {f"recent.{name}": column for name, column in state.levels.fine.recent.dump()}
     arrays |= {"limits.active": state.limits.active.copy(), "limits.begin": state.limits.begin.copy()}
     for at, ring in enumerate(_rings(state)):
@@ -125,6 +128,7 @@ def restore(picture: Picture) -> State:
         state.coverage.load(_under("coverage", arrays))
         state.waiting.load(_under("waiting", arrays))
     state.coverage.grow(len(state.names))
+    state.idempotency.load(scalars.get("idempotency", {}), _under("idempotency", arrays))
     state.limits.grow(state.names)
     state.limits.active, state.limits.begin = arrays["limits.active"].copy(), arrays["limits.begin"].copy()
     state.levels.fine.late = scalars["late"]

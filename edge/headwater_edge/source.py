@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from headwater_edge.events import Event
 from headwater_shared.logs import get_logger
 
 log = get_logger()
+
+if TYPE_CHECKING:
+    from headwater_edge.decode import DeadLetter
+    from headwater_edge.idempotency import Verdict
 
 RETAIN, QOS1, QOS2, DUP = 0x1, 0x2, 0x4, 0x8
 """Bits of a message's flags: the low half of the PUBLISH's first byte."""
@@ -40,6 +44,12 @@ class Burst:
     """Bytes of topics and payloads."""
     waiting: int = 0
     """Connections that send one message at a time, each as soon as the one before was acknowledged (R19)."""
+    whole: bool = False
+    """Its runs are requests: all of one is taken, or nothing (R12)."""
+    dead: Sequence[DeadLetter] = ()
+    """Set by the agent: what of it could not be read, in the order of the messages."""
+    verdicts: Mapping[int, Verdict] = field(default_factory=dict)
+    """Set by the agent, before it gives the burst back: of requests whose idempotency key was known, by number."""
 
 
 class Source(Protocol):

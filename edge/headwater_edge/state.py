@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from headwater_edge.coverage import Coverage
 from headwater_edge.duplicates import Transport
 from headwater_edge.event_time import Waiting
+from headwater_edge.idempotency import Idempotency
 from headwater_edge.levels import Levels
 from headwater_edge.limits import Limits
 from headwater_edge.recent import NEVER
@@ -31,7 +32,7 @@ class Counters(msgspec.Struct):
     readings: int = 0
     accepted: int = 0
     by_transport: int = 0
-    """Readings of messages that repeated the last use of their packet id."""
+    """Readings of messages that repeated the last use of their packet id, and of requests whose idempotency key was known."""
     by_meaning: int = 0
     dead: int = 0
     by_horizon: int = 0
@@ -85,6 +86,7 @@ class State:
         """Microseconds that ticks have seen pass: what the dedupe horizon is measured by."""
         self.frozen_us = 0
         """`age_us` when coverage was last put out."""
+        self.idempotency = Idempotency()
         self.counters = Counters()
         self.levels = _levels(settings)
         self.watermarks = Watermarks(settings.lateness_us, settings.idle_us)

@@ -36,6 +36,7 @@ class DriverName(StrEnum):
 
     asyncio = "asyncio"
     paho = "paho"
+    http = "http"
 
 
 class Version(StrEnum):
@@ -70,7 +71,7 @@ def run(
     devices: Annotated[int | None, typer.Option(help="How many devices, if not all.")] = None,
     rate: Annotated[float | None, typer.Option(help="Readings a second of the whole fleet.")] = None,
     driver: Annotated[
-        DriverName, typer.Option(help="asyncio for any size, paho for a few.")
+        DriverName, typer.Option(help="asyncio for any size, paho for a few, http to post.")
     ] = DriverName.asyncio,
     mqtt: Annotated[Version, typer.Option(help="MQTT version.")] = Version.v311,
     misbehave: Annotated[bool, typer.Option(help="Whether devices do what the scenario says.")] = True,

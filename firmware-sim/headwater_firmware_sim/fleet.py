@@ -35,8 +35,9 @@ class Fleet:
         clock: Clock,
         *,
         paced: bool,
+        link: type[Link] = Link,
     ) -> None:
-        """Make the links; `paced` lets each sample wait for its time, else it goes out as soon as there is room."""
+        """Make the links, of one kind; `paced` lets each sample wait for its time, else it goes out as soon as there is room."""
         self.tally = Tally(devices=len(members))
         self._plan = plan
         self._book = book
@@ -46,7 +47,7 @@ class Fleet:
         self._due: list[tuple[int, int, Link]] = []
         self._pumping = False
         self._links = [
-            Link(member.device.name, member.flash, member.script, server, self.tally, self._wake)
+            link(member.device.name, member.flash, member.script, server, self.tally, self._wake)
             for member in members
         ]
 

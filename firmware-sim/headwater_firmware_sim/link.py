@@ -118,9 +118,7 @@ class Link(asyncio.Protocol):
                 self._tally.messages += 1
                 self._tally.readings += len(step.readings)
                 self._after = step.after
-            self._out.append(
-                packets.publish(self._server.version, kept.topic, kept.payload, kept.packet_id, dup=dup)
-            )
+            self._out.append(self._written(kept, dup=dup))
             self._outstanding += 1
             if self._after:
                 return None
@@ -201,6 +199,10 @@ class Link(asyncio.Protocol):
         self._outstanding = 0
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
+
+    def _written(self, kept: Kept, *, dup: bool) -> bytes:
+        """Return a message as it goes over the wire."""
+        return packets.publish(self._server.version, kept.topic, kept.payload, kept.packet_id, dup=dup)
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect; leave `_closed` None where nobody listens."""

@@ -10,7 +10,8 @@ flash        what it keeps until it is acknowledged; the ledger is where
 roster       every device, new or taken up again from the ledger
 packets      MQTT as bytes
 server       whom the devices speak to
-link         one device's socket and session
+link         one device's socket and session, or
+http_link    one that posts by HTTP
 fleet        one asyncio process for all of them, or
 paho_fleet   a paho-mqtt client for each
 ending       when a run is over
@@ -29,6 +30,7 @@ from typing import Literal, NamedTuple
 
 from headwater_firmware_sim import plan as plans
 from headwater_firmware_sim.fleet import Fleet
+from headwater_firmware_sim.link import Link
 from headwater_firmware_sim.plan import Plan
 from headwater_firmware_sim.roster import muster
 from headwater_firmware_sim.server import Server
@@ -36,7 +38,7 @@ from headwater_firmware_sim.tally import Tally
 from headwater_shared.clock import Clock, RealClock
 from headwater_shared.ledger_writer import Ledger
 
-Driver = Literal["asyncio", "paho"]
+Driver = Literal["asyncio", "paho", "http"]
 
 
 class Result(NamedTuple):
@@ -75,7 +77,7 @@ def run(
         plan: what to send.
         server: where to.
         ledger: its path; made if it is not there.
-        driver: `asyncio` for any size, `paho` for a few devices on a real client library.
+        driver: `asyncio` for any size, `paho` for a few devices on a real client library, `http` for devices that post.
         clock: event time; the real one by default.
         paced: whether each sample waits for its time; if not, it is sent as soon as its device may.
         drain_s: seconds after the end for what is not acknowledged yet.
@@ -97,7 +99,12 @@ def run(
             clients = PahoFleet(plan, members, server, book, clock, paced=paced)
             clients.run(drain_s, stop, each_second)
             return Result(plan, clients.tally, clients.unacknowledged, clients.unsent)
-        fleet = Fleet(plan, members, server, book, clock, paced=paced)
+        link = Link
+        if driver == "http":
+            from headwater_firmware_sim.http_link import link_of  # imports an extra, too
+
+            link = link_of(plan)
+        fleet = Fleet(plan, members, server, book, clock, paced=paced, link=link)
         asyncio.run(fleet.run(drain_s, stop, each_second))
         return Result(plan, fleet.tally, fleet.unacknowledged, fleet.unsent)
 

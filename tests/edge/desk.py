@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from headwater_edge import snapshot
+from headwater_edge.arrivals import excluding
 from headwater_edge.commit import Job
 from headwater_edge.events import Event, Start
 from headwater_edge.horizon import Horizon
+from headwater_edge.idempotency import refused_messages
 from headwater_edge.keeping import Keeping
 from headwater_edge.output import Output
 from headwater_edge.restart import resume
@@ -52,6 +54,7 @@ class Desk:
         if doubt is not None:
             tick.known, tick.beyond = self.horizon.judge(doubt)
         output = step(self.state, tick)
+        tick.arrival = excluding(tick.arrival, refused_messages(tick, output.verdicts))
         self.commit(tick, output, Chores())
         return output
 

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from headwater_edge.arrivals import Arrivals, hashes, out_of_order, summary
 from headwater_edge.coverage import SILENCE_US, Coverage, packed, unpacked
+from headwater_edge.events import Keyed
 from headwater_edge.horizon import Horizon
+from headwater_edge.idempotency import Verdict
 from headwater_edge.tick import Readings
 from headwater_shared.digest import NO_TIME
 from tests.edge.desk import Desk
@@ -166,6 +168,22 @@ def test_r04_the_verdict_is_journaled(desk: Desk) -> None:
         before.beyond_horizon,
     )
     assert (before.by_horizon, before.beyond_horizon) == (1, 1)
+
+
+def test_r12_what_was_refused_under_anothers_key_has_not_arrived(desk: Desk) -> None:
+    """Nothing of such a request was taken nor acknowledged; sent again under a key of its own, it counts: over a restart too."""
+    hear(desk, 0, 600)
+    desk.tick(at(610), events=(Keyed(1, 77, 1, 1),))
+    output = desk.tick(at(5), at(6), events=(Keyed(2, 77, 2, 2),))
+    assert output.verdicts == {2: Verdict.REFUSED}
+    hear(desk, 620, 1200)
+    accepted = desk.state.counters.accepted
+    desk.tick(at(5), events=(Keyed(3, 78, 2, 1),))
+    desk.restart()
+    desk.tick(at(6), events=(Keyed(4, 79, 2, 1),))
+    assert desk.state.counters.accepted == accepted + 2
+    desk.tick(at(6), events=(Keyed(5, 80, 2, 1),))
+    assert desk.state.counters.accepted == accepted + 2
 
 
 def test_duplicates_by_transport_only_look_nothing_up(tmp_path: Path) -> None:
