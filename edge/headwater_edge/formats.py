@@ -116,6 +116,13 @@ class Formats:
             "a topic of no format; hw/{site}/{device}/data, or one of [[edge.format]]", reason="bad-topic"
         )
 
+    def reads(self, topic: str) -> bool:
+        """Tell whether a format is for a topic; nothing is remembered of it, and no series numbered."""
+        try:
+            return any(pattern.match(topic) is not None for pattern, _ in self._rules)
+        except Unreadable:
+            return False
+
     def filters(self) -> list[str]:
         """Return the MQTT topic filters that let through all that is read."""
         return list(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headwater_edge.decode import DeadLetter, Decoded
 from headwater_edge.source import Burst
@@ -40,9 +41,11 @@ class LetterBook:
         Returns:
             what is left, and the connections that must end, for nothing more of theirs can be acknowledged in order.
         """
-        bad = sorted({letter.message for letter in decoded.dead})
-        self.refused += len(bad)
         ends = np.array([end for _, end in burst.runs])
+        bad = sorted({letter.message for letter in decoded.dead})
+        if burst.whole:
+            bad = _with_their_runs(bad, ends)
+        self.refused += len(bad)
         for message in bad:
             burst.packet_ids[message] = burst.flags[message] = 0
         counts = decoded.readings.copy()
@@ -58,3 +61,10 @@ class LetterBook:
             dead=[],
         )
         return left, {burst.runs[int(at)][0] for at in np.searchsorted(ends, bad, side="right")}
+
+
+def _with_their_runs(bad: list[int], ends: NDArray[np.int64]) -> list[int]:
+    """Return all messages of the runs that these are of."""
+    runs = np.unique(np.searchsorted(ends, bad, side="right"))
+    begins = np.concatenate([[0], ends[:-1]])
+    return [message for run in runs.tolist() for message in range(int(begins[run]), int(ends[run]))]

@@ -149,7 +149,9 @@ def _http(
 
     check = check_of(users)
     return agent.attach(
-        lambda deliver: HttpSource(settings.http, check, clock, numbers, deliver, registry=registry)
+        lambda deliver: HttpSource(
+            settings.http, check, clock, numbers, deliver, reads=agent.decode.formats.reads, registry=registry
+        )
     )
 
 

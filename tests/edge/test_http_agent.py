@@ -192,3 +192,26 @@ def test_r19_who_waits_for_each_answer_is_not_kept_waiting(tmp_path: Path) -> No
             assert p.box.agent.early_ends >= 3
 
     run(test())
+
+
+def test_r20_a_request_is_refused_whole_while_dead_letters_are_full(tmp_path: Path) -> None:
+    """507, and none of its readings counts; once there is room, the same under the same key is taken, once."""
+
+    async def test() -> None:
+        async with posting(tmp_path, dead_letters="1KB") as p:
+            assert (await p.client.ask(post(b"x" * 2_000))).said["dead"] == 1
+            mixed, plain = post(b"1\noops\n3", LINES, "Idempotency-Key: k"), post(b"4", "Idempotency-Key: l")
+            other = await p.another()
+            p.client.send(mixed)
+            other.send(plain)
+            refused = await p.client.answer()
+            assert (refused.status, refused.headers["retry-after"]) == (507, "60")
+            assert (await other.answer()).status == 200
+            assert p.counters.accepted == 1
+            p.box.agent.letters.gone(1, 2_000)
+            answer = await p.client.ask(mixed)
+            assert (answer.status, answer.said.get("repeated")) == (200, None)
+            assert p.counters.accepted == 3
+            other.close()
+
+    run(test())
