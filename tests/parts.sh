@@ -2,6 +2,8 @@
 # Installs the parts of the system that tests use, where that is possible; else says in one line what to install.
 set -eu
 PATH="$PATH:/usr/sbin:/usr/local/sbin"
+clients=${0%/*}/clients.sh
+[ ! -x "$clients" ] || "$clients"
 
 wanted=
 command -v mosquitto >/dev/null || wanted="$wanted mosquitto"

@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
 
-PARTS = {"mosquitto": ("mosquitto", "mosquitto_pub", "mosquitto_sub")}
-"""Parts of the system that tests use, each with its programs; tests/parts.sh installs them."""
+PARTS = {"mosquitto": ("mosquitto", "mosquitto_pub", "mosquitto_sub"), "node": ("node", "npm"), "go": ("go",)}
+"""Parts of the system that tests use, each with its programs; tests/parts.sh installs the first, and clients for the
+others where they are there.
+"""
 
 T = TypeVar("T")
 
@@ -84,9 +86,12 @@ def program(name: str) -> str | None:
 def part_required(name: str) -> None:
     """Skip the test where a part of the system is missing, or fail it where HEADWATER_REQUIRE lists the part."""
     missing = [wanted for wanted in PARTS[name] if program(wanted) is None]
-    if not missing:
-        return
-    reason = f"{', '.join(missing)} not installed: run tests/parts.sh as root"
+    if missing:
+        lacking(name, f"{', '.join(missing)} not installed: run tests/parts.sh as root")
+
+
+def lacking(name: str, reason: str) -> NoReturn:
+    """Skip the test, or fail it where HEADWATER_REQUIRE lists the part that it lacks."""
     if name in os.environ.get("HEADWATER_REQUIRE", "").replace(",", " ").split():
         pytest.fail(reason)
     pytest.skip(reason)

@@ -11,6 +11,7 @@ from headwater_edge.event_time import Stamped, stamped
 from headwater_edge.output import Output
 from headwater_edge.state import State
 from headwater_edge.tick import Messages, Tick
+from headwater_edge.unreleased import releases_of
 from headwater_edge.verdicts import split, verdicts
 from headwater_shared.digest import NO_TIME, reading_digests
 
@@ -23,12 +24,15 @@ def accept(state: State, tick: Tick, out: Output) -> Stamped | None:
     messages, readings, counters = tick.messages, tick.readings, state.counters
     counters.messages += len(messages)
     counters.readings += len(readings)
-    if not len(messages):
+    releases = releases_of(tick.events, state.sessions.numbers)
+    if not len(messages) and not releases.said:
         state.sessions.end_tick()
         return None
     digests = reading_digests(readings.sent, readings.value)
     contents = contents_of(messages, readings, digests, tick.unreadable)
-    repeated = state.transport.duplicates(_session_of(state, messages), messages, contents)
+    repeated, out.unknown = state.transport.duplicates(
+        _session_of(state, messages), messages, contents, releases
+    )
     repeated |= state.idempotency.judge(tick, out.verdicts)
     _forget_sessions(state)
     series, sent, value = readings.series, readings.sent, readings.value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from headwater_edge.connection import Connection, ListenerBurst
+from headwater_edge.answers import pubcomps
+from headwater_edge.connection import Connection, ListenerBurst, Reply
 from headwater_edge.publishes import pubacks
 
 Connack = Callable[[Connection], bytes]
@@ -21,6 +22,7 @@ class Owed:
         self.relieved: list[Connection] = []
         """Held ones that less waits for now; an entry for each run."""
         self.pubacks = 0
+        """And PUBRECs."""
 
     def add(self, burst: ListenerBurst) -> None:
         """Take in a committed burst: its answers, and what waits for the disk goes off the books."""
@@ -70,13 +72,13 @@ class Owed:
         for number, end in burst.runs:
             while reply is not None and reply[0] < end:
                 self._acks(number, burst.packet_ids[begin : reply[0]])
-                self._reply(reply)
+                self._reply(reply, burst.unknown)
                 begin = reply[0]
                 reply = next(replies, None)
             self._acks(number, burst.packet_ids[begin:end])
             begin = end
         while reply is not None:
-            self._reply(reply)
+            self._reply(reply, burst.unknown)
             reply = next(replies, None)
 
     def _acks(self, number: int, packet_ids: list[int]) -> None:
@@ -86,10 +88,19 @@ class Owed:
             self.pubacks += len(acks) >> 2
             self._answer(connection, acks)
 
-    def _reply(self, reply: tuple[int, Connection, bytes | None]) -> None:
+    def _reply(self, reply: Reply, unknown: frozenset[tuple[int, int]]) -> None:
         _, connection, packet = reply
-        if not connection.gone:
-            self._answer(connection, self._connack(connection) if packet is None else packet)
+        if connection.gone:
+            return
+        if packet is None:
+            self._answer(connection, self._connack(connection))
+        elif isinstance(packet, bytes):
+            self._answer(connection, packet)
+        else:
+            number = connection.number
+            not_known = {one for one in packet if (number, one) in unknown} if unknown else ()
+            connection.releasing -= len(packet)
+            self._answer(connection, pubcomps(connection.v5, packet, not_known))
 
     def _answer(self, connection: Connection, packets: bytes) -> None:
         if connection.answer:

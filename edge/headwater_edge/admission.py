@@ -12,13 +12,14 @@ from headwater_edge.protocol import (
     BAD_AUTHENTICATION_METHOD,
     CLIENT_ID_INVALID,
     NOT_AUTHORIZED,
-    QOS_NOT_SUPPORTED,
     QUOTA_EXCEEDED,
 )
 from headwater_shared.errors import Refused
 
 _LONGEST_NAME = 256
 """Characters of a client id or user; they go into the journal."""
+_LONGEST_WILL = 4_096
+"""Bytes of a will, topic and payload: it goes into the journal and into every snapshot."""
 
 
 class NotAdmitted(Refused):
@@ -68,8 +69,9 @@ class Admission:
             message = f"a client id or user of more than {_LONGEST_NAME} characters"
             raise NotAdmitted(message, reason="client-id", code=CLIENT_ID_INVALID)
         self._check_password(request)
-        if request.v5 and request.will_qos > 1:
-            raise NotAdmitted("a will at QoS 2", reason="will-qos", code=QOS_NOT_SUPPORTED)
+        if request.will is not None and len(request.will.topic) + len(request.will.payload) > _LONGEST_WILL:
+            message = f"a will of more than {_LONGEST_WILL} bytes"
+            raise NotAdmitted(message, reason="will-size", code=QUOTA_EXCEEDED)
         if others >= self._max_connections:
             raise NotAdmitted(
                 f"{others} clients are connected, that is all",

@@ -1,8 +1,12 @@
-"""Writes what the listener answers, besides PUBACKs: MQTT 5 through the codec `mqtt5`, 3.1.1 by hand."""
+"""Writes what the listener answers, besides PUBACKs: MQTT 5 through the codec `mqtt5`, 3.1.1 by hand.
+
+No packet is longer than the client takes (MQTT 5's Maximum Packet Size): first its sentence for people is left out, and
+what is too long even so is not sent (b"").
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import mqtt5
 
@@ -11,14 +15,20 @@ from headwater_edge.protocol import (
     CLIENT_ID_INVALID,
     CONNACK,
     NOT_AUTHORIZED,
+    PUBCOMP,
+    PUBLISH,
     QUOTA_EXCEEDED,
     SERVER_UNAVAILABLE,
     SUBACK,
+    UNKNOWN_ID,
     UNSUBACK,
     UNSUPPORTED_VERSION,
 )
 
 PINGRESP = b"\xd0\x00"
+
+_PUBCOMP = bytes((PUBCOMP << 4, 2))
+_PUBCOMP_UNKNOWN = bytes((PUBCOMP << 4, 3)) + b"%b" + bytes((UNKNOWN_ID,))
 
 _CONNACK_311 = {
     UNSUPPORTED_VERSION: 1,
@@ -33,13 +43,27 @@ _FAILURE_311 = 0x80
 _WHY = 200
 """Characters of a reason string at most."""
 
+LEAST_PACKET = 64
+"""Bytes: the longest CONNACK that lets a client in; who takes less cannot be told what it must know."""
+
 
 def connack(
-    v5: bool, session_present: bool, *, assigned: str, receive_maximum: int, max_packet: int
+    v5: bool,
+    session_present: bool,
+    *,
+    assigned: str,
+    receive_maximum: int,
+    max_packet: int,
+    max_aliases: int,
+    keep_alive_s: int,
 ) -> bytes:
-    """Let a client in, and tell an MQTT 5 client what we take: no alias, no QoS 2, no shared or wildcard filters.
+    """Let a client in, and tell an MQTT 5 client what we take: no shared filters, no subscription identifiers.
 
-    `assigned` is the client id that we gave it, "" if it brought its own; `max_packet` is in bytes.
+    Args:
+        assigned: the client id that we gave it, "" if it brought its own.
+        max_packet: bytes.
+        max_aliases: topic aliases that it may use.
+        keep_alive_s: what it must keep to instead of what it asked for, 0 if that is right.
     """
     if not v5:
         return bytes((CONNACK << 4, 2, session_present, 0))
@@ -48,25 +72,74 @@ def connack(
         assigned_client_id=assigned or None,
         receive_max=receive_maximum,
         max_packet_size=max_packet,
-        max_qos=mqtt5.QoS.AT_LEAST_ONCE,
-        topic_alias_max=0,
-        wildcard_subscription_available=False,
+        topic_alias_max=max_aliases,
+        server_keep_alive=keep_alive_s or None,
         subscription_id_available=False,
         shared_subscription_available=False,
     )
     return packet.write()
 
 
-def connack_refused(v5: bool, code: int, why: str) -> bytes:
-    """Turn a client away; `code` is a reason code of MQTT 5, `why` a sentence for whoever debugs the device."""
+def connack_refused(v5: bool, code: int, why: str, limit: int = 0) -> bytes:
+    """Turn a client away.
+
+    Args:
+        code: a reason code of MQTT 5.
+        why: a sentence for whoever debugs the device.
+        limit: bytes of the longest packet that it takes, 0 for any.
+    """
     if not v5:
         return bytes((CONNACK << 4, 2, 0, _CONNACK_311.get(code, 5)))
-    return mqtt5.ConnAckPacket(reason_code=mqtt5.ConnAckReasonCode(code), reason_str=why[:_WHY]).write()
+    reason = mqtt5.ConnAckReasonCode(code)
+    return _fitting(
+        limit,
+        mqtt5.ConnAckPacket(reason_code=reason, reason_str=why[:_WHY]),
+        mqtt5.ConnAckPacket(reason_code=reason),
+    )
 
 
-def disconnect(code: int, why: str) -> bytes:
-    """End the connection of an MQTT 5 client; 3.1.1 has no such packet from a server."""
-    return mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode(code), reason_str=why[:_WHY]).write()
+def disconnect(code: int, why: str, limit: int = 0) -> bytes:
+    """End the connection of an MQTT 5 client; 3.1.1 has no such packet from a server. Arguments as above."""
+    reason = mqtt5.DisconnectReasonCode(code)
+    return _fitting(
+        limit,
+        mqtt5.DisconnectPacket(reason_code=reason, reason_str=why[:_WHY]),
+        mqtt5.DisconnectPacket(reason_code=reason),
+    )
+
+
+def _fitting(limit: int, *packets: mqtt5.ConnAckPacket | mqtt5.DisconnectPacket) -> bytes:
+    written: bytes = b""
+    for packet in packets:
+        written = packet.write()
+        if fits(written, limit):
+            return written
+    return b""
+
+
+def fits(packet: bytes, limit: int) -> bool:
+    """Whether a client takes a packet; `limit` is its own, 0 for none."""
+    return not limit or len(packet) <= limit
+
+
+def pubcomps(v5: bool, packet_ids: Sequence[int], unknown: Collection[int]) -> bytes:
+    """PUBCOMPs in this order; in MQTT 5 one of an unknown id says so."""
+    if not v5 or not unknown:
+        return b"".join([_PUBCOMP + packet_id.to_bytes(2, "big") for packet_id in packet_ids])
+    return b"".join(
+        [
+            _PUBCOMP_UNKNOWN % packet_id.to_bytes(2, "big")
+            if packet_id in unknown
+            else _PUBCOMP + packet_id.to_bytes(2, "big")
+            for packet_id in packet_ids
+        ]
+    )
+
+
+def publish(v5: bool, topic: bytes, payload: bytes) -> bytes:
+    """Send a message at QoS 0."""
+    rest = (b"\0" if v5 else b"") + payload
+    return _packet(PUBLISH, len(topic).to_bytes(2, "big") + topic + rest)
 
 
 def suback(v5: bool, packet_id: int, codes: Sequence[int]) -> bytes:
@@ -84,10 +157,14 @@ def unsuback(v5: bool, packet_id: int, codes: Sequence[int]) -> bytes:
 
 
 def _answer(kind: int, packet_id: int, rest: bytes) -> bytes:
-    length = 2 + len(rest)
+    return _packet(kind, packet_id.to_bytes(2, "big") + rest)
+
+
+def _packet(kind: int, body: bytes) -> bytes:
+    length = len(body)
     encoded = bytearray((kind << 4,))
     while length > 0x7F:
         encoded.append(length & 0x7F | 0x80)
         length >>= 7
     encoded.append(length)
-    return bytes(encoded) + packet_id.to_bytes(2, "big") + rest
+    return bytes(encoded) + body

@@ -27,6 +27,7 @@ class Connection:
     __slots__ = (
         "address",
         "after_connack",
+        "aliases",
         "answer",
         "answered",
         "assigned",
@@ -40,11 +41,16 @@ class Connection:
         "number",
         "one_by_one",
         "opened",
+        "packet_maximum",
         "receive",
+        "releasing",
         "rest",
         "seen",
+        "server_keep_alive_s",
         "sock",
+        "subscribed",
         "unread",
+        "unreleased",
         "unsent",
         "v5",
         "waiting_bytes",
@@ -62,6 +68,18 @@ class Connection:
         self.v5 = False
         self.expiry_s = 0
         self.keep_alive_s = 0
+        self.server_keep_alive_s = 0
+        """The same, if it is not what the client asked for."""
+        self.packet_maximum = 0
+        """Bytes of the longest packet that it takes, 0 for any."""
+        self.aliases: dict[int, bytes] = {}
+        """Topics by alias; they end with the connection."""
+        self.subscribed = 0
+        """Filters that were granted on it."""
+        self.unreleased = 0
+        """PUBLISHes at QoS 2 without a PUBREL, as far as this connection goes."""
+        self.releasing = 0
+        """PUBRELs that wait for the commit."""
         self.opened = self.seen = now
         """Monotonic seconds: when it was accepted, and when bytes last came; or when we began to listen again."""
         self.rest = b""
@@ -127,12 +145,17 @@ class Connection:
         self.sock.close()
 
 
+Reply = tuple[int, Connection, bytes | list[int] | None]
+"""(message index that it stands before, connection, what it is owed there): a packet; the packet ids of PUBRELs; None:
+the CONNACK, which needs to know whether a session was present.
+"""
+
+
 @dataclass(slots=True)
 class ListenerBurst(Burst):
     """A burst that also knows what else than PUBACKs is owed for it."""
 
     sizes: list[int] = field(default_factory=list)
     """Of each run: bytes of its packets."""
-    replies: list[tuple[int, Connection, bytes | None]] = field(default_factory=list)
-    """(message index that it stands before, connection, packet, or None for the CONNACK, which needs `sessions`);
-    each belongs to an event of the burst."""
+    replies: list[Reply] = field(default_factory=list)
+    """Each belongs to an event of the burst."""

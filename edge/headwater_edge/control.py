@@ -1,4 +1,4 @@
-"""Reads the control packets of clients, MQTT 3.1.1 and 5: CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT.
+"""Reads the control packets of clients, MQTT 3.1.1 and 5: CONNECT, SUBSCRIBE, UNSUBSCRIBE, PUBREL, DISCONNECT.
 
 One reader for both, since they differ by the property blocks. Our own, because the codec `mqtt5` (which writes our answers) panics
 on text that is no UTF-8, with a stack trace on stderr, before anyone has said who they are; and lets pass packet id 0, U+0000,
@@ -9,29 +9,38 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from headwater_edge.events import WillMessage
 from headwater_edge.properties import (
     AUTH_METHOD,
     OF_CONNECT,
     OF_DISCONNECT,
+    OF_PUBREL,
     OF_SUBSCRIBE,
     OF_UNSUBSCRIBE,
     OF_WILL,
     PACKET_MAXIMUM,
     SESSION_EXPIRY,
     SUBSCRIPTION_ID,
+    WILL_DELAY,
     read_properties,
 )
-from headwater_edge.protocol import PROTOCOL_ERROR, UNSUPPORTED_VERSION, BadPacket, Fields
+from headwater_edge.protocol import (
+    PROTOCOL_ERROR,
+    TOPIC_INVALID,
+    UNKNOWN_ID,
+    UNSUPPORTED_VERSION,
+    BadPacket,
+    Fields,
+)
 
 FOREVER = 0xFFFFFFFF
 """Seconds of a session expiry that means: the session does not expire."""
 
 
 class ConnectRequest(NamedTuple):
-    """A CONNECT. Its will was checked and is not kept: nobody is told of a device's end in this version, but `will_qos`
-    (-1 without a will) is there, since an MQTT 5 client is refused what we did not offer.
+    """A CONNECT. `packet_maximum`: bytes of the longest packet that the client takes, 0 if it did not say.
 
-    `packet_maximum`: bytes of the longest packet that the client takes, 0 if it did not say.
+    Its Receive Maximum is not here: nothing goes out that it would limit, since all that we send is at QoS 0.
     """
 
     v5: bool
@@ -41,13 +50,17 @@ class ConnectRequest(NamedTuple):
     expiry_s: int
     user: str | None
     password: bytes | None
-    will_qos: int
+    will: WillMessage | None
     authentication: bool
     packet_maximum: int
 
 
 class SubscribeRequest(NamedTuple):
-    """A SUBSCRIBE: filters with the QoS asked for; `with_id` if they were to be given a subscription identifier."""
+    """A SUBSCRIBE: filters with the QoS asked for; `with_id` if they were to be given a subscription identifier.
+
+    The other options of MQTT 5 (No Local, Retain) mean nothing here: what a client publishes goes to no client, and
+    nothing is retained.
+    """
 
     packet_id: int
     filters: list[tuple[str, int]]
@@ -96,11 +109,7 @@ def read_connect(data: bytes, at: int, end: int) -> ConnectRequest:
     _check_flags(flags, v5)
     found = read_properties(fields, OF_CONNECT) if v5 else {}
     client = fields.text()
-    if flags & 0x04:
-        if v5:
-            read_properties(fields, OF_WILL)
-        fields.text()
-        fields.binary()
+    will = _read_will(fields, v5, flags >> 3 & 3) if flags & 0x04 else None
     user = fields.text() if flags & 0x80 else None
     password = fields.binary() if flags & 0x40 else None
     fields.done()
@@ -113,10 +122,18 @@ def read_connect(data: bytes, at: int, end: int) -> ConnectRequest:
         expiry_s=found.get(SESSION_EXPIRY, 0) if v5 else 0 if clean else FOREVER,
         user=user,
         password=password,
-        will_qos=flags >> 3 & 3 if flags & 0x04 else -1,
+        will=will,
         authentication=AUTH_METHOD in found,
         packet_maximum=found.get(PACKET_MAXIMUM, 0),
     )
+
+
+def _read_will(fields: Fields, v5: bool, qos: int) -> WillMessage:
+    delay: int = read_properties(fields, OF_WILL).get(WILL_DELAY, 0) if v5 else 0
+    topic = fields.text()
+    if not topic or "+" in topic or "#" in topic:
+        raise BadPacket(f"a will for the topic {topic[:80]!r}", reason="topic-wildcard", code=TOPIC_INVALID)
+    return WillMessage(topic.encode(), fields.binary(), qos, delay)
 
 
 def _check_flags(flags: int, v5: bool) -> None:
@@ -146,6 +163,9 @@ def read_subscribe(data: bytes, at: int, end: int, v5: bool) -> SubscribeRequest
         reserved = 0xC0 if v5 else 0xFC
         if options & reserved or options & 3 == 3 or options & 0x30 == 0x30:
             raise BadPacket(f"SUBSCRIBE with the options 0x{options:02x}", reason="subscribe-options")
+        if options & 4 and topic.startswith("$share/"):
+            message = "a shared subscription with No Local"
+            raise BadPacket(message, reason="subscribe-options", code=PROTOCOL_ERROR)
         filters.append((topic, options & 3))
     _at_least_one("SUBSCRIBE", filters)
     return SubscribeRequest(packet_id, filters, SUBSCRIPTION_ID in found)
@@ -171,6 +191,23 @@ def read_unsubscribe(data: bytes, at: int, end: int, v5: bool) -> UnsubscribeReq
 def _at_least_one(packet: str, filters: list[tuple[str, int]] | list[str]) -> None:
     if not filters:
         raise BadPacket(f"{packet} without a filter", reason="no-filter", code=PROTOCOL_ERROR)
+
+
+def read_pubrel(data: bytes, at: int, end: int, v5: bool) -> int:
+    """Read the body of a PUBREL; returns its packet id.
+
+    Raises:
+        BadPacket: it is malformed.
+    """
+    fields = Fields("PUBREL", data, at, end)
+    packet_id = fields.packet_id()
+    code = fields.number(1) if v5 and fields.left() else 0
+    if v5 and fields.left():
+        read_properties(fields, OF_PUBREL)
+    fields.done()
+    if code not in (0, UNKNOWN_ID):
+        raise BadPacket(f"PUBREL with the reason code 0x{code:02x}", reason="pubrel-code")
+    return packet_id
 
 
 def read_disconnect(data: bytes, at: int, end: int, v5: bool, expiry_s: int) -> DisconnectNotice:

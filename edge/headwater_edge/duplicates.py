@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from headwater_edge.membership import is_in
 from headwater_edge.recent import Recent
-from headwater_edge.source import DUP
+from headwater_edge.source import DUP, QOS2
 from headwater_edge.tick import Messages, Readings
+from headwater_edge.unreleased import Releases, Unreleased, use_keys
 from headwater_shared.digest import NO_TIME, value_bits
 
 Ints = NDArray[np.int64]
@@ -42,39 +43,56 @@ def contents_of(
 
 
 class Transport:
-    """The last use of each (session, packet id): a log of columns that is cut back when it has doubled."""
+    """The last use of each (session, packet id): a log of columns that is cut back when it has doubled; and at QoS 2
+    which of them are not released.
+    """
 
     def __init__(self) -> None:
+        self.unreleased = Unreleased()
         self.key: Words = np.zeros(0, np.uint64)
         self.content: Words = np.zeros(0, np.uint64)
         self._new: list[tuple[Words, Words]] = []
         self._size = 0
         self._cut_at = _FIRST
 
-    def duplicates(self, sessions: Ints, messages: Messages, contents: Words) -> Mask:
-        """Tell which messages of a tick are repeats of the last use of their packet id, and take note of the others.
+    def duplicates(
+        self, sessions: Ints, messages: Messages, contents: Words, releases: Releases
+    ) -> tuple[Mask, frozenset[tuple[int, int]]]:
+        """Tell which messages of a tick are repeats, and take note of the others.
+
+        At QoS 1 a repeat has DUP=1 and is equal to the last use of its packet id; at QoS 2 it is any message whose
+        id was not released since, whatever it holds.
 
         Args:
             sessions: the session of each message; shape (m,).
             contents: from `contents_of`; shape (m,).
+            releases: from `releases_of`.
 
         Returns:
-            shape (m,); never true without DUP=1 and a packet id.
+            (mask of shape (m,), never true without a packet id; (connection, packet id) of the PUBRELs that released
+            nothing).
         """
         found = np.zeros(len(messages), np.bool_)
+        unknown: frozenset[tuple[int, int]] = frozenset()
         named = messages.packet_id > 0
-        if not named.any():
-            return found
-        keys = (sessions.astype(np.uint64) << np.uint64(16)) | messages.packet_id
-        (resent,) = np.nonzero(named & ((messages.flags & DUP) != 0))
-        if len(resent):
-            self._find(found, keys, contents, named, resent)
+        if not named.any() and not releases.said:
+            return found, unknown
+        key = use_keys(sessions, messages.packet_id)
+        twice = named & ((messages.flags & QOS2) != 0)
+        if len(self.unreleased.key) or releases.said or twice.any():
+            (asked,), (once,) = np.nonzero(twice), np.nonzero(named & ~twice)
+            found[asked], unknown = self.unreleased.take((asked, key[asked]), (once, key[once]), releases)
+            contents = np.where(twice, ~contents, contents)  # no use at QoS 1 is equal to one at QoS 2
+        (resent,) = np.nonzero(named & ~twice & ((messages.flags & DUP) != 0))
         kept = named & ~found
-        self._new.append((keys[kept], contents[kept]) if not kept.all() else (keys, contents))
+        if len(resent):
+            self._find(found, key, contents, kept, resent)
+            kept &= ~found
+        self._new.append((key[kept], contents[kept]) if not kept.all() else (key, contents))
         self._size += int(kept.sum())
         if self._size > self._cut_at:
             self._cut()
-        return found
+        return found, unknown
 
     def _find(self, found: Mask, keys: Words, contents: Words, named: Mask, resent: Ints) -> None:
         """Order earlier uses and this tick's by key and time; a resent message repeats the use just before it."""
@@ -118,10 +136,16 @@ class Transport:
     def end_sessions(self, live: Ints) -> None:
         """Forget the uses of all sessions but those that live."""
         self._cut(live)
+        self.unreleased.end_sessions(live)
 
     def dump(self) -> dict[str, NDArray[np.generic]]:
         self._gather()
-        return {"key": self.key.copy(), "content": self.content.copy(), "cut_at": np.array([self._cut_at])}
+        return {
+            "key": self.key.copy(),
+            "content": self.content.copy(),
+            "cut_at": np.array([self._cut_at]),
+            "unreleased": self.unreleased.key.copy(),
+        }
 
     def load(self, columns: dict[str, NDArray[np.generic]]) -> None:
         self.key = columns["key"].astype(np.uint64)
@@ -129,6 +153,7 @@ class Transport:
         self._new = []
         self._size = len(self.key)
         self._cut_at = int(columns["cut_at"][0])
+        self.unreleased.key = columns.get("unreleased", np.zeros(0)).astype(np.uint64)
 
 
 def by_meaning(

@@ -18,10 +18,20 @@ class Settings(msgspec.Struct, frozen=True, tag="settings", array_like=True):
     body: str
 
 
+class WillMessage(msgspec.Struct, frozen=True, array_like=True):
+    """What a client wants published if its connection ends without a farewell; `delay_s` seconds after that."""
+
+    topic: bytes
+    payload: bytes
+    qos: int
+    delay_s: int
+
+
 class Connect(msgspec.Struct, frozen=True, tag="connect", array_like=True):
     """A client was let in: `connection` is new in this epoch. Its CONNACK waits for the commit (R13).
 
     `expiry_s`: seconds its session outlives the connection; 0 ends with it, 0xFFFFFFFF never.
+    `keep_alive_s`: the longest silence it promised, 0 for none.
     """
 
     connection: int
@@ -29,6 +39,8 @@ class Connect(msgspec.Struct, frozen=True, tag="connect", array_like=True):
     user: str
     clean: bool
     expiry_s: int
+    keep_alive_s: int = 0
+    will: WillMessage | None = None
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe", array_like=True):
@@ -51,6 +63,19 @@ class Disconnect(msgspec.Struct, frozen=True, tag="disconnect", array_like=True)
     connection: int
     clean: bool
     expiry_s: int = -1
+
+
+class Release(msgspec.Struct, frozen=True, tag="release", array_like=True):
+    """A client sent PUBREL for these packet ids: what is published under them from here on is new (R3, R13)."""
+
+    connection: int
+    packet_ids: list[int]
+
+
+class WillsPublished(msgspec.Struct, frozen=True, tag="wills", array_like=True):
+    """The messages from here on are wills that were due, by their numbers: each is published once (R13)."""
+
+    numbers: list[int]
 
 
 class Flush(msgspec.Struct, frozen=True, tag="flush", array_like=True):
@@ -77,4 +102,16 @@ class Keyed(msgspec.Struct, frozen=True, tag="keyed", array_like=True):
     messages: int
 
 
-Event = Start | Settings | Connect | Subscribe | Unsubscribe | Disconnect | Flush | LetterGone | Keyed
+Event = (
+    Start
+    | Settings
+    | Connect
+    | Subscribe
+    | Unsubscribe
+    | Disconnect
+    | Flush
+    | LetterGone
+    | Keyed
+    | Release
+    | WillsPublished
+)

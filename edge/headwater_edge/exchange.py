@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Protocol
 
-from headwater_edge.admission import Admission
-from headwater_edge.answers import PINGRESP, suback, unsuback
+from headwater_edge.admission import Admission, NotAdmitted
+from headwater_edge.answers import LEAST_PACKET, PINGRESP, fits, suback, unsuback
 from headwater_edge.connection import NOBODY, UNSENT, Connection, ListenerBurst
-from headwater_edge.control import read_connect, read_disconnect, read_subscribe, read_unsubscribe
-from headwater_edge.events import Connect, Subscribe, Unsubscribe
+from headwater_edge.control import (
+    read_connect,
+    read_disconnect,
+    read_pubrel,
+    read_subscribe,
+    read_unsubscribe,
+)
+from headwater_edge.events import Connect, Release, Subscribe, Unsubscribe
+from headwater_edge.listener_settings import Limits
 from headwater_edge.protocol import (
     CONNECT,
     DISCONNECT,
-    FILTER_REFUSED,
-    FILTER_SHARED,
-    FILTER_WILDCARD,
+    FILTER_TOO_MANY,
     FILTER_WITH_ID,
+    OVER_RECEIVE_MAXIMUM,
     PINGREQ,
     PROTOCOL_ERROR,
     PUBACK,
+    PUBREL,
     SUBSCRIBE,
     TAKEN_OVER,
+    TOO_LARGE,
     UNSUBSCRIBE,
     BadPacket,
     body,
 )
-from headwater_edge.publishes import Known, cut
+from headwater_edge.publishes import Known, cut, pubrels
+from headwater_edge.subscriptions import code_of, is_granted
 
-_FLAGS = {CONNECT: 0, SUBSCRIBE: 2, UNSUBSCRIBE: 2, PINGREQ: 0, DISCONNECT: 0, PUBACK: 0}
+_FLAGS = {CONNECT: 0, SUBSCRIBE: 2, UNSUBSCRIBE: 2, PINGREQ: 0, DISCONNECT: 0, PUBACK: 0, PUBREL: 2}
 """The control packets that a client may send, and the lower half of their first byte."""
 _LONGEST_CONNECT = 16_384
 """Bytes; before anyone has said who they are, memory is not theirs to take."""
-_COMMANDS = re.compile(r"hw/[^/+#]+/[^/+#]+/cmd")
+_PUBREL = PUBREL << 4 | 2
+MOST_ALIASES = 32
+"""Topic aliases that a connection may use; each costs the memory of a topic at most."""
+_MOST_FILTERS = 1_000
+"""Filters that may be granted on one connection: they are in the journal and in every snapshot."""
+_MOST_RELEASING = 65_535
+"""PUBRELs that may wait for the commit: there are no more packet ids."""
 _GRANTED, _NO_SUBSCRIPTION = 0x00, 0x11
 
 
@@ -59,10 +73,12 @@ class Wire(Protocol):
 class Exchange:
     """The rules of MQTT for all connections of one listener. Nothing here waits or touches a socket."""
 
-    def __init__(self, wire: Wire, admission: Admission, known: Known, numbers: Iterator[int]) -> None:
+    def __init__(self, wire: Wire, admission: Admission, limits: Limits, numbers: Iterator[int]) -> None:
         self._wire = wire
         self._admission = admission
-        self.known = known
+        self._limits = limits
+        self._far_too_many = 2 * limits.in_flight
+        self.known = Known(limits.max_packet, MOST_ALIASES)
         self._numbers = numbers
         self.by_number: dict[int, Connection] = {}
         self.by_client: dict[str, Connection] = {}
@@ -77,12 +93,23 @@ class Exchange:
         at, size, known = 0, len(data), self.known
         while at < size:
             if connection.number:
+                begin, twice = len(burst.topics), known.at_qos_2
                 at = cut(
                     data, at, connection.v5, known,
-                    burst.topics, burst.payloads, burst.packet_ids, burst.flags,
+                    burst.topics, burst.payloads, burst.packet_ids, burst.flags, connection.aliases,
                 )  # fmt: skip
+                if connection.v5 and (
+                    known.at_qos_2 > twice or len(burst.topics) - begin > self._far_too_many
+                ):
+                    self._check_in_flight(connection, burst.packet_ids[begin:], known.at_qos_2 - twice)
                 if at == size:
                     break
+                if data[at] == _PUBREL:
+                    packet_ids, at_next = pubrels(data, at)
+                    if packet_ids:
+                        self._release(connection, packet_ids, burst)
+                        at = at_next
+                        continue
                 found = body(data, at, known.max_packet)
             else:
                 _must_be_connect(data[at:])
@@ -118,6 +145,9 @@ class Exchange:
             self._subscribe(connection, data, begin, end, burst)
         elif kind == UNSUBSCRIBE:
             self._unsubscribe(connection, data, begin, end, burst)
+        elif kind == PUBREL:
+            packet_id = read_pubrel(data, begin, end, connection.v5)
+            self._release(connection, [packet_id], burst)
         elif kind == DISCONNECT:
             notice = read_disconnect(data, begin, end, connection.v5, connection.expiry_s)
             self._wire.end(connection, "disconnect", clean=notice.clean, expiry_s=notice.expiry_s)
@@ -131,6 +161,10 @@ class Exchange:
         request = read_connect(data, begin, end)
         connection.v5 = request.v5
         connection.client = request.client
+        connection.packet_maximum = request.packet_maximum
+        if not fits(bytes(LEAST_PACKET), request.packet_maximum):
+            message = f"it takes no packet of more than {request.packet_maximum} bytes"
+            raise NotAdmitted(message, reason="packet-maximum", code=TOO_LARGE)
         older = self.by_client.get(request.client) if request.client else None
         admitted = self._admission.admit(request, len(self.by_number) - (older is not None))
         if older is not None:
@@ -139,21 +173,68 @@ class Exchange:
         connection.client, connection.assigned = admitted
         connection.expiry_s = request.expiry_s
         connection.keep_alive_s = request.keep_alive_s
+        self._shorten_keep_alive(connection)
         self.by_number[connection.number] = connection
         self.by_client[connection.client] = connection
         event = Connect(
-            connection.number, connection.client, request.user or "", request.clean, request.expiry_s
+            connection.number,
+            connection.client,
+            request.user or "",
+            request.clean,
+            request.expiry_s,
+            connection.keep_alive_s,
+            request.will,
         )
         burst.events.append((len(burst.topics), event))
         burst.replies.append((len(burst.topics), connection, None))
+
+    def _shorten_keep_alive(self, connection: Connection) -> None:
+        """Tell an MQTT 5 client to keep alive more often, if it must (3.2.2.3.14); 3.1.1 has no way to."""
+        most = self._limits.max_keep_alive_s
+        if connection.v5 and most and not 0 < connection.keep_alive_s <= most:
+            connection.keep_alive_s = connection.server_keep_alive_s = most
+
+    def _check_in_flight(self, connection: Connection, packet_ids: list[int], twice: int) -> None:
+        """End a client that sends far more than our Receive Maximum; a little more is held back like a 3.1.1 client's."""
+        connection.unreleased += twice
+        in_flight = len(packet_ids) - packet_ids.count(0)
+        if max(connection.unreleased, in_flight) > self._far_too_many:
+            raise BadPacket(
+                f"more than twice as many messages in flight as our Receive Maximum, {self._limits.in_flight}, allows",
+                reason="receive-maximum",
+                code=OVER_RECEIVE_MAXIMUM,
+                hint="raise edge.listener.in_flight",
+            )
+
+    def _release(self, connection: Connection, packet_ids: list[int], burst: ListenerBurst) -> None:
+        """Take PUBRELs: an event, and PUBCOMPs that wait for its commit; in a row they are one."""
+        connection.unreleased = max(0, connection.unreleased - len(packet_ids))
+        connection.releasing += len(packet_ids)
+        if connection.releasing > _MOST_RELEASING:
+            message = "more PUBRELs than there are packet ids"
+            raise BadPacket(message, reason="receive-maximum", code=OVER_RECEIVE_MAXIMUM)
+        before = len(burst.topics)
+        if burst.events:
+            at, last = burst.events[-1]
+            if at == before and isinstance(last, Release) and last.connection == connection.number:
+                last.packet_ids.extend(packet_ids)  # the reply's too: it is the same list
+                return
+        burst.events.append((before, Release(connection.number, packet_ids)))
+        burst.replies.append((before, connection, packet_ids))
 
     def _subscribe(
         self, connection: Connection, data: bytes, begin: int, end: int, burst: ListenerBurst
     ) -> None:
         request = read_subscribe(data, begin, end, connection.v5)
-        codes = [FILTER_WITH_ID if request.with_id else _code(topic, qos) for topic, qos in request.filters]
+        if request.with_id:
+            codes = [FILTER_WITH_ID] * len(request.filters)
+        elif connection.subscribed + len(request.filters) > _MOST_FILTERS:
+            codes = [FILTER_TOO_MANY] * len(request.filters)
+        else:
+            codes = [code_of(topic, qos) for topic, qos in request.filters]
         granted = [(topic, code) for (topic, _), code in zip(request.filters, codes, strict=True) if code < 2]
-        reply = suback(connection.v5, request.packet_id, codes)
+        connection.subscribed += len(granted)
+        reply = _if_it_fits(connection, suback(connection.v5, request.packet_id, codes))
         if granted:
             burst.events.append((len(burst.topics), Subscribe(connection.number, granted)))
             burst.replies.append((len(burst.topics), connection, reply))
@@ -164,9 +245,9 @@ class Exchange:
         self, connection: Connection, data: bytes, begin: int, end: int, burst: ListenerBurst
     ) -> None:
         request = read_unsubscribe(data, begin, end, connection.v5)
-        ours = [bool(_COMMANDS.fullmatch(topic)) for topic in request.filters]
+        ours = [is_granted(topic) for topic in request.filters]
         codes = [_GRANTED if was else _NO_SUBSCRIPTION for was in ours]
-        reply = unsuback(connection.v5, request.packet_id, codes)
+        reply = _if_it_fits(connection, unsuback(connection.v5, request.packet_id, codes))
         given_up = [topic for topic, was in zip(request.filters, ours, strict=True) if was]
         if given_up:
             burst.events.append((len(burst.topics), Unsubscribe(connection.number, given_up)))
@@ -184,13 +265,9 @@ class Exchange:
             connection.after_connack += reply
 
 
-def _code(topic: str, qos: int) -> int:
-    """Only commands for one device can be subscribed to: we are an endpoint for publishers, not a broker."""
-    if _COMMANDS.fullmatch(topic):
-        return min(qos, 1)
-    if topic.startswith("$share/"):
-        return FILTER_SHARED
-    return FILTER_WILDCARD if "+" in topic or "#" in topic else FILTER_REFUSED
+def _if_it_fits(connection: Connection, packet: bytes) -> bytes:
+    """Return the packet, or nothing if it is longer than the client takes (MQTT 5, 3.1.2.11.4)."""
+    return packet if fits(packet, connection.packet_maximum) else b""
 
 
 def _must_be_connect(data: bytes) -> None:

@@ -70,7 +70,7 @@ class Gather:
             np.ascontiguousarray(run_columns[:, 1]),
             np.array([burst.arrived_us for burst in bursts], np.int64),
             np.array(ends, np.int64),
-            np.array(ids, np.uint16),
+            np.array(ids, np.int64).astype(np.uint16),  # without what stands above them at QoS 2
             np.array(flags, np.uint8),
             _joined([d.readings for d in all_decoded]),
         )

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, cast
 
 from headwater_edge.acknowledgements import Owed
 from headwater_edge.admission import Admission
-from headwater_edge.answers import connack
+from headwater_edge.answers import connack, fits, publish
 from headwater_edge.connection import Connection, ListenerBurst
+from headwater_edge.exchange import MOST_ALIASES
 from headwater_edge.listener_counts import ListenerCounts, register
 from headwater_edge.listener_settings import ListenerSettings, limits
 from headwater_edge.protocol import QUOTA_EXCEEDED
 from headwater_edge.sockets import Sockets
 from headwater_edge.source import Burst
+from headwater_edge.subscriptions import filters_for
 from headwater_shared.clock import Clock
 from headwater_shared.errors import cannot_listen
 from headwater_shared.logs import get_logger
@@ -38,9 +40,9 @@ _SWEEP_S = 1.0
 class Listener:
     """A source (`headwater_edge.source.Source`) that devices connect to with MQTT 3.1.1 or 5; all of it on one event loop.
 
-    An endpoint for publishers, not a broker: PUBLISH at QoS 0 and 1, SUBSCRIBE to commands (`hw/{site}/{device}/cmd`) only. A
-    will is accepted and checked, and for now not acted upon. PUBACK, CONNACK, and SUBACK and UNSUBACK of what changed a
-    session, go out in `acknowledge` alone (R5, R13); answers that promise nothing (PINGRESP, refusals) at once.
+    An endpoint for publishers, not a broker: PUBLISH, a will, and SUBSCRIBE to commands for one's own devices. PUBACK,
+    PUBREC, PUBCOMP, CONNACK, and SUBACK and UNSUBACK of what changed a session, go out in `acknowledge` alone (R5, R13);
+    answers that promise nothing (PINGRESP, refusals) at once.
 
     Args:
         settings: where to listen, and the limits.
@@ -49,6 +51,7 @@ class Listener:
         connections: numbers for connections, from 1 up, none twice in an epoch.
         deliver: takes a burst, which has messages or events; not before `start`, not after `close`.
         registry: where the listener's metrics are to be shown.
+        connections_for: the connections whose sessions have one of some filters.
 
     Raises:
         SettingsError: the settings do not make sense, or would let anyone in from outside.
@@ -64,7 +67,9 @@ class Listener:
         *,
         registry: CollectorRegistry | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        connections_for: Callable[..., Sequence[int]] = lambda *_: (),
     ) -> None:
+        self._connections_for = connections_for
         self._limits = limits(settings)
         self._address = listen_address(settings.host, settings.port, users=bool(users))
         self._monotonic = monotonic
@@ -121,7 +126,7 @@ class Listener:
             sockets.send(connection, answer)
         sockets.counts.acknowledgements += owed.pubacks
         for connection in owed.relieved:
-            if connection.held and not connection.gone and not sockets.too_much(connection):
+            if connection.held and not connection.gone and not sockets.in_flight.too_much(connection):
                 sockets.read_on(connection)
 
     def _let_in(self, connection: Connection, sessions: Mapping[int, bool]) -> bytes:
@@ -132,6 +137,8 @@ class Listener:
             assigned=connection.assigned,
             receive_maximum=self._limits.in_flight,
             max_packet=self._limits.max_packet,
+            max_aliases=MOST_ALIASES,
+            keep_alive_s=connection.server_keep_alive_s,
         )
         after, connection.after_connack = connection.after_connack, b""
         return packet + after
@@ -144,11 +151,20 @@ class Listener:
                 self._sockets.end(connection, "dead-letters-full", code=QUOTA_EXCEEDED)
 
     def publish(self, topic: bytes, payload: bytes) -> bool:
-        """Send a message to the clients that subscribed to its topic; tell whether there was any."""
-        return False
+        """Send a message at QoS 0 to every connected client that subscribed to its topic; whether there was one."""
+        reached = False
+        for number in self._connections_for(*filters_for(topic.decode())):
+            connection = self._sockets.by_number.get(number)
+            if connection is None or not connection.connacked:
+                continue
+            packet = publish(connection.v5, topic, payload)
+            if fits(packet, connection.packet_maximum):
+                self._sockets.send(connection, packet)
+                reached = True
+        return reached
 
     def pause(self) -> None:
-        """Stop reading and accepting; what is acknowledged is still written."""
+        """Take nothing in and accept nobody; what comes is read within bounds, what is acknowledged is written."""
         self._paused = True
         self._sockets.pause()
         if self._loop is not None:

@@ -28,7 +28,9 @@ class ListenerCounts:
     messages: int = 0
     bytes: int = 0
     acknowledgements: int = 0
-    """PUBACKs."""
+    """PUBACKs and PUBRECs."""
+    dropped: int = 0
+    """Messages at QoS 0 that came while nothing was taken in (R18)."""
     ended: Counter[str] = field(default_factory=Counter)
     """Connections that had connected, by why they ended."""
     refused: Counter[str] = field(default_factory=Counter)
@@ -89,7 +91,8 @@ class _Collector:
             ("accepted", counts.accepted, "Connections accepted."),
             ("messages", counts.messages, "Messages received."),
             ("bytes", counts.bytes, "Bytes received."),
-            ("acknowledgements", counts.acknowledgements, "PUBACKs sent."),
+            ("acknowledgements", counts.acknowledgements, "PUBACKs and PUBRECs sent."),
+            ("dropped", counts.dropped, "Messages at QoS 0 dropped while nothing was taken in."),
         ):
             yield CounterMetricFamily(name + word, text, value)
         for word, by_reason, text in (

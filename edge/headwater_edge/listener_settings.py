@@ -37,6 +37,12 @@ class ListenerSettings(Section, frozen=True, forbid_unknown_fields=True):
     in_flight_bytes: Annotated[
         Size, Meta(description="Bytes of one connection that may wait for the disk; beyond it is not read.")
     ] = "4MB"
+    max_keep_alive: Annotated[
+        Duration,
+        Meta(
+            description='The longest keep alive of an MQTT 5 client: one that asks for more, or for none, is told this; "0s": any.'
+        ),
+    ] = "1h"
     nap: Annotated[
         Duration,
         Meta(
@@ -54,6 +60,7 @@ class Limits(NamedTuple):
     in_flight: int
     in_flight_bytes: int
     nap_s: float
+    max_keep_alive_s: int = 0
 
 
 def limits(settings: ListenerSettings) -> Limits:
@@ -69,6 +76,7 @@ def limits(settings: ListenerSettings) -> Limits:
         settings.in_flight,
         size(settings.in_flight_bytes),
         duration(settings.nap) / 1e6,
+        duration(settings.max_keep_alive) // 1_000_000,
     )
     if not 1_000 <= found.max_packet <= 268_435_460:  # that of MQTT
         raise SettingsError(
@@ -79,6 +87,11 @@ def limits(settings: ListenerSettings) -> Limits:
         raise SettingsError(
             f"edge.listener.nap = {settings.nap!r} is too short or too long",
             hint='write "1us" to "1s"; "20ms" is good',
+        )
+    if not 0 <= found.max_keep_alive_s <= 65_535 or 0 < duration(settings.max_keep_alive) < 1_000_000:
+        raise SettingsError(
+            f"edge.listener.max_keep_alive = {settings.max_keep_alive!r} is too short or too long",
+            hint='write "1s" to "18h", or "0s" for any',
         )
     if not found.unauthenticated_s > 0:
         raise SettingsError(

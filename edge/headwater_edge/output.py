@@ -20,6 +20,8 @@ class Output:
     frames: list[Frame] = field(default_factory=list)
     sessions: dict[int, bool] = field(default_factory=dict)
     """Whether a session was present, by connection that connected."""
+    unknown: frozenset[tuple[int, int]] = frozenset()
+    """(connection, packet id) of PUBRELs that released nothing."""
     repeated: frozenset[int] = frozenset()
     """Messages that repeated one before, by transport; their dead letters are not written again."""
     verdicts: dict[int, Verdict] = field(default_factory=dict)

@@ -39,6 +39,7 @@ from headwater_edge.store import births, open_store
 from headwater_edge.tick import Tick, quiet_tick
 from headwater_edge.ticker import Ticker, mono_us
 from headwater_edge.topics import SeriesIndex
+from headwater_edge.wills import WillSource
 from headwater_shared.bus import Bus
 from headwater_shared.clock import Clock
 from headwater_shared.crash import reached
@@ -112,6 +113,7 @@ class Agent:
             connection, path, self._in_loop(self._on_commit), self._in_loop(self._on_failure),
             self._in_loop(self._on_picture),
         )  # fmt: skip
+        self._wills = self.attach(lambda deliver: WillSource(self.state.sessions.wills, clock, deliver))
         self.forward = Forward(path, open_bus, settings.name, clock, self._writer.take_along)
         self.failed: asyncio.Future[None]
 
@@ -193,9 +195,9 @@ class Agent:
             source.refuse(turned_out)
         self._gather.add(burst, decoded)
         self._ticker.began(mono_us())
-        if burst.events or (decoded is not None and self._turns(decoded.series, decoded.value)):
+        if burst.urgent or (decoded is not None and self._turns(decoded.series, decoded.value)):
             self._ticker.ask_early()
-        elif burst.waiting * _SOME >= len(burst.runs) > 0:
+        elif burst.waiting * _SOME >= burst.senders > 0:
             self._ticker.ask_early(urgent=False)
         if (
             self._gather.readings + self._gather.messages > 2 * self._settings.max_unacknowledged
@@ -276,7 +278,7 @@ class Agent:
         self._writer.submit(Job(tick, output, dead, list(births)))
 
     def _idle(self) -> None:
-        """Once a second: a tick without messages, if time alone closes a window."""
+        """Once a second: a tick without messages, if time alone changes something."""
         self._idle_timer = self._loop.call_later(1.0, self._idle)
         busy = self._busy or bool(self._gather)
         if not self._looking:
@@ -285,8 +287,7 @@ class Agent:
         if busy:
             return
         now = self._clock.now()
-        marks = self.state.watermarks.advanced(now)
-        if self.state.levels.is_due(self.state.series_watermark(marks)):
+        if self.state.is_due(now):
             self._take(quiet_tick(now), [])
 
     # The writer's answers, on the loop.
@@ -306,10 +307,8 @@ class Agent:
         if rows:
             self.forward.wake(rows)
         bursts, self._under_way = self._under_way, []
-        for burst in bursts:
-            burst.verdicts = job.output.verdicts
         reached("acknowledge.before")
-        self._sources.acknowledge(bursts, job.output.sessions)
+        self._sources.acknowledge(bursts, job.output)
         reached("acknowledge.after")
         answering, self._answering = self._answering, []
         for done in answering:
@@ -322,6 +321,7 @@ class Agent:
             self._sources.resume()
         if self.keeping.picture_is_due():
             self._writer.picture(snapshot.take(self.state))
+        self._wills.look()
         self._end_tick_if_over()
 
     def _on_picture(self, tick: int, size: int) -> None:

@@ -51,8 +51,17 @@ async def run(common: Common, settings: EdgeSettings) -> None:
     agent = Agent(settings, data / FILE, clock, lambda: SqliteLog(data / settings.bus), _version())
     registry = health.registry(agent)
     numbers = count(1)
+    subscribed = agent.state.sessions.connections_for
     listener = agent.attach(
-        lambda deliver: Listener(settings.listener, users, clock, numbers, deliver, registry=registry)
+        lambda deliver: Listener(
+            settings.listener,
+            users,
+            clock,
+            numbers,
+            deliver,
+            registry=registry,
+            connections_for=subscribed,
+        )
     )
     http = _http(agent, settings, users, clock, numbers, registry) if settings.http.port is not None else None
     stop = asyncio.Event()

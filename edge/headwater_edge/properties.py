@@ -23,6 +23,7 @@ OF_PUBLISH = frozenset(
 )
 OF_SUBSCRIBE = frozenset({SUBSCRIPTION_ID, USER})
 OF_UNSUBSCRIBE = frozenset({USER})
+OF_PUBREL = frozenset({REASON, USER})
 OF_DISCONNECT = frozenset({SESSION_EXPIRY, REASON, USER})
 
 _WIDTHS = {

@@ -1,4 +1,4 @@
-"""The hot loop of the listener: cuts PUBLISHes out of the bytes of a socket, and makes PUBACKs.
+"""The hot loop of the listener: cuts PUBLISHes out of the bytes of a socket, and makes PUBACKs and PUBRECs.
 
 Two thirds of a microsecond of what a message costs could go here, so what a typical message needs is one call of C: a
 `struct` made for its two lengths (below 128 bytes, QoS 1, not resent, no properties) unpacks it whole. Topics were found
@@ -19,14 +19,15 @@ from headwater_edge.protocol import (
     ALIAS_INVALID,
     PROTOCOL_ERROR,
     PUBLISH,
-    QOS_NOT_SUPPORTED,
+    PUBREL,
+    QUOTA_EXCEEDED,
     TOPIC_INVALID,
     BadPacket,
     Fields,
     body,
     text,
 )
-from headwater_edge.source import DUP, QOS1, QOS2
+from headwater_edge.source import DUP, QOS1, QOS2, TWICE
 
 _SHORT = 128
 """Packets with a remaining length below this have one length byte, and their struct stands in a table."""
@@ -37,6 +38,9 @@ _LONGEST = 512
 
 _PLAIN, _PLAIN_BITS = PUBLISH << 4 | QOS1, 0xF0 | DUP | QOS1 | QOS2
 _PUBACK = 0x4002_0000
+_PUBREL = bytes((PUBREL << 4 | 2, 2))
+"""How a PUBREL without a reason code begins."""
+_NO_ALIASES: dict[int, bytes] = {}
 
 Unpack = Callable[[bytes, int], tuple[Any, ...]]
 """Gives first byte, topic with its length before it, packet id, length of the property block, payload."""
@@ -49,15 +53,19 @@ def _unmade(_data: bytes, _at: int) -> tuple[Any, ...]:
 class Known:
     """What was found valid once: topics, property blocks, and the pairs of lengths that have a struct of their own.
 
-    One for each listener, since `max_packet` (bytes, 128 or more) bounds the lengths.
+    One for each listener, since `max_packet` (bytes, 128 or more) bounds the lengths; topic aliases go from 1 up to
+    `max_aliases`.
     """
 
-    def __init__(self, max_packet: int) -> None:
+    def __init__(self, max_packet: int, max_aliases: int = 0) -> None:
         self.max_packet = max_packet
+        self.max_aliases = max_aliases
+        self.at_qos_2 = 0
+        """PUBLISHes that were cut at QoS 2, repeats too."""
         self.topics: dict[bytes, bytes] = {}
         """The topic with its length before it, as on the wire: the topic."""
-        self.blocks: set[bytes] = set()
-        """Property blocks of PUBLISHes, with their length before them."""
+        self.blocks: dict[bytes, int] = {}
+        """Property blocks of PUBLISHes, with their length before them, and the topic alias in each, 0 for none."""
         self.short: tuple[list[list[Unpack]], list[list[Unpack]]] = (_table(), _table())
         """Of 3.1.1 and 5: [remaining length][length of the topic]."""
         self.long: tuple[dict[bytes, tuple[Unpack, int]], dict[bytes, tuple[Unpack, int]]] = ({}, {})
@@ -95,24 +103,45 @@ class Known:
             raise LookupError
         return self.topics[topic], packet_id, payload
 
-    def after_properties(self, data: bytes, at: int, end: int) -> int:
-        """Check the property block at `at`; returns where it ends.
+    def after_properties(self, data: bytes, at: int, end: int) -> tuple[int, int]:
+        """Check the property block at `at`; returns where it ends, and the topic alias in it, 0 for none.
 
         Raises:
-            BadPacket: it is malformed, or holds a topic alias, of which we allow none.
+            BadPacket: it is malformed, or its topic alias is none that we allowed.
         """
         after = at + 1 + data[at] if at < end else at
-        if after <= end and data[at:after] in self.blocks:
-            return after
+        if after <= end:
+            known = self.blocks.get(data[at:after])
+            if known is not None:
+                return after, known
         fields = Fields("PUBLISH", data, at, end)
-        if ALIAS in read_properties(fields, OF_PUBLISH):
-            message = "PUBLISH with a topic alias, and none is allowed"
+        alias: int | None = read_properties(fields, OF_PUBLISH).get(ALIAS)
+        if alias is not None and not 0 < alias <= self.max_aliases:
+            message = f"PUBLISH with the topic alias {alias}; 1 to {self.max_aliases} are allowed"
             raise BadPacket(message, reason="topic-alias", code=ALIAS_INVALID)
         if fields.at == after:  # its length is one byte
             if len(self.blocks) >= _MOST_BLOCKS:
                 self.blocks.clear()
-            self.blocks.add(data[at:after])
-        return fields.at
+            self.blocks[data[at:after]] = alias or 0
+        return fields.at, alias or 0
+
+    def aliased(self, prefixed: bytes, alias: int, aliases: dict[int, bytes]) -> bytes:
+        """Return the topic that a topic alias stands for on this connection, or make it stand for this one.
+
+        Raises:
+            BadPacket: it stands for nothing, or its topic is malformed or too long to be kept.
+        """
+        if len(prefixed) > 2:
+            topic = aliases[alias] = self.topics.get(prefixed) or self.topic(prefixed)
+            if len(topic) > _LONGEST:
+                message = f"a topic alias for a topic of {len(topic)} bytes"
+                raise BadPacket(message, reason="topic-alias", code=QUOTA_EXCEEDED)
+            return topic
+        known = aliases.get(alias)
+        if known is None:
+            message = f"the topic alias {alias} stands for nothing yet"
+            raise BadPacket(message, reason="topic-alias", code=PROTOCOL_ERROR)
+        return known
 
     def lengths(self, head: bytes, v5: bool, remaining: int, topic: int) -> None:
         """Make the struct of the packets at QoS 1 that have these two lengths; `head` is their bytes 1 to 4."""
@@ -145,10 +174,12 @@ def cut(
     payloads: list[bytes],
     packet_ids: list[int],
     flags: list[int],
+    aliases: dict[int, bytes] = _NO_ALIASES,
 ) -> int:
     """Append the PUBLISHes that begin at `at` to the four lists, up to the first packet that is incomplete or another.
 
-    Returns the position of that packet, or len(data).
+    A packet id at QoS 2 has `TWICE` above it. `aliases` are the topic aliases of the connection, needed where
+    `known` allows some. Returns the position of that packet, or len(data).
 
     Raises:
         BadPacket: what follows is malformed or not allowed; what came before it is in the lists.
@@ -178,7 +209,7 @@ def cut(
         found = body(data, at, known.max_packet)
         if found is None:
             return at
-        _take(data, at, found, v5, known, topics, payloads, packet_ids, flags)
+        _take(data, at, found, v5, known, topics, payloads, packet_ids, flags, aliases)
         at = found[1]
     return at
 
@@ -193,47 +224,60 @@ def _take(
     payloads: list[bytes],
     packet_ids: list[int],
     flags: list[int],
+    aliases: dict[int, bytes],
 ) -> None:
     """The careful way: one PUBLISH of any length, QoS and property block."""
     begin, end = found
     flag = data[at] & 15
     qos = flag & (QOS1 | QOS2)
-    if qos > QOS1 or (flag & DUP and not qos):
-        raise _quality(qos)
+    if qos > QOS2 or (flag & DUP and not qos):
+        what = "at QoS 3, which does not exist" if qos else "at QoS 0 marked as resent"
+        raise BadPacket(f"PUBLISH {what}", reason="qos-3" if qos else "dup-at-qos-0")
     length = data[begin] << 8 | data[begin + 1] if end - begin > 1 else 0
     after = begin + 2 + length
-    if after + qos > end:  # at QoS 1, whose bit is worth 2, two bytes of packet id follow
+    rest = after + 2 if qos else after
+    if rest > end:
         raise BadPacket("PUBLISH ends inside a field", reason="truncated")
-    packet_id = 0
+    packet_id = alias = 0
     if qos:
         packet_id = data[after] << 8 | data[after + 1]
         if not packet_id:
             raise BadPacket("PUBLISH with the packet id 0", reason="packet-id-0", code=PROTOCOL_ERROR)
     prefixed = data[begin:after]
-    rest = known.after_properties(data, after + qos, end) if v5 else after + qos
-    topics.append(known.topics.get(prefixed) or known.topic(prefixed))
+    before_block = rest
+    if v5:
+        rest, alias = known.after_properties(data, rest, end)
+    if alias:
+        topic = known.aliased(prefixed, alias, aliases)
+    else:
+        topic = known.topics.get(prefixed) or known.topic(prefixed)
+    topics.append(topic)
     payloads.append(data[rest:end])
     packet_ids.append(packet_id)
     flags.append(flag)
-    if qos and rest == after + qos + v5:
+    if qos == QOS2:
+        packet_ids[-1] |= TWICE
+        known.at_qos_2 += 1
+    if qos and rest == before_block + v5:
         known.lengths(data[at + 1 : at + 5], v5, end - begin, length)
 
 
-def _quality(qos: int) -> BadPacket:
-    if qos == QOS2:
-        return BadPacket(
-            "PUBLISH at QoS 2, which this version does not take",
-            reason="qos-2",
-            code=QOS_NOT_SUPPORTED,
-            hint="let the device publish at QoS 1: the agent counts each reading once all the same",
-        )
-    if qos:
-        return BadPacket("PUBLISH at QoS 3, which does not exist", reason="qos-3")
-    return BadPacket("PUBLISH at QoS 0 marked as resent", reason="dup-at-qos-0")
+def pubrels(data: bytes, at: int) -> tuple[list[int], int]:
+    """Return the packet ids of the PUBRELs without a reason code that begin at `at`, and where they end."""
+    packet_ids = []
+    while data[at : at + 2] == _PUBREL and at + 4 <= len(data):
+        packet_id = data[at + 2] << 8 | data[at + 3]
+        if not packet_id:
+            raise BadPacket("PUBREL with the packet id 0", reason="packet-id-0", code=PROTOCOL_ERROR)
+        packet_ids.append(packet_id)
+        at += 4
+    return packet_ids, at
 
 
 def pubacks(packet_ids: Sequence[int]) -> bytes:
-    """PUBACKs of four bytes each (the same in 3.1.1 and 5) in this order; none for the packet id 0, which is QoS 0."""
+    """PUBACKs, and PUBRECs where `TWICE` stands above the id: four bytes each, the same in 3.1.1 and 5, in this order;
+    none for the packet id 0, which is QoS 0.
+    """
     if 0 in packet_ids:
         packet_ids = [packet_id for packet_id in packet_ids if packet_id]
     if len(packet_ids) < 16:  # below this numpy's fixed costs are more than the loop

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from headwater_edge.events import Connect, Disconnect, Event, Subscribe, Unsubscribe
+from headwater_edge.events import Connect, Disconnect, Event, Subscribe, Unsubscribe, WillsPublished
+from headwater_edge.wills import Wills
+from headwater_shared.clock import SYNCHRONISED, Now
 
 NEVER = 0xFFFFFFFF
 """The session expiry that means: it does not expire."""
@@ -14,7 +16,10 @@ KEPT = 50_000
 
 
 class Session(msgspec.Struct):
-    """One client's session; `number` is new whenever a session begins, `connection` 0 while it is away."""
+    """One client's session; `number` is new whenever a session begins, `connection` 0 while it is away.
+
+    `left_us`: monotonic time at which it went away.
+    """
 
     number: int
     connection: int
@@ -24,9 +29,13 @@ class Session(msgspec.Struct):
 
 
 class Sessions:
-    """All sessions by client, and the live connections. Pure state: time comes with the events."""
+    """All sessions by client, the live connections, and the wills. Pure state: monotonic time comes with the events.
+
+    Not the wall clock: a Pi that boots in 1970 and then hears a time server would end all sessions at once.
+    """
 
     def __init__(self) -> None:
+        self.wills = Wills()
         self.by_client: dict[str, Session] = {}
         self.clients: dict[int, str] = {}
         self.numbers: dict[int, int] = {}
@@ -35,6 +44,8 @@ class Sessions:
         self.ended = 0
         """Sessions that ended since their packet ids were last forgotten."""
         self._gone: list[int] = []
+        self._subscribers: dict[str, dict[str, None]] = {}
+        """By filter: the clients whose sessions have it, in the order in which they came; made from the sessions."""
 
     def take(self, event: Event, now_us: int) -> bool | None:
         """Apply an event; for a Connect, return whether a session was present."""
@@ -44,18 +55,35 @@ class Sessions:
             case Disconnect():
                 self._disconnect(event, now_us)
             case Subscribe():
-                self._of(event.connection).filters.update(event.filters)
+                client = self.clients[event.connection]
+                self.by_client[client].filters.update(event.filters)
+                for topic, _ in event.filters:
+                    self._subscribers.setdefault(topic, {})[client] = None
             case Unsubscribe():
+                client = self.clients[event.connection]
                 for topic in event.filters:
-                    self._of(event.connection).filters.pop(topic, None)
+                    self._unsubscribe(client, topic)
+                    self.by_client[client].filters.pop(topic, None)
+            case WillsPublished():
+                self.wills.published(event.numbers)
             case _:
                 pass
         return None
 
-    def start(self, now_us: int) -> None:
-        """All connections of the epoch before are gone."""
+    def start(self, before: Now | None, now: Now) -> None:
+        """All connections of the epoch before are gone.
+
+        Across a reboot monotonic time began anew, and only a believed clock tells how long we were away.
+        """
+        shift_us = 0
+        if before is not None and before.boot != now.boot:
+            away = now.wall_us - before.wall_us if now.quality == before.quality == SYNCHRONISED else 0
+            shift_us = now.mono_us - before.mono_us - max(away, 0)
+        for session in self.by_client.values():
+            session.left_us += shift_us
+        self.wills.start(shift_us, now.mono_us)
         for connection in list(self.clients):
-            self._disconnect(Disconnect(connection, clean=False), now_us)
+            self._disconnect(Disconnect(connection, clean=False), now.mono_us)
         self.numbers.clear()
         self._gone.clear()
 
@@ -68,8 +96,11 @@ class Sessions:
     def live_numbers(self) -> list[int]:
         return [session.number for session in self.by_client.values()]
 
-    def _of(self, connection: int) -> Session:
-        return self.by_client[self.clients[connection]]
+    def connections_for(self, *filters: str) -> list[int]:
+        """Return the live connections whose sessions have one of the filters, each once."""
+        clients = {client: None for one in filters for client in self._subscribers.get(one, ())}
+        found = (self.by_client[client].connection for client in clients)
+        return [connection for connection in found if connection]
 
     def _connect(self, event: Connect, now_us: int) -> bool:
         old = self.by_client.get(event.client)
@@ -79,9 +110,10 @@ class Sessions:
         present = old is not None and not event.clean and not _expired(old, now_us)
         if old is None or not present:
             if old is not None:
-                self.ended += 1
+                self._end(event.client)
             old = Session(self.next_number, 0, 0, 0, {})
             self.next_number += 1
+        self.wills.connected(event)
         self.by_client.pop(event.client, None)
         self.by_client[event.client] = old  # at the end: the order is that of the last connect
         old.connection, old.expiry_s = event.connection, event.expiry_s
@@ -100,15 +132,26 @@ class Sessions:
         session.connection, session.left_us = 0, now_us
         if event.expiry_s >= 0:
             session.expiry_s = event.expiry_s
+        self.wills.ended(event.connection, clean=event.clean, expiry_s=session.expiry_s, now_us=now_us)
         if session.expiry_s == 0:
-            del self.by_client[client]
-            self.ended += 1
+            self._end(client)
+
+    def _end(self, client: str) -> None:
+        for topic in self.by_client.pop(client).filters:
+            self._unsubscribe(client, topic)
+        self.ended += 1
+
+    def _unsubscribe(self, client: str, topic: str) -> None:
+        clients = self._subscribers.get(topic, {})
+        clients.pop(client, None)
+        if not clients:
+            self._subscribers.pop(topic, None)
 
     def _forget_one(self) -> None:
         for client, session in self.by_client.items():
             if not session.connection:
-                del self.by_client[client]
-                self.ended += 1
+                self._end(client)
+                self.wills.session_ended(client)
                 return
 
     def dump(self) -> dict[str, object]:
@@ -118,6 +161,7 @@ class Sessions:
             "numbers": self.numbers,
             "next_number": self.next_number,
             "ended": self.ended,
+            "wills": self.wills.dump(),
         }
 
     def load(self, dumped: dict[str, object]) -> None:
@@ -127,6 +171,11 @@ class Sessions:
         self.numbers = msgspec.convert(dumped["numbers"], dict[int, int])
         self.next_number = msgspec.convert(dumped["next_number"], int)
         self.ended = msgspec.convert(dumped["ended"], int)
+        if "wills" in dumped:  # not in a snapshot of before there were any
+            self.wills.load(msgspec.convert(dumped["wills"], dict[str, object]))
+        for client, session in self.by_client.items():
+            for topic in session.filters:
+                self._subscribers.setdefault(topic, {})[client] = None
 
 
 def _expired(session: Session, now_us: int) -> bool:

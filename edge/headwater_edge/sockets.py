@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterator
 
 from headwater_edge.admission import Admission, NotAdmitted
 from headwater_edge.answers import connack_refused, disconnect
-from headwater_edge.connection import HABIT, NOBODY, Connection, ListenerBurst, NotReading
+from headwater_edge.connection import NOBODY, Connection, ListenerBurst, NotReading
 from headwater_edge.control import UnsupportedVersion
 from headwater_edge.events import Disconnect
 from headwater_edge.exchange import Exchange
+from headwater_edge.held_back import HeldBack, drop_qos_0
+from headwater_edge.in_flight import InFlight
 from headwater_edge.listener_counts import Complaints, ListenerCounts
 from headwater_edge.listener_settings import Limits
 from headwater_edge.naps import Naps
 from headwater_edge.protocol import KEEP_ALIVE_TIMEOUT, SHUTTING_DOWN, BadPacket
-from headwater_edge.publishes import Known
 from headwater_edge.source import QOS1, Burst
 from headwater_shared.clock import Clock
 from headwater_shared.errors import HeadwaterError
@@ -60,12 +61,11 @@ class Sockets:
         monotonic: Callable[[], float],
     ) -> None:
         self._limits = limits
-        self._in_flight, self._in_flight_bytes = limits.in_flight, limits.in_flight_bytes
-        self._at_once_s = 1.5 * limits.nap_s
+        self.in_flight = InFlight(limits)
         self._clock = clock
         self._deliver = deliver
         self._monotonic = monotonic
-        self._exchange = Exchange(self, admission, Known(limits.max_packet), numbers)
+        self._exchange = Exchange(self, admission, limits, numbers)
         self.by_number = self._exchange.by_number
         self.counts = ListenerCounts()
         self._complaints = Complaints(monotonic)
@@ -78,6 +78,7 @@ class Sockets:
         """Bytes in it."""
         self._naps = Naps(limits.nap_s, self.read)
         self._paused = False
+        self._held_back = HeldBack()
 
     def __len__(self) -> int:
         return len(self._by_fd)
@@ -128,10 +129,14 @@ class Sockets:
         burst = self._burst
         if not burst.topics and not burst.events:
             return bool(self._again)
-        self._burst, self._taken = ListenerBurst(0), 0
+        taken, self._taken = self._taken, 0
+        self._burst = ListenerBurst(0)
         burst.size = sum(map(len, burst.topics)) + sum(map(len, burst.payloads))
         self.counts.messages += len(burst.topics)
-        self._deliver(burst)
+        if self._paused:
+            self._held_back.keep(burst, taken)
+        else:
+            self._deliver(burst)
         return True
 
     def _unusual(self, connection: Connection, event: int) -> None:
@@ -141,7 +146,7 @@ class Sockets:
             self.send(connection, b"")
 
     def _one(self, connection: Connection, burst: ListenerBurst, now: float) -> None:
-        if connection.held or self._paused:
+        if connection.held or self._stopped:
             connection.unread = True
         elif self._taken > _FULL:
             connection.unread = True
@@ -164,7 +169,8 @@ class Sockets:
         burst.flags.append(QOS1)
         connection.seen = now
         self.counts.bytes += len(data)
-        self._book(connection, burst, len(burst.topics) - 1, len(data), now)
+        self._taken += len(data)
+        self.in_flight.book(connection, burst, len(burst.topics) - 1, len(data), now)
 
     def _receive(
         self, connection: Connection, burst: ListenerBurst, now: float, data: bytes | None = None
@@ -190,19 +196,7 @@ class Sockets:
             connection.seen = now
             self.counts.bytes += len(data)
             empty = len(data) < asked and not connection.hung_up
-            if connection.rest:
-                data = connection.rest + data
-                connection.rest = b""
-            begin = len(burst.topics)
-            fault: BadPacket | NotAdmitted | None = None
-            try:
-                self._exchange.take(connection, data, burst)
-            except (BadPacket, NotAdmitted) as error:
-                fault = error
-            if len(burst.topics) > begin:
-                self._book(connection, burst, begin, len(data) - len(connection.rest), now)
-            if fault is not None:
-                self._turn_out(connection, fault)
+            self._take(connection, burst, data, now)
             if empty or connection.gone:
                 return
             if connection.held:
@@ -210,49 +204,49 @@ class Sockets:
                 return
             data, asked = None, _CHUNK
 
-    def _book(self, connection: Connection, burst: ListenerBurst, begin: int, size: int, now: float) -> None:
-        """Messages from `begin` on are of this connection, and wait for the disk."""
-        end = len(burst.topics)
-        burst.runs.append((connection.number, end))
-        burst.sizes.append(size)
+    def _take(self, connection: Connection, burst: ListenerBurst, data: bytes, now: float) -> None:
+        """Take what a read brought into the burst; a fault in it ends the connection."""
+        if connection.rest:
+            data = connection.rest + data
+            connection.rest = b""
+        message, event, reply = len(burst.topics), len(burst.events), len(burst.replies)
+        fault: BadPacket | NotAdmitted | None = None
+        try:
+            self._exchange.take(connection, data, burst)
+        except (BadPacket, NotAdmitted) as error:
+            fault = error
+        size = len(data) - len(connection.rest)
         self._taken += size
-        if connection.waiting_messages:
-            connection.one_by_one = 0
-        elif burst.packet_ids[-1] and now - connection.answered <= self._at_once_s:  # at QoS 0 nobody waits
-            connection.one_by_one += 1
-            burst.waiting += connection.one_by_one >= HABIT
-        else:
-            connection.one_by_one = 0
-        connection.waiting_messages += end - begin
-        connection.waiting_bytes += size
-        if connection.waiting_messages > self._in_flight or connection.waiting_bytes > self._in_flight_bytes:
-            connection.held = True
-
-    def too_much(self, connection: Connection) -> bool:
-        """Whether so much waits for the disk that the connection is not read.
-
-        A client that keeps to our Receive Maximum never gets there by the number of messages, so its pings are answered.
-        """
-        limits = self._limits
-        return (
-            connection.waiting_messages > limits.in_flight
-            or connection.waiting_bytes > limits.in_flight_bytes
-        )
+        if self._paused:
+            self.counts.dropped += drop_qos_0(burst, message, event, reply)
+        if len(burst.topics) > message:
+            self.in_flight.book(connection, burst, message, size, now)
+        elif len(burst.replies) > reply:
+            self.in_flight.look_for_habit(connection, burst, now)
+        if fault is not None:
+            self._turn_out(connection, fault)
 
     def read_on(self, connection: Connection) -> None:
         """It is held no longer."""
         connection.held = False
         connection.seen = self._monotonic()
-        if connection.unread and not self._paused:
+        if connection.unread and not self._stopped:
             self._again.append(connection)
             self._naps.soon()
 
+    @property
+    def _stopped(self) -> bool:
+        """Whether nothing is read."""
+        return self._paused and self._held_back.full
+
     def pause(self) -> None:
+        """Hand nothing on; what comes is read within bounds, so that pings are answered (R18)."""
         self._paused = True
 
     def resume(self) -> None:
-        """Read again; silence while we did not listen counts against nobody."""
+        """Hand on what was held back, and read all again; silence while we did not listen counts against nobody."""
         self._paused = False
+        self._held_back.hand_on(self._deliver, lambda: self._paused)
         now = self._monotonic()
         for connection in self._by_fd.values():
             connection.opened = connection.seen = now
@@ -297,8 +291,6 @@ class Sockets:
 
     def sweep(self) -> None:
         """End connections that have not said who they are in time, and those that nothing was heard of for too long."""
-        if self._paused:
-            return
         now = self._monotonic()
         for connection in list(self._by_fd.values()):
             if connection.number == NOBODY:
@@ -321,7 +313,12 @@ class Sockets:
             self.end(connection, "malformed", code=fault.code, text=fault.message)
             return
         v5 = fault.v5 if isinstance(fault, UnsupportedVersion) else connection.v5
-        self._refuse(connection, fault.reason, fault, connack_refused(v5, fault.code, fault.message))
+        self._refuse(
+            connection,
+            fault.reason,
+            fault,
+            connack_refused(v5, fault.code, fault.message, connection.packet_maximum),
+        )
 
     def _refuse(self, connection: Connection, reason: str, error: HeadwaterError, last: bytes) -> None:
         self.counts.refused[reason] += 1
@@ -339,4 +336,6 @@ class Sockets:
 
 def _last_words(connection: Connection, code: int, why: str) -> bytes:
     """Only MQTT 5 has a DISCONNECT from the server, and only after the CONNACK."""
-    return disconnect(code, why) if connection.v5 and connection.connacked else b""
+    if not connection.v5 or not connection.connacked:
+        return b""
+    return disconnect(code, why, connection.packet_maximum)

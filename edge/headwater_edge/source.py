@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from headwater_edge.events import Event
+from headwater_edge.events import Event, Release
 from headwater_shared.logs import get_logger
 
 log = get_logger()
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 RETAIN, QOS1, QOS2, DUP = 0x1, 0x2, 0x4, 0x8
 """Bits of a message's flags: the low half of the PUBLISH's first byte."""
+TWICE = 0x1000_0000
+"""What makes of a packet id one of QoS 2: as a bit of the acknowledgement's first byte it makes PUBREC of PUBACK."""
 REPLAY = 0x10
 """... and one of ours: a dead letter that a person has sent on its way again."""
 
@@ -34,7 +36,7 @@ class Burst:
     topics: list[bytes] = field(default_factory=list)
     payloads: list[bytes] = field(default_factory=list)
     packet_ids: list[int] = field(default_factory=list)
-    """0 at QoS 0."""
+    """0 at QoS 0; at QoS 2 `TWICE` may stand above it, for who writes the acknowledgements."""
     flags: list[int] = field(default_factory=list)
     runs: list[tuple[int, int]] = field(default_factory=list)
     """(connection, end): its messages go from the end of the run before up to `end`, in the order sent."""
@@ -50,13 +52,25 @@ class Burst:
     """Set by the agent: what of it could not be read, in the order of the messages."""
     verdicts: Mapping[int, Verdict] = field(default_factory=dict)
     """Set by the agent, before it gives the burst back: of requests whose idempotency key was known, by number."""
+    unknown: frozenset[tuple[int, int]] = frozenset()
+    """(connection, packet id) of every PUBREL in it that released nothing; the step finds out, `acknowledge` may look."""
+
+    @property
+    def urgent(self) -> bool:
+        """Whether one of its events is to end the tick early; a PUBREL can wait like a message."""
+        return any(type(event) is not Release for _, event in self.events)
+
+    @property
+    def senders(self) -> int:
+        """Runs of messages, and of PUBRELs where all events are such."""
+        return len(self.runs) + len(self.events)
 
 
 class Source(Protocol):
     """A way in. It calls `deliver(burst)` on the event loop; calls of one source never overlap."""
 
     def acknowledge(self, bursts: Sequence[Burst], sessions: Mapping[int, bool]) -> None:
-        """Send what waited for the commit: PUBACKs, CONNACKs, SUBACKs, in each connection's order.
+        """Send what waited for the commit: PUBACK, PUBREC, PUBCOMP, CONNACK, SUBACK, in each connection's order.
 
         Args:
             bursts: those that the committed tick took in, of this source.

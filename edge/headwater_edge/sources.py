@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeVar
 
+from headwater_edge.output import Output
 from headwater_edge.source import Burst, Source
 
 S = TypeVar("S", bound=Source)
@@ -31,15 +32,16 @@ class Sources:
         self._attached.append(source)
         return source
 
-    def acknowledge(self, bursts: list[Burst], sessions: Mapping[int, bool]) -> None:
+    def acknowledge(self, bursts: list[Burst], output: Output) -> None:
         """Give committed bursts back, to each source its own in the order of arrival."""
         by_source: dict[int, tuple[Source, list[Burst]]] = {}
         for burst in bursts:
+            burst.unknown, burst.verdicts = output.unknown, output.verdicts
             source = self._of.pop(id(burst), None)
             if source is not None:
                 by_source.setdefault(id(source), (source, []))[1].append(burst)
         for source, own in by_source.values():
-            source.acknowledge(own, sessions)
+            source.acknowledge(own, output.sessions)
 
     def pause(self) -> None:
         self.paused = True

@@ -144,6 +144,13 @@ class State:
         self.frozen_us = self.age_us
         return True
 
+    def is_due(self, now: Now) -> bool:
+        """Whether time alone closes a window, makes a will due, or may let go of readings that wait for a clock."""
+        if len(self.waiting):
+            return True
+        marks = self.series_watermark(self.watermarks.advanced(now))
+        return self.levels.is_due(marks) or self.sessions.wills.is_due(now.mono_us)
+
     def series_watermark(self, marks: Ints) -> Ints:
         """Spread marks by device over the room for series; unused room is never due."""
         spread = np.full(self.levels.room, NEVER)

@@ -69,7 +69,7 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
         if isinstance(event, Start):
             pieces = state.levels.seal(state.tick)
             state.watermarks.start(state.now, tick.now)
-            state.sessions.start(tick.now.wall_us)
+            state.sessions.start(state.now, tick.now)
             if state.epoch:
                 state.previous = (state.epoch, dict(state.seq))
             state.epoch = event.epoch
@@ -89,9 +89,10 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
 
 def _sessions(state: State, tick: Tick, out: Output) -> None:
     for _, event in tick.events:
-        present = state.sessions.take(event, tick.now.wall_us)
+        present = state.sessions.take(event, tick.now.mono_us)
         if present is not None:
             out.sessions[event.connection] = present  # type: ignore[union-attr]  # only a Connect answers
+    state.sessions.wills.ripen(tick.now.mono_us)
 
 
 def _set_back(state: State, tick: Tick) -> list[Piece]:

@@ -74,6 +74,7 @@ def run(
         DriverName, typer.Option(help="asyncio for any size, paho for a few, http to post.")
     ] = DriverName.asyncio,
     mqtt: Annotated[Version, typer.Option(help="MQTT version.")] = Version.v311,
+    qos: Annotated[int, typer.Option(min=1, max=2, help="QoS of what is published: 1 or 2.")] = 1,
     misbehave: Annotated[bool, typer.Option(help="Whether devices do what the scenario says.")] = True,
     paced: Annotated[bool, typer.Option(help="Whether samples wait for their time.")] = True,
     clock: Annotated[
@@ -105,6 +106,7 @@ def run(
         version=packets.V5 if mqtt is Version.v5 else packets.V311,
         user=user,
         password=secret(password) if password else "",
+        qos=qos,
         in_flight=in_flight,
         keep_alive_s=keep_alive,
     )

@@ -41,11 +41,45 @@ class Flash:
         self._index = book.device(device.site, device.name)
         self._next = next_number
         self._kept: dict[int, Kept] = {}
+        self._unreleased: dict[int, None] = {}
+        """At QoS 2: packet ids that are acknowledged and not complete, in that order."""
         for message in unacknowledged:
             self._keep(message)
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @property
+    def unused(self) -> bool:
+        """Whether nothing was ever sent from it."""
+        return not self._next
+
+    @property
+    def unreleased(self) -> list[int]:
+        """Packet ids that are acknowledged and not complete: each wants a PUBREL."""
+        return list(self._unreleased)
+
+    def suspect(self, count: int) -> None:
+        """Take the ids of the last messages that are not kept for unreleased ones: the ledger does not tell.
+
+        For a fleet that was killed. One PUBREL too many does no harm; an id that is used again before it is released
+        would make its new message a repeat.
+        """
+        for number in range(max(0, self._next - count), self._next):
+            packet_id = number % PACKET_IDS + 1
+            if packet_id not in self._kept:
+                self._unreleased[packet_id] = None
+
+    def receive(self, packet_id: int) -> Kept | None:
+        """Let go of a message that the server has, at QoS 2; its id stays in use until `complete`."""
+        kept = self.acknowledge(packet_id)
+        if kept is not None:
+            self._unreleased[packet_id] = None
+        return kept
+
+    def complete(self, packet_id: int) -> bool:
+        """Let go of a packet id; False if it was free."""
+        return self._unreleased.pop(packet_id, 0) is None
 
     def kept(self) -> list[Kept]:
         """Return all that is not acknowledged, in the order first sent."""
@@ -74,6 +108,7 @@ class Flash:
         """Make new messages of all that is kept: the session that knew the old ones is gone."""
         old = self.kept()
         self._kept.clear()
+        self._unreleased.clear()
         for kept in old:
             _, number, readings, topic, payload, flags = kept.message
             copy = COPY if self._device.timed and readings else 0
@@ -82,7 +117,7 @@ class Flash:
         return self.kept()
 
     def _add(self, readings: tuple[Reading, ...], topic: str, payload: bytes, flags: int) -> Kept:
-        while self._next % PACKET_IDS + 1 in self._kept:
+        while (packet_id := self._next % PACKET_IDS + 1) in self._kept or packet_id in self._unreleased:
             self._next += 1  # an id is in use until it is acknowledged
         message = Message(self._index, self._next, readings, topic, payload, flags)
         self._next += 1

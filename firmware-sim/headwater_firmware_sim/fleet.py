@@ -47,7 +47,15 @@ class Fleet:
         self._due: list[tuple[int, int, Link]] = []
         self._pumping = False
         self._links = [
-            link(member.device.name, member.flash, member.script, server, self.tally, self._wake)
+            link(
+                member.device.name,
+                member.flash,
+                member.script,
+                server,
+                self.tally,
+                self._wake,
+                misbehaves=plan.misbehave,
+            )
             for member in members
         ]
 

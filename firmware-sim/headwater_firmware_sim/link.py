@@ -10,13 +10,15 @@ from typing import cast
 from headwater_firmware_sim import packets
 from headwater_firmware_sim.flash import Flash, Kept
 from headwater_firmware_sim.misbehave import Step
-from headwater_firmware_sim.packets import Ack, Connack, Incoming, Malformed
+from headwater_firmware_sim.packets import PUBCOMP, PUBREC, Ack, Connack, Incoming, Malformed
 from headwater_firmware_sim.server import Server, Waits
 from headwater_firmware_sim.tally import Tally
 from headwater_shared.errors import SettingsError
 
 _ANSWER_S = 10.0
 """How long a server may take to answer CONNECT."""
+_IMPATIENT = 37
+"""At QoS 2 every so many messages of a device that misbehaves go out twice, and so do their PUBRELs: it has a timer."""
 
 
 class Link(asyncio.Protocol):
@@ -33,6 +35,8 @@ class Link(asyncio.Protocol):
         server: Server,
         tally: Tally,
         wake: Callable[[Link], None],
+        *,
+        misbehaves: bool = False,
     ) -> None:
         self.scheduled = False
         """Whether the fleet will wake it when its next step is due."""
@@ -46,11 +50,17 @@ class Link(asyncio.Protocol):
         self._wake = wake
         self._waiting: deque[tuple[Kept, bool]] = deque()
         """To be sent again on this connection, with DUP or without, before anything new."""
+        self._to_release: list[int] = []
+        """Packet ids that want a PUBREL on this connection."""
+        self._impatient = misbehaves and server.qos == 2
         self._outstanding = 0
         self._window = server.in_flight
         self._out: list[bytes] = []
         self._after = ""
         self._clean = False
+        if server.qos == 2:
+            self._clean = flash.unused  # whatever session there is, this device does not know its packet ids
+            flash.suspect(4 * server.in_flight)
         self._ready = False
         self._transport: asyncio.Transport | None = None
         self._incoming = Incoming(server.version)
@@ -61,8 +71,8 @@ class Link(asyncio.Protocol):
 
     @property
     def finished(self) -> bool:
-        """Whether all is sent and acknowledged."""
-        return self._exhausted and not self._flash
+        """Whether all is sent, acknowledged and complete."""
+        return self._exhausted and not self._flash and not self._flash.unreleased
 
     @property
     def unacknowledged(self) -> int:
@@ -103,6 +113,7 @@ class Link(asyncio.Protocol):
         """Make ready what may be sent at `now_us`; return when the next step is due if only that is awaited."""
         if not self._ready or self._after:
             return None
+        self._release()
         while self._outstanding < self._window:
             if self._waiting:
                 kept, dup = self._waiting.popleft()
@@ -119,10 +130,19 @@ class Link(asyncio.Protocol):
                 self._tally.readings += len(step.readings)
                 self._after = step.after
             self._out.append(self._written(kept, dup=dup))
+            if self._impatient and not kept.message.number % _IMPATIENT:
+                self._out.append(self._written(kept, dup=True))
             self._outstanding += 1
             if self._after:
                 return None
         return None
+
+    def _release(self) -> None:
+        """Make PUBRELs ready: like a message, none goes out before the ledger has what it rests on."""
+        for packet_id in self._to_release:
+            twice = self._impatient and not packet_id % _IMPATIENT
+            self._out.append(packets.pubrel(packet_id) * (1 + twice))
+        self._to_release.clear()
 
     @property
     def has_output(self) -> bool:
@@ -194,6 +214,7 @@ class Link(asyncio.Protocol):
         self._ready = False
         self._transport = None
         self._waiting.clear()
+        self._to_release.clear()
         self._out.clear()
         self._after = ""
         self._outstanding = 0
@@ -202,7 +223,10 @@ class Link(asyncio.Protocol):
 
     def _written(self, kept: Kept, *, dup: bool) -> bytes:
         """Return a message as it goes over the wire."""
-        return packets.publish(self._server.version, kept.topic, kept.payload, kept.packet_id, dup=dup)
+        server = self._server
+        return packets.publish(
+            server.version, kept.topic, kept.payload, kept.packet_id, dup=dup, qos=server.qos
+        )
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect; leave `_closed` None where nobody listens."""
@@ -233,7 +257,16 @@ class Link(asyncio.Protocol):
             return
         self._window = max(1, min(self._server.in_flight, packet.receive_maximum))
         self._keep_alive_s = float(packet.keep_alive_s or self._server.keep_alive_s)
+        if self._clean and self._flash.unused and self._server.version == packets.V311:
+            # That session ends with this connection: the next one begins one that a killed fleet comes back to.
+            self._clean = False
+            assert self._transport is not None
+            self._transport.write(packets.disconnect(self._server.version))
+            self._transport.close()
+            return
         if packet.session_present and not self._clean:
+            self._to_release += self._flash.unreleased
+            self._outstanding += len(self._to_release)
             self._waiting.extend((kept, True) for kept in self._flash.kept())
         else:
             self._waiting.extend((kept, False) for kept in self._flash.renew())
@@ -243,10 +276,19 @@ class Link(asyncio.Protocol):
         self._tally.connections += 1
 
     def _acknowledged(self, ack: Ack) -> None:
+        if ack.kind == PUBCOMP:
+            self._outstanding -= self._flash.complete(ack.packet_id)
+            return
         refused = ack.reason >= 0x80
-        kept = self._flash.refuse(ack.packet_id) if refused else self._flash.acknowledge(ack.packet_id)
+        if refused:
+            kept = self._flash.refuse(ack.packet_id)
+        elif ack.kind == PUBREC:
+            kept = self._flash.receive(ack.packet_id)
+            self._to_release.append(ack.packet_id)  # again, if it was sent twice
+        else:
+            kept = self._flash.acknowledge(ack.packet_id)
         if kept is not None:
-            self._outstanding -= 1
+            self._outstanding -= refused or ack.kind != PUBREC
             self._tally.acknowledged += not refused
             self._tally.refused += refused
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-CONNACK, PUBACK, PINGRESP, DISCONNECT = 2, 4, 13, 14
+CONNACK, PUBACK, PUBREC, PUBCOMP, PINGRESP, DISCONNECT = 2, 4, 5, 7, 13, 14
 """Types of packet that come in (2.1.2)."""
 
 PINGREQ = b"\xc0\x00"
@@ -54,10 +54,13 @@ class Connack(NamedTuple):
 
 
 class Ack(NamedTuple):
-    """A PUBACK: `reason` from 0x80 on means that the message was not taken (5: 3.4.2.1)."""
+    """A PUBACK, PUBREC or PUBCOMP: `reason` from 0x80 on means that the message was not taken (5: 3.4.2.1), but in a
+    PUBCOMP only that the server does not know the id any more.
+    """
 
     packet_id: int
     reason: int
+    kind: int = PUBACK
 
 
 class Malformed(Exception):
@@ -84,15 +87,22 @@ def connect(
     return b"\x10" + _length(len(body)) + body
 
 
-def publish(version: int, topic: str, payload: bytes, packet_id: int, *, dup: bool = False) -> bytes:
-    """Encode PUBLISH at QoS 1 (3.3)."""
+def publish(
+    version: int, topic: str, payload: bytes, packet_id: int, *, dup: bool = False, qos: int = 1
+) -> bytes:
+    """Encode PUBLISH at QoS 1 or 2 (3.3)."""
     name = topic.encode()
     size = 4 + len(name) + len(payload) + (version == V5)
     properties = b"\x00" if version == V5 else b""
-    head = b"\x3a" if dup else b"\x32"
+    head = bytes((0x30 | dup << 3 | qos << 1,))
     return b"".join(
         (head, _length(size), len(name).to_bytes(2), name, packet_id.to_bytes(2), properties, payload)
     )
+
+
+def pubrel(packet_id: int) -> bytes:
+    """Encode PUBREL (3.6), the same in both."""
+    return b"\x62\x02" + packet_id.to_bytes(2)
 
 
 def disconnect(version: int) -> bytes:
@@ -113,7 +123,7 @@ class Incoming:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[Connack | Ack | int]:
-        """Take bytes in; return what is whole: CONNACKs, PUBACKs, and the type of any other packet.
+        """Take bytes in; return what is whole: CONNACKs, acknowledgements, and the type of any other packet.
 
         Raises:
             Malformed: this is not MQTT from a server.
@@ -138,8 +148,8 @@ class Incoming:
     def _packet(self, first: int, body: bytes) -> Connack | Ack | int:
         kind = first >> 4
         try:
-            if kind == PUBACK:
-                return Ack(int.from_bytes(body[:2]), body[2]) if len(body) > 2 else Ack(_two(body, 0), 0)
+            if kind in {PUBACK, PUBREC, PUBCOMP}:
+                return Ack(_two(body, 0), body[2] if len(body) > 2 else 0, kind)
             if kind == CONNACK:
                 properties = _properties(body, 2) if self._version == V5 else {}
                 return Connack(

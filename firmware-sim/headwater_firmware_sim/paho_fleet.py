@@ -58,7 +58,8 @@ class _Client:
         self._mqtt: Any = None
         again = self.flash.renew()
         self._out += [(kept, "") for kept in again]
-        self._start(clean=bool(again))
+        # At QoS 2 the session of an older process knows packet ids that this one does not.
+        self._start(clean=bool(again) or server.qos == 2)
 
     def fill(self, now_us: int) -> None:
         """Take from the script what may be sent at `now_us`."""
@@ -140,7 +141,7 @@ class _Client:
             self._mqtt.loop_stop()
 
     def _publish(self, kept: Kept) -> None:
-        told = self._mqtt.publish(kept.topic, kept.payload, qos=1)
+        told = self._mqtt.publish(kept.topic, kept.payload, qos=self._server.qos)
         self._by_mid[told.mid] = kept.packet_id
 
     def _start(self, *, clean: bool) -> None:

@@ -121,6 +121,7 @@ def burst(
     origin_us: int | None = None,
     misbehave: bool = False,
     version: int = 4,
+    qos: int = 1,
     in_flight: int = 20,
     driver: Driver = "asyncio",
     drain_s: float = 30.0,
@@ -141,5 +142,13 @@ def burst(
     plan = plans.make(
         scenario, seed=seed, origin_us=begin_us, seconds=lasts_us / 1e6, devices=devices, misbehave=misbehave
     )
-    server = Server(host=host, port=port, version=version, in_flight=in_flight, user=user, password=password)
+    server = Server(
+        host=host,
+        port=port,
+        version=version,
+        qos=qos,
+        in_flight=in_flight,
+        user=user,
+        password=password,
+    )
     return run(plan, server, ledger, driver=driver, paced=False, drain_s=drain_s, stop=stop)

@@ -23,8 +23,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """Protocol level: `packets.V311` or `packets.V5`."""
     user: str = ""
     password: str = ""
+    qos: int = 1
+    """1 or 2: at which devices publish."""
     in_flight: int = 20
-    """Messages that a device sends before the first of them is acknowledged."""
+    """Messages that a device sends before the first of them is acknowledged; at QoS 2, complete."""
     keep_alive_s: int = 30
 
 

@@ -146,10 +146,11 @@ class Running:
     async def forwarded(self) -> None:
         """Wait until the bus has every row of the outbox."""
         forward = self.agent.forward
-        await until_async(lambda: _unsent(self.agent) == 0 and forward.mode == "live", what="forwarded")
+        await until_async(lambda: unsent(self.agent) == 0 and forward.mode == "live", what="forwarded")
 
 
-def _unsent(agent: Agent) -> int:
+def unsent(agent: Agent) -> int:
+    """Return on how many lanes rows wait to be forwarded."""
     reader = read_store(agent._path)
     try:
         rows = reader.execute("SELECT lane, max(n) FROM outbox GROUP BY lane").fetchall()

@@ -15,7 +15,7 @@ CONNACK5 = b"\x20\x10\x01\x00\x0d\x21\x00\x14\x13\x00\x3c\x12\x00\x02id\x24\x01"
 
 
 def test_the_answers_of_a_server_are_read() -> None:
-    """CONNACK and PUBACK of both versions, and PINGRESP."""
+    """CONNACK and the acknowledgements of both versions, and PINGRESP."""
     assert Incoming(V311).feed(b"\x20\x02\x01\x00" + PUBACKS + b"\xd0\x00") == [
         Connack(session_present=True, code=0, receive_maximum=65_535, keep_alive_s=0),
         Ack(1, 0),
@@ -27,6 +27,10 @@ def test_the_answers_of_a_server_are_read() -> None:
         Connack(session_present=True, code=0, receive_maximum=20, keep_alive_s=60),
         Ack(7, 0x97),
         Ack(8, 0x10),
+    ]
+    assert Incoming(V5).feed(b"\x50\x02\x00\x07\x70\x03\x00\x08\x92") == [
+        Ack(7, 0, packets.PUBREC),
+        Ack(8, 0x92, packets.PUBCOMP),
     ]
 
 
@@ -58,18 +62,26 @@ def test_a_length_without_an_end_is_malformed() -> None:
         Incoming(V311).feed(b"\x40\xff\xff\xff\xff\x01")
 
 
+@pytest.mark.parametrize("qos", [1, 2])
 @pytest.mark.parametrize("dup", [False, True])
 @pytest.mark.parametrize("size", [0, 10, 120, 127, 128, 20_000])
-def test_a_publish_is_what_another_codec_reads(size: int, dup: bool) -> None:
-    """Lengths of one, two and three bytes, DUP, packet id and QoS 1, as the codec `mqtt5` understands them."""
-    raw = packets.publish(V5, "hw/s/d/data", b"x" * size, 4711, dup=dup)
+def test_a_publish_is_what_another_codec_reads(size: int, dup: bool, qos: int) -> None:
+    """Lengths of one, two and three bytes, DUP, packet id and QoS, as the codec `mqtt5` understands them."""
+    raw = packets.publish(V5, "hw/s/d/data", b"x" * size, 4711, dup=dup, qos=qos)
     packet, used = mqtt5.read(memoryview(raw))
     assert used == len(raw)
     assert isinstance(packet, mqtt5.PublishPacket)
     assert (packet.topic, bytes(packet.payload), packet.packet_id) == ("hw/s/d/data", b"x" * size, 4711)
-    assert (packet.qos, packet.duplicate, packet.retain) == (1, dup, False)
+    assert (packet.qos, packet.duplicate, packet.retain) == (qos, dup, False)
     without_properties = packets.publish(V311, "hw/s/d/data", b"x" * size, 4711, dup=dup)
     assert without_properties[-size or len(without_properties) :] == b"x" * size
+
+
+def test_a_pubrel_is_what_another_codec_reads() -> None:
+    """Its packet id, and no reason."""
+    packet, _ = mqtt5.read(memoryview(packets.pubrel(4711)))
+    assert isinstance(packet, mqtt5.PubRelPacket)
+    assert (packet.packet_id, packet.reason_code) == (4711, mqtt5.PubRelReasonCode.SUCCESS)
 
 
 def test_a_connect_is_what_another_codec_reads() -> None:
