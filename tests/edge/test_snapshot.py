@@ -17,23 +17,25 @@ from headwater_edge.state import State
 from headwater_edge.store import open_store
 from tests.edge.feed import DAY, Message, S, connect
 from tests.edge.run import Run
-from tests.fixtures import FIXTURES, rows
-from tests.fixtures.scenes import AFTER_1, BEFORE_1, SCENES, Act, play, run_settings
+from tests.fixtures import rows
+from tests.fixtures.scenes import SCENES, Act, Scene, play
+
+NEWEST = list(SCENES.values())[-1]
+BEFORE, AFTER = NEWEST.before, NEWEST.afters[0]
 
 
-def _played(*scenes: tuple[Act, ...]) -> Run:
-    run = Run(run_settings())
-    for acts in scenes:
-        play(run, acts)
+def _played(acts: tuple[Act, ...], scene: Scene = NEWEST) -> Run:
+    run = scene.run()
+    play(run, acts)
     return run
 
 
 def _picture() -> Picture:
-    return snapshot.take(_played(BEFORE_1).state)
+    return snapshot.take(_played(BEFORE).state)
 
 
 @pytest.mark.parametrize(
-    "acts", [(), BEFORE_1[:1], BEFORE_1, BEFORE_1 + AFTER_1], ids=["new", "started", "busy", "long"]
+    "acts", [(), BEFORE[:1], BEFORE, BEFORE + AFTER], ids=["new", "started", "busy", "long"]
 )
 def test_r15_a_state_comes_back_as_it_was(acts: tuple[Act, ...]) -> None:
     """Taken, written, read and restored it is equal to the last bit: new, just started, in the middle of everything."""
@@ -46,14 +48,14 @@ def test_r15_a_state_comes_back_as_it_was(acts: tuple[Act, ...]) -> None:
 
 def test_r15_what_is_taken_shares_nothing_with_the_state() -> None:
     """The state goes on while its picture is written; and a restored state does not change the picture."""
-    run = _played(BEFORE_1)
+    run = _played(BEFORE)
     taken = snapshot.take(run.state)
     before = snapshot.encode(taken)
-    play(run, AFTER_1)
+    play(run, AFTER)
     assert snapshot.encode(taken) == before
-    again = _played(BEFORE_1)
+    again = _played(BEFORE)
     again.state = snapshot.restore(taken)
-    play(again, AFTER_1)
+    play(again, AFTER)
     assert snapshot.encode(taken) == before
     assert again.put_out == run.put_out
 
@@ -62,8 +64,9 @@ def test_r15_what_is_taken_shares_nothing_with_the_state() -> None:
 @pytest.mark.parametrize("then", [0, 1], ids=["the journal goes on", "the machine boots"])
 def test_r15_frozen_snapshots_restore_and_go_on(name: str, then: int) -> None:
     """From a snapshot of each format the agent puts out what it would have without a restart, and each window is right."""
-    before, after = SCENES[name][0], SCENES[name][1][then]
-    undisturbed, run = _played(before, after), _played(before)
+    scene = SCENES[name]
+    after = scene.afters[then]
+    undisturbed, run = _played(scene.before + after, scene), _played(scene.before, scene)
     run.state = snapshot.restore(snapshot.decode(run.state.tick, rows(name)))
     play(run, after)
     run.flush()
@@ -78,28 +81,33 @@ def test_r15_frozen_snapshots_restore_and_go_on(name: str, then: int) -> None:
 
 def test_r15_the_scene_leaves_nothing_out() -> None:
     """In the snapshot that is frozen there is something of everything, and what follows asks for all of it."""
-    run = _played(BEFORE_1)
+    run = _played(BEFORE)
     state = run.state
     assert state.previous is not None
     assert {session.connection for session in state.sessions.by_client.values()} == {1, 2}
     assert len(state.transport.dump()["key"])
     assert state.limits.active.any()
+    assert len(state.waiting)
     for ring in (state.levels.fine.ring, *(level.ring for level in state.levels.coarser)):
         assert (ring.status == OPEN).any()
     assert (state.levels.fine.ring.status == HELD).any()
-    play(run, AFTER_1)
+    play(run, AFTER)
     counters = run.state.counters
-    assert (counters.by_transport, counters.by_meaning, counters.late) == (5, 1, 2)
+    assert (counters.by_transport, counters.by_meaning) == (6, 1)
+    assert counters.late
     assert counters.revisions
-    assert {a.phase for output in run.outputs[len(BEFORE_1) :] for a in output.anomalies} == {"begin", "end"}
+    assert {a.phase for output in run.outputs[len(BEFORE) :] for a in output.anomalies} == {"begin", "end"}
 
 
-def test_the_newest_format_is_frozen() -> None:
-    """Another format has a file of its own: `python -m tests.fixtures.make`."""
-    name = f"snapshot-{snapshot.FORMAT}.hex"
-    assert name in SCENES
-    assert (FIXTURES / name).exists()
-    assert rows(name)[0][0] == snapshot.FORMAT
+def test_what_is_written_today_is_frozen() -> None:
+    """The newest file has every section and every scalar that a snapshot has now: `python -m tests.fixtures.make`."""
+    newest = list(SCENES)[-1]
+    assert rows(newest)[0][0] == snapshot.FORMAT
+    now, frozen = _picture(), snapshot.decode(9, rows(newest))
+    assert {name: array.dtype for name, array in frozen.arrays.items()} == {
+        name: array.dtype for name, array in now.arrays.items()
+    }
+    assert frozen.scalars.keys() == now.scalars.keys()
 
 
 def test_every_piece_is_hashed_and_short(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +158,7 @@ def test_r15_a_damaged_snapshot_is_refused() -> None:
     assert same < 5
 
 
-@pytest.mark.parametrize("head", [b"", b"\x00", b"\x02whatever"])
+@pytest.mark.parametrize("head", [b"", b"\x00", b"\xffwhatever"])
 def test_an_unknown_format_is_said(head: bytes) -> None:
     """A head of another format is no snapshot of ours."""
     written = snapshot.encode(_picture())
@@ -196,7 +204,7 @@ def test_r31_a_fingerprint_tells_every_part_of_the_state() -> None:
 
 def test_r15_a_snapshot_of_many_series_is_no_larger_than_its_state_needs() -> None:
     """Hundreds of series, and a thousand sessions: the rows are smaller than what they hold, none above 256 KB."""
-    run = Run(run_settings())
+    run = NEWEST.run()
     run.start()
     run.tick(events=tuple(connect(n, f"c{n}") for n in range(1, 1001)))
     run.tick(
