@@ -93,6 +93,8 @@ class Limits:
 
     def turns(self, series: NDArray[np.int32], value: Floats) -> bool:
         """Tell whether some reading may begin or end an anomaly: a cheap look that may end a tick early."""
+        if not self.rules or not len(value) or int(series.max()) >= self.active.shape[1]:
+            return False  # of a series' first readings the tick will see
         for index, rule in enumerate(self.rules):
             signed, active = value * rule.sign, self.active[index]
             over = signed > self._limit[index][series]

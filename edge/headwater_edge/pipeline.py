@@ -51,6 +51,7 @@ from headwater_shared.settings import duration, size
 log = get_logger()
 
 _COMPLETE_US = 1_000_000
+_SOON_S = 0.01
 _SOME = 4
 """One sender in so many that waits for us is enough to end a tick early; fewer wait like all others."""
 
@@ -195,7 +196,7 @@ class Agent:
             source.refuse(turned_out)
         self._gather.add(burst, decoded)
         self._ticker.began(mono_us())
-        if burst.urgent or (decoded is not None and self._turns(decoded.series, decoded.value)):
+        if burst.urgent or (decoded is not None and self.state.limits.turns(decoded.series, decoded.value)):
             self._ticker.ask_early()
         elif burst.waiting * _SOME >= burst.senders > 0:
             self._ticker.ask_early(urgent=False)
@@ -207,23 +208,21 @@ class Agent:
             self._sources.pause()
         self._end_tick_if_over()
 
-    def _turns(self, series: object, value: object) -> bool:
-        limits = self.state.limits
-        known = limits.active.shape[1]
-        if not limits.rules or not len(value):  # type: ignore[arg-type]
-            return False
-        if int(series.max()) >= known:  # type: ignore[attr-defined]
-            return False  # a series' first readings: the tick will see
-        return limits.turns(series, value)  # type: ignore[arg-type]
-
     def _end_tick_if_over(self) -> None:
         if self._busy or not self._gather:
             return
         now_us = mono_us()
         if self._ticker.is_over(now_us, self._gather.readings):
             self._end_tick()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(self._ticker.due_in_us(now_us) / 1e6, self._on_timer)
+            return
+        due = self._loop.time() + self._ticker.due_in_us(now_us) / 1e6
+        if (
+            self._timer is not None and self._timer.when() > due + _SOON_S
+        ):  # something came that cannot wait so long
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -180,12 +181,23 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
         0 if by_arrival else duration(windows.idle),
         duration(windows.held),
         windows.duplicates == "meaning",
-        [_rule(limit) for limit in settings.limit],
+        _rules(settings.limit),
         horizon_us=duration(windows.horizon),
         future_us=duration(windows.future),
         clock_wait_us=duration(windows.clock_wait),
         some_levels=some_levels(settings.window, levels),
     )
+
+
+def _rules(limits: Sequence[LimitSettings]) -> list[LimitRule]:
+    names = [limit.name for limit in limits]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(
+                f"two limits are called {name!r}",
+                hint="give each a name of its own: alerts are told apart by it",
+            )
+    return [_rule(limit) for limit in limits]
 
 
 def _rule(rule: LimitSettings) -> LimitRule:

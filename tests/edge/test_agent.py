@@ -11,6 +11,7 @@ import pytest
 from headwater_edge import commit, keeping
 from headwater_edge.settings import LimitSettings
 from headwater_edge.store import read_store
+from headwater_edge.ticker import mono_us
 from headwater_shared import records
 from headwater_shared.bus import Record
 from headwater_shared.clock import SetClock
@@ -365,6 +366,25 @@ def test_a_limit_that_is_broken_ends_the_tick_and_reaches_the_bus(tmp_path: Path
             "too hot",
         )
         assert (end.phase, end.value, end.begin_us, end.id) == ("end", 69.0, begin.begin_us, begin.id)
+
+    run(test())
+
+
+def test_r19_what_cannot_wait_shortens_a_tick_that_gathers(tmp_path: Path) -> None:
+    """Without a token for an early end, the next token ends the tick, not its age, though the timer for its age runs."""
+
+    async def test() -> None:
+        limit = LimitSettings(name="hot", series="*/temp", above=80.0)
+        async with running(tmp_path, edge_settings(limit=(limit,), tick="30s", tick_readings=1000)) as box:
+            box.source.send(reading(0, 1.0))
+            await box.agent.flush()
+            agent = box.agent
+            agent._ticker._tokens, agent._ticker._refilled_us = 0.0, mono_us()
+            box.source.send(reading(1, 2.0))
+            assert agent._timer is not None
+            left = agent._timer.when() - asyncio.get_running_loop().time()
+            assert left > 20
+            await box.publish(reading(2, 99.0))  # committed within a token's time, or this waits for ever
 
     run(test())
 

@@ -115,7 +115,10 @@ def _differences(must: Sent, windows: Windows) -> dict[str, tuple[object, object
     if len(must) and len(windows):
         expected |= {"min": float(must.value.min()), "max": float(must.value.max())}
         found |= {"min": float(rows.min.min()), "max": float(rows.max.max())}
-        mean = float(must.value.mean()), float((rows.mean * rows.count).sum() / max(1, rows.count.sum()))
+        mean = (
+            float((must.value / len(must.value)).sum()),
+            float((rows.mean * rows.count).sum() / max(1, rows.count.sum())),
+        )
         if not abs(mean[0] - mean[1]) <= MEAN_TOLERANCE * float(np.abs(must.value).max()):
             expected["mean"], found["mean"] = mean
     return {name: (expected[name], found[name]) for name in expected if expected[name] != found[name]}
