@@ -4,7 +4,7 @@ DEMO_SECONDS ?= 90
 export DEMO_SECONDS
 
 BIN := .venv/bin
-SYNC := $(BIN)/uv sync --quiet --frozen --inexact --extra edge --extra cloud --extra sim
+SYNC := $(BIN)/uv sync --quiet --frozen --inexact --extra edge --extra cloud --extra sim --extra certs
 RUNS := .venv/.synced-to-run
 TESTS := .venv/.synced-to-test
 

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headwater_edge import dead_letter_commands, words
+from headwater_edge import dead_letter_commands, user_commands, words
 from headwater_edge.options import SettingsFile, data_folder
 from headwater_edge.places import FILE, SOCKET
 from headwater_shared.errors import HeadwaterError
 from headwater_shared.settings import load
 
 app = typer.Typer(help="The agent on the device.", no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(user_commands.app, name="user")
 
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from headwater_edge.admission import Admission, NotAdmitted
+from headwater_edge.admission import Admission, NotAdmitted, only_granted
 from headwater_edge.answers import LEAST_PACKET, PINGRESP, fits, suback, unsuback
 from headwater_edge.connection import NOBODY, UNSENT, Connection, ListenerBurst
 from headwater_edge.control import (
@@ -27,6 +27,7 @@ from headwater_edge.protocol import (
     PROTOCOL_ERROR,
     PUBACK,
     PUBREL,
+    RATE,
     SUBSCRIBE,
     TAKEN_OVER,
     TOO_LARGE,
@@ -48,6 +49,9 @@ _MOST_FILTERS = 1_000
 """Filters that may be granted on one connection: they are in the journal and in every snapshot."""
 _MOST_RELEASING = 65_535
 """PUBRELs that may wait for the commit: there are no more packet ids."""
+_TALK = {SUBSCRIBE, UNSUBSCRIBE, PINGREQ, PUBACK}
+_MOST_TALK = 100
+"""Packets of these that one pass takes from a connection: each is answered by itself, or goes into the journal."""
 _GRANTED, _NO_SUBSCRIPTION = 0x00, 0x11
 
 
@@ -89,15 +93,20 @@ class Exchange:
         Raises:
             BadPacket: the connection must end; what came before stands in the burst.
             NotAdmitted: the client must be turned away.
+            Undecided: it is not known yet; `data` is to be taken again.
         """
         at, size, known = 0, len(data), self.known
         while at < size:
             if connection.number:
                 begin, twice = len(burst.topics), known.at_qos_2
-                at = cut(
-                    data, at, connection.v5, known,
-                    burst.topics, burst.payloads, burst.packet_ids, burst.flags, connection.aliases,
-                )  # fmt: skip
+                try:
+                    at = cut(
+                        data, at, connection.v5, known,
+                        burst.topics, burst.payloads, burst.packet_ids, burst.flags, connection.aliases,
+                    )  # fmt: skip
+                finally:  # what stands before a malformed packet, too
+                    if connection.grant is not None:
+                        only_granted(connection.grant, burst, begin)
                 if connection.v5 and (
                     known.at_qos_2 > twice or len(burst.topics) - begin > self._far_too_many
                 ):
@@ -135,6 +144,11 @@ class Exchange:
         kind = data[at] >> 4
         if _FLAGS.get(kind) != data[at] & 15:
             raise BadPacket(f"a packet that begins with 0x{data[at]:02x}", reason="packet-type")
+        if kind in _TALK:
+            connection.talk += 1
+            if connection.talk > _MOST_TALK:
+                message = f"more than {_MOST_TALK} packets at once that bring no message"
+                raise BadPacket(message, reason="talk", code=RATE)
         if kind == CONNECT:
             self._connect(connection, data, begin, end, burst)
         elif kind == PINGREQ:
@@ -165,12 +179,13 @@ class Exchange:
         if not fits(bytes(LEAST_PACKET), request.packet_maximum):
             message = f"it takes no packet of more than {request.packet_maximum} bytes"
             raise NotAdmitted(message, reason="packet-maximum", code=TOO_LARGE)
-        older = self.by_client.get(request.client) if request.client else None
-        admitted = self._admission.admit(request, len(self.by_number) - (older is not None))
+        admitted = self._admission.admit(request, connection)
+        older = self.by_client.get(admitted.client)
+        self._admission.room(len(self.by_number) - (older is not None))
         if older is not None:
             self._wire.end(older, "taken-over", code=TAKEN_OVER)
         connection.number = next(self._numbers)
-        connection.client, connection.assigned = admitted
+        connection.client, connection.assigned, connection.grant = admitted
         connection.expiry_s = request.expiry_s
         connection.keep_alive_s = request.keep_alive_s
         self._shorten_keep_alive(connection)
@@ -179,7 +194,7 @@ class Exchange:
         event = Connect(
             connection.number,
             connection.client,
-            request.user or "",
+            connection.user or request.user or "",
             request.clean,
             request.expiry_s,
             connection.keep_alive_s,
@@ -231,7 +246,7 @@ class Exchange:
         elif connection.subscribed + len(request.filters) > _MOST_FILTERS:
             codes = [FILTER_TOO_MANY] * len(request.filters)
         else:
-            codes = [code_of(topic, qos) for topic, qos in request.filters]
+            codes = [code_of(topic, qos, connection.grant) for topic, qos in request.filters]
         granted = [(topic, code) for (topic, _), code in zip(request.filters, codes, strict=True) if code < 2]
         connection.subscribed += len(granted)
         reply = _if_it_fits(connection, suback(connection.v5, request.packet_id, codes))
@@ -276,7 +291,9 @@ def _must_be_connect(data: bytes) -> None:
         return
     hint = "the first packet of a client is CONNECT"
     if data[:2] == b"\x16\x03":
-        hint = "the device speaks TLS; this port does not: switch TLS off in the device"
+        hint = (
+            "the device speaks TLS; this port does not: let it use the port for TLS, or switch TLS off in it"
+        )
     elif data[:4] in {b"GET ", b"POST", b"HEAD"}:
         hint = "the device speaks HTTP; this port speaks MQTT"
     raise BadPacket(f"a first packet that begins with {data[:8]!r}", reason="no-connect", hint=hint)

@@ -18,19 +18,22 @@ class HeldBack:
     def __init__(self) -> None:
         self._bursts: deque[tuple[ListenerBurst, int]] = deque()
         self._bytes = 0
+        self.pausing = False
+        """Whether the agent takes nothing in."""
 
     @property
-    def full(self) -> bool:
-        return self._bytes > _MOST
+    def stopped(self) -> bool:
+        """Whether so much is kept that nothing more is read."""
+        return self.pausing and self._bytes > _MOST
 
     def keep(self, burst: ListenerBurst, size: int) -> None:
         """Keep a burst; `size`: bytes of its packets."""
         self._bursts.append((burst, size))
         self._bytes += size
 
-    def hand_on(self, deliver: Callable[[ListenerBurst], None], paused: Callable[[], bool]) -> None:
+    def hand_on(self, deliver: Callable[[ListenerBurst], None]) -> None:
         """Deliver what was kept, until the agent has enough again."""
-        while self._bursts and not paused():
+        while self._bursts and not self.pausing:
             burst, size = self._bursts.popleft()
             self._bytes -= size
             deliver(burst)

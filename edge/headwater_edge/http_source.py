@@ -57,6 +57,7 @@ class HttpSource:
         clock: tells when a burst was read; time-outs follow `monotonic` (seconds), which tests set.
         numbers: numbers for requests, none twice in an epoch: the same as the listener's for connections.
         deliver: takes a burst; not before `start`, not after `close`.
+        anyone: whether nobody needs to say who they are; asked again and again.
         tls: serve HTTPS with it.
         reads: whether a topic is one that readings come by.
         registry: where the metrics are to be shown.
@@ -73,13 +74,16 @@ class HttpSource:
         numbers: Iterator[int],
         deliver: Callable[[Burst], None],
         *,
+        anyone: Callable[[], bool] = lambda: False,
         tls: SSLContext | None = None,
         reads: Callable[[str], bool] = names_a_device,
         registry: CollectorRegistry | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = http_limits(settings)
-        self._address = listen_address(settings.host, settings.port or 0, users=check is not None)
+        self._address = listen_address(
+            settings.host, settings.port or 0, users=check is not None and not anyone()
+        )
         self.port = self._address[1]
         self.max_body = self._limits.max_body
         self.now = monotonic
@@ -90,7 +94,7 @@ class HttpSource:
         self._numbers = numbers
         self._deliver = deliver
         self._reads = reads
-        self._gate = Gate(check, monotonic)
+        self._gate = Gate(check, monotonic, anyone)
         self._complaints = Complaints(monotonic)
         make = partial(HttpConnection, self)
         self._door = Door(self._limits, tls, self.counts, make, monotonic)

@@ -6,12 +6,12 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import hmac
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from headwater_edge.http_request import NotTaken
+from headwater_edge.users import Users
 from headwater_shared.errors import TryAgain
 
 Allows = Callable[[str], bool]
@@ -37,15 +37,12 @@ class Guest(NamedTuple):
 ANYONE = Guest("", lambda _topic: True)
 
 
-def check_of(users: Mapping[str, str]) -> Check | None:
-    """Check against plain passwords by user name; None if there are no users: anyone may come in."""
-    if not users:
-        return None
-    wanted = {user: password.encode() for user, password in users.items()}
+def check_of(users: Users) -> Check:
+    """Check against the agent's users; while there are none anyone may come in (on loopback)."""
 
     async def check(user: str, password: str) -> Allows | None:
-        right = hmac.compare_digest(wanted.get(user, b""), password.encode())
-        return ANYONE.allows if right and user in wanted else None
+        grant = await users.check(user, password.encode())
+        return None if grant is None else lambda topic: grant.allows(topic.encode())
 
     return check
 
@@ -53,8 +50,12 @@ def check_of(users: Mapping[str, str]) -> Check | None:
 class Gate:
     """Remembers who came in of late by a keyed hash of the header, and who guesses."""
 
-    def __init__(self, check: Check | None, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, check: Check | None, monotonic: Callable[[], float], anyone: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`anyone` tells whether nobody needs to say who they are yet: the first user may be added at any time."""
         self._check = check
+        self._anyone = anyone
         self._monotonic = monotonic
         self._secret = secrets.token_bytes(16)
         self._known: dict[bytes, tuple[float, Guest]] = {}
@@ -63,7 +64,7 @@ class Gate:
 
     def known(self, authorization: bytes) -> Guest | None:
         """Return who this is, if that is clear at once."""
-        if self._check is None:
+        if self._check is None or self._anyone():
             return ANYONE
         until, guest = self._known.get(self._hash(authorization), (0.0, None))
         return guest if self._monotonic() < until else None

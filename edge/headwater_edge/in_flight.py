@@ -27,6 +27,15 @@ class InFlight:
         if connection.waiting_messages > self._messages or connection.waiting_bytes > self._bytes:
             connection.held = True
 
+    def took(
+        self, connection: Connection, burst: ListenerBurst, message: int, reply: int, size: int, now: float
+    ) -> None:
+        """Messages and replies from these on are of this connection; where there is no message, a PUBREL may be a habit."""
+        if len(burst.topics) > message:
+            self.book(connection, burst, message, size, now)
+        elif len(burst.replies) > reply:
+            self.look_for_habit(connection, burst, now)
+
     def look_for_habit(self, connection: Connection, burst: ListenerBurst, now: float) -> None:
         """Whether it sends one packet at a time, each as soon as the one before was acknowledged."""
         if connection.waiting_messages or now - connection.answered > self._at_once_s:

@@ -8,11 +8,12 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from headwater_edge.acknowledgements import Owed
-from headwater_edge.admission import Admission
 from headwater_edge.answers import connack, fits, publish
+from headwater_edge.certificates import Certificates
 from headwater_edge.connection import Connection, ListenerBurst
 from headwater_edge.exchange import MOST_ALIASES
 from headwater_edge.listener_counts import ListenerCounts, register
@@ -21,10 +22,12 @@ from headwater_edge.protocol import QUOTA_EXCEEDED
 from headwater_edge.sockets import Sockets
 from headwater_edge.source import Burst
 from headwater_edge.subscriptions import filters_for
+from headwater_edge.tls import TlsConnection
+from headwater_edge.users import Users
 from headwater_shared.clock import Clock
-from headwater_shared.errors import cannot_listen
+from headwater_shared.errors import SettingsError, cannot_listen
 from headwater_shared.logs import get_logger
-from headwater_shared.settings import listen_address
+from headwater_shared.settings import is_loopback, listen_address
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -37,8 +40,13 @@ _SWEEP_S = 1.0
 """Seconds between looks at keep alive and time-outs; the only timer of an idle listener, and none without connections."""
 
 
+_GONE_S = 120
+"""Seconds after which the kernel gives up a peer that answers nothing."""
+
+
 class Listener:
-    """A source (`headwater_edge.source.Source`) that devices connect to with MQTT 3.1.1 or 5; all of it on one event loop.
+    """A source (`headwater_edge.source.Source`) that devices connect to with MQTT 3.1.1 or 5, plain or over TLS; all of it on
+    one event loop.
 
     An endpoint for publishers, not a broker: PUBLISH, a will, and SUBSCRIBE to commands for one's own devices. PUBACK,
     PUBREC, PUBCOMP, CONNACK, and SUBACK and UNSUBACK of what changed a session, go out in `acknowledge` alone (R5, R13);
@@ -46,7 +54,7 @@ class Listener:
 
     Args:
         settings: where to listen, and the limits.
-        users: passwords in plain text by user name; none: anyone, on loopback.
+        users: who may come in; none: anyone, on loopback.
         clock: tells when a burst was read; keep alive and time-outs follow `monotonic` (seconds), which tests set.
         connections: numbers for connections, from 1 up, none twice in an epoch.
         deliver: takes a burst, which has messages or events; not before `start`, not after `close`.
@@ -60,7 +68,7 @@ class Listener:
     def __init__(
         self,
         settings: ListenerSettings,
-        users: Mapping[str, str],
+        users: Users,
         clock: Clock,
         connections: Iterator[int],
         deliver: Callable[[Burst], None],
@@ -71,16 +79,31 @@ class Listener:
     ) -> None:
         self._connections_for = connections_for
         self._limits = limits(settings)
-        self._address = listen_address(settings.host, settings.port, users=bool(users))
+        tls = settings.tls
+        self._certificates = Certificates(tls, monotonic) if tls.certificate else None
+        self._by_san = tls.identity == "san"
+        self._addresses: list[tuple[str, int, bool]] = []
+        """Host, port, and whether it is for TLS."""
+        if settings.plain:
+            self._addresses.append((*listen_address(settings.host, settings.port, users=bool(users)), False))
+        if self._certificates is not None:
+            known = bool(users) or tls.clients == "required"
+            self._addresses.append((*listen_address(tls.host, tls.port, users=known), True))
+        if not self._addresses:
+            raise SettingsError(
+                "edge.listener.plain is off and there is no certificate for TLS: nobody could connect",
+                hint="name edge.listener.tls.certificate, or set plain = true",
+            )
         self._monotonic = monotonic
-        admission = Admission(users, self._limits.max_connections)
-        self._sockets = Sockets(self._limits, admission, clock, connections, deliver, monotonic)
+        self._sockets = Sockets(self._limits, users, clock, connections, deliver, monotonic)
+        self._listening: dict[socket.socket, bool] = {}
         self._paused = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.TimerHandle | None = None
-        self.port = settings.port
+        self.port = self.tls_port = 0
+        """The ports that it got; 0 for one that is off."""
         if registry is not None:
-            register(registry, self.counts, lambda: self.connected)
+            register(registry, self.counts, lambda: self.connected, lambda: len(self._sockets.door))
 
     @property
     def counts(self) -> ListenerCounts:
@@ -92,25 +115,32 @@ class Listener:
         return len(self._sockets.by_number)
 
     async def start(self) -> None:
-        """Listen; from now on `port` is the one that it got.
+        """Listen; from now on `port` and `tls_port` are those that it got.
 
         Raises:
             PortInUse: another program has the address.
             SettingsError: the address is none of this machine, or not for this user.
         """
-        host, port = self._address
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            self._socket = socket.create_server((host, port), family=family, backlog=1024)
-        except OSError as error:
-            raise cannot_listen(host, port, error) from error
-        self._socket.setblocking(False)
-        # Accepted sockets inherit both: an acknowledgement waits for no other, and who vanished is noticed some day.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self.port = self._socket.getsockname()[1]
+            for host, port, secure in self._addresses:
+                listening = _listen(host, port)
+                self._listening[listening] = secure
+                if secure:
+                    self.tls_port = listening.getsockname()[1]
+                else:
+                    self.port = listening.getsockname()[1]
+                    if not is_loopback(host):
+                        log.warning(
+                            "passwords and readings come in the clear",
+                            host=host,
+                            hint="set edge.listener.tls, and plain = false",
+                        )
+        except BaseException:
+            for listening in self._listening:
+                listening.close()
+            raise
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._socket.fileno(), self._accept)
+        self._accept_again()
         self._sockets.start(self._loop)
 
     def acknowledge(self, bursts: Sequence[Burst], sessions: Mapping[int, bool]) -> None:
@@ -140,7 +170,7 @@ class Listener:
             max_aliases=MOST_ALIASES,
             keep_alive_s=connection.server_keep_alive_s,
         )
-        after, connection.after_connack = connection.after_connack, b""
+        after, connection.after_connack = connection.after_connack, bytearray()
         return packet + after
 
     def refuse(self, connections: Iterable[int]) -> None:
@@ -167,8 +197,7 @@ class Listener:
         """Take nothing in and accept nobody; what comes is read within bounds, what is acknowledged is written."""
         self._paused = True
         self._sockets.pause()
-        if self._loop is not None:
-            self._loop.remove_reader(self._socket.fileno())
+        self._accept_none()
 
     def resume(self) -> None:
         """Read and accept again."""
@@ -180,27 +209,40 @@ class Listener:
         """End all connections, let go of the address. What was not acknowledged comes again, to whoever listens then."""
         if self._loop is None:
             return
-        self._loop.remove_reader(self._socket.fileno())
+        self._accept_none()
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._loop = self._sweeper = None
-        self._socket.close()
+        for listening in self._listening:
+            listening.close()
         self._sockets.stop()
 
-    def _accept(self) -> None:
+    def _accept(self, listening: socket.socket, secure: bool) -> None:
         for _ in range(_SPARE):
             try:
-                sock, address = self._socket.accept()
+                sock, address = listening.accept()
             except OSError as error:
                 if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
                     self._accept_later(error)
                 break
-            if len(self._sockets) >= self._limits.max_connections + _SPARE:
+            full = len(self._sockets) >= self._limits.max_connections + _SPARE
+            if full and not self._sockets.door.make_room():
                 self.counts.refused["max-connections"] += 1
                 sock.close()
             else:
-                self._sockets.add(sock, f"{address[0]}:{address[1]}")
+                sock.setblocking(False)
+                self._sockets.add(self._connection(sock, f"{address[0]}:{address[1]}", secure))
         self._sweep_later()
+
+    def _connection(self, sock: socket.socket, address: str, secure: bool) -> Connection:
+        now = self._monotonic()
+        if not secure or self._certificates is None:
+            return Connection(sock, address, now)
+        context, flush = self._certificates.context(), self._flush
+        return TlsConnection(sock, address, now, context, by_san=self._by_san, flush=flush)
+
+    def _flush(self, connection: Connection) -> None:
+        self._sockets.send(connection, b"")
 
     def _accept_later(self, error: OSError) -> None:
         """A connection that waits, and that there is no descriptor for, would wake the loop for ever."""
@@ -211,12 +253,18 @@ class Listener:
             hint=f"raise the limit of open files, which is {soft}",
         )
         assert self._loop is not None
-        self._loop.remove_reader(self._socket.fileno())
+        self._accept_none()
         self._loop.call_later(_SWEEP_S, self._accept_again)
 
+    def _accept_none(self) -> None:
+        if self._loop is not None:
+            for listening in self._listening:
+                self._loop.remove_reader(listening.fileno())
+
     def _accept_again(self) -> None:
-        if self._loop is not None and not self._paused:
-            self._loop.add_reader(self._socket.fileno(), self._accept)
+        for listening, secure in self._listening.items():
+            if self._loop is not None and not self._paused:
+                self._loop.add_reader(listening.fileno(), partial(self._accept, listening, secure))
 
     def sweep(self) -> None:
         """End connections that were silent for too long; runs once a second while there are any."""
@@ -232,3 +280,25 @@ class Listener:
             self.sweep()
         finally:
             self._sweep_later()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Listen on an address; accepted sockets inherit the options.
+
+    Raises:
+        PortInUse, SettingsError: it cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise cannot_listen(host, port, error) from error
+    listening.setblocking(False)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # an acknowledgement waits for no other
+    # Who vanished without a word is noticed in two minutes, whether or not we have something to say to it.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _GONE_S // 2)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _GONE_S // 8)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _GONE_S * 1000)
+    return listening

@@ -25,6 +25,8 @@ class ListenerCounts:
     """Plain numbers, since the hot path adds to them; `register` shows them to Prometheus."""
 
     accepted: int = 0
+    handshakes: int = 0
+    """TLS handshakes that succeeded."""
     messages: int = 0
     bytes: int = 0
     acknowledgements: int = 0
@@ -67,19 +69,30 @@ class Complaints:
         more = {"unsaid": unsaid} if unsaid else {}
         if count == _LINES - 1:
             more["silent_s"] = round(begin + _WINDOW_S - now)
-        who = {"client": connection.client, "address": connection.address}
+        who = {"client": connection.client.rpartition("\0")[2], "address": connection.address}
+        user = getattr(connection, "user", "") or getattr(connection, "identity", "")
+        if user:  # who posts has said so in a header, and who stands at the door not yet
+            who["user"] = user
         log.warning(event, reason=reason, error=error, **who, **more)
 
 
-def register(registry: CollectorRegistry, counts: ListenerCounts, connections: Callable[[], int]) -> None:
+def register(
+    registry: CollectorRegistry,
+    counts: ListenerCounts,
+    connections: Callable[[], int],
+    at_the_door: Callable[[], int],
+) -> None:
     """Show the numbers in a registry; they are read when it is scraped, in whatever thread."""
-    registry.register(_Collector(counts, connections))
+    registry.register(_Collector(counts, connections, at_the_door))
 
 
 class _Collector:
-    def __init__(self, counts: ListenerCounts, connections: Callable[[], int]) -> None:
+    def __init__(
+        self, counts: ListenerCounts, connections: Callable[[], int], at_the_door: Callable[[], int]
+    ) -> None:
         self._counts = counts
         self._connections = connections
+        self._at_the_door = at_the_door
 
     def collect(self) -> Iterator[Metric]:
         """Make the metrics of this moment."""
@@ -87,8 +100,12 @@ class _Collector:
 
         counts, name = self._counts, "headwater_listener_"
         yield GaugeMetricFamily(name + "connections", "Clients connected now.", self._connections())
+        yield GaugeMetricFamily(
+            name + "at_the_door", "Connections that have not said who they are yet.", self._at_the_door()
+        )
         for word, value, text in (
             ("accepted", counts.accepted, "Connections accepted."),
+            ("handshakes", counts.handshakes, "TLS handshakes that succeeded."),
             ("messages", counts.messages, "Messages received."),
             ("bytes", counts.bytes, "Bytes received."),
             ("acknowledgements", counts.acknowledgements, "PUBACKs and PUBRECs sent."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta
 
@@ -10,9 +10,44 @@ from headwater_shared.errors import SettingsError
 from headwater_shared.settings import Duration, Section, Size, duration, size
 
 
+class TlsSettings(Section, frozen=True, forbid_unknown_fields=True):
+    """The same over TLS 1.2 and 1.3, once there is a certificate; `headwater certs` makes one."""
+
+    host: Annotated[
+        str,
+        Meta(
+            description="Address to listen on; any but loopback needs users, or clients that must have certificates."
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535, description="Its port; 0 takes a free one.")] = 8883
+    certificate: Annotated[
+        str, Meta(description="File of the server's certificate and those above it (PEM); no TLS without.")
+    ] = ""
+    key: Annotated[
+        str, Meta(description="File of its key (PEM, no passphrase); empty: it is in the certificate's file.")
+    ] = ""
+    clients: Annotated[
+        Literal["no-certificate", "optional", "required"],
+        Meta(description="Whether devices may, or must, show a certificate, which then says who they are."),
+    ] = "no-certificate"
+    ca: Annotated[
+        str,
+        Meta(
+            description="File of the authorities that devices' certificates are of, and their revocations (PEM)."
+        ),
+    ] = ""
+    identity: Annotated[
+        Literal["common-name", "san"],
+        Meta(
+            description="What of its certificate is the device's user: the common name, or the first alternative name."
+        ),
+    ] = "common-name"
+
+
 class ListenerSettings(Section, frozen=True, forbid_unknown_fields=True):
     """Devices connect here, with MQTT 3.1.1 or 5."""
 
+    plain: Annotated[bool, Meta(description="Whether devices may connect without TLS.")] = True
     host: Annotated[
         str, Meta(description="Address to listen on; any but loopback is refused unless users are set.")
     ] = "127.0.0.1"
@@ -26,6 +61,9 @@ class ListenerSettings(Section, frozen=True, forbid_unknown_fields=True):
     unauthenticated_time: Annotated[
         Duration, Meta(description="A connection that has not said who it is within this time is ended.")
     ] = "10s"
+    packet_time: Annotated[
+        Duration, Meta(description="A packet that is not whole within this time ends its connection.")
+    ] = "60s"
     in_flight: Annotated[
         int,
         Meta(
@@ -49,6 +87,7 @@ class ListenerSettings(Section, frozen=True, forbid_unknown_fields=True):
             description="How long a message may wait so that others are read with it; longer is cheaper and later."
         ),
     ] = "20ms"
+    tls: TlsSettings = TlsSettings()
 
 
 class Limits(NamedTuple):
@@ -57,6 +96,7 @@ class Limits(NamedTuple):
     max_connections: int
     max_packet: int
     unauthenticated_s: float
+    packet_s: float
     in_flight: int
     in_flight_bytes: int
     nap_s: float
@@ -73,6 +113,7 @@ def limits(settings: ListenerSettings) -> Limits:
         settings.max_connections,
         size(settings.max_packet),
         duration(settings.unauthenticated_time) / 1e6,
+        duration(settings.packet_time) / 1e6,
         settings.in_flight,
         size(settings.in_flight_bytes),
         duration(settings.nap) / 1e6,
@@ -95,7 +136,7 @@ def limits(settings: ListenerSettings) -> Limits:
         )
     if not found.unauthenticated_s > 0:
         raise SettingsError(
-            f"edge.listener.unauthenticated_time = {settings.unauthenticated_time!r} lets nobody in",
-            hint='write "10s"',
+            "edge.listener.unauthenticated_time and packet_time of nothing let nobody in",
+            hint='write unauthenticated_time = "10s", packet_time = "60s"',
         )
     return found

@@ -21,6 +21,7 @@ from headwater_edge.listener import Listener
 from headwater_edge.pipeline import Agent
 from headwater_edge.places import FILE, PLACE, SOCKET
 from headwater_edge.settings import EdgeSettings
+from headwater_edge.users import Users
 from headwater_shared import extras
 from headwater_shared.clock import Clock, parse_clock
 from headwater_shared.errors import HeadwaterError, Refused
@@ -47,7 +48,8 @@ async def run(common: Common, settings: EdgeSettings) -> None:
     data = Path(common.data)
     data.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything waits for the loop
     clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
-    users = {name: secret(value) for name, value in settings.users.items()}
+    passwords = {name: secret(value) for name, value in settings.users.items()}
+    users = Users(data / settings.users_file, passwords, settings.grants)
     agent = Agent(settings, data / FILE, clock, lambda: SqliteLog(data / settings.bus), _version())
     registry = health.registry(agent)
     numbers = count(1)
@@ -74,6 +76,7 @@ async def run(common: Common, settings: EdgeSettings) -> None:
         open_parts.push_async_callback(agent.close)
         served = serve(settings.health_host, settings.health_port, lambda: health.health(agent), registry)
         open_parts.callback(served.close)
+        open_parts.callback(users.close)
         open_parts.push_async_callback(listener.close)
         await listener.start()
         if http is not None:
@@ -81,7 +84,7 @@ async def run(common: Common, settings: EdgeSettings) -> None:
             await http.start()
         heard = await words.listen(data / SOCKET, _words(agent, LetterOffice(agent, data / FILE)))
         open_parts.callback(heard.close)
-        where = {"mqtt": listener.port, "health": served.port}
+        where = {"mqtt": listener.port, "mqtts": listener.tls_port, "health": served.port}
         where |= {"http": http.port} if http is not None else {}
         _say_where(data / PLACE, where)
         log.info("ready", **where, file=str(data / FILE), tick=agent.committed)
@@ -142,7 +145,7 @@ def _letters(request: Mapping[str, Any]) -> list[tuple[int, int]]:
 def _http(
     agent: Agent,
     settings: EdgeSettings,
-    users: Mapping[str, str],
+    users: Users,
     clock: Clock,
     numbers: Iterator[int],
     registry: CollectorRegistry,
@@ -159,7 +162,14 @@ def _http(
     check = check_of(users)
     return agent.attach(
         lambda deliver: HttpSource(
-            settings.http, check, clock, numbers, deliver, reads=agent.decode.formats.reads, registry=registry
+            settings.http,
+            check,
+            clock,
+            numbers,
+            deliver,
+            anyone=lambda: not users.closed(),
+            reads=agent.decode.formats.reads,
+            registry=registry,
         )
     )
 

@@ -15,6 +15,8 @@ SHUTTING_DOWN, BAD_AUTHENTICATION_METHOD, KEEP_ALIVE_TIMEOUT, TAKEN_OVER = 0x8B,
 TOPIC_INVALID, UNKNOWN_ID, OVER_RECEIVE_MAXIMUM, ALIAS_INVALID = 0x90, 0x92, 0x93, 0x94
 TOO_LARGE, QUOTA_EXCEEDED = 0x95, 0x97
 """NOT_AUTHORIZED is "bad user name or password" (0x86)."""
+NOT_ALLOWED, RATE, CONNECTION_RATE, BY_A_PERSON = 0x87, 0x96, 0x9F, 0x98
+"""What it may not speak for; a packet sent too slowly ("message rate"); too many tries; a person took its user away."""
 
 FILTER_REFUSED, FILTER_WILDCARD, FILTER_TOO_MANY, FILTER_SHARED, FILTER_WITH_ID = 0x87, 0x8F, 0x97, 0x9E, 0xA1
 """Reason codes of one filter in a SUBACK. A wildcard is "well formed, but not allowed": some are."""

@@ -126,7 +126,22 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
     health_port: Annotated[int, Meta(ge=0, le=65535, description="Its port; 0 takes a free one.")] = 9641
     users: Annotated[
         dict[str, Secret],
-        Meta(description='Users of the listener: name = "env:VARIABLE" or "file:PATH" of the password.'),
+        Meta(
+            description='Users whose passwords are given from outside: name = "env:VARIABLE" or "file:PATH" of the password.'
+        ),
+    ] = msgspec.field(default_factory=dict)
+    users_file: Annotated[
+        str,
+        Meta(
+            description="All other users, hashed, as `headwater-edge user` writes them; relative to the data folder."
+        ),
+    ] = "users.json"
+    grants: Annotated[
+        dict[str, tuple[str, ...]],
+        Meta(
+            description='What users, or holders of certificates, may speak for: name = ["SITE/DEVICE", "topic:FILTER"]; without: '
+            "the device of that name."
+        ),
     ] = msgspec.field(default_factory=dict)
     listener: ListenerSettings = ListenerSettings()
     http: HttpSettings = HttpSettings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from headwater_edge.grants import Grant
 from headwater_edge.protocol import FILTER_REFUSED, FILTER_SHARED, FILTER_WILDCARD
 
 _WORD = "[^/+#]+"
@@ -17,10 +18,10 @@ theirs with a /# at the end, so that is granted below one node, and no wildcard 
 """
 
 
-def code_of(topic: str, qos: int) -> int:
+def code_of(topic: str, qos: int, grant: Grant | None) -> int:
     """Return the code of one filter in a SUBACK: a QoS, or from 0x80 on why not."""
     if _COMMANDS.fullmatch(topic):
-        return min(qos, 1)
+        return min(qos, 1) if grant is None or grant.allows(topic.encode()) else FILTER_REFUSED
     if topic.startswith("$share/"):
         return FILTER_SHARED
     return FILTER_WILDCARD if "+" in topic or "#" in topic else FILTER_REFUSED

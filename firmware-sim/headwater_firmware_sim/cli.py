@@ -19,7 +19,7 @@ import typer
 from headwater_firmware_sim import packets, pipeline, scenario
 from headwater_firmware_sim import plan as plans
 from headwater_firmware_sim.plan import Plan
-from headwater_firmware_sim.server import Server
+from headwater_firmware_sim.server import Server, tls_context
 from headwater_firmware_sim.tally import Tally, line
 from headwater_shared.clock import parse_clock
 from headwater_shared.errors import HeadwaterError, SettingsError
@@ -85,6 +85,11 @@ def run(
     keep_alive: Annotated[int, typer.Option(min=0, max=65_535, help="Seconds.")] = 30,
     user: Annotated[str, typer.Option(help="User at the server.")] = "",
     password: Annotated[str, typer.Option(help="env:NAME or file:PATH, never the password itself.")] = "",
+    ca: Annotated[str, typer.Option(help="Speak TLS; the file of the server's authority (PEM).")] = "",
+    certificate: Annotated[
+        str, typer.Option(help="The devices' own certificate, for all of them (PEM).")
+    ] = "",
+    key: Annotated[str, typer.Option(help="Its key (PEM).")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Progress as a JSON object a line.")] = False,
 ) -> None:
     """Run a fleet. Exit code 0: all is acknowledged; 3: not all."""
@@ -109,7 +114,11 @@ def run(
         qos=qos,
         in_flight=in_flight,
         keep_alive_s=keep_alive,
+        ca=ca,
+        certificate=certificate,
+        key=key,
     )
+    tls_context(server)  # a wrong file is told before the ledger is made
     with _ends_on_signals() as stop, _progress(plan, duration, as_json=as_json) as each_second:
         result = pipeline.run(
             plan,

@@ -11,7 +11,7 @@ from headwater_firmware_sim import packets
 from headwater_firmware_sim.flash import Flash, Kept
 from headwater_firmware_sim.misbehave import Step
 from headwater_firmware_sim.packets import PUBCOMP, PUBREC, Ack, Connack, Incoming, Malformed
-from headwater_firmware_sim.server import Server, Waits
+from headwater_firmware_sim.server import Server, Waits, refused_by_tls, tls_context
 from headwater_firmware_sim.tally import Tally
 from headwater_shared.errors import SettingsError
 
@@ -210,6 +210,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection; what was in flight on it stays in the flash."""
+        self._refused = self._refused or refused_by_tls(self._server, self._name, exc)
         self._tally.connected -= self._ready
         self._ready = False
         self._transport = None
@@ -231,10 +232,13 @@ class Link(asyncio.Protocol):
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect; leave `_closed` None where nobody listens."""
         self._closed = None
+        server = self._server
+        context = tls_context(server)
         try:
             async with asyncio.timeout(_ANSWER_S):
-                await loop.create_connection(lambda: self, self._server.host, self._server.port)
-        except OSError:  # a time-out too
+                await loop.create_connection(lambda: self, server.host, server.port, ssl=context)
+        except OSError as error:  # a time-out too
+            self._refused = self._refused or refused_by_tls(server, self._name, error)
             return
         if self._transport is not None:
             self._closed = loop.create_future()

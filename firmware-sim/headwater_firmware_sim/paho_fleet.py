@@ -20,7 +20,7 @@ from headwater_firmware_sim.misbehave import Step
 from headwater_firmware_sim.packets import V5
 from headwater_firmware_sim.plan import FOREVER_US, Plan
 from headwater_firmware_sim.roster import Member
-from headwater_firmware_sim.server import LONGEST_S, SHORTEST_S, Server
+from headwater_firmware_sim.server import LONGEST_S, SHORTEST_S, Server, tls_context
 from headwater_firmware_sim.tally import Tally
 from headwater_shared.clock import Clock
 from headwater_shared.errors import SettingsError
@@ -174,6 +174,9 @@ class _Client:
         client.reconnect_delay_set(SHORTEST_S, LONGEST_S)
         if self._server.user:
             client.username_pw_set(self._server.user, self._server.password or None)
+        context = tls_context(self._server)
+        if context is not None:
+            client.tls_set_context(context)
         more: dict[str, Any] = {}
         if v5:
             properties = load("paho.mqtt.properties", "sim")

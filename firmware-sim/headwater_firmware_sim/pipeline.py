@@ -127,6 +127,7 @@ def burst(
     drain_s: float = 30.0,
     user: str = "",
     password: str = "",
+    ca: str = "",
     stop: threading.Event | None = None,
 ) -> Result:
     """Send a bounded number of samples of a few devices as fast as they are acknowledged: a fleet for tests.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import ssl
+from functools import cache
 
 import msgspec
 
 from headwater_firmware_sim.packets import V311
+from headwater_shared.errors import SettingsError
 
 SHORTEST_S, LONGEST_S = 0.05, 1.0
 """Of a wait before the next try to connect: short, for the fleet lives on a loopback or in a lab."""
@@ -28,6 +31,48 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 20
     """Messages that a device sends before the first of them is acknowledged; at QoS 2, complete."""
     keep_alive_s: int = 30
+    ca: str = ""
+    """File of the authority that the server's certificate is of; without it the devices do not speak TLS."""
+    certificate: str = ""
+    key: str = ""
+    """Files of the devices' own certificate, if they have one."""
+
+
+@cache
+def tls_context(server: Server) -> ssl.SSLContext | None:
+    """Return what all devices' TLS is made of; None where they speak none.
+
+    Raises:
+        SettingsError: a file is missing, or is not what it should be.
+    """
+    if not server.ca:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=server.ca)
+        if server.certificate:
+            context.load_cert_chain(server.certificate, server.key or None, password=lambda: b"")
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"the devices' TLS cannot be set up: {error}",
+            hint="see --ca, --certificate and --key: files in PEM",
+        ) from None
+    return context
+
+
+def refused_by_tls(server: Server, device: str, error: BaseException | None) -> SettingsError | None:
+    """Explain why there will be no TLS between device and server, if that is what the error says."""
+    where = f"{server.host}:{server.port}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return SettingsError(
+            f"the device {device} does not accept the certificate of {where}: {error.verify_message}",
+            hint="--ca names its authority, and --host a name that stands in it",
+        )
+    if isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or ""):
+        alert = (error.reason or "").partition("_ALERT_")[2].lower().replace("_", " ")
+        return SettingsError(
+            f"{where} does not want TLS with the device {device}: {alert}", hint="see --certificate and --key"
+        )
+    return None
 
 
 class Waits:

@@ -166,7 +166,7 @@ def listen_address(host: str, port: int, *, users: bool) -> tuple[str, int]:
     """
     if not 0 <= port <= 65_535:
         raise SettingsError(f"{port} is no port", hint="choose one from 1 to 65535, or 0 for any free one")
-    if not users and not _is_loopback(host):
+    if not users and not is_loopback(host):
         raise SettingsError(
             f"listening on {host or 'all addresses'}:{port} without users would let anyone in",
             hint="set users with passwords, or listen on 127.0.0.1",
@@ -174,7 +174,8 @@ def listen_address(host: str, port: int, *, users: bool) -> tuple[str, int]:
     return host, port
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach an address."""
     if host == "localhost":
         return True
     try:

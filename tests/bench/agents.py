@@ -45,13 +45,15 @@ def _status(pid: int, name: str) -> float:
 
 
 @contextmanager
-def agent(folder: Path, settings: str = "", bus: str = "log.db") -> Iterator[Process]:
-    """Run a real agent, full sync, on free ports; ended by pid."""
+def agent(
+    folder: Path, settings: str = "", bus: str = "log.db", listener: str = "port = 0"
+) -> Iterator[Process]:
+    """Run a real agent, full sync, on free ports; ended by pid. Its port is that for TLS if there is no plain one."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "headwater.toml"
     file.write_text(
         f'[common]\ndata = "{folder}/data"\n[edge]\nname = "bench"\nbus = "{bus}"\nhealth_port = 0\n{settings}\n'
-        "[edge.listener]\nport = 0\n"
+        f"[edge.listener]\n{listener}\n"
     )
     command = [sys.executable, "-m", "headwater_edge", str(file)]
     with (
@@ -60,7 +62,7 @@ def agent(folder: Path, settings: str = "", bus: str = "log.db") -> Iterator[Pro
     ):
         try:
             place = ready(folder, process)
-            yield Process(process.pid, place["mqtt"], folder / "data")
+            yield Process(process.pid, place["mqtt"] or place["mqtts"], folder / "data")
         finally:
             process.terminate()
             process.wait(20)

@@ -1,4 +1,4 @@
-"""`edge-listener-20`, `-500`, `-max`: a real agent with full sync under a real load, by its CPU time."""
+"""`edge-listener-20`, `-500`, `-max`, `-tls`: a real agent with full sync under a real load, by its CPU time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from headwater_appliance import certs
 from tests.bench.agents import Process, agent, cpu_over, python_process
 from tests.bench.load import Found
 from tests.bench.results import Result
@@ -28,9 +30,10 @@ def load(
     seconds: float,
     in_flight: int = 256,
     connected: Callable[[], None] = lambda: None,
+    ca: str = "",
 ) -> Found:
     """Run the load in a process of its own; `connected` is called before the first message."""
-    arguments = [str(port), str(connections), str(rate), str(seconds), str(in_flight)]
+    arguments = [str(port), str(connections), str(rate), str(seconds), str(in_flight), ca]
     command = [sys.executable, "-m", "tests.bench.load", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -39,11 +42,15 @@ def load(
         return msgspec.json.decode(process.stdout.read(), type=Found)
 
 
-def cpu_a_message(processes: list[Process], port: int, connections: int, rate: float) -> tuple[float, Found]:
+def cpu_a_message(
+    processes: list[Process], port: int, connections: int, rate: float, ca: str = ""
+) -> tuple[float, Found]:
     """Return us of CPU a message of all processes together, after a warm-up."""
-    load(port, connections, rate, _WARM)
+    load(port, connections, rate, _WARM, ca=ca)
     before: list[float] = []
-    found = load(port, connections, rate, _SECONDS, connected=lambda: before.append(cpu_over(processes)))
+    found = load(
+        port, connections, rate, _SECONDS, connected=lambda: before.append(cpu_over(processes)), ca=ca
+    )
     assert found.acknowledged == found.sent, found
     return (cpu_over(processes) - before[0]) / found.sent * 1e6, found
 
@@ -80,6 +87,29 @@ def five_hundred(folder: Path) -> Iterator[Result]:
         "us of CPU a message",
         baseline,
         "a bare asyncio server that reads and acknowledges, no windows, no disk",
+        _FULL,
+        {"messages/s": found.rate, "puback p50 ms": found.p50_ms, "puback p99 ms": found.p99_ms},
+    )
+
+
+def tls(folder: Path) -> Iterator[Result]:
+    """20 connections, 10,000 messages/s over TLS 1.3; beside it the same without TLS."""
+    now = datetime.now(UTC)
+    ca = certs.make_authority(folder / "certs", "bench", 2, now)
+    own = certs.make_server(folder / "certs", ["localhost"], 2, now)
+    settings = (
+        f'plain = false\n[edge.listener.tls]\nport = 0\ncertificate = "{own.certificate}"\nkey = "{own.key}"'
+    )
+    with agent(folder / "agent", listener=settings) as ours:
+        figure, found = cpu_a_message([ours], ours.port, 20, 10_000, str(ca.certificate))
+    with agent(folder / "plain") as plain:
+        baseline, _ = cpu_a_message([plain], plain.port, 20, 10_000)
+    yield Result(
+        "edge-listener-tls",
+        figure,
+        "us of CPU a message",
+        baseline,
+        "the same agent and load without TLS",
         _FULL,
         {"messages/s": found.rate, "puback p50 ms": found.p50_ms, "puback p99 ms": found.p99_ms},
     )

@@ -23,6 +23,7 @@ GOALS: dict[str, str] = {
     "edge-listener-500": "at most 0.8 of the bare server",
     "edge-listener-max": "at least 60,000 messages/s",
     "edge-stop-and-wait": "p99 at most 300 ms",
+    "edge-listener-tls": "at most 2 times the plain one",
     "edge-memory": "at most 60 MB",
     "edge-idle": "under 1% of a core",
     "edge-start": "at most 1 s",

@@ -22,6 +22,7 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("edge-listener-500",): listener.five_hundred,
     ("edge-listener-max",): listener.largest,
     ("edge-stop-and-wait",): stop_and_wait.run,
+    ("edge-listener-tls",): listener.tls,
     ("edge-memory", "edge-idle", "edge-disk-bytes"): size.memory_and_disk,
 }
 """What each function measures."""

@@ -16,6 +16,7 @@ from headwater_edge.listener import Listener
 from headwater_edge.listener_settings import ListenerSettings
 from headwater_edge.pipeline import Agent
 from headwater_edge.source import Burst
+from headwater_edge.users import Users
 from headwater_shared.clock import SetClock
 from tests.edge import mqtt
 from tests.edge.mqtt import CONNACK, V5, Client
@@ -33,7 +34,7 @@ class Bench:
         self.sessions: dict[int, bool] = {}
         self.filters: dict[str, list[int]] = {}
         self.listener = Listener(
-            settings, {}, SetClock(), count(1), self._deliver, monotonic=lambda: self.seconds,
+            settings, Users(), SetClock(), count(1), self._deliver, monotonic=lambda: self.seconds,
             connections_for=lambda *filters: [c for one in filters for c in self.filters.get(one, [])],
         )  # fmt: skip
 
@@ -168,7 +169,7 @@ async def served(
     listener = agent.attach(
         lambda deliver: Listener(
             ListenerSettings(port=0, nap="1ms"),
-            {},
+            Users(),
             clock,
             count(1),
             deliver,

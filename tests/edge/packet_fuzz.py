@@ -14,6 +14,7 @@ from collections.abc import Callable
 from itertools import count
 
 from headwater_edge import journal
+from headwater_edge.connection import Connection
 from headwater_edge.decode import Decode
 from headwater_edge.gather import Gather
 from headwater_edge.listener import Listener
@@ -22,6 +23,7 @@ from headwater_edge.source import Burst
 from headwater_edge.state import State
 from headwater_edge.step import step
 from headwater_edge.topics import SeriesIndex
+from headwater_edge.users import Users
 from headwater_shared.clock import SetClock
 from tests.edge import mqtt
 from tests.edge.feed import step_settings_of
@@ -147,7 +149,7 @@ class Fuzz:
             max_packet="4KB", in_flight=50, in_flight_bytes="16KB", max_connections=_AT_ONCE - 1
         )
         self.listener = Listener(
-            settings, {}, self._clock, count(1), self._delivered.append, monotonic=lambda: self.seconds,
+            settings, Users(), self._clock, count(1), self._delivered.append, monotonic=lambda: self.seconds,
             connections_for=self.state.sessions.connections_for,
         )  # fmt: skip
         self._clients: list[Fuzzed] = []
@@ -221,7 +223,8 @@ class Fuzz:
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         version = self.chance.choice((V311, V5))
-        self.listener._sockets.add(ours, "fuzz")
+        ours.setblocking(False)
+        self.listener._sockets.add(Connection(ours, "fuzz:1", self.seconds))
         client = Fuzzed(theirs, version)
         client.unsent = self._mutated(self._connect(version), 0.1)
         self._clients.append(client)

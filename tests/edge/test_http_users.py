@@ -6,12 +6,13 @@ import asyncio
 from base64 import b64encode, urlsafe_b64encode
 
 from headwater_edge.http_users import Allows, check_of
+from headwater_edge.users import Users
 from headwater_shared.errors import TryAgain
 from tests.edge.posting import TOPIC, post, run, served
 from tests.support import until_async
 
 USERS = {"pump": "secret", "büro": "pa:ss?>~", "other": "x"}
-CHECK = check_of(USERS)
+CHECK = check_of(Users(passwords=USERS, grants=dict.fromkeys(USERS, ("*/*",))))
 
 
 def basic(user: str, password: str) -> str:

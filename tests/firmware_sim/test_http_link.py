@@ -11,6 +11,7 @@ import pytest
 
 from headwater_edge.events import Keyed
 from headwater_edge.http_users import check_of
+from headwater_edge.users import Users
 from headwater_firmware_sim.pipeline import Result, burst
 from headwater_shared import ledger as ledgers
 from headwater_shared.errors import SettingsError
@@ -102,7 +103,7 @@ def test_a_user_is_told_apart(tmp_path: Path) -> None:
     """User and password go along; who is refused says what to set."""
 
     async def test() -> None:
-        async with served(check_of({"fleet": "secret"})) as s:
+        async with served(check_of(Users(passwords={"fleet": "secret"}, grants={"fleet": ["*/*"]}))) as s:
             with pytest.raises(SettingsError, match="--user"):
                 await asyncio.to_thread(_fleet(s, tmp_path / "refused"))
             result = await asyncio.to_thread(_fleet(s, tmp_path / "let in", user="fleet", password="secret"))

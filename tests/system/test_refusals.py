@@ -120,7 +120,7 @@ def test_a_wrong_password(tmp_path: Path) -> None:
             assert _answer(here.port, version, "pump", "swordfish-1") == "Success"
         said = here.log(EDGE).read_text()
         assert "wrong password, or no such user: 'pump'" in said
-        assert "compare the device's user and password with edge.users in the settings" in said
+        assert "compare the device's user and password with `headwater-edge user list` and edge.users" in said
         for file in (here.log(EDGE), *here.data.iterdir()):
             if file.is_file():
                 assert b"swordfish" not in file.read_bytes()

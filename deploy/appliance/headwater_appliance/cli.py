@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from headwater_appliance import certs_commands
 from headwater_cloud import commands
 from headwater_shared.errors import HeadwaterError
 from headwater_shared.settings import Common, load
@@ -16,6 +17,7 @@ from headwater_shared.settings import Common, load
 app = typer.Typer(help="Headwater on one box.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(commands.query)
 app.command()(commands.alerts)
+app.add_typer(certs_commands.app, name="certs")
 
 SettingsFile = Annotated[
     Path | None, typer.Option("--settings", help="Settings file; the defaults without it.", dir_okay=False)
