@@ -30,6 +30,17 @@ def test_a_reading_is_in_every_hopping_window_around_it() -> None:
     agent.check()
 
 
+def test_every_open_hopping_window_has_a_pane_of_its_own() -> None:
+    """However short windows are held: of readings in order each goes out once, whole."""
+    agent = run(step_settings_of(hopping("1m", "10s"), levels=("10s",), held="0s", lateness="0s"))
+    for at in range(0, 600, 5):
+        agent.tick(message(at))
+    agent.flush()
+    rows = [part for output in agent.outputs for part in parts(output, "1m/10s")]
+    assert len({part[0] for part in rows}) == len(rows) == 65
+    agent.check()
+
+
 def test_r07_a_late_reading_revises_every_hopping_window_that_it_is_in() -> None:
     """Once each, under its identity; those that are still open take it in, and go out once."""
     agent = run(step_settings_of(hopping("30s", "10s")))
@@ -91,6 +102,25 @@ def test_only_series_that_match_have_the_windows_of_a_table() -> None:
     assert {level for name, level in levels if name in {"s9/d/else", "s9/late/else"}} == {"10s"} | {"20s/10s"}
     hopped = agent.state.levels.coarser[-1]
     assert len(hopped.ring) == hopped.ring.slots * 128  # room for the 82 that match, not for all
+
+
+def test_windows_of_some_series_close_by_the_watermarks_of_their_own_devices() -> None:
+    """Others that are far ahead, whatever their numbers are, close nobody else's."""
+    slow, fast = "s1/slow/flow", "s1/fast/temp"
+    agent = run(step_settings_of(hopping("20s", "10s", "*/flow"), session("10s", "*/flow"), levels=("10s",)))
+    agent.tick(message(1000, name=fast), message(1, name=slow))
+    agent.clock.advance(1)
+    agent.tick(message(2000, name=fast), message(3, name=slow))
+    assert [parts(output, level) for output in agent.outputs for level in ("20s/10s", "session-10s")] == [
+        []
+    ] * 6
+    state = agent.state
+    assert not state.levels.is_due(state.series_watermark(state.watermarks.advanced(agent.clock.now())))
+    agent.tick(message(25, name=slow))
+    assert [part[0] for part in parts(agent.outputs[-1], "20s/10s")] == [-10, 0]
+    assert [part[0] for part in parts(agent.outputs[-1], "session-10s")] == [1]
+    agent.flush()
+    agent.check(sessions_too=True)
 
 
 def arrival(**windows: object) -> StepSettings:
