@@ -74,8 +74,8 @@ class CoarseLevel:
 
     def _grouped(self, fed: list[Rows]) -> tuple[Ints, Ints, Aggregates, Sketches]:
         """Merge base rows of one (series, window) to one delta: series, window number, aggregates, sketches."""
-        if len(fed) == 1 and bool((fed[0].panes.series[1:] > fed[0].panes.series[:-1]).all()):
-            one = fed[0]  # one window a series: the common case
+        if len(fed) == 1 and self._is_grouped(fed[0].panes):
+            one = fed[0]  # one base window a series: the common case
             return one.panes.series, one.panes.start // self.level.hop_us, one.aggregates, one.sketches
         series = np.concatenate([rows.panes.series for rows in fed])
         start = np.concatenate([rows.panes.start for rows in fed])
@@ -94,6 +94,13 @@ class CoarseLevel:
             len(starts),
         )
         return s[starts], w[starts], merged_groups(aggregates.take(order), starts), sketches
+
+    def _is_grouped(self, panes: Panes) -> bool:
+        """Tell whether no two rows are of one window, and they are ordered."""
+        further = panes.series[1:] > panes.series[:-1]
+        if self.level.at_once > 1:
+            further |= (panes.series[1:] == panes.series[:-1]) & (panes.start[1:] > panes.start[:-1])
+        return bool(further.all())
 
     def close(self, watermark: Ints) -> list[Rows]:
         """Close what the watermark of each series has passed, and revise what late readings changed."""
