@@ -65,3 +65,26 @@ def test_the_same_reading_counts_once_and_another_value_twice() -> None:
 def test_windows_before_the_epoch_begin_where_they_should() -> None:
     """A start is at or before its readings, below zero too."""
     assert set(reference.windows([("s", -1, 1.0), ("s", 0, 1.0)], 10)) == {("s", -10), ("s", 0)}
+
+
+def test_a_reading_is_in_as_many_hopping_windows_as_hops_make_one() -> None:
+    """Each begins at a multiple of the hop, before zero too, and holds what lies within its length."""
+    found = reference.windows([("s", 25, 1.0), ("s", -1, 2.0)], 30, 10)
+    assert {start: window.count for (_, start), window in found.items()} == {
+        -30: 1, -20: 1, -10: 1, 0: 1, 10: 1, 20: 1
+    }  # fmt: skip
+    assert found["s", -10].first == 2.0
+    both = reference.windows([("s", 25, 1.0), ("s", 9, 2.0)], 30, 10)
+    assert both["s", 0].count == 2
+
+
+def test_a_session_ends_where_a_silence_is_longer_than_the_gap() -> None:
+    """In whatever order readings are given, a series at a time; equal readings are one."""
+    sent = [("s", 31, 1.0), ("s", 10, 1.0), ("r", 12, 1.0), ("s", 0, 1.0), ("s", 10, 1.0), ("s", 20, 4.0)]
+    found = reference.sessions(sent, 10)
+    assert {place: window.count for place, window in found.items()} == {
+        ("s", 0): 3,
+        ("s", 31): 1,
+        ("r", 12): 1,
+    }
+    assert (found["s", 0].last_time, found["s", 0].max) == (20, 4.0)
