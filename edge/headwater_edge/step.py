@@ -39,22 +39,24 @@ def step(state: State, tick: Tick) -> Output:
     state.tick += 1
     out = Output(state.tick, state.epoch)
     opened_by, levels = state.epoch, state.levels.names
-    pieces = _start(state, tick, out)
+    sealed = _start(state, tick, out)
     state.add_series(tick.new_series, tick.now)
     _sessions(state, tick, out)
-    if was_set_back(state.now, tick.now):
-        pieces += _set_back(state, tick)
+    back = was_set_back(state.now, tick.now) and state.watermarks.set_back(tick.now.wall_us)
     accepted = _count(state, tick, accept(state, tick, out))
     if accepted is not None:
         _detect(state, accepted, out)
     marks = state.watermarks.advance(tick.now)
-    pieces += state.levels.close(state.series_watermark(marks), state.tick)
+    pieces = state.levels.close(state.series_watermark(marks), state.tick)
     if any(isinstance(event, Flush) for _, event in tick.events):
         pieces += state.levels.close_all(state.tick)
+    if back:  # windows that our clock had passed begin anew (R8): last, so that none is opened again under this tick (R1)
+        state.counters.set_back += 1
+        pieces += state.levels.seal(state.tick)
     state.levels.prune(state.series_watermark(marks))
     out.epoch = state.epoch
-    if pieces:
-        _frames(state, pieces, opened_by, levels, out)
+    if sealed or pieces:
+        _frames(state, sealed, pieces, opened_by, levels, out)
     state.counters.anomalies += len(out.anomalies)
     state.counters.late = state.levels.fine.late
     if state.grow_older(tick.now):
@@ -93,14 +95,6 @@ def _sessions(state: State, tick: Tick, out: Output) -> None:
         if present is not None:
             out.sessions[event.connection] = present  # type: ignore[union-attr]  # only a Connect answers
     state.sessions.wills.ripen(tick.now.mono_us)
-
-
-def _set_back(state: State, tick: Tick) -> list[Piece]:
-    """Our clock was ahead: windows that it had passed begin anew, once, after every open pane was put out (R8)."""
-    if not state.watermarks.set_back(tick.now.wall_us):
-        return []
-    state.counters.set_back += 1
-    return state.levels.seal(state.tick)
 
 
 def _count(state: State, tick: Tick, taken: Stamped | None) -> Stamped | None:
@@ -179,19 +173,30 @@ def _next_seq(state: State, shard: int) -> tuple[int, Predecessor | None]:
     return seq, Predecessor(epoch, seqs.get(shard, 0))
 
 
-def _frames(state: State, pieces: list[Piece], opened_by: int, levels: list[str], out: Output) -> None:
-    """Make one frame a shard of all that went out of the windows."""
+def _frames(
+    state: State, sealed: list[Piece], own: list[Piece], opened_by: int, levels: list[str], out: Output
+) -> None:
+    """Make one frame a shard of all that went out of the windows.
+
+    Args:
+        sealed: of the epoch `opened_by`, at `levels`: those of before, if the agent has started in this tick.
+        own: of the epoch and the levels of now.
+    """
+    pieces, names = sealed + own, list(dict.fromkeys([*levels, *state.levels.names]))
+    epochs = list(dict.fromkeys([opened_by] * bool(sealed) + [state.epoch] * bool(own)))
+    place = [names.index(levels[piece.level]) for piece in sealed]
+    place += [names.index(state.levels.names[piece.level]) for piece in own]
+    sizes = [len(piece.rows.panes) for piece in pieces]
     panes = [piece.rows.panes for piece in pieces]
     series = np.concatenate([p.series for p in panes])
-    level = np.concatenate([np.full(len(piece.rows.panes), piece.level) for piece in pieces])
     whole = Parts(
         state.names,
-        levels,
-        [opened_by],
+        names,
+        epochs,
         series,
-        level,
+        np.repeat(place, sizes),
         np.concatenate([p.start for p in panes]),
-        np.zeros(len(series), np.int64),
+        np.repeat([0] * len(sealed) + [len(epochs) - 1] * len(own), sizes),
         np.concatenate([p.tick for p in panes]),
         np.concatenate([p.revision for p in panes]),
         np.zeros(len(series), np.int64),

@@ -506,3 +506,44 @@ def step_of(ticks: list[Tick], settings: StepSettings) -> str:
     for tick in ticks:
         step(state, tick)
     return fingerprint(state)
+
+
+def test_r01_a_seal_in_the_middle_of_an_epoch_opens_no_part_twice() -> None:
+    """A clock is set back, and in the same tick readings come for windows that are put out by it: no part bears the name of
+    another one.
+    """
+    agent = run()
+    agent.clock.wall_us = DAY + 20 * S
+    agent.tick(Message(((TEMP, None, 1.0),)))
+    agent.clock.wall_us = DAY + 12 * S
+    agent.tick(Message(((TEMP, None, 2.0),)), message(3, 5.0))
+    assert agent.state.counters.set_back == 1
+    agent.flush()
+    agent.check()
+
+
+def test_r01_what_a_start_lets_go_of_is_of_the_new_epoch() -> None:
+    """A reading waited for the clock, and a reboot released it into a window that closes at once: its part is the new
+    epoch's, and so is the revision of it.
+    """
+    agent = run(step_settings_of(clock_wait="10m"))
+    agent.clock.quality, agent.clock.wall_us = HELD, DAY + 3 * S
+    agent.tick(message(20, 7.0), Message(((TEMP, None, 1.0),)))
+    agent.clock.boot, agent.clock.mono_us = "another boot", 0
+    started = agent.start()
+    assert (0, 2, started.tick, 0, 1) in parts(started)
+    assert parts(agent.tick(message(4))) == [(0, 2, started.tick, 1, 2)]
+    agent.flush()
+    agent.check()
+
+
+def test_r12_what_a_start_lets_go_of_is_at_the_new_levels() -> None:
+    """The start brings other settings, too: what it seals is at the levels of before, what it counts at those of now."""
+    agent = run(step_settings_of(levels=("10s", "1m"), clock_wait="10m"))
+    agent.clock.quality, agent.clock.wall_us = HELD, DAY + 3 * S
+    agent.tick(message(20, 7.0), Message(((TEMP, None, 1.0),)))
+    agent.clock.boot, agent.clock.mono_us = "another boot", 0
+    other = step_settings_of(levels=("5s", "1m"), clock_wait="10m")
+    output = agent.tick(events=(Start(2, ""), _settings(other)))
+    assert parts(output) == [(20, 1, 2, 0, 1)]
+    assert parts(output, "5s") == [(0, 2, output.tick, 0, 1)]

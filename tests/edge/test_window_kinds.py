@@ -165,14 +165,16 @@ def test_windows_over_the_time_of_arrival_close_by_the_clock() -> None:
 
 
 def test_r08_a_clock_that_is_set_back_begins_windows_of_arrivals_anew_and_loses_none() -> None:
-    """Windows that were closed get another part, in their time."""
+    """What comes in the same tick revises windows that were closed; what comes after it is a part of their own."""
     agent = run(arrival())
     agent.tick(message(0))
     agent.clock.advance(30)
     agent.tick(message(1))
     agent.clock.wall_us -= 25 * S
     agent.tick(message(2))
-    assert (agent.state.counters.set_back, agent.state.counters.late) == (1, 0)
+    assert (agent.state.counters.set_back, agent.state.counters.late) == (1, 1)
+    agent.tick(message(3))
+    assert agent.state.counters.late == 1
     agent.flush()
     agent.check()
 
