@@ -224,6 +224,23 @@ def test_r01_of_equal_revisions_the_larger_count_wins() -> None:
                 assert counts(here) == [(4, 1, 2)]
 
 
+def test_r01_of_rows_that_differ_in_their_readings_alone_the_same_one_wins_in_any_order() -> None:
+    """Two copies of one state file go on under one epoch: which of two bodies counts depends on nothing but the two."""
+    for one, other in ((1.0, 2.0), (-1.0, 3.0), (5.0, 4.0)):
+        rows = [row(0, one, revision=1), row(0, other, revision=1), row(0, 9.0)]
+        found = []
+        for batches in (
+            [rows],
+            [rows[::-1]],
+            [rows[:1], rows[1:]],
+            [rows[1:], rows[:1]],
+            [rows[2:], rows[:2]],
+        ):
+            with fed(*batches) as here:
+                found.append(windows_of(here))
+        assert found == [found[0]] * len(found)
+
+
 def test_r01_parts_of_several_openers_add_up_to_the_same_bits_in_any_order() -> None:
     """Another agent, epoch or tick is another part; they are merged by agent, epoch and tick, not as they came."""
     rows = [row(n, 0.1 * 3**n, 0.7, opened=opener) for n, opener in enumerate(OPENERS)]

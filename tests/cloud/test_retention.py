@@ -197,20 +197,20 @@ def test_retention_waits_until_what_was_merged_is_written(aged: Side) -> None:
 
 
 def test_retention_works_in_chunks(aged: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next batch never waits for more than a chunk, and a chunk never parts the parts of one start."""
+    """The next batch never waits for more than a chunk, and a chunk takes the parts of a start all at once."""
     monkeypatch.setattr(retention, "_CHUNK", 10)
     agent = Agent()
     for n in range(12):
-        rows = [row(10 * n, 1.0, series=f"s1/d{k}/x", opened=one) for k in range(4) for one in (A, C)]
+        rows = [row(10 * n, 1.0, series=f"s1/d{k}/x", opened=one) for k in range(6) for one in (A, C)]
         aged.take(agent.frame(*rows))
     pass_days(aged, 8)
     deleted = []
     while some := aged.runner.prune(Keep({"10s": 7 * DAY}, 7 * DAY)):
         deleted.append(some)
         left = aged.rows("SELECT start, count(*) FROM part GROUP BY start")
-        assert {count for _, count in left} <= {8}
-    assert sum(deleted) == 12 * 8 + 12 * 4
-    assert max(deleted) <= 2 * (10 + 8)
+        assert {count for _, count in left} <= {12}
+    assert sum(deleted) == 12 * 12 + 12 * 6
+    assert max(deleted) <= 2 * (10 + 12)
     assert counts(aged) == {}
 
 

@@ -106,6 +106,21 @@ def test_clocks_and_heartbeats_alone_wait_for_a_commit(side: Side) -> None:
     assert side.store.load_shards()[SHARD].clock_us == side.clock.wall_us
 
 
+def test_what_waits_is_committed_with_what_does_not(side: Side) -> None:
+    """The offsets move past the heartbeat of one agent when the frame of another is committed: so does what it said."""
+    side.put(Agent("a1").heartbeat(30), Agent("a3").heartbeat(10))
+    side.runner.step()
+    side.put(Agent("a3").heartbeat(20), Agent("a2").frame(row(0, 1.0, series=OTHER)))
+    side.runner.step()
+    side.drop()
+    side.open()
+    assert side.runner.lag() == 0
+    assert side.rows("SELECT agent, complete_us / 1000000 % 100 FROM progress ORDER BY agent") == [
+        ("a1", 30), ("a2", 0), ("a3", 20),
+    ]  # fmt: skip
+    assert side.store.load_shards()[SHARD].agents.keys() == {"a1", "a3"}
+
+
 def test_an_end_by_a_signal_commits_what_waits(side: Side) -> None:
     """The next process need not read it again."""
     side.take(Agent().frame(row(0, 1.0)))
