@@ -11,19 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater_cloud import alerts
-from headwater_cloud import process as processes
 from headwater_cloud.alerts import AlertRow
-from headwater_cloud.process import Process
-from headwater_cloud.settings import CloudSettings
 from headwater_shared import records
-from headwater_shared.bus import Stored
 from headwater_shared.errors import TryAgain
 from headwater_shared.records import Alert, Anomaly
-from headwater_shared.settings import Common
-from headwater_shared.sqlite_log import SqliteLog
-from headwater_shared.topics import ALERT_EVENTS, ALERTS, IN, Topic
+from headwater_shared.topics import ALERT_EVENTS, ALERTS, Topic
 from tests.cloud.made import T0, TEMP, Agent, S
-from tests.cloud.side import LINES, LOG, Side
+from tests.cloud.side import LINES, Side
 
 
 def alert_rows(side: Side) -> list[Any]:
@@ -212,31 +206,3 @@ def test_notifications_may_be_moved_away_at_any_time(side: Side) -> None:
     (side.folder / LINES).rename(side.folder / "old.jsonl")
     side.take(agent.anomaly("end", 2, begin=1))
     assert side.told() == ["resolved"]
-
-
-def _kinds(stored: list[Stored]) -> list[str]:
-    return [records.kind_of(one.headers) for one in stored]
-
-
-def test_r24_clocks_go_on_while_notifications_cannot_be_written(
-    side: Side, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A folder that is not ours to write in must not stop the operators' time, nor retention of the log."""
-    monkeypatch.setattr(processes, "_AFTER_TROUBLE_S", 0.001)
-    side.put(Agent().anomaly("begin", 1))
-    (side.folder / LINES).mkdir()
-    side.drop()
-    process = Process(Common(data=str(side.folder)), CloudSettings(wait="1ms"))
-    process.turn()
-    process.turn()
-    assert "cannot be written" in process.trouble
-    assert process.health()["reasons"] == [process.trouble]
-    assert process.health()["ready"] is False
-    log = SqliteLog(side.folder / LOG)
-    assert records.CLOCK in _kinds(log.read(IN.name, dict.fromkeys(range(64), 0), 100))
-    log.close()
-    (side.folder / LINES).rmdir()
-    process.turn()
-    assert process.health() == {"ready": True, "reasons": [], "lag_records": 0}
-    process.close()
-    side.open()
