@@ -37,6 +37,14 @@ class DeadLetter(NamedTuple):
     record: Stored
 
 
+class Waiting(NamedTuple):
+    """A record that is committed and not known to be on the bus: the producer and the id that it is appended under."""
+
+    producer: str
+    id: int
+    record: Record
+
+
 class Notification(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line for people: an alert that fires or is over. `possible_repeat` if it may have gone out before (R29)."""
 

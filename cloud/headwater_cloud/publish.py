@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from headwater_shared.bus import Bus, Record
+from headwater_cloud.outputs import Waiting
+from headwater_shared.bus import Bus
 from headwater_shared.crash import reached
 
 _AT_ONCE = 500
@@ -12,9 +13,8 @@ _AT_ONCE = 500
 class Publisher:
     """Holds the outputs that are committed and not known to be on the bus."""
 
-    def __init__(self, bus: Bus, producer: str, waiting: list[tuple[int, Record]]) -> None:
+    def __init__(self, bus: Bus, waiting: list[Waiting]) -> None:
         self._bus = bus
-        self._producer = producer
         self._waiting = waiting
         self.published = 0
         """The last id known to be on the bus: rows up to it may go from the file."""
@@ -22,7 +22,7 @@ class Publisher:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def committed(self, outputs: list[tuple[int, Record]]) -> None:
+    def committed(self, outputs: list[Waiting]) -> None:
         """Take over what a commit put into the file."""
         self._waiting += outputs
 
@@ -33,14 +33,14 @@ class Publisher:
             BusUnavailable: some is still waiting; call again.
         """
         while self._waiting:
-            first = self._waiting[0][0]
+            producer, first, _ = self._waiting[0]
             run = [
                 record
-                for n, (number, record) in enumerate(self._waiting[:_AT_ONCE])
-                if number == first + n  # the ids of one append follow one another
+                for n, (name, number, record) in enumerate(self._waiting[:_AT_ONCE])
+                if (name, number) == (producer, first + n)  # the ids of one append follow one another
             ]
             reached("cloud.publish.before")
-            self._bus.append_once(self._producer, first, run)
+            self._bus.append_once(producer, first, run)
             reached("cloud.publish.after")
             del self._waiting[: len(run)]
             self.published = first + len(run) - 1

@@ -59,7 +59,7 @@ class Runner:
         self._offsets = dict.fromkeys(range(SHARDS), 0) | store.load_offsets()
         self._committed = dict(self._offsets)
         self._lookup = Lookup(store.connection)
-        self._publisher = Publisher(bus, store.producer, store.load_outputs())
+        self._publisher = Publisher(bus, store.load_outputs())
         # Whether these went out before the process ended is not known (R29).
         self._to_send = [_again(notification) for notification in store.load_notifications()]
         self._output: Output | None = None
@@ -130,7 +130,7 @@ class Runner:
         with self._store.transaction() as connection:
             self._store.note_log(log_identity, anew=anew)
             if anew:
-                write_outputs(connection, pipeline.all_haves(self._shards))
+                write_outputs(connection, pipeline.all_haves(self._shards), self._store.producer)
         if anew:
             log.warning(
                 "the log went back, or is another one: it is read from its beginning, nothing counts twice"
@@ -167,7 +167,7 @@ class Runner:
         moved = {p: offset for p, offset in self._offsets.items() if offset != self._committed[p]}
         with self._store.transaction() as connection:
             connection.execute("DELETE FROM output WHERE id <= ?", (self._publisher.published,))
-            outputs = write(connection, out, self._names, moved)
+            outputs = write(connection, out, self._names, moved, self._store.producer)
             reached("cloud.commit.before")
             reached("cloud.commit.during")
         reached("cloud.commit.after")

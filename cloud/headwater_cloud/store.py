@@ -16,7 +16,7 @@ import msgspec
 from headwater_cloud import shard
 from headwater_cloud.columns import PART_COLUMNS, REALS, WINDOW_COLUMNS
 from headwater_cloud.names import Names, Opener
-from headwater_cloud.outputs import Notification
+from headwater_cloud.outputs import Notification, Waiting
 from headwater_cloud.shard import Shard
 from headwater_shared.bus import Record
 from headwater_shared.errors import StartAgain, TryAgain
@@ -57,9 +57,14 @@ SCHEMA = (
         id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT, partition INTEGER, key TEXT, headers BLOB, body BLOB);
     CREATE TABLE notification(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE output ADD COLUMN producer TEXT NOT NULL DEFAULT '';
+    UPDATE output SET producer = 'cloud/' || (SELECT value FROM meta WHERE name = 'producer');
+    """,
 )
 """A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
-those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted."""
+those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted.
+`output.producer`: under which name it is appended, with its id (version 1 had one name a file, in `meta`)."""
 
 VERSION = len(SCHEMA)
 
@@ -76,15 +81,11 @@ class Store:
         self._lock = WriterLock(path)
         try:
             self.connection = open_writer(path, application=APPLICATION, schema=SCHEMA, page_size=8192)
-            self.connection.execute(
-                "INSERT OR IGNORE INTO meta VALUES ('producer', ?)", (secrets.token_hex(8),)
-            )
-            (name,) = self.connection.execute("SELECT value FROM meta WHERE name = 'producer'").fetchone()
         except BaseException:
             self._lock.release()
             raise
-        self.producer = f"cloud/{name}"
-        """Under which outputs are appended: of this file, since a new file counts its outputs from 1 again."""
+        self.producer = f"cloud/{secrets.token_hex(8)}"
+        """Under which this process's outputs are appended: a file that is new, or restored, gives ids that were given before."""
 
     def close(self) -> None:
         self.connection.close()
@@ -148,12 +149,12 @@ class Store:
         if anew:
             self.connection.execute('DELETE FROM "offset"')
 
-    def load_outputs(self) -> list[tuple[int, Record]]:
-        """Read the outputs that may not be on the bus yet, with their ids."""
+    def load_outputs(self) -> list[Waiting]:
+        """Read the outputs that may not be on the bus yet."""
         return [
-            (number, Record(topic, partition, key, msgspec.msgpack.decode(headers), body))
-            for number, topic, partition, key, headers, body in self.connection.execute(
-                "SELECT id, topic, partition, key, headers, body FROM output ORDER BY id"
+            Waiting(producer, number, Record(topic, partition, key, msgspec.msgpack.decode(headers), body))
+            for producer, number, topic, partition, key, headers, body in self.connection.execute(
+                "SELECT producer, id, topic, partition, key, headers, body FROM output ORDER BY id"
             )
         ]
 

@@ -13,7 +13,7 @@ from headwater_cloud.columns import PART_COLUMNS, WINDOW_COLUMNS, to_rows
 from headwater_cloud.completeness import Progress
 from headwater_cloud.merge import Merged
 from headwater_cloud.names import Names
-from headwater_cloud.outputs import Notification, Report
+from headwater_cloud.outputs import Notification, Report, Waiting
 from headwater_cloud.pipeline import Output
 from headwater_cloud.store import opener_row
 from headwater_shared.bus import Record
@@ -21,9 +21,9 @@ from headwater_shared.records import Anomaly
 
 
 def write(
-    connection: sqlite3.Connection, out: Output, names: Names, offsets: Mapping[int, int]
-) -> list[tuple[int, Record]]:
-    """Write all that a batch changed; the caller commits. Returns the outputs for the bus with their ids."""
+    connection: sqlite3.Connection, out: Output, names: Names, offsets: Mapping[int, int], producer: str
+) -> list[Waiting]:
+    """Write all that a batch changed; the caller commits. Returns the outputs for the bus, under the producer's name."""
     _names(connection, names)
     if out.merged is not None:
         _merged(connection, out.merged, *out.stored)
@@ -33,7 +33,7 @@ def write(
     _reports(connection, out.reports)
     _state(connection, out.pieces, offsets)
     _notifications(connection, out.notifications)
-    return write_outputs(connection, out.records)
+    return write_outputs(connection, out.records, producer)
 
 
 def _names(connection: sqlite3.Connection, names: Names) -> None:
@@ -126,13 +126,13 @@ def _notifications(connection: sqlite3.Connection, notifications: Iterable[Notif
     )
 
 
-def write_outputs(connection: sqlite3.Connection, records: Sequence[Record]) -> list[tuple[int, Record]]:
+def write_outputs(connection: sqlite3.Connection, records: Sequence[Record], producer: str) -> list[Waiting]:
     """Write records for the bus; return them with their ids."""
     if not records:
         return []
     connection.executemany(
-        "INSERT INTO output(topic, partition, key, headers, body) VALUES (?, ?, ?, ?, ?)",
-        [(r.topic, r.partition, r.key, msgspec.msgpack.encode(r.headers), r.body) for r in records],
+        "INSERT INTO output(producer, topic, partition, key, headers, body) VALUES (?, ?, ?, ?, ?, ?)",
+        [(producer, r.topic, r.partition, r.key, msgspec.msgpack.encode(r.headers), r.body) for r in records],
     )
     (last,) = connection.execute("SELECT max(id) FROM output").fetchone()
-    return list(enumerate(records, last - len(records) + 1))
+    return [Waiting(producer, number, r) for number, r in enumerate(records, last - len(records) + 1)]

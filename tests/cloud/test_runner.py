@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from msgspec import msgpack, structs
 
-from headwater_cloud.store import Store
+from headwater_cloud.store import APPLICATION, SCHEMA, Store
 from headwater_shared import records
 from headwater_shared.bus import Record
 from headwater_shared.errors import BusUnavailable, StateInUse, TryAgain
 from headwater_shared.records import Have
+from headwater_shared.sqlite_file import open_writer
 from headwater_shared.sqlite_log import SqliteLog
-from headwater_shared.topics import ALERT_EVENTS, HAVE, IN
+from headwater_shared.topics import ALERT_EVENTS, DEAD_LETTERS, HAVE, IN
 from tests.cloud.kills import Steps
 from tests.cloud.made import SHARD, Agent, S, row
 from tests.cloud.side import FILE, LOG, Side, all_of, copied, on_bus, windows_of
@@ -292,6 +294,51 @@ def test_a_log_that_went_back_is_read_from_its_beginning(side: Side) -> None:
     side.take(*(agent.frame(row(10 * n, 1.0)) for n in range(4, 6)))
     assert len(windows_of(side)) == 6
     assert side.count("repeats_total") == 1
+
+
+def test_r27_a_file_that_was_restored_from_a_backup_loses_no_output(side: Side) -> None:
+    """It counts its outputs on from the backup's, and reads again in other batches: the bus has seen those ids, but not
+    what they stand for now.
+    """
+    agent, other = Agent(), Agent("a2", 7)
+    side.take(agent.frame(row(0, 1.0)))
+    side.reopen()
+    before = (side.folder / FILE).read_bytes()
+    for n in range(1, 20):
+        side.take(agent.frame(row(10 * n, 1.0)))
+    side.close()
+    (side.folder / FILE).write_bytes(before)
+    side.open()
+    side.run()
+    broken = structs.replace(other.frame(row(0, 1.0)), body=b"\xc3\x01broken")
+    side.take(broken, agent.anomaly("begin", 5), other.frame(row(10, 1.0)))
+    assert [stored.body for stored in side.topic(DEAD_LETTERS)] == [broken.body]
+    assert [event.key for event in side.topic(ALERT_EVENTS)] == [
+        alert for (alert,) in side.rows("SELECT id FROM alert")
+    ]
+    assert side.haves() == {("a1", 1, SHARD): [1, 21], ("a2", 7, SHARD): [1, 2]}
+    assert side.told() == ["firing"]
+
+
+def test_outputs_that_a_file_of_version_1_holds_are_on_the_bus_once(folder: Path) -> None:
+    """They bear the name under which that version appended: those that the bus has are skipped, the others follow."""
+    old = open_writer(folder / FILE, application=APPLICATION, schema=SCHEMA[:1], page_size=8192)
+    old.execute("INSERT INTO meta VALUES ('producer', 'feed')")
+    packed = msgpack.encode({"ce_id": "x"})
+    old.executemany("INSERT INTO output VALUES (?, 'hw-alert-events', 0, 'k', ?, ?)", [(n, packed, b"%d" % n) for n in (4, 5, 6)])  # fmt: skip
+    old.close()
+    log = SqliteLog(folder / LOG)
+    log.append_once(
+        "cloud/feed", 4, [Record("hw-alert-events", 0, "k", {"ce_id": "x"}, b"%d" % n) for n in (4, 5)]
+    )
+    side = Side(folder)
+    side.run()
+    side.reopen()
+    side.take(Agent().frame(row(0, 1.0)))
+    assert [stored.body for stored in side.topic(ALERT_EVENTS)] == [b"4", b"5", b"6"]
+    assert side.rows("SELECT count(*) FROM output") == [(1,)]
+    side.close()
+    log.close()
 
 
 def test_the_first_log_of_a_new_file_is_no_other_log(side: Side) -> None:
