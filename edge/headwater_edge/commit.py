@@ -83,6 +83,7 @@ class Writer:
         with self._chores_lock:
             self._chores.sent |= chores.sent
             self._chores.covered += chores.covered
+            self._chores.bus = chores.bus or self._chores.bus
             if chores.journal_to:
                 self._chores.journal_from = self._chores.journal_from or chores.journal_from
                 self._chores.journal_to = max(self._chores.journal_to, chores.journal_to)

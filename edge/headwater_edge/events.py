@@ -10,6 +10,8 @@ class Start(msgspec.Struct, frozen=True, tag="start", array_like=True):
 
     epoch: int
     version: str
+    announces: bool = False
+    """Every shard of the epoch before hears of this one, if only by an empty frame (rows of format 1 did not say so)."""
 
 
 class Settings(msgspec.Struct, frozen=True, tag="settings", array_like=True):

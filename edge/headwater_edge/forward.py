@@ -59,6 +59,9 @@ class Forward:
         self._leave = leave
         self._sent = {ANOMALIES: 0, WINDOWS: 0}
         self._sent |= dict(self._reader.execute("SELECT lane, n FROM sent"))
+        known = self._reader.execute("SELECT value FROM meta WHERE name = 'bus'").fetchone()
+        self._marked = known[0] if known else ""
+        """Which bus the marks of what is sent are about."""
         self._have: dict[tuple[int, int], list[int]] = {}
         self._have_offset = 0
         self._covered_to = self._deleted_to = self._first() - 1
@@ -149,8 +152,23 @@ class Forward:
 
     def _connected(self) -> Bus:
         if self._bus is None:
-            self._bus = self._open_bus()
+            bus = self._open_bus()
+            identity = bus.identity
+            if identity != self._marked:
+                self._begin_on(identity)
+            self._bus = bus
         return self._bus
+
+    def _begin_on(self, identity: str) -> None:
+        """The bus is another one than before: what was sent lies on that one. All that is still here goes out again (R23)."""
+        if self._marked:
+            log.warning(
+                "the bus is another one than before: what the outbox holds is sent again",
+                pending=self.pending,
+            )
+            self._sent = dict.fromkeys(self._sent, 0)
+        self._marked = identity
+        self._leave(Chores(bus=identity, sent=dict(self._sent)))
 
     def _send(self, bus: Bus, *, replayed: bool) -> bool:
         """Send a batch, anomalies first, and the heartbeats that are due, in one append; False if there were no rows."""

@@ -125,7 +125,7 @@ class Agent:
         self._writer.start()
         now = self._clock.now()
         body = msgspec.json.encode(self._step_settings).decode()
-        start = quiet_tick(now, Start(new_epoch(), self._version), Settings(body))
+        start = quiet_tick(now, Start(new_epoch(), self._version, announces=True), Settings(body))
         done = self._loop.create_future()
         self._answering.append(done)
         self._take(start, [])

@@ -57,6 +57,8 @@ def step(state: State, tick: Tick) -> Output:
     out.epoch = state.epoch
     if sealed or pieces:
         _frames(state, sealed, pieces, opened_by, levels, out)
+    if any(isinstance(event, Start) and event.announces for _, event in tick.events):
+        _announce(state, out)
     state.counters.anomalies += len(out.anomalies)
     state.counters.late = state.levels.fine.late
     if state.grow_older(tick.now):
@@ -87,6 +89,18 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
                     )
                 state.configure(settings, tick.now)
     return pieces
+
+
+def _announce(state: State, out: Output) -> None:
+    """Put an empty frame into each shard that the epoch before used and this one has not, so that no link of the chain is
+    missing: an epoch that says nothing in a shard would leave open where the one before it ended there (R6, R23).
+    """
+    for shard in sorted(state.previous[1] if state.previous else ()):
+        if shard not in state.seq:
+            seq, predecessor = _next_seq(state, shard)
+            out.frames.append(
+                Frame(state.settings.agent, state.epoch, shard, seq, state.tick, predecessor, Parts.empty())
+            )
 
 
 def _sessions(state: State, tick: Tick, out: Output) -> None:

@@ -93,9 +93,11 @@ class Chores:
     journal_to: int = 0
     """Journal rows up to this tick that no kept snapshot needs."""
     journal_from: int = 0
+    bus: str = ""
+    """Which bus the marks of what is sent are about."""
 
     def __bool__(self) -> bool:
-        return bool(self.sent or self.covered or self.journal_to >= self.journal_from > 0)
+        return bool(self.sent or self.covered or self.bus or self.journal_to >= self.journal_from > 0)
 
 
 def epoch_bytes(epoch: int) -> bytes:
@@ -145,6 +147,8 @@ def write(connection: sqlite3.Connection, commit: Commit | None, chores: Chores)
         _write_commit(connection, commit)
     for lane, n in chores.sent.items():
         run("INSERT INTO sent VALUES (?, ?) ON CONFLICT (lane) DO UPDATE SET n = excluded.n", (lane, n))
+    if chores.bus:
+        run("INSERT OR REPLACE INTO meta VALUES ('bus', ?)", (chores.bus,))
     if chores.covered:
         connection.executemany("DELETE FROM outbox WHERE n = ?", [(n,) for n in chores.covered])
     if chores.journal_to:

@@ -39,6 +39,14 @@ class Stored(msgspec.Struct, frozen=True):
 class Bus(Protocol):
     """A durable log of topics. One contract suite runs on every implementation (`tests/contracts/`)."""
 
+    @property
+    def identity(self) -> str:
+        """Which log this is: another one, if it was replaced; the same, whoever asks.
+
+        Raises:
+            BusUnavailable: it cannot be asked now.
+        """
+
     def append(self, records: Sequence[Record]) -> None:
         """Append in the order given, all or none, durable on return.
 

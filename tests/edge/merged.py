@@ -51,7 +51,6 @@ class Merged:
         """
         self.number(frame.epoch, frame.shard, frame.seq)
         parts = frame.parts
-        assert len(parts)
         begin = np.append(0, parts.sketches.end[:-1])
         for row in range(len(parts)):
             name = parts.names[parts.series[row]]

@@ -181,6 +181,28 @@ def test_an_outbox_that_was_emptied_sends_what_comes_next(desk: Desk, again: boo
     assert desk.outbox() == []
 
 
+def test_r22_what_lies_on_a_log_that_was_replaced_is_sent_again(desk: Desk, tmp_path: Path) -> None:
+    """Marked sent, but not covered: on another log nobody has it, so it goes out once more there, and only once."""
+    desk.put(rows=3)
+    desk.forward.once()
+    desk.do_chores()
+    desk.forward.close()
+    desk.forward = desk.opened()
+    desk.forward.once()
+    assert desk.arrived() == [1, 2, 3]  # the same log: nothing goes again
+    desk.forward.close()
+    desk.bus = AwayBus(tmp_path / "another.db")
+    desk.forward = desk.opened()
+    desk.forward.once()
+    desk.do_chores()
+    assert desk.arrived() == [1, 2, 3]
+    desk.forward.close()
+    desk.forward = desk.opened()
+    desk.put(rows=1)
+    desk.forward.once()
+    assert desk.arrived() == [1, 2, 3, 4]
+
+
 def test_live_to_offline_to_live(desk: Desk) -> None:
     """A bus that is away changes nothing but the mode; when it is back, all goes out in order, once."""
     desk.put()

@@ -296,6 +296,20 @@ def test_r05_r06_an_epoch_names_its_predecessor_in_each_shards_first_row() -> No
     assert (second.seq, second.predecessor) == (2, None)
 
 
+def test_r06_r23_every_epoch_says_something_in_each_shard_of_the_one_before() -> None:
+    """An epoch that measured nothing there puts out an empty frame, so that the chain of epochs and their ends has no hole."""
+    agent = run()
+    agent.tick(message(1))
+    agent.flush()
+    last = max(frame.seq for output in agent.outputs for frame in output.frames)
+    for epoch in (71, 72):
+        started = agent.tick(events=(Start(epoch, "test", announces=True),))
+        (frame,) = started.frames
+        assert (len(frame.parts), frame.epoch, frame.seq) == (0, epoch, 1)
+        assert frame.predecessor is not None
+        assert frame.predecessor.seq == (last if epoch == 71 else 1)
+
+
 @pytest.mark.parametrize(("level", "seconds"), [("10s", 10), ("1m", 60), ("10m", 600), ("1h", 3600)])
 def test_r07_a_late_reading_revises_what_is_held_at_each_level(level: str, seconds: int) -> None:
     """The part goes out whole again, with the next revision and one reading more; then again."""
