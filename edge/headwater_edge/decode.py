@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,7 @@ def decoder(settings: EdgeSettings, index: SeriesIndex) -> Decode:
         SettingsError: a format or a metric that cannot be.
     """
     metric_settings.check(settings.metric)
+    index.counts_up = partial(metric_settings.counts_up, settings.metric)
     return Decode(index, Formats(index, settings.format, settings.site), Ranges(settings.metric))
 
 

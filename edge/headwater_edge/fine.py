@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge.meaning import Meaning
 from headwater_edge.recent import NEVER, Recent
 from headwater_edge.ring import EMPTY, OPEN, Panes, Ring, group_starts, of_their_own, rounds
 from headwater_shared.aggregates import Aggregates, of_readings
@@ -50,6 +51,7 @@ class FineLevel:
         self.level = level
         self.ring = Ring(level, slots)
         self.recent = Recent()
+        self.meaning = Meaning(())
         self.late = 0
         """Readings that came after their pane was closed."""
 
@@ -101,9 +103,11 @@ class FineLevel:
         """Feed late readings upwards by themselves; those that no slot took go out as parts of their own (R7)."""
         self.late += len(series)
         window = event // self.level.length_us
-        order = np.lexsort((value_bits(value), event, window, series))
+        meant = self.meaning.of(series, value)
+        order = np.lexsort((value_bits(meant), event, window, series))
         starts = group_starts(series[order].astype(np.int64), window[order])
-        aggregates, sketches = _aggregated(starts, sent[order], event[order], value[order])
+        digests = reading_digests(sent[order], value[order])
+        aggregates, sketches = _aggregated(starts, event[order], meant[order], digests)
         first = order[starts]
         panes = of_their_own(series[first].astype(np.int64), window[first] * self.level.length_us, tick)
         small = Rows(panes, aggregates, sketches)
@@ -128,9 +132,11 @@ class FineLevel:
             return
         pane, at = self.recent.rows_of(panes.slot, panes.start, self.level.length_us, len(self.ring))
         event, value = self.recent.event[at], self.recent.value[at]
-        order = _by_pane(pane, event, value)
+        digests = reading_digests(self.recent.sent[at], value)
+        meant = self.meaning.of(self.recent.series[at], value) if self.meaning else value
+        order = _by_pane(pane, event, meant)
         starts = np.searchsorted(pane[order], np.arange(len(panes)))
-        rows = Rows(panes, *_aggregated(starts, self.recent.sent[at][order], event[order], value[order]))
+        rows = Rows(panes, *_aggregated(starts, event[order], meant[order], digests[order]))
         gone.out.append(rows)
         if fed:
             gone.fed.append(rows)
@@ -147,10 +153,12 @@ class FineLevel:
             self.recent.prune(watermark - held_us - self.level.length_us, starts, self.level.length_us)
 
 
-def _aggregated(starts: Ints, sent: Ints, event: Ints, value: Floats) -> tuple[Aggregates, Sketches]:
-    """Aggregate readings, pane by pane and within one by time and value bits."""
+def _aggregated(
+    starts: Ints, event: Ints, value: Floats, digests: NDArray[np.uint64]
+) -> tuple[Aggregates, Sketches]:
+    """Aggregate readings, pane by pane and within one by time and value bits; digests are of the values as sent (R10)."""
     n = len(starts)
-    aggregates = of_readings(starts, event, value, reading_digests(sent, value))
+    aggregates = of_readings(starts, event, value, digests)
     return aggregates, counted_sketches(np.repeat(np.arange(n), aggregates.count), buckets_of(value), n)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from headwater_edge.meaning import RATE
 from headwater_shared.errors import SettingsError
 from headwater_shared.settings import Section
 
@@ -29,7 +30,7 @@ class MetricSettings(Section, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
     counter: Annotated[
-        bool, Meta(description="It counts up: its windows hold the rate a second, not the count.")
+        bool, Meta(description="It counts up: a series METRIC.rate beside it holds its rate a second.")
     ] = False
     wraps_at: Annotated[
         float | None,
@@ -66,3 +67,9 @@ def check(metrics: Sequence[MetricSettings]) -> None:
 def metric_of(metrics: Sequence[MetricSettings], series: str) -> MetricSettings | None:
     """Return what the settings say of a series."""
     return next((metric for metric in metrics if fnmatchcase(series, metric.series)), None)
+
+
+def counts_up(metrics: Sequence[MetricSettings], series: str) -> bool:
+    """Tell whether a series is a counter; a rate is none."""
+    metric = metric_of(metrics, series) if metrics and not series.endswith(RATE) else None
+    return metric is not None and metric.counter

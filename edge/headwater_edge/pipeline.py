@@ -97,6 +97,7 @@ class Agent:
         self._looking = False
         """Readings are being looked up in the journal: none of its rows may go."""
         self.index.know(self.state.names)
+        self.index.add_rates()
         self._ticker = Ticker(duration(settings.tick), settings.tick_readings)
         self._gather = Gather()
         self._under_way: list[Burst] = []
@@ -126,6 +127,7 @@ class Agent:
         now = self._clock.now()
         body = msgspec.json.encode(self._step_settings).decode()
         start = quiet_tick(now, Start(new_epoch(), self._version, announces=True), Settings(body))
+        start.new_series = self.index.take_fresh()  # rates of counters that were none before
         done = self._loop.create_future()
         self._answering.append(done)
         self._take(start, [])
@@ -196,7 +198,7 @@ class Agent:
             source.refuse(turned_out)
         self._gather.add(burst, decoded)
         self._ticker.began(mono_us())
-        if burst.urgent or (decoded is not None and self.state.limits.turns(decoded.series, decoded.value)):
+        if burst.urgent or (decoded is not None and self.state.turns(decoded.series, decoded.value)):
             self._ticker.ask_early()
         elif burst.waiting * _SOME >= burst.senders > 0:
             self._ticker.ask_early(urgent=False)

@@ -12,6 +12,7 @@ from headwater_edge.format_settings import FormatSettings
 from headwater_edge.http_settings import HttpSettings
 from headwater_edge.limits import LimitRule
 from headwater_edge.listener_settings import ListenerSettings
+from headwater_edge.meaning import MetricRule
 from headwater_edge.metric_settings import MetricSettings
 from headwater_edge.window_settings import SomeLevel, SomeWindows, TimeBase, levels_of, some_levels
 from headwater_shared.errors import SettingsError
@@ -171,6 +172,7 @@ class StepSettings(msgspec.Struct, frozen=True):
     horizon_us: int = 21_600_000_000
     future_us: int = 2**61
     clock_wait_us: int = 0
+    metrics: list[MetricRule] = []
     """The defaults are what steps did before there was the setting: a journal of then is run again under them."""
     some_levels: tuple[SomeLevel, ...] = ()
     """Those that only some series have."""
@@ -201,6 +203,11 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
         future_us=duration(windows.future),
         clock_wait_us=duration(windows.clock_wait),
         some_levels=some_levels(settings.window, levels),
+        metrics=[
+            MetricRule(one.series, one.scale, one.offset, one.counter, one.wraps_at or 0.0)
+            for one in settings.metric
+            if one.counter or (one.scale, one.offset) != (1.0, 0.0)
+        ],
     )
 
 

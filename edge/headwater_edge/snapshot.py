@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge.meaning import Meaning
 from headwater_edge.ring import Ring
 from headwater_edge.settings import StepSettings
 from headwater_edge.state import Counters, State
@@ -84,6 +85,7 @@ def take(state: State) -> Picture:
     )  # nothing shared with the state
     arrays: Arrays = {name: getattr(state, name).copy() for name in _OWN}
     arrays |= {f"marks.{name}": getattr(state.watermarks, name).copy() for name in _MARKS}
+    arrays |= {f"meaning.{name}": getattr(state.meaning, name).copy() for name in Meaning.KEPT}
     arrays["marks.by_us"] = state.watermarks.by_us.copy()
     arrays |= {f"transport.{name}": column for name, column in state.transport.dump().items()}
     arrays |= {f"waiting.{name}": column for name, column in state.waiting.dump().items()}
@@ -129,6 +131,9 @@ def restore(picture: Picture) -> State:
         state.waiting.load(_under("waiting", arrays))
     state.coverage.grow(len(state.names))
     state.idempotency.load(scalars.get("idempotency", {}), _under("idempotency", arrays))
+    state.meaning.grow(state.names)
+    for name, column in _under("meaning", arrays).items():
+        setattr(state.meaning, name, column.copy())
     state.limits.grow(state.names)
     state.limits.active, state.limits.begin = arrays["limits.active"].copy(), arrays["limits.begin"].copy()
     state.levels.fine.late = scalars["late"]

@@ -12,6 +12,7 @@ from headwater_edge.event_time import Waiting
 from headwater_edge.idempotency import Idempotency
 from headwater_edge.levels import Levels
 from headwater_edge.limits import Limits
+from headwater_edge.meaning import Meaning
 from headwater_edge.recent import NEVER
 from headwater_edge.sessions import Sessions
 from headwater_edge.settings import StepSettings
@@ -90,6 +91,8 @@ class State:
         self.counters = Counters()
         self.levels = _levels(settings)
         self.watermarks = Watermarks(settings.lateness_us, settings.idle_us)
+        self.meaning = Meaning(settings.metrics)
+        self.levels.fine.meaning = self.meaning
         self.limits = Limits(settings.rules)
 
     def configure(self, settings: StepSettings, now: Now) -> None:
@@ -107,6 +110,8 @@ class State:
             np.maximum.at(self.last_sent, before.recent.series[known], before.recent.sent[known])
         self.watermarks.lateness_us, self.watermarks.idle_us = settings.lateness_us, settings.idle_us
         self.limits = self.limits.followed_by(settings.rules)
+        self.meaning = self.meaning.followed_by(settings.metrics, self.names)
+        self.levels.fine.meaning = self.meaning
         self.settings = settings
         self.room(now)
         self.levels.follow(former)
@@ -131,6 +136,7 @@ class State:
         """Give every part of the state room for all series and devices."""
         self.levels.grow(self.names)
         self.coverage.grow(len(self.names))
+        self.meaning.grow(self.names)
         self.limits.grow(self.names)
         self.watermarks.grow(len(self.device_numbers), now)
 
@@ -143,6 +149,12 @@ class State:
             return False
         self.frozen_us = self.age_us
         return True
+
+    def turns(self, series: NDArray[np.int32], value: NDArray[np.float64]) -> bool:
+        """Tell whether some reading, as decoded, may begin or end an anomaly: a cheap look that may end a tick early."""
+        if not len(value) or int(series.max()) >= len(self.names):
+            return False  # of a series' first readings the tick will see
+        return self.limits.turns(series, self.meaning.of(series, value))
 
     def is_due(self, now: Now) -> bool:
         """Whether time alone closes a window, makes a will due, or may let go of readings that wait for a clock."""

@@ -125,17 +125,19 @@ def _count(state: State, tick: Tick, taken: Stamped | None) -> Stamped | None:
         state.counters.clamped += int((rows.mark & CLAMPED > 0).sum())
         state.counters.held += int((rows.mark & HELD > 0).sum())
         state.counters.restamped += int((rows.mark & RESTAMPED > 0).sum())
-    state.levels.add(rows.series, rows.sent, rows.event, rows.value, state.tick)
     state.watermarks.hear(state.device[rows.series], rows.event, rows.event != rows.sent, tick.now)
+    rows = joined(rows, state.meaning.rates(rows)) or rows
+    state.levels.add(rows.series, rows.sent, rows.event, rows.value, state.tick)
     return rows
 
 
 def _detect(state: State, accepted: Stamped, out: Output) -> None:
     """Judge the raw columns by the limit rules."""
-    changes = state.limits.run(accepted.series, accepted.event, accepted.value)
+    value = state.meaning.of(accepted.series, accepted.value)
+    changes = state.limits.run(accepted.series, accepted.event, value)
     for change in changes:
         rule = state.limits.rules[change.rule]
-        evidence = int(accepted.event[change.reading]), float(accepted.value[change.reading])
+        evidence = int(accepted.event[change.reading]), float(value[change.reading])
         _put_anomaly(state, rule, int(accepted.series[change.reading]), change, evidence, out)
 
 
@@ -172,7 +174,7 @@ def _put_anomaly(
             severity=rule.severity,
             text=note or rule.text,
             sample_times=recent.event[rows].tolist(),
-            sample_values=recent.value[rows].tolist(),
+            sample_values=state.meaning.of(recent.series[rows], recent.value[rows]).tolist(),
         )
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from headwater_edge.meaning import RATE
 from headwater_shared.errors import Unreadable
 from headwater_shared.identity import series_name, valid_name
 
@@ -37,6 +38,8 @@ class SeriesIndex:
         self.now_us = 0
         """Wall time of the burst that is decoded."""
         self.fresh: list[str] = []
+        self.counts_up: Callable[[str], bool] = lambda _name: False
+        """Whether a series is a counter, and so has another beside it for its rate."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -58,6 +61,19 @@ class SeriesIndex:
                 f"more than {self._per_hour} new series an hour (edge.new_series_per_hour)",
                 reason="too-many-new-series",
             )
+        number = self._register(name)
+        if self.counts_up(name):
+            self._register(name + RATE)
+        return number
+
+    def add_rates(self) -> None:
+        """Number the rates of known series that are counters by now."""
+        for name in [
+            name for name in self.names if name + RATE not in self._numbers and self.counts_up(name)
+        ]:
+            self._register(name + RATE)
+
+    def _register(self, name: str) -> int:
         number = self._numbers[name] = len(self.names)
         self.names.append(name)
         self.fresh.append(name)
