@@ -22,7 +22,7 @@ from headwater_shared.identity import device_of, shard_of, site_of
 
 Ints = NDArray[np.int64]
 
-_SOONEST_US, _LATEST_US = 10_000_000, 600_000_000
+_SOONEST_US, _LATEST_US = 1_000_000, 600_000_000
 """Bounds of the time between two puttings out of coverage; so much longer than the horizon journal rows may stay."""
 
 

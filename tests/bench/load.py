@@ -19,6 +19,8 @@ import msgspec
 
 CONNECT = b"\x10\x18\x00\x04MQTT\x04\x02\x00\x3c\x00\x0cbench-%06d"
 SERIES = 1000
+MANY = 100
+"""From so many connections on each is a device of its own, and they send one after the other, evenly spread over time."""
 
 
 class Found(msgspec.Struct):
@@ -119,6 +121,7 @@ class Load:
             client.connected()
         self.in_flight = in_flight
         self.delays: list[float] = []
+        self._turn = 0
         self._poll = select.epoll()
         self._by_fd = {client.sock.fileno(): client for client in self.clients}
         for fd in self._by_fd:
@@ -126,6 +129,9 @@ class Load:
 
     def write(self, due: float, stamp_us: int) -> None:
         """Let each client have sent its share of `due` messages, as far as its window allows."""
+        if len(self.clients) >= MANY:
+            self._in_turn(int(due), stamp_us)
+            return
         share = due / len(self.clients)
         for at, client in enumerate(self.clients):
             wanted = int(share + at / len(self.clients)) - client.sent  # not in step with each other
@@ -135,6 +141,14 @@ class Load:
                 client.writes.append((client.sent, time.monotonic()))
             elif client.rest:
                 client.write(b"")
+
+    def _in_turn(self, due: int, stamp_us: int) -> None:
+        """One message of one client after the other: many devices do not send at the same moment."""
+        while self._turn < due:
+            client = self.clients[self._turn % len(self.clients)]
+            self._turn += 1
+            client.write(client.messages(1, stamp_us))
+            client.writes.append((client.sent, time.monotonic()))
 
     def read(self, until: float) -> None:
         """Take acknowledgements until then, once at least."""
@@ -164,7 +178,7 @@ def run(
     """Send `rate` messages a second over so many connections, then wait for what is unacknowledged."""
     load = Load(port, connections, in_flight, ca)
     print("connected", flush=True)
-    slot = 0.01 if connections < 100 else 0.02
+    slot = 0.01 if connections < MANY else 0.002
     began, stamp_us, turn = time.monotonic(), time.time_ns() // 1000, 0
     while (now := time.monotonic()) < began + seconds:
         turn += 1

@@ -16,6 +16,9 @@ from tests.system.result import Result, read
 
 AUDITED = re.compile(r"audit: acknowledged (\d+), counted (\d+), dead (\d+), lost 0, twice 0")
 
+_HORIZON = '[edge.windows]\nhorizon = "3s"'
+"""So short that rows leave the journal while the test runs; resends come while their panes are held, so memory knows them."""
+
 
 class Kill(NamedTuple):
     """The end of one process: at a step of its own (see `headwater_shared.crash`), or else by SIGKILL from outside."""
@@ -56,7 +59,7 @@ def whole_run(folder: Path, kills: Sequence[Kill], seconds: float, *options: str
 
     `options` are the fleet's.
     """
-    with box(folder) as here:
+    with box(folder, edge=_HORIZON) as here:
         prepare(here, kills)
         with load(here, seconds, *options) as fleet:
             told = run(here, fleet, kills)
