@@ -57,7 +57,12 @@ def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
         return
     width = max(map(len, answer))
     for name, value in answer.items():
-        print(f"{name.replace('_', ' '):{width}}  {value}")
+        shown = (
+            ", ".join(f"{key.replace('_', ' ')} {each}" for key, each in value.items())
+            if isinstance(value, dict)
+            else value
+        )
+        print(f"{name.replace('_', ' '):{width}}  {shown}")
 
 
 @app.command()

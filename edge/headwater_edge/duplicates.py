@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,8 @@ USES_KEPT = 1024
 A device that has the acknowledgement of a later message has those of all before it (MQTT 4.6 orders them), so what is
 older than a whole window of messages is never sent again.
 """
+ALL_IDS = 65_535
+"""... and of a session with a broker: Mosquitto 2.0.11 may have all packet ids in flight, whatever it was allowed."""
 
 _FIRST = 8192
 
@@ -45,9 +49,12 @@ def contents_of(
 class Transport:
     """The last use of each (session, packet id): a log of columns that is cut back when it has doubled; and at QoS 2
     which of them are not released.
+
+    `of_brokers` returns the sessions that may have all packet ids in flight.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, of_brokers: Callable[[], Sequence[int]] = list) -> None:
+        self._of_brokers = of_brokers
         self.unreleased = Unreleased()
         self.key: Words = np.zeros(0, np.uint64)
         self.content: Words = np.zeros(0, np.uint64)
@@ -118,7 +125,7 @@ class Transport:
             self._new = []
 
     def _cut(self, live: Ints | None = None) -> None:
-        """Keep the last `USES_KEPT` uses of each session; of one id used twice the later one counts."""
+        """Keep the last `USES_KEPT` or `ALL_IDS` uses of each session; of one id used twice the later one counts."""
         self._gather()
         session = (self.key >> np.uint64(16)).astype(np.int64)
         newest_first = np.argsort(-session[::-1], kind="stable")
@@ -126,6 +133,8 @@ class Transport:
         begins = np.flatnonzero(_equal_before(ordered) == 0)
         rank = np.arange(len(ordered)) - np.repeat(begins, np.diff(np.append(begins, len(ordered))))
         wanted = rank < USES_KEPT
+        for number in self._of_brokers():
+            wanted |= (ordered == number) & (rank < ALL_IDS)
         if live is not None:
             wanted &= is_in(ordered, live)
         kept = np.sort(len(session) - 1 - newest_first[wanted])

@@ -71,9 +71,10 @@ class Forward:
         self.keep_from_tick = 0
         """Rows of ticks after this one stay: a kept snapshot is not after them (R12); set by the agent."""
         self.sent_rows = 0
-        self._pending = 0
-        self._fresh = 0
-        """Rows committed since the outbox was last looked at."""
+        self._pending = max(0, self._last() - self._covered_to)
+        """Rows that the last look at the outbox saw."""
+        self._woken = self._looked = 0
+        """Rows committed since the start, all and those that the last look saw; each is written by one thread only."""
         self.mode = "live"
         self._next: Mode = self.live
         self._wake = threading.Event()
@@ -88,11 +89,11 @@ class Forward:
     @property
     def pending(self) -> int:
         """Rows that the cloud is not known to have."""
-        return self._pending + self._fresh
+        return self._pending + self._woken - self._looked
 
     def wake(self, rows: int) -> None:
         """So many new rows were committed."""
-        self._fresh += rows
+        self._woken += rows
         self._wake.set()
 
     def close(self) -> None:
@@ -260,7 +261,7 @@ class Forward:
 
     def _let_go(self) -> None:
         read = self._reader.execute
-        self._fresh = 0  # before the look, which sees every row counted in it
+        woken = self._woken  # before the look, which sees every row counted in it
         rows = read(
             "SELECT n, epoch, shard, seq FROM outbox WHERE n > ? ORDER BY n LIMIT 5000", (self._covered_to,)
         )
@@ -268,8 +269,8 @@ class Forward:
             if not self._covers(epoch, shard, seq):
                 break
             self._covered_to = n
-        last = read("SELECT coalesce(max(n), 0) FROM outbox").fetchone()[0]
-        self._pending = max(0, int(last) - self._covered_to)
+        self._pending = max(0, self._last() - self._covered_to)
+        self._looked = woken  # after it: who asks in between is told too many, never too few
         rows = read(
             "SELECT n FROM outbox WHERE n > ? AND n <= ? AND tick <= ? ORDER BY n LIMIT 500",
             (self._deleted_to, self._covered_to, self.keep_from_tick),
@@ -285,6 +286,9 @@ class Forward:
             return False
         at = bisect_right(intervals, seq)  # [first, last, first, last]: inside, or on a last
         return at % 2 == 1 or (at > 0 and intervals[at - 1] == seq)
+
+    def _last(self) -> int:
+        return int(self._reader.execute("SELECT coalesce(max(n), 0) FROM outbox").fetchone()[0])
 
     def _first(self) -> int:
         return int(self._reader.execute("SELECT coalesce(min(n), 1) FROM outbox").fetchone()[0])

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headwater_edge import health, words
+from headwater_edge.broker import Broker
+from headwater_edge.brokers import attach_brokers, passwords_of, with_status, with_troubles
 from headwater_edge.letter_office import LetterOffice
 from headwater_edge.listener import Listener
 from headwater_edge.pipeline import Agent
@@ -45,6 +47,7 @@ async def run(common: Common, settings: EdgeSettings) -> None:
         HeadwaterError: it cannot start.
         sqlite3.Error: a commit's outcome is unknown: start again from the file (R11).
     """
+    broker_passwords = passwords_of(settings.broker)
     data = Path(common.data)
     data.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything waits for the loop
     clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
@@ -66,6 +69,9 @@ async def run(common: Common, settings: EdgeSettings) -> None:
         )
     )
     http = _http(agent, settings, users, clock, numbers, registry) if settings.http.port is not None else None
+    brokers = attach_brokers(
+        agent, settings.name, settings.broker, broker_passwords, clock, numbers, registry
+    )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,7 +80,12 @@ async def run(common: Common, settings: EdgeSettings) -> None:
     loop.set_exception_handler(_unexpected(agent))
     async with AsyncExitStack() as open_parts:
         open_parts.push_async_callback(agent.close)
-        served = serve(settings.health_host, settings.health_port, lambda: health.health(agent), registry)
+        served = serve(
+            settings.health_host,
+            settings.health_port,
+            lambda: with_troubles(health.health(agent), brokers),
+            registry,
+        )
         open_parts.callback(served.close)
         open_parts.callback(users.close)
         open_parts.push_async_callback(listener.close)
@@ -82,7 +93,11 @@ async def run(common: Common, settings: EdgeSettings) -> None:
         if http is not None:
             open_parts.push_async_callback(http.close)
             await http.start()
-        heard = await words.listen(data / SOCKET, _words(agent, LetterOffice(agent, data / FILE)))
+        for broker in brokers:
+            open_parts.push_async_callback(broker.close)
+            broker.start()
+        office = LetterOffice(agent, data / FILE)
+        heard = await words.listen(data / SOCKET, _words(agent, office, brokers))
         open_parts.callback(heard.close)
         where = {"mqtt": listener.port, "mqtts": listener.tls_port, "health": served.port}
         where |= {"http": http.port} if http is not None else {}
@@ -113,12 +128,12 @@ def _unexpected(agent: Agent) -> Callable[[asyncio.AbstractEventLoop, dict[str, 
     return handle
 
 
-def _words(agent: Agent, office: LetterOffice) -> dict[str, words.Word]:
+def _words(agent: Agent, office: LetterOffice, brokers: Sequence[Broker]) -> dict[str, words.Word]:
     async def flush(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"tick": await agent.flush()}
 
     async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
-        return health.status(agent)
+        return with_status(health.status(agent), brokers)
 
     async def replay(request: Mapping[str, Any]) -> Mapping[str, Any]:
         taken, refused = await office.replay(_letters(request))

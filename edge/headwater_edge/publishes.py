@@ -62,6 +62,8 @@ class Known:
         self.max_aliases = max_aliases
         self.at_qos_2 = 0
         """PUBLISHes that were cut at QoS 2, repeats too."""
+        self.plain_bits = _PLAIN_BITS
+        """Bits of the first byte that the fast way looks at; with RETAIN where that means something, from a broker (R9)."""
         self.topics: dict[bytes, bytes] = {}
         """The topic with its length before it, as on the wire: the topic."""
         self.blocks: dict[bytes, int] = {}
@@ -185,7 +187,7 @@ def cut(
         BadPacket: what follows is malformed or not allowed; what came before it is in the lists.
     """
     size = len(data)
-    ours, short, long = known.topics, known.short[v5], known.long[v5]
+    ours, short, long, bits = known.topics, known.short[v5], known.long[v5], known.plain_bits
     while at < size:
         try:
             while at < size:
@@ -195,7 +197,7 @@ def cut(
                 else:
                     unpack, length = long[data[at + 1 : at + 5]]
                     first, topic, packet_id, block, payload = unpack(data, at)
-                if first & _PLAIN_BITS != _PLAIN or block or not packet_id:
+                if first & bits != _PLAIN or block or not packet_id:
                     break
                 topics.append(ours[topic])
                 payloads.append(payload)

@@ -11,6 +11,9 @@ from headwater_shared.clock import SYNCHRONISED, Now
 NEVER = 0xFFFFFFFF
 """The session expiry that means: it does not expire."""
 
+BROKERS = "\0broker/"
+"""How the sessions are called that the agent has with brokers: no device can be, for MQTT forbids U+0000 in a client id."""
+
 KEPT = 50_000
 """Sessions of absent clients beyond so many are forgotten, the longest absent first."""
 
@@ -101,6 +104,15 @@ class Sessions:
         clients = {client: None for one in filters for client in self._subscribers.get(one, ())}
         found = (self.by_client[client].connection for client in clients)
         return [connection for connection in found if connection]
+
+    def filters_of(self, client: str) -> dict[str, int] | None:
+        """Return what a client subscribed to in its session; None if it has none."""
+        session = self.by_client.get(client)
+        return None if session is None else dict(session.filters)
+
+    def of_brokers(self) -> list[int]:
+        """Return the numbers of the sessions with brokers."""
+        return [session.number for client, session in self.by_client.items() if client.startswith(BROKERS)]
 
     def _connect(self, event: Connect, now_us: int) -> bool:
         old = self.by_client.get(event.client)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from headwater_edge.broker_settings import BrokerSettings
 from headwater_edge.format_settings import FormatSettings
 from headwater_edge.http_settings import HttpSettings
 from headwater_edge.limits import LimitRule
@@ -146,6 +147,7 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
     ] = msgspec.field(default_factory=dict)
     listener: ListenerSettings = ListenerSettings()
     http: HttpSettings = HttpSettings()
+    broker: Annotated[tuple[BrokerSettings, ...], Meta(description="Brokers to subscribe to.")] = ()
     windows: WindowSettings = WindowSettings()
     window: Annotated[tuple[SomeWindows, ...], Meta(description="Windows that only some series have.")] = ()
     limit: Annotated[tuple[LimitSettings, ...], Meta(description="Limit rules.")] = ()

@@ -79,7 +79,7 @@ class State:
         self.previous: tuple[int, dict[int, int]] | None = None
         """The epoch before, and its last seqs."""
         self.sessions = Sessions()
-        self.transport = Transport()
+        self.transport = Transport(self.sessions.of_brokers)
         self.waiting = Waiting()
         self.coverage = Coverage()
         """Of all timed readings that were ever counted."""

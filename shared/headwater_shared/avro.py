@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from functools import cache
 from importlib import resources
 from io import BytesIO
 from typing import Any
 
 MARKER = b"\xc3\x01"
+_IMPORTING = threading.Lock()
 
 
 class UnknownVersion(ValueError):
@@ -22,29 +24,35 @@ def schema_text(name: str) -> str:
 
 
 @cache
-def _parsed(name: str) -> Any:
-    from fastavro import parse_schema  # 5 MB that a process without low-rate records does not need
+def _fastavro() -> Any:
+    """Import fastavro: 5 MB that a process without low-rate records does not need.
 
-    return parse_schema(json.loads(schema_text(name)))
+    One thread at a time: its modules import each other, and Python gives a second thread such modules half made.
+    """
+    with _IMPORTING:
+        import fastavro
+        import fastavro.schema
+    return fastavro
+
+
+@cache
+def _parsed(name: str) -> Any:
+    return _fastavro().parse_schema(json.loads(schema_text(name)))
 
 
 @cache
 def fingerprint(name: str) -> bytes:
     """Return the CRC-64-AVRO fingerprint of a schema's canonical form, as the eight bytes that follow the marker."""
-    from fastavro.schema import fingerprint as of_canonical
-    from fastavro.schema import to_parsing_canonical_form
-
-    text = to_parsing_canonical_form(json.loads(schema_text(name)))
-    return bytes.fromhex(of_canonical(text, "CRC-64-AVRO"))
+    schema = _fastavro().schema
+    text = schema.to_parsing_canonical_form(json.loads(schema_text(name)))
+    return bytes.fromhex(schema.fingerprint(text, "CRC-64-AVRO"))
 
 
 def encode(name: str, datum: dict[str, Any]) -> bytes:
     """Encode one record under the schema `name`, marker and fingerprint before it."""
-    from fastavro import schemaless_writer
-
     out = BytesIO(MARKER + fingerprint(name))
     out.seek(0, 2)
-    schemaless_writer(out, _parsed(name), datum)
+    _fastavro().schemaless_writer(out, _parsed(name), datum)
     return out.getvalue()
 
 
@@ -54,18 +62,16 @@ def decode(names: tuple[str, ...], body: bytes) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: no marker, a fingerprint of none of them, or a damaged body.
     """
-    from fastavro import schemaless_reader
-
     name = written_as(names, body)
     stream = BytesIO(body)
     stream.seek(10)
     try:
-        datum = schemaless_reader(stream, _parsed(name), None)
+        datum = _fastavro().schemaless_reader(stream, _parsed(name), None)
     except (EOFError, IndexError, UnicodeDecodeError, OverflowError, TypeError) as error:
         raise ValueError(f"a damaged {name} record: {error!r}") from error
     if stream.tell() != len(body):
         raise ValueError(f"a damaged {name} record: {len(body) - stream.tell()} bytes too many")
-    return name, dict(datum)  # type: ignore[arg-type]  # a record is a mapping
+    return name, dict(datum)
 
 
 def written_as(names: tuple[str, ...], body: bytes) -> str:

@@ -33,7 +33,7 @@ def load(
     ca: str = "",
 ) -> Found:
     """Run the load in a process of its own; `connected` is called before the first message."""
-    arguments = [str(port), str(connections), str(rate), str(seconds), str(in_flight), ca]
+    arguments = [str(port), str(connections), str(rate), str(seconds), str(in_flight), "1", ca]
     command = [sys.executable, "-m", "tests.bench.load", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -1,7 +1,7 @@
 """The load: raw sockets with many messages in flight, paced, counting acknowledgements; light, for it shares the machine.
 
-`python -m tests.bench.load PORT CONNECTIONS RATE SECONDS [IN_FLIGHT [CA]]` prints `connected`, and one JSON object at the end.
-With CA, the file of the server's authority, it speaks TLS 1.3.
+`python -m tests.bench.load PORT CONNECTIONS RATE SECONDS [IN_FLIGHT [VALUES [CA]]]`, with so many readings a message, prints `connected`,
+and one JSON object at the end. With CA, the file of the server's authority, it speaks TLS 1.3.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ CONNECT = b"\x10\x18\x00\x04MQTT\x04\x02\x00\x3c\x00\x0cbench-%06d"
 SERIES = 1000
 MANY = 100
 """From so many connections on each is a device of its own, and they send one after the other, evenly spread over time."""
+_LENGTHS = [bytes((n,)) if n < 128 else bytes((n & 127 | 128, n >> 7)) for n in range(16_384)]
+"""A remaining length as MQTT writes it."""
 
 
 class Found(msgspec.Struct):
@@ -41,7 +43,10 @@ class Found(msgspec.Struct):
 class _Client:
     """One connection and its series; messages are cut from a template, for the load must not outweigh the server."""
 
-    def __init__(self, port: int, number: int, topics: list[bytes], tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, port: int, number: int, topics: list[bytes], values: int, tls: ssl.SSLContext | None
+    ) -> None:
+        self.values = values
         self.sock = socket.create_connection(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.secure = tls is not None
@@ -65,11 +70,17 @@ class _Client:
         for _ in range(count):
             topic = topics[sent % n]
             value = (sent * 7919) % 9973
-            payload = b'{"t":%d,"v":%d.%02d}' % (stamp_us + sent, 20 + value // 400, value % 100)
+            if self.values == 1:
+                payload = b'{"t":%d,"v":%d.%02d}' % (stamp_us + sent, 20 + value // 400, value % 100)
+            else:
+                more = b",".join(
+                    [b'"m%d":%d.%02d' % (m, 20 + value // 400 + m, value % 100) for m in range(self.values)]
+                )
+                payload = b'{"t":%d,"values":{%b}}' % (stamp_us + sent, more)
             out.append(
-                b"\x32%c\x00%c%b%b%b"
+                b"\x32%b\x00%c%b%b%b"
                 % (
-                    4 + len(topic) + len(payload),
+                    _LENGTHS[4 + len(topic) + len(payload)],
                     len(topic),
                     topic,
                     (sent % 65_535 + 1).to_bytes(2, "big"),
@@ -107,14 +118,17 @@ class _Client:
 class Load:
     """Connected clients, and what they wait for."""
 
-    def __init__(self, port: int, connections: int, in_flight: int, ca: str = "") -> None:
+    def __init__(self, port: int, connections: int, in_flight: int, values: int = 1, ca: str = "") -> None:
         tls = None
         if ca:
             tls = ssl.create_default_context(cafile=ca)
             tls.minimum_version = ssl.TLSVersion.TLSv1_3
-        topics = [b"hw/site-%d/dev-%03d/data/m%d" % (i % 4, i // 5, i % 5) for i in range(SERIES)]
+        if values == 1:
+            topics = [b"hw/site-%d/dev-%03d/data/m%d" % (i % 4, i // 5, i % 5) for i in range(SERIES)]
+        else:
+            topics = [b"hw/site-%d/dev-%03d/data" % (i % 4, i) for i in range(SERIES // values)]
         self.clients = [
-            _Client(port, i, topics[i::connections] or topics[i % SERIES : i % SERIES + 1], tls)
+            _Client(port, i, topics[i::connections] or [topics[i % len(topics)]], values, tls)
             for i in range(connections)
         ]
         for client in self.clients:
@@ -173,10 +187,16 @@ class Load:
 
 
 def run(
-    port: int, connections: int, rate: float, seconds: float, in_flight: int = 256, ca: str = ""
+    port: int,
+    connections: int,
+    rate: float,
+    seconds: float,
+    in_flight: int = 256,
+    values: int = 1,
+    ca: str = "",
 ) -> Found:
     """Send `rate` messages a second over so many connections, then wait for what is unacknowledged."""
-    load = Load(port, connections, in_flight, ca)
+    load = Load(port, connections, in_flight, values, ca)
     print("connected", flush=True)
     slot = 0.01 if connections < MANY else 0.002
     began, stamp_us, turn = time.monotonic(), time.time_ns() // 1000, 0
@@ -210,6 +230,7 @@ if __name__ == "__main__":
         float(rate_),
         float(seconds_),
         int((more or ["256"])[0]),
-        "".join(more[1:]),
+        int((more[1:] or ["1"])[0]),
+        "".join(more[2:]),
     )
     print(json.dumps(msgspec.to_builtins(found)))

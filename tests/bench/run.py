@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import decode, latency, listener, size, step, stop_and_wait
+from tests.bench import broker, decode, latency, listener, size, step, stop_and_wait
 from tests.bench.results import GOALS, Result, keep
 
 BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
@@ -23,6 +23,10 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("edge-listener-max",): listener.largest,
     ("edge-stop-and-wait",): stop_and_wait.run,
     ("edge-listener-tls",): listener.tls,
+    ("edge-mosquitto-10k",): broker.ten_thousand,
+    ("edge-mosquitto-40k",): broker.forty_thousand,
+    ("edge-mosquitto-multi",): broker.multi,
+    ("edge-mosquitto-max",): broker.largest,
     ("edge-memory", "edge-idle", "edge-disk-bytes"): size.memory_and_disk,
 }
 """What each function measures."""

@@ -105,6 +105,40 @@ def test_anomalies_go_before_windows(desk: Desk) -> None:
     assert desk.stored()[0].headers["ce_id"] == f"a1/{EPOCH:016x}/7/3"
 
 
+class Asking:
+    """A reader that asks how many rows wait whenever the outbox is looked at: as another thread may at any time."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._forward = desk.forward
+        self._reader = desk.forward._reader
+        self.told: list[int] = []
+
+    def execute(self, *words: object) -> sqlite3.Cursor:
+        self.told.append(self._forward.pending)
+        return self._reader.execute(*words)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def test_rows_that_wait_are_never_said_to_be_gone(desk: Desk) -> None:
+    """While the outbox is looked at, too: who waits for 0 must not be told so in between."""
+    desk.forward.once()
+    desk.put(WINDOWS, 24)
+    desk.forward.wake(24)
+    asking = Asking(desk)
+    desk.forward._reader = asking  # type: ignore[assignment]
+    desk.forward.once()
+    assert min(asking.told) == 24
+    assert desk.forward.pending == 24
+    again = desk.opened()  # the next process, before its first look
+    assert again.pending == 24
+    again.close()
+    desk.have(1, 24)
+    desk.forward.once()
+    assert desk.forward.pending == 0
+
+
 def test_a_sent_row_is_not_sent_again_even_by_the_next_process(desk: Desk) -> None:
     """What was delivered is remembered in the file, by lane."""
     desk.put(WINDOWS, 2)

@@ -1,0 +1,119 @@
+"""What the connection to a broker counts, plainly; for Prometheus, for `headwater-edge status` and for health."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+
+
+@dataclass(slots=True)
+class BrokerCounts:
+    """Plain numbers, since the hot path adds to them."""
+
+    name: str
+    connected: bool = False
+    since_us: int = 0
+    """Wall clock: when it was connected, or lost; 0 if it never was connected."""
+    why: str = "not yet connected"
+    """Why it is not connected."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Filters that the broker refused with this connection, and why."""
+    connects: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    """Connections that ended or failed, by reason."""
+    sessions_lost: int = 0
+    """Connects at which the broker no longer had the session: what it held is lost there."""
+    messages: int = 0
+    bytes: int = 0
+    acknowledgements: int = 0
+    retained: int = 0
+    """Messages that the broker flagged as retained, which are no readings (R9)."""
+    canaries: int = 0
+    canary_s: float = 0.0
+    """How long the last canary took."""
+    left_with_broker: int = 0
+    """Bursts of which messages stay with the broker, for they can be neither read nor kept (R20)."""
+    held_back: int = 0
+    """How often the socket was not read, since too much waited for the disk."""
+
+    def status(self) -> dict[str, Any]:
+        """Return what a person is shown."""
+        since = (
+            datetime.fromtimestamp(self.since_us / 1e6, UTC).isoformat(timespec="seconds")
+            if self.since_us
+            else ""
+        )
+        return {
+            "connected": self.connected,
+            "since": since,
+            **({} if self.connected else {"why": self.why}),
+            **({"refused": dict(self.refused)} if self.refused else {}),
+            "connects": self.connects,
+            "sessions_lost": self.sessions_lost,
+            "messages": self.messages,
+            "retained_skipped": self.retained,
+            "canary_ms": round(self.canary_s * 1e3, 1),
+            "left_with_broker": self.left_with_broker,
+            "held_back": self.held_back,
+        }
+
+    def troubles(self) -> list[str]:
+        """Return what is wrong, for `/health`."""
+        if not self.connected:
+            return [f"broker {self.name} is away: {self.why}"]
+        return [f"broker {self.name} refuses {topic}: {why}" for topic, why in self.refused.copy().items()]
+
+
+def register(registry: CollectorRegistry, brokers: Sequence[BrokerCounts]) -> None:
+    """Show the numbers in a registry; they are read when it is scraped, in whatever thread."""
+    registry.register(_Collector(brokers))
+
+
+class _Collector:
+    def __init__(self, brokers: Sequence[BrokerCounts]) -> None:
+        self._brokers = brokers
+
+    def collect(self) -> Iterator[Metric]:
+        """Make the metrics of this moment."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        for kind, name, text in (
+            (GaugeMetricFamily, "connected", "1 while the broker is connected."),
+            (CounterMetricFamily, "connects", "Connects to the broker."),
+            (CounterMetricFamily, "sessions_lost", "Connects at which the broker had lost the session."),
+            (CounterMetricFamily, "messages", "Messages received."),
+            (CounterMetricFamily, "bytes", "Bytes received."),
+            (CounterMetricFamily, "acknowledgements", "Acknowledgements sent."),
+            (CounterMetricFamily, "retained", "Retained messages, which are skipped."),
+            (CounterMetricFamily, "canaries", "Canaries that came back."),
+            (GaugeMetricFamily, "canary_s", "Seconds that the last canary took through the broker."),
+            (
+                CounterMetricFamily,
+                "left_with_broker",
+                "Bursts of which messages were left with the broker, as the dead letters are full.",
+            ),
+            (
+                CounterMetricFamily,
+                "held_back",
+                "Times that the broker was not read, as too much waited for the disk.",
+            ),
+        ):
+            shown = name.removesuffix("_s") + ("_seconds" if name.endswith("_s") else "")
+            family = kind(f"headwater_broker_{shown}", text, labels=["broker"])
+            for counts in self._brokers:
+                family.add_metric([counts.name], float(getattr(counts, name)))
+            yield family
+        lost = CounterMetricFamily(
+            "headwater_broker_lost", "Connections lost or failed, by reason.", labels=["broker", "reason"]
+        )
+        for counts in self._brokers:
+            for reason, count in counts.lost.copy().items():
+                lost.add_metric([counts.name, reason], count)
+        yield lost
