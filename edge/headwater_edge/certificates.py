@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from headwater_edge.listener_settings import TlsSettings
+from headwater_shared.clock import Clock
 from headwater_shared.errors import SettingsError
 from headwater_shared.logs import get_logger
 
@@ -18,6 +21,8 @@ log = get_logger()
 
 _LOOK_S = 1.0
 """Between two looks at the files."""
+_SOON_S = 30 * 86_400
+"""A certificate that ends within so many seconds is said so when it is read."""
 
 
 class Certificates:
@@ -27,8 +32,9 @@ class Certificates:
         SettingsError: a file is missing, or they make no context.
     """
 
-    def __init__(self, settings: TlsSettings, monotonic: Callable[[], float]) -> None:
+    def __init__(self, settings: TlsSettings, clock: Clock, monotonic: Callable[[], float]) -> None:
         self._settings = settings
+        self._clock = clock
         self._monotonic = monotonic
         if settings.clients != "no-certificate" and not settings.ca:
             raise SettingsError(
@@ -38,8 +44,10 @@ class Certificates:
         self._files = [Path(name) for name in (settings.certificate, settings.key, settings.ca) if name]
         self._seen = self._look()
         self._looked = monotonic()
+        self.ends_s: float | None = None
+        """When the certificate ends, seconds since 1970, if that could be found out."""
         self._context = _context(settings)
-        self.reloads = 0
+        self._examine()
 
     def context(self) -> ssl.SSLContext:
         """Return the context for a new connection; the files are looked at once a second at most."""
@@ -58,8 +66,17 @@ class Certificates:
         except SettingsError as error:
             log.error("the certificate is kept as it was", error=error)
             return
-        self.reloads += 1
         log.info("certificate read again", file=self._settings.certificate)
+        self._examine()
+
+    def _examine(self) -> None:
+        """Look at the certificate as a client would that trusts it, and say what such a client would not like."""
+        self.ends_s, trouble = _seen_by_a_client(self._context, self._settings.certificate)
+        if self.ends_s is not None and self.ends_s < self._clock.now().wall_us / 1e6 + _SOON_S:
+            trouble = f"it ends on {datetime.fromtimestamp(self.ends_s, UTC):%Y-%m-%d}"
+        if trouble:
+            file, hint = self._settings.certificate, "devices will refuse it: make a new one in time"
+            log.warning("the certificate is not good for long", file=file, error=trouble, hint=hint)
 
     def _look(self) -> list[tuple[int, int, int] | None]:
         found: list[tuple[int, int, int] | None] = []
@@ -89,6 +106,28 @@ def _context(settings: TlsSettings) -> ssl.SSLContext:
     if settings.clients != "no-certificate":
         _trust(context, settings)
     return context
+
+
+def _seen_by_a_client(context: ssl.SSLContext, certificate: str) -> tuple[float | None, str]:
+    """Shake hands with ourselves, in memory: when the certificate ends, and what is wrong with it, as OpenSSL says it."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # it is trusted itself, whoever it is of
+    client.load_verify_locations(certificate)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = context.wrap_bio(to_server, to_client, server_side=True)
+    theirs = client.wrap_bio(to_client, to_server)
+    try:
+        for end in (theirs, ours, theirs):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+        found = theirs.getpeercert() or {}
+    except ssl.SSLCertVerificationError as error:
+        return None, error.verify_message
+    except (ssl.SSLError, ValueError) as error:
+        return None, _why(error)
+    ends = found.get("notAfter")
+    return (ssl.cert_time_to_seconds(ends), "") if isinstance(ends, str) else (None, "")
 
 
 def _trust(context: ssl.SSLContext, settings: TlsSettings) -> None:

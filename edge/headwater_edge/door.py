@@ -8,6 +8,7 @@ own connections, not those of others.
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Callable
 from functools import partial
 
@@ -19,7 +20,7 @@ from headwater_edge.users import Users
 from headwater_shared.errors import HeadwaterError
 
 MOST = 1_000
-"""Connections at the door."""
+"""Connections at the door, or a quarter of the files that the process may open, if that is less."""
 
 
 class Door:
@@ -48,6 +49,7 @@ class Door:
         self._by_network: dict[str, dict[Connection, None]] = {}
         """In the order in which they came."""
         self._count = 0
+        self._most = min(MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._trying: dict[Connection, asyncio.Task[None]] = {}
         self._to_tell: dict[Connection, tuple[float, bytes]] = {}
         """Whom to say no to, when, and how."""
@@ -57,7 +59,7 @@ class Door:
 
     def enter(self, connection: Connection) -> None:
         """Somebody came; if there are too many, one has to go."""
-        if self._count >= MOST:
+        if self._count >= self._most:
             self.make_room()
         self._by_network.setdefault(network(connection.host), {})[connection] = None
         self._count += 1

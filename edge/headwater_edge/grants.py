@@ -13,8 +13,8 @@ from headwater_shared.errors import SettingsError
 from headwater_shared.identity import valid_name
 
 _TOPIC = "topic:"
-_KNOWN = 4_096
-"""Topics remembered a user; a flood of others empties the memory, and costs time only."""
+_KNOWN, _LONGEST = 16_384, 128
+"""Topics remembered a user, and bytes of each; a flood of others empties the memory, and costs time only."""
 
 
 class Grant:
@@ -45,7 +45,7 @@ class Grant:
             allowed = self._pattern.fullmatch(topic.decode()) is not None
         except UnicodeDecodeError:
             return False
-        if allowed:
+        if allowed and len(topic) <= _LONGEST:
             if len(self.known) >= _KNOWN:
                 self.known.clear()
             self.known.add(topic)

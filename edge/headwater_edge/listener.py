@@ -80,7 +80,7 @@ class Listener:
         self._connections_for = connections_for
         self._limits = limits(settings)
         tls = settings.tls
-        self._certificates = Certificates(tls, monotonic) if tls.certificate else None
+        self._certificates = Certificates(tls, clock, monotonic) if tls.certificate else None
         self._by_san = tls.identity == "san"
         self._addresses: list[tuple[str, int, bool]] = []
         """Host, port, and whether it is for TLS."""
@@ -103,7 +103,13 @@ class Listener:
         self.port = self.tls_port = 0
         """The ports that it got; 0 for one that is off."""
         if registry is not None:
-            register(registry, self.counts, lambda: self.connected, lambda: len(self._sockets.door))
+            register(
+                registry,
+                self.counts,
+                lambda: self.connected,
+                lambda: len(self._sockets.door),
+                lambda: self._certificates.ends_s if self._certificates is not None else None,
+            )
 
     @property
     def counts(self) -> ListenerCounts:
@@ -223,6 +229,8 @@ class Listener:
                 sock, address = listening.accept()
             except OSError as error:
                 if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                    if self._sockets.door.make_room():
+                        continue
                     self._accept_later(error)
                 break
             full = len(self._sockets) >= self._limits.max_connections + _SPARE

@@ -81,18 +81,24 @@ def register(
     counts: ListenerCounts,
     connections: Callable[[], int],
     at_the_door: Callable[[], int],
+    certificate_ends_s: Callable[[], float | None],
 ) -> None:
     """Show the numbers in a registry; they are read when it is scraped, in whatever thread."""
-    registry.register(_Collector(counts, connections, at_the_door))
+    registry.register(_Collector(counts, connections, at_the_door, certificate_ends_s))
 
 
 class _Collector:
     def __init__(
-        self, counts: ListenerCounts, connections: Callable[[], int], at_the_door: Callable[[], int]
+        self,
+        counts: ListenerCounts,
+        connections: Callable[[], int],
+        at_the_door: Callable[[], int],
+        certificate_ends_s: Callable[[], float | None],
     ) -> None:
         self._counts = counts
         self._connections = connections
         self._at_the_door = at_the_door
+        self._certificate_ends_s = certificate_ends_s
 
     def collect(self) -> Iterator[Metric]:
         """Make the metrics of this moment."""
@@ -103,6 +109,10 @@ class _Collector:
         yield GaugeMetricFamily(
             name + "at_the_door", "Connections that have not said who they are yet.", self._at_the_door()
         )
+        ends_s = self._certificate_ends_s()
+        if ends_s is not None:
+            text = "When the certificate for TLS ends, seconds since 1970."
+            yield GaugeMetricFamily(name + "certificate_ends_seconds", text, ends_s)
         for word, value, text in (
             ("accepted", counts.accepted, "Connections accepted."),
             ("handshakes", counts.handshakes, "TLS handshakes that succeeded."),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
@@ -196,6 +197,13 @@ def _say_where(place: Path, where: Mapping[str, int]) -> None:
     half.replace(place)
 
 
+def _as_many_files_as_allowed() -> None:
+    """Each connection needs a descriptor, and shells give out a thousand, though they allow many more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _version() -> str:
     try:
         return version("headwater")
@@ -211,6 +219,7 @@ def main(arguments: list[str]) -> int:
             common = load(Path(arguments[0]), "common", Common)
             settings = load(Path(arguments[0]), "edge", EdgeSettings)
         configure(common.log, common.log_level, part="edge")
+        _as_many_files_as_allowed()
         asyncio.run(run(common, settings))
     except HeadwaterError as error:
         print(f"headwater-edge: {error}", file=sys.stderr)  # noqa: T201 - the last word to a person

@@ -99,7 +99,10 @@ class TlsConnection(Connection):
             if self._outgoing.pending:
                 self._flush(self)  # the alert, which says why
             raise explained(error) from None
-        certificate = self._engine.getpeercert()
+        try:
+            certificate = self._engine.getpeercert()
+        except ValueError:  # text in it that is none
+            raise no_identity("readable names") from None
         if certificate:
             self.identity = _identity(certificate, by_san=self._by_san)
         self.shaking = False

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from headwater_appliance import certs
 from headwater_edge.events import Connect, Event
@@ -99,6 +100,7 @@ def listening(
     *,
     monotonic: Callable[[], float] | None = None,
     tls: TlsSettings | None = None,
+    registry: CollectorRegistry | None = None,
     **settings: Any,
 ) -> Iterator[Listening]:
     """Run a listener on free ports of the loopback."""
@@ -118,7 +120,7 @@ def listening(
 
     with structlog.testing.capture_logs() as captured:
         users = Users() if users is None else users
-        listener = Listener(made, users, SetClock(), numbers, deliver, **more)
+        listener = Listener(made, users, SetClock(), numbers, deliver, registry=registry, **more)
         loop = asyncio.new_event_loop()
         failed: list[dict[str, Any]] = []
         loop.set_exception_handler(lambda _, context: failed.append(context))

@@ -14,13 +14,18 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import structlog
+from prometheus_client import CollectorRegistry
 
 from headwater_appliance import certs
 from headwater_edge import sockets
+from headwater_edge.certificates import Certificates
 from headwater_edge.events import Connect
+from headwater_edge.listener_settings import TlsSettings
 from headwater_edge.users import Users
 from headwater_firmware_sim import packets
 from headwater_firmware_sim.packets import V5, V311
+from headwater_shared.clock import SetClock
 from headwater_shared.errors import SettingsError
 from tests.edge.listening import (
     NOW,
@@ -380,6 +385,36 @@ def test_a_certificate_is_read_again_when_it_changes(made: Made, tmp_path: Path)
         assert serial() != before
         here.said("certificate read again")
         assert stays.acknowledged()
+
+
+@pytest.mark.parametrize("clients", ["no-certificate", "required"])
+def test_a_certificate_that_ends_is_said(made: Made, tmp_path: Path, clients: str) -> None:
+    """One that has ended, or ends within a month, is named when it is read; when it ends is a metric."""
+    registry = CollectorRegistry()
+    good = made.settings(clients=clients)
+    for settings, said in (
+        (good, ""),
+        (
+            made.settings(certificate=str(made.old_server.certificate), key=str(made.old_server.key)),
+            "has expired",
+        ),
+        (_ending(made, tmp_path), f"it ends on {NOW + timedelta(days=20):%Y-%m-%d}"),
+    ):
+        with structlog.testing.capture_logs() as logged:
+            clock = SetClock(int(NOW.timestamp() * 1e6))
+            found = Certificates(settings, clock, Seconds())
+        assert [said in line["error"] for line in logged] == ([True] if said else [])
+        assert (found.ends_s is None) is (said == "has expired")
+    with listening(tls=good, registry=registry):
+        ends = registry.get_sample_value("headwater_listener_certificate_ends_seconds")
+        assert ends == made.server.ends.timestamp()
+
+
+def _ending(made: Made, folder: Path) -> TlsSettings:
+    for name in ("ca.pem", "ca.key"):
+        (folder / name).write_bytes((made.folder / "good" / name).read_bytes())
+    own = certs.make_server(folder, ["localhost"], 20, NOW)
+    return made.settings(certificate=str(own.certificate), key=str(own.key))
 
 
 def test_a_revoked_certificate(made: Made, tmp_path: Path) -> None:

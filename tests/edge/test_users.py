@@ -116,8 +116,10 @@ def test_the_own_name_is_no_pattern() -> None:
 def test_a_flood_of_topics_fills_no_memory() -> None:
     """However many allowed topics come, few are remembered."""
     grant = Grant("fleet", ["*/*"])
-    assert all(grant.allows(b"hw/s/d%d/data" % n) for n in range(20_000))
-    assert len(grant.known) <= 4_096
+    assert all(grant.allows(b"hw/s/d%d/data" % n) for n in range(40_000))
+    assert grant.allows(b"hw/s/d/data/" + b"m" * 200)
+    assert len(grant.known) <= 16_384
+    assert max(map(len, grant.known)) <= 128
 
 
 @pytest.mark.parametrize(
