@@ -12,16 +12,18 @@ from array import array
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
 from headwater_appliance import certs
-from headwater_edge import sockets
+from headwater_edge import sockets, tls
 from headwater_edge.certificates import Certificates
 from headwater_edge.events import Connect
 from headwater_edge.listener_settings import TlsSettings
+from headwater_edge.tls_faults import HandshakeFailed
 from headwater_edge.users import Users
 from headwater_firmware_sim import packets
 from headwater_firmware_sim.packets import V5, V311
@@ -496,3 +498,33 @@ def test_mosquitto_pub_over_tls(made: Made, version: str) -> None:
         assert publish(ca=made.other_ca) != 0
         here.said("it does not accept our certificate: unknown ca")
         assert len(here.got.readings) == 2
+
+
+@pytest.mark.parametrize(
+    ("certificate", "by_san", "who"),
+    [
+        (
+            {"subject": ((("organizationName", "x"),), (("commonName", "north/pump-7"),))},
+            False,
+            "north/pump-7",
+        ),
+        ({"subject": ((("commonName", "a"),), (("commonName", "b"),))}, False, ""),
+        ({"subject": ((("organizationName", "x"),),)}, False, ""),
+        ({"subject": ((("commonName", "a\0b"),),)}, False, ""),
+        ({"subject": ((("commonName", "a" * 300),),)}, False, ""),
+        (
+            {"subjectAltName": (("IP Address", "1.2.3.4"), ("DNS", "pump-7.plant"), ("DNS", "x"))},
+            True,
+            "pump-7.plant",
+        ),
+        ({"subjectAltName": (("URI", "urn:pump:7"),)}, True, "urn:pump:7"),
+        ({"subject": ((("commonName", "a"),),)}, True, ""),
+    ],
+)
+def test_who_the_holder_of_a_certificate_is(certificate: dict[str, Any], by_san: bool, who: str) -> None:
+    """One common name, or the first alternative name; what says nothing, or two things, is nobody."""
+    if who:
+        assert tls._identity(certificate, by_san=by_san) == who
+    else:
+        with pytest.raises(HandshakeFailed, match="its certificate has no"):
+            tls._identity(certificate, by_san=by_san)
