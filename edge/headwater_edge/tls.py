@@ -70,7 +70,7 @@ class TlsConnection(Connection):
                 if self.shaking and self._spoken:
                     raise went_away()
                 return b""
-            self.more = len(raw) == _CHUNK
+            self.more = len(raw) == _CHUNK or self.hung_up  # then the end is still to be read
             if not self._spoken and raw[0] != _HANDSHAKE:
                 raise no_tls(raw)
             self._spoken = True

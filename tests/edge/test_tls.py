@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import random
 import shutil
 import socket
 import ssl
@@ -318,6 +319,39 @@ def test_half_a_handshake_is_given_up(made: Made) -> None:
             assert client.acknowledged()
         here.said("it has not finished its TLS handshake in time")
         assert here.listener.counts.refused == {"unauthenticated": 3}
+        assert here.do(lambda: len(here.listener._sockets.door)) == 0
+
+
+def test_random_bytes_end_their_connection_only(made: Made) -> None:
+    """300 clients that send noise: a hello with flipped bits, cut anywhere, or a broken record once TLS stands; each ends,
+    nothing else does, and a client beside is served all the time.
+    """
+    chance = random.Random(3)
+    with listening(tls=made.settings()) as here, _wrap(dial(here.tls_port), made.client()) as sock:
+        beside = Client(sock, "beside")
+        for n in range(300):
+            with dial(here.tls_port) as raw:
+                incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+                engine = made.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
+                with pytest.raises(ssl.SSLWantReadError):
+                    engine.do_handshake()
+                noise = bytearray(outgoing.read())
+                if n % 3 == 2:
+                    raw.sendall(noise)
+                    incoming.write(raw.recv(65_536))
+                    engine.do_handshake()
+                    raw.sendall(outgoing.read())
+                    engine.write(packets.connect(V311, f"noise-{n}", clean=True, keep_alive_s=60))
+                    noise = bytearray(outgoing.read())
+                for _ in range(chance.randint(1, 8)):
+                    noise[chance.randrange(len(noise))] ^= 1 << chance.randrange(8)
+                raw.sendall(noise[: chance.randint(1, len(noise))] if n % 3 == 1 else noise)
+                raw.shutdown(socket.SHUT_WR)
+                until_closed(raw)
+            if n % 50 == 0:
+                assert beside.acknowledged()
+        assert beside.acknowledged()
+        until(lambda: here.do(lambda: len(here.listener._sockets)) == 1, what="all but one are gone")
         assert here.do(lambda: len(here.listener._sockets.door)) == 0
 
 

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -111,13 +112,19 @@ def test_a_wrong_password(tmp_path: Path) -> None:
         assert "the environment variable PUMP_PASSWORD is not set" in _part_refused(here, EDGE)
         here.start(EDGE, env={"PUMP_PASSWORD": "swordfish-1"})
         here.ready(EDGE)
-        for version in (MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5):
-            assert _answer(here.port, version, "pump", "swordfish-2") in {
-                "Bad user name or password",
-                "Not authorized",
-            }
-            assert _answer(here.port, version, "pumpe", "swordfish-1") != "Success"
-            assert _answer(here.port, version, "pump", "swordfish-1") == "Success"
+        versions = (MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5)
+        wrong = [
+            (version, *who)
+            for version in versions
+            for who in (("pump", "swordfish-2"), ("pumpe", "swordfish-1"))
+        ]
+        with ThreadPoolExecutor() as pool:  # each is kept waiting for its answer
+            answers = list(pool.map(lambda one: _answer(here.port, *one), wrong))
+        assert set(answers) <= {"Bad user name or password", "Not authorized"}
+        assert [_answer(here.port, version, "pump", "swordfish-1") for version in versions] == [
+            "Success",
+            "Success",
+        ]
         said = here.log(EDGE).read_text()
         assert "wrong password, or no such user: 'pump'" in said
         assert "compare the device's user and password with `headwater-edge user list` and edge.users" in said
@@ -129,7 +136,7 @@ def test_a_wrong_password(tmp_path: Path) -> None:
 def _answer(port: int, version: MQTTProtocolVersion, user: str, password: str) -> str:
     """Connect with paho-mqtt; return what the CONNACK says."""
     answers: list[str] = []
-    client = Client(CallbackAPIVersion.VERSION2, "c", protocol=version)
+    client = Client(CallbackAPIVersion.VERSION2, "c", protocol=version, reconnect_on_failure=False)
     client.on_connect = lambda _client, _data, _flags, reason, _properties: answers.append(str(reason))
     client.username_pw_set(user, password)
     client.connect("127.0.0.1", port)

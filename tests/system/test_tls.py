@@ -136,7 +136,9 @@ def test_a_real_client_with_password_or_certificate(tmp_path: Path, authority: P
         until(lambda: _refused(here.port), what="nobody comes in without saying who it is")
         for version in (MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5):
             for who in ("ann", "north/paho"):
-                client = Client(CallbackAPIVersion.VERSION2, "c", protocol=version)
+                client = Client(
+                    CallbackAPIVersion.VERSION2, "c", protocol=version, reconnect_on_failure=False
+                )
                 if who == "ann":
                     client.tls_set(str(authority / "ca.pem"))
                     client.username_pw_set("ann", "swordfish")
