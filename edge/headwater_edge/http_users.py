@@ -16,8 +16,8 @@ from headwater_shared.errors import TryAgain
 
 Allows = Callable[[str], bool]
 """Whether a user may send to a topic."""
-Check = Callable[[str, str], Awaitable[Allows | None]]
-"""(user, password) to what the user may do; None for a wrong password, or TryAgain if it is not to be checked now."""
+Check = Callable[[str, str, str], Awaitable[Allows | None]]
+"""(user, password, address) to what the user may do; None for a wrong password, or TryAgain if it is not to be checked now."""
 
 _KNOWN_S = 60.0
 """So long a password that was right need not be checked again: a good hash is slow on purpose."""
@@ -40,9 +40,12 @@ ANYONE = Guest("", lambda _topic: True)
 def check_of(users: Users) -> Check:
     """Check against the agent's users; while there are none anyone may come in (on loopback)."""
 
-    async def check(user: str, password: str) -> Allows | None:
-        grant = await users.check(user, password.encode())
-        return None if grant is None else lambda topic: grant.allows(topic.encode())
+    async def check(user: str, password: str, address: str) -> Allows | None:
+        grant = await users.check(user, password.encode(), address)
+        if grant is None:
+            return None
+        # What the user may do is looked up each time: it may have been changed, or taken away, since.
+        return lambda topic: users.stands(grant) and users.grant(user).allows(topic.encode())
 
     return check
 
@@ -97,7 +100,7 @@ class Gate:
             raise _later(f"{count} wrong passwords", 1 + int(begin + _WRONG_S - now))
         assert self._check is not None
         try:
-            allows = await self._check(user, password)
+            allows = await self._check(user, password, address)
         except TryAgain as error:
             raise _later(error.message, 5) from None
         if allows is None:

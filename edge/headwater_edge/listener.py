@@ -193,6 +193,8 @@ class Listener:
             connection = self._sockets.by_number.get(number)
             if connection is None or not connection.connacked:
                 continue
+            if connection.grant is not None and not connection.grant.allows(topic):
+                continue  # it subscribed when it might still have it
             packet = publish(connection.v5, topic, payload)
             if fits(packet, connection.packet_maximum):
                 self._sockets.send(connection, packet)

@@ -144,6 +144,7 @@ async def served(
     *,
     acknowledging: bool = True,
     tls: ssl.SSLContext | None = None,
+    anyone: Callable[[], bool] = lambda: False,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     """Serve on a free port, with these settings."""
@@ -156,6 +157,7 @@ async def served(
         count(1),
         made.deliver,
         tls=tls,
+        anyone=anyone,
         monotonic=lambda: made.seconds,
     )
     await made.source.start()

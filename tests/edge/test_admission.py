@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,15 @@ def test_commands_are_for_whoever_speaks_for_the_device(version: int) -> None:
             [("hw/s/pump/cmd", 1)]
         ]
         assert client.acknowledged(TOPIC)
+        (number,) = here.listener._sockets.by_number
+        here.listener._connections_for = lambda *_: [
+            number
+        ]  # as of a session that subscribed when it still might
+        publish = here.listener.publish
+        told = {
+            topic: here.do(partial(publish, topic, b"x")) for topic in (b"hw/s/pump/cmd", b"hw/s/other/cmd")
+        }
+        assert told == {b"hw/s/pump/cmd": True, b"hw/s/other/cmd": False}
 
 
 def test_nobody_takes_over_another_user_s_session() -> None:

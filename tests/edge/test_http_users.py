@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode, urlsafe_b64encode
+from pathlib import Path
 
+from headwater_edge import users_file
 from headwater_edge.http_users import Allows, check_of
+from headwater_edge.passwords import RANDOM, hashed
 from headwater_edge.users import Users
+from headwater_edge.users_file import User
 from headwater_shared.errors import TryAgain
 from tests.edge.posting import TOPIC, post, run, served
 from tests.support import until_async
@@ -28,7 +32,7 @@ class Checks:
         self.gate.set()
         self.busy = False
 
-    async def __call__(self, user: str, password: str) -> Allows | None:
+    async def __call__(self, user: str, password: str, address: str) -> Allows | None:
         self.asked.append((user, password))
         await self.gate.wait()
         if self.busy:
@@ -169,5 +173,44 @@ def test_a_check_that_cannot_be_made_now_is_429() -> None:
             assert (answer.status, "retry-after" in answer.headers) == (429, True)
             checks.busy = False
             assert (await s.ask(post(b"1", basic("pump", "secret")))).status == 200
+
+    run(test)
+
+
+def test_who_guesses_locks_out_nobody_elsewhere() -> None:
+    """Wrong passwords count by the address that they come from: the user comes in from another at once."""
+
+    async def test() -> None:
+        check = check_of(Users(passwords=USERS, grants=dict.fromkeys(USERS, ("*/*",))))
+        for n in range(100):
+            assert await check("pump", f"guess {n}", "10.0.0.1") is None
+        assert await check("pump", "secret", "10.0.0.1") is None
+        assert await check("pump", "secret", "10.0.0.2") is not None
+
+    run(test)
+
+
+def test_what_a_user_may_is_looked_up_each_time(tmp_path: Path) -> None:
+    """A user that is removed, or may less, may so at once, though its password was right a moment ago."""
+
+    async def test() -> None:
+        seconds = [1_000.0]
+        file = tmp_path / "users.json"
+        user = User(hashed(b"secret", RANDOM), ("s1/*",))
+        with users_file.changed(file) as kept:
+            kept["pump"] = user
+        users = Users(file, monotonic=lambda: seconds[0])
+        async with served(check_of(users), anyone=lambda: not users.closed()) as s:
+            client = await s.client()
+            sent = post(b"1", basic("pump", "secret"))
+            for grants, status in ((("s1/*",), 200), (("s2/*",), 403), (("s1/d1",), 200), (None, 403)):
+                with users_file.changed(file) as kept:
+                    if grants is None:
+                        del kept["pump"]
+                    else:
+                        kept["pump"] = User(user.password, grants)
+                seconds[0] += 1.1
+                assert (await client.ask(sent)).status == status
+        users.close()
 
     run(test)
