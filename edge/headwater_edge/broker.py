@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
+from headwater_edge.answers import pubcomps
 from headwater_edge.broker_burst import BrokerBurst
 from headwater_edge.broker_counts import BrokerCounts
 from headwater_edge.broker_faults import BrokerLost, closed, named, unreachable
@@ -132,9 +133,10 @@ class Broker:
                 ids += burst.acknowledgements()
                 talk.acknowledged(burst)
         acks = pubacks(ids)
+        self.counts.acknowledgements += len(acks) >> 2
+        acks += self._pubcomps(bursts, talk.number)
         if acks:
             self._answered = self._monotonic()
-            self.counts.acknowledgements += len(acks) >> 2
             try:
                 talk.write(acks, self._answered)
             except OSError as error:
@@ -142,6 +144,15 @@ class Broker:
         if self._held and not self._too_much(talk):
             self._held = False
             self._read_or_not()
+
+    def _pubcomps(self, bursts: Sequence[Burst], number: int) -> bytes:
+        """PUBCOMPs for what the broker released; its session or ours may not know all of it, after a loss."""
+        comps = b""
+        for burst in cast("Sequence[BrokerBurst]", bursts):
+            if burst.released and burst.connection == number:
+                unknown = {packet_id for connection, packet_id in burst.unknown if connection == number}
+                comps += pubcomps(self._settings.version == "5", burst.released, unknown)
+        return comps
 
     def refuse(self, connections: Iterable[int]) -> None:
         """Leave messages unacknowledged that can be neither read nor kept: the agent has taken them out of their burst (R20).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from headwater_edge.events import Release
 from headwater_edge.source import Burst
 
 
@@ -16,7 +17,20 @@ class BrokerBurst(Burst):
     """(message index that it stands before, packet id) of messages that are no readings, and owed an acknowledgement."""
     owed: int = 0
     """Messages in it, the skipped ones too."""
+    released: list[int] = field(default_factory=list)
+    """Packet ids of the PUBRELs in it (QoS 2), in the order of arrival."""
     wire_bytes: int = 0
+
+    def releases(self, connection: int, packet_ids: list[int]) -> None:
+        """Take PUBRELs: an event, and PUBCOMPs that are owed once it is committed; in a row they are one event."""
+        self.released += packet_ids
+        before = len(self.topics)
+        if self.events:
+            at, last = self.events[-1]
+            if at == before and isinstance(last, Release):
+                last.packet_ids.extend(packet_ids)
+                return
+        self.events.append((before, Release(connection, list(packet_ids))))
 
     def acknowledgements(self) -> list[int]:
         """Return the packet ids to be acknowledged, in the order of arrival; 0 for none.

@@ -28,7 +28,10 @@ class BrokerSettings(Section, frozen=True, forbid_unknown_fields=True):
     filters: Annotated[
         tuple[str, ...], Meta(description="What to subscribe to; no two may match the same topic.")
     ] = ("hw/+/+/data/#",)
-    qos: Annotated[Literal[1], Meta(description="QoS of the subscriptions.")] = 1
+    qos: Annotated[
+        Literal[1, 2],
+        Meta(description="QoS of the subscriptions. At 2 the broker's repeats are told from equal messages."),
+    ] = 1
     version: Annotated[Literal["5", "3.1.1"], Meta(description="The MQTT that the broker speaks.")] = "5"
     client_id: Annotated[
         str,

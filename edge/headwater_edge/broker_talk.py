@@ -10,9 +10,10 @@ from headwater_edge.broker_burst import BrokerBurst
 from headwater_edge.broker_counts import BrokerCounts
 from headwater_edge.broker_faults import BrokerLost
 from headwater_edge.broker_settings import CANARY, BrokerSettings, Terms
+from headwater_edge.control import read_pubrel
 from headwater_edge.events import Connect, Subscribe, Unsubscribe
-from headwater_edge.protocol import CONNACK, DISCONNECT, PINGRESP, SUBACK, UNSUBACK, BadPacket, body
-from headwater_edge.publishes import Known, cut
+from headwater_edge.protocol import CONNACK, DISCONNECT, PINGRESP, PUBREL, SUBACK, UNSUBACK, BadPacket, body
+from headwater_edge.publishes import Known, cut, pubrels
 from headwater_edge.sessions import BROKERS, NEVER
 from headwater_edge.source import QOS1, RETAIN
 from headwater_shared.logs import get_logger
@@ -143,6 +144,10 @@ class Talk:
                         data, at, self._v5, self._known,
                         burst.topics, burst.payloads, burst.packet_ids, burst.flags,
                     )  # fmt: skip
+                    packet_ids, at = pubrels(data, at)
+                    if packet_ids:
+                        burst.releases(self.number, packet_ids)
+                        continue
                     if at == size:
                         break
                 found = body(data, at, self._known.max_packet)
@@ -218,6 +223,11 @@ class Talk:
 
     def _control(self, data: bytes, at: int, found: tuple[int, int], burst: BrokerBurst, now: float) -> None:
         kind, flags = data[at] >> 4, data[at] & 15
+        if (
+            self.number and kind == PUBREL and flags == 2
+        ):  # with a reason code; the short ones are cut in `take`
+            burst.releases(self.number, [read_pubrel(data, *found, self._v5)])
+            return
         if flags or (not self.number and kind not in {CONNACK, DISCONNECT}):
             raise BadPacket(f"a packet that begins with 0x{data[at]:02x}", reason="packet-type")
         if kind == CONNACK and not self.number:

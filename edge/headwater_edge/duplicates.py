@@ -68,7 +68,8 @@ class Transport:
         """Tell which messages of a tick are repeats, and take note of the others.
 
         At QoS 1 a repeat has DUP=1 and is equal to the last use of its packet id; at QoS 2 it is any message whose
-        id was not released since, whatever it holds.
+        id was not released since, whatever it holds. From a broker it must be both: one that comes back from an older
+        state of its disk has forgotten which ids are in use, and gives them to new messages.
 
         Args:
             sessions: the session of each message; shape (m,).
@@ -90,7 +91,12 @@ class Transport:
             (asked,), (once,) = np.nonzero(twice), np.nonzero(named & ~twice)
             found[asked], unknown = self.unreleased.take((asked, key[asked]), (once, key[once]), releases)
             contents = np.where(twice, ~contents, contents)  # no use at QoS 1 is equal to one at QoS 2
-        (resent,) = np.nonzero(named & ~twice & ((messages.flags & DUP) != 0))
+        asked_again = ~twice
+        if found.any():
+            from_broker = np.isin(sessions, self._of_brokers())
+            asked_again |= found & from_broker
+            found &= ~from_broker
+        (resent,) = np.nonzero(named & asked_again & ((messages.flags & DUP) != 0))
         kept = named & ~found
         if len(resent):
             self._find(found, key, contents, kept, resent)

@@ -19,8 +19,8 @@ from headwater_edge.broker_counts import BrokerCounts
 from headwater_edge.broker_retry import Retry
 from headwater_edge.broker_settings import BrokerSettings, terms
 from headwater_edge.broker_talk import Talk, known_of
-from headwater_edge.events import Connect, Subscribe
-from headwater_edge.source import DUP, QOS1, RETAIN, Burst
+from headwater_edge.events import Connect, Release, Subscribe
+from headwater_edge.source import DUP, QOS1, QOS2, RETAIN, Burst
 from headwater_shared.clock import SetClock
 from tests.brokers import broker_settings, packet, scripted_broker
 from tests.support import until_async
@@ -284,7 +284,7 @@ def let_into() -> Talk:
 
 def message(n: int, flags: int = QOS1, topic: bytes = b"hw/s/d/data/m", payload: bytes = b"1") -> bytes:
     """A PUBLISH of MQTT 5."""
-    packet_id = n.to_bytes(2, "big") if flags & QOS1 else b""
+    packet_id = n.to_bytes(2, "big") if flags & (QOS1 | QOS2) else b""
     body = len(topic).to_bytes(2, "big") + topic + packet_id + b"\0" + payload
     size = bytes((len(body),)) if len(body) < 128 else bytes((len(body) & 127 | 128, len(body) >> 7))
     return bytes((0x30 | flags,)) + size + body
@@ -359,6 +359,52 @@ def test_r13_the_connect_stands_before_what_the_session_held() -> None:
     assert isinstance(event, Connect)
     assert (at, event.connection, event.clean) == (0, 5, False)
     assert burst.runs == [(5, 1)]
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_r03_at_qos_2_a_pubcomp_waits_for_the_commit_of_its_pubrel(version: str) -> None:
+    """PUBREC after the commit of the message, PUBCOMP after that of the PUBREL, whose reason code and length do not matter;
+    of an id that the step did not know, a PUBCOMP in MQTT 5 says so.
+    """
+    v5 = version == "5"
+    publish = message(7, QOS2) if v5 else b"\x34\x12\x00\x0dhw/s/d/data/m\x00\x071"
+    pubrels = b"\x62\x02\x00\x07" + (b"\x62\x03\x00\x08\x92" if v5 else b"\x62\x02\x00\x08")
+    granted = suback(2, 0) if v5 else b"\x90\x04\x00\x01\x02\x00"
+    seen: list[bytes] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await saying(let_in() if v5 else LET_IN_311, granted)(reader, writer)
+        for said, answers in ((publish, 1), (pubrels, 2)):
+            writer.write(said)
+            for _ in range(answers):
+                first, body = await packet(reader)
+                seen.append(bytes((first,)) + body)
+
+    async def test(kept: Kept) -> None:
+        def acknowledge(burst: Burst) -> None:
+            burst.unknown = frozenset({(1, 8)})
+            kept.broker.acknowledge([burst], {})
+
+        burst = await until_async(
+            lambda: next((b for b in kept.bursts if b.topics), None), what="the message"
+        )
+        assert burst is not None
+        assert not seen
+        acknowledge(burst)
+
+        def released() -> Burst | None:
+            found = (b for b in kept.bursts if b.events and isinstance(b.events[0][1], Release))
+            return next(found, None)
+
+        burst = await until_async(released, what="the PUBRELs")
+        assert burst is not None
+        assert burst.events == [(0, Release(1, [7, 8]))]
+        assert seen == [b"\x50\x00\x07"]
+        acknowledge(burst)
+        await until_async(lambda: len(seen) == 3, what="the PUBCOMPs")
+        assert seen[1:] == [b"\x70\x00\x07", b"\x70\x00\x08\x92" if v5 else b"\x70\x00\x08"]
+
+    against(script, test, qos=2, version=version)
 
 
 @pytest.mark.parametrize("v5", [True, False])

@@ -16,13 +16,20 @@ from headwater_edge.source import DUP, QOS1, QOS2
 from headwater_edge.tick import Messages
 from headwater_edge.unreleased import releases_of
 
+BROKER = 3
+"""The session that is one with a broker."""
+
+
+def _transport() -> Transport:
+    return Transport(lambda: [BROKER])
+
 
 @dataclass
 class Model:
     """R3 in plain Python, one packet after the other."""
 
     uses: dict[tuple[int, int], object] = field(default_factory=dict)
-    """The last use of each id at QoS 1; what was used at QoS 2 since has none."""
+    """The last use of each id: its content, with the QoS before it at 2."""
     unreleased: set[tuple[int, int]] = field(default_factory=set)
 
     def publish(self, session: int, packet_id: int, qos: int, dup: bool, content: int) -> bool:
@@ -32,8 +39,10 @@ class Model:
             return False
         if qos == 2:
             repeat = key in self.unreleased
+            if session == BROKER:
+                repeat = repeat and dup and self.uses.get(key) == (2, content)
             self.unreleased.add(key)
-            self.uses.pop(key, None)
+            self.uses[key] = 2, content
             return repeat
         self.unreleased.discard(key)
         if dup and self.uses.get(key) == content:
@@ -63,7 +72,7 @@ publishes = st.tuples(
     st.booleans(),
     st.integers(0, 1),
 )
-pubrels = st.tuples(st.just("release"), st.integers(1, 2), st.integers(1, 2))
+pubrels = st.tuples(st.just("release"), st.integers(1, 3), st.integers(1, 2))
 ticks = st.lists(st.one_of(publishes, publishes, publishes, pubrels), max_size=16).map(
     lambda sent: ("tick", sent)
 )
@@ -100,7 +109,7 @@ def test_r03_repeats_are_those_of_a_plain_model(todo: list[tuple[str, object]]) 
     """Whatever is published, released, ended and restarted in whatever order, at whatever QoS: the same messages are
     repeats, and the same PUBRELs release nothing.
     """
-    transport, model = Transport(), Model()
+    transport, model = _transport(), Model()
     live = {1, 2, 3}
     for act, what in todo:
         if act == "tick":
@@ -115,7 +124,7 @@ def test_r03_repeats_are_those_of_a_plain_model(todo: list[tuple[str, object]]) 
                     known.add((session, packet_id))
             assert _tick(transport, what) == (repeats, said - known)
         elif act == "restart":
-            dumped, transport = transport.dump(), Transport()
+            dumped, transport = transport.dump(), _transport()
             transport.load({name: column.copy() for name, column in dumped.items()})
         else:
             assert isinstance(what, int)
@@ -125,7 +134,7 @@ def test_r03_repeats_are_those_of_a_plain_model(todo: list[tuple[str, object]]) 
 
 def test_r03_a_snapshot_of_before_qos_2_is_read() -> None:
     """It has no unreleased ids: there were none."""
-    transport = Transport()
+    transport = _transport()
     dumped = transport.dump()
     del dumped["unreleased"]
     transport.load(dumped)
@@ -135,10 +144,22 @@ def test_r03_a_snapshot_of_before_qos_2_is_read() -> None:
     )
 
 
+def test_r03_a_broker_that_forgot_which_ids_are_in_use_loses_nothing() -> None:
+    """It came back from an older state, and gives unreleased ids to new messages: DUP=0, or DUP=1 with other bytes."""
+    transport = _transport()
+    _tick(transport, [("publish", BROKER, packet_id, 2, False, 0) for packet_id in (1, 2, 3)])
+    again = [
+        ("publish", BROKER, 1, 2, False, 0),
+        ("publish", BROKER, 2, 2, True, 1),
+        ("publish", BROKER, 3, 2, True, 0),
+    ]
+    assert _tick(transport, again) == ([False, False, True], set())
+
+
 def test_r03_unreleased_ids_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that never release cost so much memory and no more; the oldest sessions' ids are let go."""
     monkeypatch.setattr(unreleased, "MOST", 4)
-    transport = Transport()
+    transport = _transport()
     for session in (1, 2, 3):
         _tick(transport, [("publish", session, packet_id, 2, False, 0) for packet_id in (1, 2)])
     assert len(transport.unreleased.key) == 4

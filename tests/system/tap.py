@@ -4,7 +4,7 @@ With a broker between, two things can go wrong, and only one is ours: the broker
 is gone, its queue was full), or the agent may lose what it told the broker it had. The ledger of the fleet cannot tell them
 apart, and a second subscriber is no witness either, for the broker may lose what is another's and keep what is ours. The line
 between the two can: what the broker delivered is what was sent to us, and our acknowledgement is what must be counted. So the
-tap writes a ledger as a fleet does (sent: a PUBLISH went to the agent; acknowledged: its PUBACK came from it), and the same audit
+tap writes a ledger as a fleet does (sent: a PUBLISH went to the agent; acknowledged: its PUBACK or PUBREC came from it), and the same audit
 that judges a fleet judges the agent. What the fleet's ledger has as acknowledged and the tap never saw, the broker lost.
 """
 
@@ -120,7 +120,7 @@ class Tap:
             kind = data[at] >> 4
             if kind == 3 and from_broker:
                 self._publish(data[at], data[begin:end])
-            elif kind == 4 and not from_broker:
+            elif kind in {4, 5} and not from_broker:  # PUBACK, PUBREC
                 self._puback(int.from_bytes(data[begin : begin + 2]))
             elif kind == 2 and from_broker and not data[begin]:
                 self._uses.clear()  # the session is new: ids mean nothing any more

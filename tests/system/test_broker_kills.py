@@ -36,6 +36,7 @@ filters = ["hw/#"]
 reconnect = "200ms"
 reconnect_most = "1s"
 version = "{version}"
+qos = {qos}
 """
 
 AGENT_DIES = {
@@ -67,6 +68,7 @@ def through_mosquitto(
     seconds: float = SECONDS,
     in_flight: int = 64,
     version: str = "5",
+    qos: int = 1,
 ) -> Iterator[tuple[Run, MosquittoServer, Load]]:
     """Run Mosquitto, a tap, both sides and a fleet that has begun to send; end all with the block."""
     with (
@@ -74,7 +76,7 @@ def through_mosquitto(
         tapped(broker.port, folder / "tap.ledger", 5 if version == "5" else 4, most) as tap,
         box(
             folder / "box",
-            edge=_BROKER.format(port=tap.port, version=version),
+            edge=_BROKER.format(port=tap.port, version=version, qos=qos),
         ) as here,
     ):
         here.start(EDGE)
@@ -83,7 +85,9 @@ def through_mosquitto(
         keep_all_rows(here.data / "edge.db")
         here.up(module=SMALL_SNAPSHOTS)
         _connected(here)
-        words = ("--scenario", str(scenario), "--port", str(broker.port), "--in-flight", str(in_flight))
+        words = (
+            "--scenario", str(scenario), "--port", str(broker.port), "--in-flight", str(in_flight), "--qos", str(qos),
+        )  # fmt: skip
         with load(here, seconds, *words) as fleet:
             yield Run(here, fleet.ledger, tap), broker, fleet
 
@@ -134,13 +138,16 @@ def readings(ledger: Path, *, acknowledged: bool) -> set[tuple[str, int, float]]
     return set(zip(names.tolist(), truth.time[wanted].tolist(), truth.value[wanted].tolist(), strict=True))
 
 
-@pytest.mark.parametrize("version", ["5", pytest.param("3.1.1", marks=pytest.mark.fault)])
-def test_r03_kills_of_the_agent_behind_mosquitto(tmp_path: Path, version: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "qos"),
+    [("5", 1), ("5", 2), *(pytest.param("3.1.1", qos, marks=pytest.mark.fault) for qos in (1, 2))],
+)
+def test_r03_kills_of_the_agent_behind_mosquitto(tmp_path: Path, version: str, qos: int) -> None:
     """Kills while the broker delivers: by the fleet's ledger nothing is lost and nothing counts twice, untimed readings
     and dead letters included; what came again was told by its packet id; the journal replays to the last bit.
     """
     config, dies = "max_queued_messages 0\nmax_inflight_messages 2000", AGENT_DIES[version]
-    with through_mosquitto(tmp_path, config, version=version, most=1_000) as (run, broker, fleet):
+    with through_mosquitto(tmp_path, config, version=version, most=1_000, qos=qos) as (run, broker, fleet):
         run.box.kill(EDGE)
         run.box.start(EDGE, crash=dies[0], module=SMALL_SNAPSHOTS)
         kill_agents(run, dies)
@@ -165,14 +172,23 @@ def _steady(folder: Path) -> Path:
     return made
 
 
-@pytest.mark.parametrize("persistence", [False, True])
-def test_r03_kills_of_mosquitto_and_of_the_agent(tmp_path: Path, *, persistence: bool) -> None:
+@pytest.mark.parametrize(
+    ("persistence", "qos"),
+    [
+        (False, 1),
+        (True, 2),
+        *(pytest.param(*more, marks=pytest.mark.fault) for more in ((True, 1), (False, 2))),
+    ],
+)
+def test_r03_kills_of_mosquitto_and_of_the_agent(tmp_path: Path, qos: int, *, persistence: bool) -> None:
     """What the broker had acknowledged to devices and never delivered is lost there, and just that is missing; of what it
     delivered, all that we acknowledged is counted once: with a session that is gone, and with one from an older state.
     """
     config = persistent(tmp_path) + "\nautosave_interval 1" if persistence else "max_queued_messages 0"
     scenario = _steady(tmp_path)
-    with through_mosquitto(tmp_path, config, scenario=scenario, most=600, seconds=60, in_flight=1) as (
+    with through_mosquitto(
+        tmp_path, config, scenario=scenario, most=600, seconds=60, in_flight=1, qos=qos
+    ) as (
         run,
         broker,
         fleet,
