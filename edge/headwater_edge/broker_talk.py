@@ -15,7 +15,7 @@ from headwater_edge.events import Connect, Subscribe, Unsubscribe
 from headwater_edge.protocol import CONNACK, DISCONNECT, PINGRESP, PUBREL, SUBACK, UNSUBACK, BadPacket, body
 from headwater_edge.publishes import Known, cut, pubrels
 from headwater_edge.sessions import BROKERS, NEVER
-from headwater_edge.source import QOS1, RETAIN
+from headwater_edge.source import QOS1, QOS2, RETAIN
 from headwater_shared.logs import get_logger
 
 log = get_logger()
@@ -168,7 +168,10 @@ class Talk:
         """Make the burst ready for delivery: what is no reading goes out of it, and what it is owed is written down."""
         burst.connection = self.number
         burst.owed = len(burst.topics)
-        if burst.flags.count(QOS1) != len(burst.flags):  # retained, resent, or at QoS 0, as canaries are
+        flags = burst.flags
+        if (
+            flags.count(QOS1) != len(flags) != flags.count(QOS2)
+        ):  # retained, resent, or at QoS 0, as canaries are
             self._sift(burst, now)
         if burst.topics:
             burst.runs = [(self.number, len(burst.topics))]

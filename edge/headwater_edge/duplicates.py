@@ -93,7 +93,7 @@ class Transport:
             contents = np.where(twice, ~contents, contents)  # no use at QoS 1 is equal to one at QoS 2
         asked_again = ~twice
         if found.any():
-            from_broker = np.isin(sessions, self._of_brokers())
+            from_broker = is_in(sessions, np.array(self._of_brokers(), np.int64))
             asked_again |= found & from_broker
             found &= ~from_broker
         (resent,) = np.nonzero(named & asked_again & ((messages.flags & DUP) != 0))
