@@ -169,9 +169,7 @@ class Talk:
         burst.connection = self.number
         burst.owed = len(burst.topics)
         flags = burst.flags
-        if (
-            flags.count(QOS1) != len(flags) != flags.count(QOS2)
-        ):  # retained, resent, or at QoS 0, as canaries are
+        if flags.count(QOS1) != len(flags) != flags.count(QOS2):  # retained, resent, or QoS 0, as canaries
             self._sift(burst, now)
         if burst.topics:
             burst.runs = [(self.number, len(burst.topics))]
