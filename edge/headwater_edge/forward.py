@@ -81,9 +81,9 @@ class Forward:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Run the loop in a thread of its own."""
-        self._thread = threading.Thread(target=self._run, name="forward", daemon=True)
+    def start(self, on_failure: Callable[[BaseException], None]) -> None:
+        """Run the loop in a thread of its own; `on_failure` is called there with what nobody foresaw, and it has ended."""
+        self._thread = threading.Thread(target=self._run, args=(on_failure,), name="forward", daemon=True)
         self._thread.start()
 
     @property
@@ -105,11 +105,14 @@ class Forward:
         if self._bus:
             self._bus.close()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self.once()
-            self._wake.wait(_AGAIN_S)
-            self._wake.clear()
+    def _run(self, on_failure: Callable[[BaseException], None]) -> None:
+        try:
+            while not self._stop.is_set():
+                self.once()
+                self._wake.wait(_AGAIN_S)
+                self._wake.clear()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the agent must not go on without forwarding
+            on_failure(error)
 
     def once(self) -> None:
         """Do what the mode asks for, and take up the mode that follows."""

@@ -68,7 +68,7 @@ class ListenerSettings(Section, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(
             ge=1,
-            le=65_535,
+            le=1024,  # as many last uses of packet ids are kept a session (R3): `duplicates.USES_KEPT`
             description="Messages of one connection that may wait for the disk (MQTT 5: Receive Maximum).",
         ),
     ] = 1024

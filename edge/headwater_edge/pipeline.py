@@ -133,7 +133,7 @@ class Agent:
         self._take(start, [])
         await self._or_failure(done)
         self.forward.keep_from_tick = self.keeping.keep_from_tick
-        self.forward.start()
+        self.forward.start(self._in_loop(self._on_failure))
         self._idle_timer = self._loop.call_later(1.0, self._idle)
 
     @property

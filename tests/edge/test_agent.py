@@ -231,6 +231,24 @@ def test_r11_another_commit_error_ends_the_agent_without_acknowledging(tmp_path:
     run(test())
 
 
+def test_what_nobody_foresaw_in_the_forwarder_ends_the_agent(tmp_path: Path) -> None:
+    """Else it would take readings in for ever, and forward none."""
+
+    async def test() -> None:
+        async with running(tmp_path) as box:
+
+            def broken() -> None:
+                raise RuntimeError("nobody foresaw this")
+
+            box.agent.forward.once = broken  # type: ignore[method-assign]
+            await box.publish(reading(0, 1.0))
+            box.agent.forward.wake(0)
+            await until_async(box.agent.failed.done)
+            assert "nobody foresaw this" in str(box.agent.failed.exception())
+
+    run(test())
+
+
 @pytest.mark.parametrize(("expiry_s", "present"), [(3600, True), (0, False), (5, False)])
 def test_r13_session_present_is_honest_over_a_restart(tmp_path: Path, expiry_s: int, present: bool) -> None:
     """A session lives as long as it was asked to, counted from the start at which its connection was found gone."""
