@@ -16,9 +16,6 @@ from tests.system.result import Result, read
 
 AUDITED = re.compile(r"audit: acknowledged (\d+), counted (\d+), dead (\d+), lost 0, twice 0")
 
-_HORIZON = '[edge.windows]\nhorizon = "3s"'
-"""So short that rows leave the journal while the test runs; resends come while their panes are held, so memory knows them."""
-
 
 class Kill(NamedTuple):
     """The end of one process: at a step of its own (see `headwater_shared.crash`), or else by SIGKILL from outside."""
@@ -54,12 +51,12 @@ class Run(NamedTuple):
     result: Result
 
 
-def whole_run(folder: Path, kills: Sequence[Kill], seconds: float, *options: str) -> Run:
+def whole_run(folder: Path, kills: Sequence[Kill], seconds: float, *options: str, edge: str = "") -> Run:
     """Run a box under the load of a fleet that sends `seconds` of event time, with kills, up to its end.
 
-    `options` are the fleet's.
+    `options` are the fleet's, `edge` more settings of the agent.
     """
-    with box(folder, edge=_HORIZON) as here:
+    with box(folder, edge=edge) as here:
         prepare(here, kills)
         with load(here, seconds, *options) as fleet:
             told = run(here, fleet, kills)
