@@ -22,7 +22,7 @@ from headwater_edge.properties import (
     SERVER_REFERENCE,
     read_properties,
 )
-from headwater_edge.protocol import CONNECT, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, BadPacket, Fields
+from headwater_edge.protocol import CONNECT, SUBSCRIBE, UNSUBSCRIBE, BadPacket, Fields
 
 PINGREQ = b"\xc0\x00"
 GOODBYE = b"\xe0\x00"
@@ -149,11 +149,6 @@ def unsubscribe(v5: bool, packet_id: int, filters: Sequence[str]) -> bytes:
     if v5:
         return mqtt5.UnsubscribePacket(packet_id, list(filters)).write()
     return _packet(UNSUBSCRIBE << 4 | 2, packet_id.to_bytes(2, "big") + b"".join(map(_text, filters)))
-
-
-def publish(v5: bool, topic: bytes, payload: bytes) -> bytes:
-    """A message at QoS 0."""
-    return _packet(PUBLISH << 4, len(topic).to_bytes(2, "big") + topic + (b"\0" if v5 else b"") + payload)
 
 
 def read_connack(data: bytes, at: int, end: int, v5: bool) -> Connack:

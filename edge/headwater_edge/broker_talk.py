@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 
 from headwater_edge import broker_packets as packets
+from headwater_edge.answers import publish
 from headwater_edge.broker_burst import BrokerBurst
 from headwater_edge.broker_counts import BrokerCounts
 from headwater_edge.broker_faults import BrokerLost
@@ -19,7 +20,6 @@ from headwater_edge.source import QOS1, QOS2, RETAIN
 from headwater_shared.logs import get_logger
 
 log = get_logger()
-
 _WITHHELD_S = 300.0
 """Seconds after which messages that could not be kept are asked for again."""
 _ANSWER_S = 20.0
@@ -117,7 +117,7 @@ class Talk:
         """Publish at QoS 0; False if the broker has not let us in, or takes no packet of that length."""
         if not self.number:
             return False
-        packet = packets.publish(self._v5, topic, payload)
+        packet = publish(self._v5, topic, payload)
         if len(packet) > self._max_packet:
             return False
         self.write(packet, now)

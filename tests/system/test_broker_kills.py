@@ -19,6 +19,7 @@ from tests.brokers import MosquittoServer, mosquitto_server, persistent, publish
 from tests.support import ROOT, until
 from tests.system.box import CLOUD, EDGE, SMALL_SNAPSHOTS, Box, box
 from tests.system.load import Load, load
+from tests.system.pumps import connected
 from tests.system.replayed import assert_replays, keep_all_rows
 from tests.system.tap import Tap, tapped
 
@@ -84,16 +85,12 @@ def through_mosquitto(
         here.end(EDGE)
         keep_all_rows(here.data / "edge.db")
         here.up(module=SMALL_SNAPSHOTS)
-        _connected(here)
+        connected(here)
         words = (
             "--scenario", str(scenario), "--port", str(broker.port), "--in-flight", str(in_flight), "--qos", str(qos),
         )  # fmt: skip
         with load(here, seconds, *words) as fleet:
             yield Run(here, fleet.ledger, tap), broker, fleet
-
-
-def _connected(here: Box) -> None:
-    until(lambda: here.status().get("broker plant", {}).get("connected"), 20, "the broker is connected")
 
 
 def finish(run: Run, broker: MosquittoServer, fleet: Load) -> None:
@@ -102,7 +99,7 @@ def finish(run: Run, broker: MosquittoServer, fleet: Load) -> None:
     That is the newest reading once more, as a message of its own, which must not count again (R2).
     """
     fleet.finished()
-    _connected(run.box)
+    connected(run.box)
     truth = ledgers.read(run.fleet)
     newest = int(np.argmax(truth.time))
     site, device, metric = truth.series[truth.series_of[newest]].split("/")
@@ -221,4 +218,4 @@ def _kill_at(run: Run, broker: MosquittoServer, messages: int, *, agent_too: boo
         run.box.start(EDGE, module=SMALL_SNAPSHOTS)
         run.box.ready(EDGE)
     broker.start()
-    _connected(run.box)
+    connected(run.box)

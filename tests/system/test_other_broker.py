@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from headwater_appliance.ports import steady_port
-from tests.support import ROOT, program, until
+from tests.support import ROOT, lacking, program, until
 from tests.system import kills
 from tests.system.box import EDGE
 from tests.system.pumps import broker, connected, pumps
@@ -24,7 +24,7 @@ def aedes(tmp_path: Path) -> Iterator[int]:
     node = program("node")
     made = ROOT / ".venv" / "clients" / "aedes"
     if node is None or program("npm") is None:
-        pytest.skip("node and npm are not installed")
+        lacking("node", "node and npm are not installed")
     if not (made / "node_modules").exists():
         made.mkdir(parents=True, exist_ok=True)
         for name in ("package.json", "package-lock.json"):
@@ -35,7 +35,7 @@ def aedes(tmp_path: Path) -> Iterator[int]:
         )
         if done.returncode:
             shutil.rmtree(made)
-            pytest.skip(f"npm's aedes cannot be installed: {done.stderr[-200:]}")
+            lacking("node", f"npm's aedes cannot be installed: {done.stderr[-200:]}")
     shutil.copy(AEDES / "aedes.mjs", made / "aedes.mjs")
     port = steady_port()
     with subprocess.Popen([node, "aedes.mjs", str(port)], cwd=made, stdout=subprocess.PIPE) as process:
