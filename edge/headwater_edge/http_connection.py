@@ -14,7 +14,7 @@ from headwater_edge.http_exchange import Desk, Request
 from headwater_edge.http_request import LONGEST_HEAD, Headers, NotTaken, read_head, too_long
 
 IN_FLIGHT = 64
-"""Requests of one connection that may be unanswered: a client that sends more of them ahead is not read meanwhile."""
+"""Requests of one connection that may be there and unanswered: who sends more of them ahead is not read meanwhile."""
 _LINGER_S = 2.0
 """After the last answer to one who still sends: closing at once would reset the connection, and the answer be lost."""
 _HOP_BY_HOP = {b"connection", b"upgrade", b"http2-settings"}
@@ -278,7 +278,8 @@ class HttpConnection(asyncio.Protocol):
     def _regulate(self) -> None:
         """Read on, or do not."""
         checking = any(request.checking for request in self.requests)
-        wanted = len(self.requests) < IN_FLIGHT and not checking and not self.stuck
+        whole = len(self.requests) - (self._current is not None)
+        wanted = whole < IN_FLIGHT and not checking and not self.stuck
         if wanted == self._reading or self._transport is None:
             return
         self._reading = wanted

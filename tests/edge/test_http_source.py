@@ -147,6 +147,23 @@ def test_who_sends_too_much_ahead_is_not_read() -> None:
     run(test)
 
 
+def test_the_rest_of_the_last_request_that_may_be_taken_is_read() -> None:
+    """One of which a read brought only the beginning is not yet there, and does not count against its sender."""
+
+    async def test() -> None:
+        async with served(acknowledging=False) as s:
+            client = await s.client()
+            *before, last = [post(b"%d" % n) for n in range(IN_FLIGHT)]
+            client.send(b"".join(before) + last[:-1])
+            await s.gathered(IN_FLIGHT - 1)
+            client.send(last[-1:])
+            await s.gathered(IN_FLIGHT)
+            s.acknowledge()
+            assert [(await client.answer()).status for _ in range(IN_FLIGHT)] == [200] * IN_FLIGHT
+
+    run(test)
+
+
 def test_r12_lines_are_messages_of_one_burst() -> None:
     """Each line is a payload, blank ones are none; all of a request is in one burst, and answered by one 200."""
 
