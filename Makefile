@@ -17,7 +17,7 @@ help: ## this list
 demo: $(RUNS) ## devices, agent, cloud side and audit on this machine; DEMO_SECONDS=90, DEMO_TAMPER=1 to see the audit fail
 	@$(BIN)/headwater demo
 
-test: $(TESTS) ## every test that takes no longer than make test may (5 minutes); ARGS="-k settings" to choose
+test: $(TESTS) ## every test that takes no longer than make test may (6 minutes); ARGS="-k settings" to choose
 	@tests/parts.sh
 	$(BIN)/python -m pytest --durations=5 $(ARGS)
 

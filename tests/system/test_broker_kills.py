@@ -174,7 +174,7 @@ def _steady(folder: Path) -> Path:
     [
         (False, 1),
         (True, 2),
-        *(pytest.param(*more, marks=pytest.mark.fault) for more in ((False, 2), (True, 2))),
+        *(pytest.param(*more, marks=pytest.mark.fault) for more in ((False, 2), (True, 1))),
     ],
 )
 def test_r03_kills_of_mosquitto_and_of_the_agent(tmp_path: Path, qos: int, *, persistence: bool) -> None:
