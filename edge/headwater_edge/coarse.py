@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from headwater_edge.fine import Rows
 from headwater_edge.membership import is_in
-from headwater_edge.ring import Panes, Ring, group_starts, of_their_own, rounds
+from headwater_edge.ring import Flags, Panes, Ring, group_starts, of_their_own, rounds
 from headwater_edge.sketch_log import SketchLog
 from headwater_shared.aggregates import Aggregates, merged, merged_groups
 from headwater_shared.parts import Level, Sketches, grouped_sketches
@@ -38,7 +38,7 @@ class CoarseLevel:
         """Merge base rows into the panes; return what had to go before its time, or is a part of its own."""
         if self.level.at_once > 1:
             fed = [self._in_each(rows) for rows in fed]
-        series, window, delta, sketches = self._grouped(fed)
+        series, window, flags, delta, sketches = self._grouped(fed)
         start = window * self.level.hop_us
         flat = self.ring.flat_of(series, window)
         out: list[Rows] = []
@@ -55,13 +55,14 @@ class CoarseLevel:
             fresh = slot[(placed.flat >= 0) & ~placed.same]
             self.log.forget(fresh, len(self.ring))
             self.log.add(placed.flat, buckets)
+            self.ring.flag(placed.flat, flags[at])
             kept = placed.flat >= 0
             known = placed.same
             self.aggregates.put(slot[kept & ~known], small.take(kept & ~known))
             self.aggregates.put(slot[known], merged(before.take(known), small.take(known)))
             (alone,) = np.nonzero(~kept)
             if len(alone):
-                panes = of_their_own(series[at[alone]], start[at[alone]], tick)
+                panes = of_their_own(series[at[alone]], start[at[alone]], tick, flags[at[alone]])
                 out.append(Rows(panes, small.take(alone), buckets.take(alone)))
         return out
 
@@ -72,13 +73,15 @@ class CoarseLevel:
         copies.panes.start = ((last[:, None] - np.arange(n)[::-1]) * self.level.hop_us).reshape(-1)
         return copies
 
-    def _grouped(self, fed: list[Rows]) -> tuple[Ints, Ints, Aggregates, Sketches]:
-        """Merge base rows of one (series, window) to one delta: series, window number, aggregates, sketches."""
+    def _grouped(self, fed: list[Rows]) -> tuple[Ints, Ints, Flags, Aggregates, Sketches]:
+        """Merge base rows of one (series, window) to one delta: series, window number, flags, aggregates, sketches."""
         if len(fed) == 1 and self._is_grouped(fed[0].panes):
             one = fed[0]  # one base window a series: the common case
-            return one.panes.series, one.panes.start // self.level.hop_us, one.aggregates, one.sketches
+            p = one.panes
+            return p.series, p.start // self.level.hop_us, p.flags, one.aggregates, one.sketches
         series = np.concatenate([rows.panes.series for rows in fed])
         start = np.concatenate([rows.panes.start for rows in fed])
+        flags = np.concatenate([rows.panes.flags for rows in fed])
         window = start // self.level.hop_us
         order = np.lexsort((start, window, series))  # stable: equal base windows merge in the order fed
         s, w = series[order], window[order]
@@ -93,7 +96,8 @@ class CoarseLevel:
             np.concatenate([rows.sketches.count for rows in fed]),
             len(starts),
         )
-        return s[starts], w[starts], merged_groups(aggregates.take(order), starts), sketches
+        flags = np.bitwise_or.reduceat(flags[order], starts)
+        return s[starts], w[starts], flags, merged_groups(aggregates.take(order), starts), sketches
 
     def _is_grouped(self, panes: Panes) -> bool:
         """Tell whether no two rows are of one window, and they are ordered."""

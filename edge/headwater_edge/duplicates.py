@@ -24,6 +24,11 @@ USES_KEPT = 1024
 A device that has the acknowledgement of a later message has those of all before it (MQTT 4.6 orders them), so what is
 older than a whole window of messages is never sent again.
 """
+FAR_AHEAD = USES_KEPT // 2
+FAR_KEPT = 16_384
+FAR_SESSIONS = 64
+"""MQTT 3.1.1 has no Receive Maximum: of a session that brought more than `FAR_AHEAD` messages in one tick more is kept,
+of the latest such sessions (16 MB at most)."""
 ALL_IDS = 65_535
 """... and of a session with a broker: Mosquitto 2.0.11 may have all packet ids in flight, whatever it was allowed."""
 
@@ -58,6 +63,8 @@ class Transport:
         self.unreleased = Unreleased()
         self.key: Words = np.zeros(0, np.uint64)
         self.content: Words = np.zeros(0, np.uint64)
+        self.far: Ints = np.zeros(0, np.int64)
+        """Sessions that send far ahead, the latest last."""
         self._new: list[tuple[Words, Words]] = []
         self._size = 0
         self._cut_at = _FIRST
@@ -86,6 +93,8 @@ class Transport:
         if not named.any() and not releases.said:
             return found, unknown
         key = use_keys(sessions, messages.packet_id)
+        if len(messages) > FAR_AHEAD:
+            self._look_far(sessions[named])
         twice = named & ((messages.flags & QOS2) != 0)
         if len(self.unreleased.key) or releases.said or twice.any():
             (asked,), (once,) = np.nonzero(twice), np.nonzero(named & ~twice)
@@ -124,6 +133,13 @@ class Transport:
         repeat[message[same & (message >= 0)]] = True
         found[resent] = repeat[resent]
 
+    def _look_far(self, sessions: Ints) -> None:
+        """Take note of the sessions that send far ahead; `sessions` has that of each message."""
+        numbers, counts = np.unique(sessions, return_counts=True)
+        far = numbers[counts > FAR_AHEAD]
+        if len(far):
+            self.far = np.append(self.far[~is_in(self.far, far)], far)[-FAR_SESSIONS:]
+
     def _gather(self) -> None:
         if self._new:
             self.key = np.concatenate([self.key, *(key for key, _ in self._new)])
@@ -131,7 +147,7 @@ class Transport:
             self._new = []
 
     def _cut(self, live: Ints | None = None) -> None:
-        """Keep the last `USES_KEPT` or `ALL_IDS` uses of each session; of one id used twice the later one counts."""
+        """Keep the last uses of each session, `USES_KEPT` or more; of one id used twice the later one counts."""
         self._gather()
         session = (self.key >> np.uint64(16)).astype(np.int64)
         newest_first = np.argsort(-session[::-1], kind="stable")
@@ -139,8 +155,8 @@ class Transport:
         begins = np.flatnonzero(_equal_before(ordered) == 0)
         rank = np.arange(len(ordered)) - np.repeat(begins, np.diff(np.append(begins, len(ordered))))
         wanted = rank < USES_KEPT
-        for number in self._of_brokers():
-            wanted |= (ordered == number) & (rank < ALL_IDS)
+        wanted |= is_in(ordered, self.far) & (rank < FAR_KEPT)
+        wanted |= is_in(ordered, np.array(self._of_brokers(), np.int64)) & (rank < ALL_IDS)
         if live is not None:
             wanted &= is_in(ordered, live)
         kept = np.sort(len(session) - 1 - newest_first[wanted])
@@ -150,6 +166,7 @@ class Transport:
 
     def end_sessions(self, live: Ints) -> None:
         """Forget the uses of all sessions but those that live."""
+        self.far = self.far[is_in(self.far, live)]
         self._cut(live)
         self.unreleased.end_sessions(live)
 
@@ -160,6 +177,7 @@ class Transport:
             "content": self.content.copy(),
             "cut_at": np.array([self._cut_at]),
             "unreleased": self.unreleased.key.copy(),
+            "far": self.far.copy(),
         }
 
     def load(self, columns: dict[str, NDArray[np.generic]]) -> None:
@@ -168,6 +186,7 @@ class Transport:
         self._new = []
         self._size = len(self.key)
         self._cut_at = int(columns["cut_at"][0])
+        self.far = columns.get("far", np.zeros(0)).astype(np.int64)
         self.unreleased.key = columns.get("unreleased", np.zeros(0)).astype(np.uint64)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from headwater_edge.meaning import Meaning
 from headwater_edge.recent import NEVER, Recent
-from headwater_edge.ring import EMPTY, OPEN, Panes, Ring, group_starts, of_their_own, rounds
+from headwater_edge.ring import EMPTY, OPEN, Flags, Panes, Ring, group_starts, of_their_own, rounds
 from headwater_shared.aggregates import Aggregates, of_readings
 from headwater_shared.digest import reading_digests, value_bits
 from headwater_shared.parts import Level, Sketches, counted_sketches
@@ -55,8 +55,10 @@ class FineLevel:
         self.late = 0
         """Readings that came after their pane was closed."""
 
-    def add(self, series: NDArray[np.int32], sent: Ints, event: Ints, value: Floats, tick: int) -> Gone:
-        """Take accepted readings in, n of them in the order of arrival.
+    def add(
+        self, series: NDArray[np.int32], sent: Ints, event: Ints, value: Floats, mark: Flags, tick: int
+    ) -> Gone:
+        """Take accepted readings in, n of them in the order of arrival; `mark` flags their panes.
 
         Returns:
             panes that had to go before their time, and late readings on their way up.
@@ -66,12 +68,15 @@ class FineLevel:
         flat = self.ring.flat_of(series.astype(np.int64), window)
         if bool(((self.ring.start[flat] == start) & (self.ring.status[flat] == OPEN)).all()):
             self.recent.append(series, sent, event, value, flat.astype(np.int32))
+            if mark.any():
+                self.ring.flag(flat, mark)
             return Gone([], [])
         order = np.lexsort((window, series))
         s, w = series[order].astype(np.int64), window[order]
         starts = group_starts(s, w)
         sizes = np.append(starts[1:], len(s)) - starts
-        slots, late, leaving = self._place(s[starts], w[starts], tick)
+        flags = np.bitwise_or.reduceat(mark[order], starts)
+        slots, late, leaving = self._place(s[starts], w[starts], flags, tick)
         slot, is_late = np.empty(len(s), np.int32), np.empty(len(s), np.bool_)
         slot[order], is_late[order] = np.repeat(slots, sizes), np.repeat(late, sizes)
         self.recent.append(series, sent, event, value, slot)
@@ -81,11 +86,14 @@ class FineLevel:
             self._leave(revised, gone, fed=False)
         if late.any():
             self._late(
-                series[is_late], sent[is_late], event[is_late], value[is_late], slot[is_late], tick, gone
-            )
+                series[is_late], sent[is_late], event[is_late], value[is_late], mark[is_late], slot[is_late],
+                tick, gone,
+            )  # fmt: skip
         return gone
 
-    def _place(self, series: Ints, window: Ints, tick: int) -> tuple[Ints, Mask, list[tuple[Panes, Panes]]]:
+    def _place(
+        self, series: Ints, window: Ints, flags: Flags, tick: int
+    ) -> tuple[Ints, Mask, list[tuple[Panes, Panes]]]:
         """Find or open the pane of each (series, window): its slot, whether it was closed before, what had to leave."""
         flat = self.ring.flat_of(series, window)
         slots, late = np.empty(len(flat), np.int64), np.empty(len(flat), np.bool_)
@@ -93,12 +101,13 @@ class FineLevel:
         for at in rounds(flat):
             placed = self.ring.place(flat[at], window[at] * self.level.length_us, tick)
             slots[at], late[at] = placed.flat, placed.late
+            self.ring.flag(placed.flat, flags[at])
             leaving.append((placed.closed, placed.revised))
         return slots, late, leaving
 
     def _late(
-        self, series: NDArray[np.int32], sent: Ints, event: Ints, value: Floats, slot: NDArray[np.int32], tick: int,
-        gone: Gone,
+        self, series: NDArray[np.int32], sent: Ints, event: Ints, value: Floats, mark: Flags,
+        slot: NDArray[np.int32], tick: int, gone: Gone,
     ) -> None:  # fmt: skip
         """Feed late readings upwards by themselves; those that no slot took go out as parts of their own (R7)."""
         self.late += len(series)
@@ -109,7 +118,10 @@ class FineLevel:
         digests = reading_digests(sent[order], value[order])
         aggregates, sketches = _aggregated(starts, event[order], meant[order], digests)
         first = order[starts]
-        panes = of_their_own(series[first].astype(np.int64), window[first] * self.level.length_us, tick)
+        flags = np.bitwise_or.reduceat(mark[order], starts)
+        panes = of_their_own(
+            series[first].astype(np.int64), window[first] * self.level.length_us, tick, flags
+        )
         small = Rows(panes, aggregates, sketches)
         gone.fed.append(small)
         (alone,) = np.nonzero(slot[first] < 0)

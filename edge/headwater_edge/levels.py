@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from headwater_edge.coarse import CoarseLevel
 from headwater_edge.fine import FineLevel, Gone, Rows
-from headwater_edge.ring import roomy
+from headwater_edge.ring import Flags, roomy
 from headwater_edge.session_level import SessionLevel
 from headwater_edge.some import OfSome
 from headwater_edge.window_settings import SomeLevel
@@ -68,9 +68,11 @@ class Levels:
         for some in self.some:
             some.grow(names)
 
-    def add(self, series: NDArray[np.int32], sent: Ints, event: Ints, value: Floats, tick: int) -> None:
-        """Count accepted readings, n of them in the order of arrival."""
-        self._gone = self.fine.add(series, sent, event, value, tick)
+    def add(
+        self, series: NDArray[np.int32], sent: Ints, event: Ints, value: Floats, mark: Flags, tick: int
+    ) -> None:
+        """Count accepted readings, n of them in the order of arrival; `mark` tells what was done to their times."""
+        self._gone = self.fine.add(series, sent, event, value, mark, tick)
 
     def close(self, watermark: Ints, tick: int) -> list[Piece]:
         """Close what the watermark of each series has passed, feed it upwards, put out revisions.

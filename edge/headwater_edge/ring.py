@@ -12,6 +12,7 @@ from headwater_shared.parts import Level
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Flags = NDArray[np.uint8]
 
 EMPTY, OPEN, HELD = 0, 1, 2
 
@@ -29,13 +30,22 @@ class Panes:
     tick: Ints
     """That opened them."""
     revision: Ints
+    flags: Flags
+    """What was done to the times of readings that they count: `event_time.CLAMPED` and so on."""
 
     def __len__(self) -> int:
         return len(self.slot)
 
     def take(self, at: Ints | Mask) -> Panes:
         """Return the panes at indices or a mask."""
-        return Panes(self.slot[at], self.series[at], self.start[at], self.tick[at], self.revision[at])
+        return Panes(
+            self.slot[at], self.series[at], self.start[at], self.tick[at], self.revision[at], self.flags[at]
+        )
+
+    @staticmethod
+    def concatenate(panes: list[Panes]) -> Panes:
+        """Return the panes of all, in order."""
+        return Panes(*(np.concatenate([getattr(some, name) for some in panes]) for name in Panes.__slots__))
 
 
 @dataclass(slots=True)
@@ -61,7 +71,7 @@ class Ring:
     merges both (R1). A window older than what its slot holds gets none: its readings are a part of their own.
     """
 
-    COLUMNS = ("status", "start", "tick", "revision", "dirty")
+    COLUMNS = ("status", "start", "tick", "revision", "dirty", "flags")
 
     def __init__(self, level: Level, slots: int) -> None:
         self.level = level
@@ -72,6 +82,7 @@ class Ring:
         self.revision: Ints = np.zeros(0, np.int64)
         self.dirty = np.zeros(0, np.bool_)
         """Held, and changed since it was put out."""
+        self.flags: Flags = np.zeros(0, np.uint8)
         self._earliest_end = -NO_END
         """No open pane ends before this: a short cut, not part of the state."""
 
@@ -107,10 +118,16 @@ class Ring:
             self.tick[fresh] = tick
             self.revision[fresh] = 0
             self.dirty[fresh] = False
+            self.flags[fresh] = 0
             self._earliest_end = min(self._earliest_end, int(starts.min()) + self.level.length_us)
         late = older | (same & (status == HELD))
         self.dirty[flat[late & same]] = True
         return Placed(np.where(older, -1, flat), late, same, closed, revised)
+
+    def flag(self, flat: Ints, flags: Flags) -> None:
+        """Add flags to the panes in slots, of which -1 is none and one may come twice."""
+        (at,) = np.nonzero((flags > 0) & (flat >= 0))
+        np.bitwise_or.at(self.flags, flat[at], flags[at])
 
     def due(self, watermark: Ints) -> Ints:
         """Return the slots of open panes whose window the watermark of their series has passed."""
@@ -142,7 +159,9 @@ class Ring:
 
     def panes(self, flat: Ints) -> Panes:
         """Copy panes out."""
-        return Panes(flat, flat // self.slots, self.start[flat], self.tick[flat], self.revision[flat])
+        return Panes(
+            flat, flat // self.slots, self.start[flat], self.tick[flat], self.revision[flat], self.flags[flat]
+        )
 
 
 def rounds(flat: Ints) -> Iterator[Ints]:
@@ -160,10 +179,10 @@ def rounds(flat: Ints) -> Iterator[Ints]:
         left = np.delete(left, first)
 
 
-def of_their_own(series: Ints, start: Ints, tick: int) -> Panes:
+def of_their_own(series: Ints, start: Ints, tick: int, flags: Flags) -> Panes:
     """Make panes that no slot holds, opened and closed by this tick."""
     n = len(series)
-    return Panes(np.full(n, -1), series, start, np.full(n, tick), np.zeros(n, np.int64))
+    return Panes(np.full(n, -1), series, start, np.full(n, tick), np.zeros(n, np.int64), flags)
 
 
 def group_starts(series: Ints, window: Ints) -> Ints:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from headwater_edge.fine import Rows
 from headwater_edge.membership import is_in
 from headwater_edge.recent import NEVER
-from headwater_edge.ring import Panes
+from headwater_edge.ring import Flags, Panes
 from headwater_edge.sketch_log import SketchLog
 from headwater_shared.aggregates import Aggregates, merged_groups
 from headwater_shared.parts import Level, Sketches
@@ -43,12 +43,12 @@ class SessionLevel:
 
     Columns: `used`; `sealed`: a part of an older epoch began it; `changed`: our part holds what was not put out yet;
     `series`, `start`, `first` and `last` (the times of its outermost readings); `tick` and `revision` of our part, -1 if it was
-    never put out; `touched`: the watermark when it last changed or went out, `NEVER` until that tick ends. `aggregates` hold
-    our part.
+    never put out; `touched`: the watermark when it last changed or went out, `NEVER` until that tick ends. `aggregates` and
+    `flags` hold our part.
     """
 
     COLUMNS = (
-        "used", "sealed", "changed", "series", "start", "first", "last", "tick", "revision", "touched",
+        "used", "sealed", "changed", "series", "start", "first", "last", "tick", "revision", "touched", "flags",
     )  # fmt: skip
 
     def __init__(self, level: Level, base_us: int) -> None:
@@ -64,6 +64,7 @@ class SessionLevel:
         self.tick: Ints = np.zeros(0, np.int64)
         self.revision: Ints = np.zeros(0, np.int64)
         self.touched: Ints = np.zeros(0, np.int64)
+        self.flags: Flags = np.zeros(0, np.uint8)
         self.aggregates = Aggregates.empty(0)
         self.log = SketchLog()
 
@@ -95,6 +96,7 @@ class SessionLevel:
         self.series[at], self.first[at], self.last[at] = joined.series, joined.first, joined.last
         self.touched[at] = NEVER
         self.aggregates.put(at, joined.aggregates)
+        self.flags[at] = joined.flags
         return out + self._put_out(at[together])
 
     def _join(self, rows: Rows) -> _Joined:
@@ -107,6 +109,7 @@ class SessionLevel:
         first = np.append(self.first[slots], given.first_time)
         last = np.append(self.last[slots], given.last_time)
         sealed = np.append(self.sealed[slots], np.zeros(n, np.bool_))
+        flags = np.append(self.flags[slots], rows.panes.flags)
         order = np.lexsort((last, first, series))
         s, f, t = series[order], first[order], last[order]
         begins = _begins(s, f, t, sealed[order], self.level.gap_us)
@@ -128,7 +131,8 @@ class SessionLevel:
         )
         return _Joined(
             survivor[changed], s[starts][changed], f[starts][changed], np.maximum.reduceat(t, starts)[changed],
-            whole.take(changed), slots[order[at_session[lost]]], number[of_session[lost]], of_row,
+            whole.take(changed), np.bitwise_or.reduceat(flags[order], starts)[changed],
+            slots[order[at_session[lost]]], number[of_session[lost]], of_row,
         )  # fmt: skip
 
     def close(self, watermark: Ints) -> list[Rows]:
@@ -151,7 +155,10 @@ class SessionLevel:
         self.revision[slots] += 1
         self.changed[slots] = False
         self.touched[slots] = NEVER
-        panes = Panes(slots, self.series[slots], self.start[slots], self.tick[slots], self.revision[slots])
+        panes = Panes(
+            slots, self.series[slots], self.start[slots], self.tick[slots], self.revision[slots],
+            self.flags[slots],
+        )  # fmt: skip
         return [Rows(panes, self.aggregates.take(slots), self.log.of(slots, len(self)))]
 
     def _tombstones(self, slots: Ints) -> list[Rows]:
@@ -161,13 +168,17 @@ class SessionLevel:
         if not n:
             return []
         none = np.full(n, -1)
-        panes = Panes(none, self.series[slots], self.start[slots], self.tick[slots], self.revision[slots] + 1)
+        panes = Panes(
+            none, self.series[slots], self.start[slots], self.tick[slots], self.revision[slots] + 1,
+            np.zeros(n, np.uint8),
+        )  # fmt: skip
         return [Rows(panes, Aggregates.empty(n), Sketches.empty(n))]
 
     def seal(self) -> None:
         """The parts of the epoch before were put out: of their sessions stays where they are (R1)."""
         self.sealed |= self.used
         self.aggregates.words[:] = 0
+        self.flags[:] = 0
         self.log.clear()
 
     def prune(self, watermark: Ints, held_us: int) -> None:
@@ -224,6 +235,10 @@ class SessionLevel:
         return {**columns, "aggregates": self.aggregates.words.copy(), **self.log.dump()}
 
     def load(self, columns: dict[str, NDArray[np.generic]]) -> None:
+        columns = {
+            "flags": np.zeros(len(columns["used"]), np.uint8),
+            **columns,
+        }  # which were not always there
         for name in self.COLUMNS:
             setattr(self, name, columns[name].copy())
         self.aggregates = Aggregates.of_words(columns["aggregates"].astype(np.int64))
@@ -240,6 +255,7 @@ class _Joined:
     first: Ints
     last: Ints
     aggregates: Aggregates
+    flags: Flags
     absorbed: Ints
     """Slots of sessions that go into others."""
     into: Ints

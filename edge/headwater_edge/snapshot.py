@@ -139,8 +139,10 @@ def restore(picture: Picture) -> State:
     state.levels.fine.late = scalars["late"]
     state.levels.fine.recent.load(_under("recent", arrays), scalars["prune_at"])
     for at, ring in enumerate(_rings(state)):
+        columns = _under(f"ring{at}", arrays)
+        columns.setdefault("flags", np.zeros(len(columns["status"]), np.uint8))  # which were not always there
         for name in ring.COLUMNS:
-            setattr(ring, name, arrays[f"ring{at}.{name}"].copy())
+            setattr(ring, name, columns[name].copy())
     for at, level in enumerate(state.levels.coarser):
         level.aggregates = Aggregates.of_words(arrays[f"coarse{at}.aggregates"].copy())
         level.log.load(_under(f"coarse{at}", arrays))

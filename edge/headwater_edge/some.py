@@ -83,15 +83,8 @@ class OfSome:
 
 
 def _joined(some: list[Rows]) -> Rows:
-    panes = [rows.panes for rows in some]
     return Rows(
-        Panes(
-            np.concatenate([p.slot for p in panes]),
-            np.concatenate([p.series for p in panes]),
-            np.concatenate([p.start for p in panes]),
-            np.concatenate([p.tick for p in panes]),
-            np.concatenate([p.revision for p in panes]),
-        ),
+        Panes.concatenate([rows.panes for rows in some]),
         Aggregates.concatenate([rows.aggregates for rows in some]),
         Sketches.concatenate([rows.sketches for rows in some]),
     )

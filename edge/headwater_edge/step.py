@@ -18,6 +18,7 @@ from headwater_edge.levels import Piece
 from headwater_edge.limits import Change, LimitRule
 from headwater_edge.output import Completeness, Output
 from headwater_edge.recent import NEVER
+from headwater_edge.ring import Panes
 from headwater_edge.settings import StepSettings
 from headwater_edge.state import State
 from headwater_edge.tick import Tick
@@ -127,7 +128,7 @@ def _count(state: State, tick: Tick, taken: Stamped | None) -> Stamped | None:
         state.counters.restamped += int((rows.mark & RESTAMPED > 0).sum())
     state.watermarks.hear(state.device[rows.series], rows.event, rows.event != rows.sent, tick.now)
     rows = joined(rows, state.meaning.rates(rows)) or rows
-    state.levels.add(rows.series, rows.sent, rows.event, rows.value, state.tick)
+    state.levels.add(rows.series, rows.sent, rows.event, rows.value, rows.mark, state.tick)
     return rows
 
 
@@ -203,25 +204,24 @@ def _frames(
     place = [names.index(levels[piece.level]) for piece in sealed]
     place += [names.index(state.levels.names[piece.level]) for piece in own]
     sizes = [len(piece.rows.panes) for piece in pieces]
-    panes = [piece.rows.panes for piece in pieces]
-    series = np.concatenate([p.series for p in panes])
+    panes = Panes.concatenate([piece.rows.panes for piece in pieces])
     whole = Parts(
         state.names,
         names,
         epochs,
-        series,
+        panes.series,
         np.repeat(place, sizes),
-        np.concatenate([p.start for p in panes]),
+        panes.start,
         np.repeat([0] * len(sealed) + [len(epochs) - 1] * len(own), sizes),
-        np.concatenate([p.tick for p in panes]),
-        np.concatenate([p.revision for p in panes]),
-        np.zeros(len(series), np.int64),
+        panes.tick,
+        panes.revision,
+        panes.flags.astype(np.int64),
         Aggregates.concatenate([piece.rows.aggregates for piece in pieces]),
         _concatenated([piece.rows.sketches for piece in pieces]),
     )
     state.counters.parts += len(whole)
     state.counters.revisions += int((whole.revision > 0).sum())
-    shard = state.shard[series]
+    shard = state.shard[panes.series]
     for number in np.flatnonzero(np.bincount(shard)).tolist():
         parts = whole.take(shard == number)
         used, parts.series = np.unique(parts.series, return_inverse=True)

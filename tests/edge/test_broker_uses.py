@@ -1,4 +1,4 @@
-"""R3 for a broker: it may have more in flight than the listener allows, and the last use of each id is kept."""
+"""R3 for a broker and for clients of MQTT 3.1.1: each may have more in flight than the listener allows, and the last use of each id is kept."""
 
 from __future__ import annotations
 
@@ -33,6 +33,27 @@ def test_r03_a_broker_may_have_far_more_in_flight_than_a_device() -> None:
     before = agent.state.counters.accepted
     agent.tick(*[_untimed(i, 1, dup=True) for i in ids[-IN_FLIGHT:]])
     assert agent.state.counters.by_transport == IN_FLIGHT
+    assert agent.state.counters.accepted == before
+
+
+def test_r03_a_client_of_3_1_1_may_have_more_in_flight_than_we_allow() -> None:
+    """One read brings up to some 3,000 messages: all are known when they come again, whatever others sent since, over a restart."""
+    agent = Run(step_settings_of())
+    agent.start()
+    far = Connect(1, "far", "", clean=True, expiry_s=NEVER)
+    agent.tick(events=(far, Connect(2, "slow", "", clean=True, expiry_s=NEVER)))
+    agent.tick(*[_untimed(i, 1) for i in range(1, 3_001)])
+    agent.picture()
+    for begin in range(0, 40_000, 500):
+        agent.tick(*[_untimed(i % 65_535 + 1, 2) for i in range(begin, begin + 500)])
+        if begin == 20_000:
+            agent.crash(agent.pictures[-1])
+            agent.start()
+            agent.tick(events=(Connect(2, "slow", "", clean=False, expiry_s=NEVER),))
+    agent.tick(events=(msgspec.structs.replace(far, clean=False),))
+    before = agent.state.counters.accepted
+    agent.tick(*[_untimed(i, 1, dup=True) for i in range(1, 3_001)])
+    assert agent.state.counters.by_transport == 3_000
     assert agent.state.counters.accepted == before
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater_edge import snapshot
+from headwater_edge.event_time import CLAMPED, RESTAMPED
 from headwater_shared.clock import HELD, SYNCHRONISED, NtpClock, kernel_synchronised, parse_clock
-from tests.edge.feed import DAY, Message, S, step_settings_of
+from tests.edge.feed import DAY, Message, S, hopping, session, step_settings_of
 from tests.edge.run import Run
 from tests.edge.test_rules import TEMP, message, parts
 
@@ -264,3 +265,71 @@ def test_r08_a_clock_that_no_server_disciplines_is_not_believed() -> None:
     assert clock.now().quality == SYNCHRONISED
     assert kernel_synchronised() in {True, False}
     assert isinstance(parse_clock("ntp"), NtpClock)
+
+
+def flags(agent: Run) -> dict[tuple[str, str], int]:
+    """Return the flags of all parts that went out, joined by series and level."""
+    found: dict[tuple[str, str], int] = {}
+    for output in agent.outputs:
+        for frame in output.frames:
+            p = frame.parts
+            for row in range(len(p)):
+                key = p.names[p.series[row]], p.levels[p.level[row]]
+                found[key] = found.get(key, 0) | int(p.flags[row])
+    return found
+
+
+def test_r08_a_part_bears_what_was_done_to_the_times_that_it_counts() -> None:
+    """At every level, tumbling, hopping and by session, and of no other series."""
+    agent = Run(
+        step_settings_of(
+            hopping("30s", "10s"), session("1m"), future="5m", clock_wait="10m", levels=("10s", "1m")
+        )
+    )
+    agent.start()
+    names = [f"s1/d{n}/temp" for n in range(5)]
+    agent.tick(message(1, 1.0, names[0]), message(1, 1.0, names[CLAMPED]))
+    agent.tick(message(3600, 2.0, names[CLAMPED]))
+    agent.clock.quality = HELD
+    agent.tick(untimed(1.0, names[RESTAMPED]), message(2, 2.0, names[0]))
+    agent.clock.quality = SYNCHRONISED
+    agent.tick(message(3, 3.0, names[0]))
+    agent.clock.quality = HELD
+    agent.tick(untimed(1.0, names[2]))
+    agent.flush()
+    levels = agent.state.levels.names
+    assert len(levels) == 4
+    assert flags(agent) == {(names[n], level): n for n in (0, CLAMPED, 2, RESTAMPED) for level in levels}
+
+
+def test_r08_a_late_reading_flags_the_revision_and_the_part_of_its_own() -> None:
+    """A device five minutes ahead: what is clamped falls behind its own watermark."""
+    for held, revised in (("10m", True), ("0s", False)):
+        agent = run(held=held, levels=("10s", "1m"))
+        for at in range(0, 250, 10):
+            agent.tick(message(at, 1.0))
+        agent.tick(message(3600, 3.0))
+        agent.flush()
+        for level, before in (("10s", 1), ("1m", 6)):
+            found = [
+                (int(p.flags[row]), int(p.aggregates.count[row]))
+                for output in agent.outputs
+                for p in [frame.parts for frame in output.frames]
+                for row in range(len(p))
+                if p.levels[p.level[row]] == level and p.start[row] == DAY
+            ]
+            assert found == [(0, before), (CLAMPED, before + 1 if revised else 1)]
+
+
+def test_r08_flags_outlive_a_restart_and_end_with_their_part() -> None:
+    """What is sealed at a start keeps them; what opens a new part of the same window has none."""
+    agent = run()
+    agent.tick(message(3600, 1.0))
+    agent.picture()
+    agent.crash(agent.pictures[-1])
+    sealed = agent.start()
+    agent.tick(message(1, 2.0))
+    agent.flush()
+    assert {int(flag) for frame in sealed.frames for flag in frame.parts.flags} == {CLAMPED}
+    (own,) = [frame.parts for frame in agent.outputs[-1].frames]
+    assert own.flags.tolist() == [0] * len(own)

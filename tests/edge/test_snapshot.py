@@ -90,6 +90,8 @@ def test_r15_the_scene_leaves_nothing_out() -> None:
     assert len(state.waiting)
     for ring in (state.levels.fine.ring, *(level.ring for level in state.levels.coarser)):
         assert (ring.status == OPEN).any()
+        assert ring.flags.any()
+    assert all(sessions.flags.any() for sessions in state.levels.sessions)
     assert (state.levels.fine.ring.status == HELD).any()
     play(run, AFTER)
     counters = run.state.counters
