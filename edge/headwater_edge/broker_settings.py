@@ -61,7 +61,7 @@ class BrokerSettings(Section, frozen=True, forbid_unknown_fields=True):
             le=65_535,
             description="Messages that the broker may send ahead of the disk (MQTT 5: Receive Maximum).",
         ),
-    ] = 8_000
+    ] = 20_000
     in_flight_bytes: Annotated[
         Size, Meta(description="Bytes that may wait for the disk; beyond it the broker is not read.")
     ] = "32MB"

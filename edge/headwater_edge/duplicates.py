@@ -33,6 +33,7 @@ ALL_IDS = 65_535
 """... and of a session with a broker: Mosquitto 2.0.11 may have all packet ids in flight, whatever it was allowed."""
 
 _FIRST = 8192
+_LOW = 0xFFF
 
 
 def contents_of(
@@ -135,6 +136,9 @@ class Transport:
 
     def _look_far(self, sessions: Ints) -> None:
         """Take note of the sessions that send far ahead; `sessions` has that of each message."""
+        (found,) = np.nonzero(np.bincount(sessions & _LOW, minlength=1) > FAR_AHEAD)
+        if is_in(found, self.far & _LOW).all():  # a cheap look, in most ticks enough
+            return
         numbers, counts = np.unique(sessions, return_counts=True)
         far = numbers[counts > FAR_AHEAD]
         if len(far):

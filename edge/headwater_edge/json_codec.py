@@ -75,10 +75,10 @@ class JsonCodec:
             return None
         n = len(parsed)
         if self._single[0] is self._bare:
-            value = np.array(parsed, np.float64) + 0.0
+            value = np.fromiter(parsed, np.float64, n) + 0.0
             sent: NDArray[np.int64] | None = np.full(n, NO_TIME)
         else:
-            value = np.array([reading.v for reading in parsed], np.float64) + 0.0  # -0 becomes 0
+            value = np.fromiter([reading.v for reading in parsed], np.float64, n) + 0.0  # -0 becomes 0
             sent = _times([reading.t for reading in parsed])
         if sent is None or not np.isfinite(value).all():
             return None

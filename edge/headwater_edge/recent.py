@@ -74,12 +74,19 @@ class Recent:
         event, slot = self.event[:n], self.slot[:n]
         start = np.append(starts, NEVER)[slot]  # slot -1 reads the last
         in_pane = (event >= start) & (event - length_us < start)
-        (kept,) = np.nonzero(in_pane | (event >= keep_from[self.series[:n]]))
-        self.size = len(kept)
+        kept = in_pane | (event >= keep_from[self.series[:n]])
+        (gone,) = np.nonzero(~kept)
+        tail = (
+            int(gone[-1]) + 1 if len(gone) else 0
+        )  # mostly the oldest go, and what is behind them is copied as it is
+        (some,) = np.nonzero(kept[:tail])
+        self.size = len(some) + n - tail
         room = max(_FIRST, self.size + self.size // 4)  # little more: this is most of an agent's memory
         for name in self.COLUMNS:
-            column = np.zeros(room, getattr(self, name).dtype)
-            column[: self.size] = getattr(self, name)[kept]
+            old = getattr(self, name)
+            column = np.zeros(room, old.dtype)
+            column[: len(some)] = old[some]
+            column[len(some) : self.size] = old[tail:n]
             setattr(self, name, column)
         self._prune_at = room
 

@@ -99,7 +99,7 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
         Duration,
         Meta(description="Shortest gathering time of a commit under load; stretched up to 1s when calm."),
     ] = "250ms"
-    tick_readings: Annotated[int, Meta(ge=1, description="Readings that end a tick at once.")] = 2500
+    tick_readings: Annotated[int, Meta(ge=1, description="Readings that end a tick at once.")] = 10_000
     max_unacknowledged: Annotated[
         int,
         Meta(

@@ -20,7 +20,7 @@ _SECONDS, _MILLISECONDS, _MICROSECONDS = 10**11, 10**14, 10**17
 def column_us(times: list[int]) -> NDArray[np.int64] | None:
     """Turn whole numbers of one burst to microseconds; None if one is out of range, and each must be looked at."""
     try:
-        t = np.array(times, np.int64)
+        t = np.fromiter(times, np.int64, len(times))
     except OverflowError:
         return None
     size = np.abs(t)
