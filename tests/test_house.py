@@ -365,3 +365,16 @@ def test_nothing_is_unpickled() -> None:
     for path in SOURCES:
         read = {name.split(".")[0] for name in _imports(ast.parse(path.read_text()))}
         assert not read & {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}, _name(path)
+
+
+def test_no_step_imports_numpy_ma() -> None:
+    """Three megabytes for nothing: ticks out of order, with duplicates, at many levels, never need masked arrays."""
+    script = (
+        "import sys; from tests.fixtures.scenes import SCENES, play; scene = list(SCENES.values())[-1]; "
+        "run = scene.run(); play(run, scene.before + scene.afters[0]); run.flush(); "
+        "print('numpy.ma' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_edge.membership import is_in
+from headwater_edge.membership import distinct, is_in
 from headwater_edge.stamps import STAMPED
 from headwater_edge.tick import Readings
 from headwater_shared.digest import NO_TIME, reading_digests
@@ -56,7 +56,7 @@ def out_of_order(readings: Readings, last_sent: Ints) -> Mask:
     order = np.argsort(series, kind="stable")
     s, t = series[order], sent[order]
     falls = (s[1:] == s[:-1]) & (t[1:] <= t[:-1])
-    for number in np.unique(s[1:][falls]).tolist():  # rare: one tick brings a series' readings in disorder
+    for number in distinct(s[1:][falls]).tolist():  # rare: one tick brings a series' readings in disorder
         at = order[np.searchsorted(s, number) : np.searchsorted(s, number, side="right")]
         before = np.maximum.accumulate(np.append(known[number], sent[at]))[:-1]
         old[at] = (sent[at] <= before) & (sent[at] >= STAMPED)
@@ -136,7 +136,7 @@ class Arrivals:
         tick, low, high = self._spans.rows
         may = np.searchsorted(times, low) < np.searchsorted(times, high, side="right")
         odd_tick, odd = self._odd.rows
-        return np.unique(np.concatenate([tick[may], odd_tick[is_in(odd, hashed.view(np.int64))]]))
+        return distinct(np.concatenate([tick[may], odd_tick[is_in(odd, hashed.view(np.int64))]]))
 
 
 _GATHER = 4096

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_edge.membership import is_in
+from headwater_edge.membership import distinct, is_in
 from headwater_edge.recent import Recent
 from headwater_edge.source import DUP, QOS2
 from headwater_edge.tick import Messages, Readings
@@ -251,7 +251,7 @@ def by_meaning(
     repeated = np.empty(len(by), np.bool_)
     repeated[by] = all_message[by] > first_message
     found[asked] = repeated[len(rows) :]
-    coarse = np.unique(all_series[by][same_time & ~same]).astype(np.int32)
+    coarse = distinct(all_series[by][same_time & ~same]).astype(np.int32)
     np.maximum.at(last_sent, series, np.where(found, NO_TIME, sent))
     return found, coarse
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_edge.decode import DeadLetter, Decoded
+from headwater_edge.membership import distinct
 from headwater_edge.source import Burst
 
 
@@ -65,6 +66,6 @@ class LetterBook:
 
 def _with_their_runs(bad: list[int], ends: NDArray[np.int64]) -> list[int]:
     """Return all messages of the runs that these are of."""
-    runs = np.unique(np.searchsorted(ends, bad, side="right"))
+    runs = distinct(np.searchsorted(ends, bad, side="right"))
     begins = np.concatenate([[0], ends[:-1]])
     return [message for run in runs.tolist() for message in range(int(begins[run]), int(ends[run]))]

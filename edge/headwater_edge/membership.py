@@ -1,4 +1,4 @@
-"""Which items of a column are among others: numpy's own `isin` would import numpy.ma, three megabytes for nothing."""
+"""Columns as sets: numpy's own `isin` and `unique` would import numpy.ma, three megabytes for nothing."""
 
 from __future__ import annotations
 
@@ -16,3 +16,11 @@ def is_in(column: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.bool_]:
     at = np.minimum(np.searchsorted(rising, column), len(rising) - 1)
     found: NDArray[np.bool_] = rising[at] == column
     return found
+
+
+def distinct(column: NDArray[Any]) -> NDArray[Any]:
+    """Return the items of a column once each, rising."""
+    rising = np.sort(column)
+    fresh = np.ones(len(rising), np.bool_)
+    np.not_equal(rising[1:], rising[:-1], out=fresh[1:])
+    return rising[fresh]
