@@ -9,7 +9,7 @@ RUNS := .venv/.synced-to-run
 TESTS := .venv/.synced-to-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fault clean
+.PHONY: help demo test check bench fault mutants clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | while IFS='|' read -r name what; do printf '%-12s %s\n' "$$name" "$$what"; done
@@ -33,6 +33,9 @@ bench: $(TESTS) ## speed and size beside a baseline, into tests/bench/results/
 fault: $(TESTS) ## the long runs: kills, cuts, full disks, searches for new counterexamples
 	@tests/parts.sh
 	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m fault --durations=5 $(ARGS)
+
+mutants: $(TESTS) ## each mechanism of promise 1 switched off in turn: its test must notice; ARGS="retained" to choose
+	$(BIN)/python -m tests.fault.mutants $(ARGS)
 
 clean: ## take away what was built and cached; .venv and headwater-data/ stay
 	rm -rf build dist .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -24,8 +24,8 @@ def test_r03_a_broker_may_have_far_more_in_flight_than_a_device() -> None:
     broker = Connect(1, "\0broker/plant", "", clean=True, expiry_s=NEVER)
     agent.tick(events=(broker, Connect(2, "device", "", clean=True, expiry_s=3600)))
     ids = [n % 65_535 + 1 for n in range(30_000)]
-    for begin in range(0, len(ids), 5_000):
-        agent.tick(*[_untimed(i, c) for i in ids[begin : begin + 5_000] for c in (1, 2)])
+    for begin in range(0, len(ids), 500):
+        agent.tick(*[_untimed(i, c) for i in ids[begin : begin + 500] for c in (1, 2)])
     agent.picture()
     agent.crash(agent.pictures[-1])
     agent.start()

@@ -437,12 +437,15 @@ def test_r10_a_windows_digest_is_the_vectors_sum() -> None:
     assert f"{total:016x}" == vectors["sum_hex"]
 
 
-def test_r12_a_setting_that_moves_windows_closes_them_first_under_the_old_one() -> None:
+@pytest.mark.parametrize("starts", [(Start(2, ""),), ()], ids=["at a start", "while it runs"])
+def test_r12_a_setting_that_moves_windows_closes_them_first_under_the_old_one(
+    starts: tuple[Start, ...],
+) -> None:
     """Panes of levels that are no more go out with their level's name; what comes next is under the new levels."""
     agent = run()
     agent.tick(message(1))
     other = step_settings_of(levels=("20s", "2m"))
-    output = agent.tick(events=(Start(2, ""), _settings(other)))
+    output = agent.tick(events=(*starts, _settings(other)))
     assert {p.levels[i] for f in output.frames for p in [f.parts] for i in p.level.tolist()} == {
         "10s",
         "1m",
