@@ -24,6 +24,7 @@ from headwater_edge.protocol import (
     UNKNOWN_ID,
     UNSUBACK,
     UNSUPPORTED_VERSION,
+    as_packet,
 )
 
 PINGRESP = b"\xd0\x00"
@@ -141,7 +142,7 @@ def pubcomps(v5: bool, packet_ids: Sequence[int], unknown: Collection[int]) -> b
 def publish(v5: bool, topic: bytes, payload: bytes) -> bytes:
     """Send a message at QoS 0."""
     rest = (b"\0" if v5 else b"") + payload
-    return _packet(PUBLISH, len(topic).to_bytes(2, "big") + topic + rest)
+    return as_packet(PUBLISH << 4, len(topic).to_bytes(2, "big") + topic + rest)
 
 
 def suback(v5: bool, packet_id: int, codes: Sequence[int]) -> bytes:
@@ -159,14 +160,4 @@ def unsuback(v5: bool, packet_id: int, codes: Sequence[int]) -> bytes:
 
 
 def _answer(kind: int, packet_id: int, rest: bytes) -> bytes:
-    return _packet(kind, packet_id.to_bytes(2, "big") + rest)
-
-
-def _packet(kind: int, body: bytes) -> bytes:
-    length = len(body)
-    encoded = bytearray((kind << 4,))
-    while length > 0x7F:
-        encoded.append(length & 0x7F | 0x80)
-        length >>= 7
-    encoded.append(length)
-    return bytes(encoded) + body
+    return as_packet(kind << 4, packet_id.to_bytes(2, "big") + rest)

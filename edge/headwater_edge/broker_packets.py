@@ -22,7 +22,7 @@ from headwater_edge.properties import (
     SERVER_REFERENCE,
     read_properties,
 )
-from headwater_edge.protocol import CONNECT, SUBSCRIBE, UNSUBSCRIBE, BadPacket, Fields
+from headwater_edge.protocol import CONNECT, SUBSCRIBE, UNSUBSCRIBE, BadPacket, Fields, as_packet
 
 PINGREQ = b"\xc0\x00"
 GOODBYE = b"\xe0\x00"
@@ -124,7 +124,7 @@ def connect(
     )  # 3.1.1: no password without a user
     words = [client, *([user] if user else []), *([password] if flags & _PASSWORD else [])]
     head = b"\x00\x04MQTT\x04" + bytes((flags,)) + keep_alive_s.to_bytes(2, "big")
-    return _packet(CONNECT << 4, head + b"".join(_text(word) for word in words))
+    return as_packet(CONNECT << 4, head + b"".join(_text(word) for word in words))
 
 
 def subscribe(v5: bool, packet_id: int, filters: Sequence[tuple[str, int]]) -> bytes:
@@ -141,14 +141,14 @@ def subscribe(v5: bool, packet_id: int, filters: Sequence[tuple[str, int]]) -> b
         ]
         return mqtt5.SubscribePacket(packet_id, wanted).write()
     body = b"".join(_text(topic) + bytes((qos,)) for topic, qos in filters)
-    return _packet(SUBSCRIBE << 4 | 2, packet_id.to_bytes(2, "big") + body)
+    return as_packet(SUBSCRIBE << 4 | 2, packet_id.to_bytes(2, "big") + body)
 
 
 def unsubscribe(v5: bool, packet_id: int, filters: Sequence[str]) -> bytes:
     """Give up topics."""
     if v5:
         return mqtt5.UnsubscribePacket(packet_id, list(filters)).write()
-    return _packet(UNSUBSCRIBE << 4 | 2, packet_id.to_bytes(2, "big") + b"".join(map(_text, filters)))
+    return as_packet(UNSUBSCRIBE << 4 | 2, packet_id.to_bytes(2, "big") + b"".join(map(_text, filters)))
 
 
 def read_connack(data: bytes, at: int, end: int, v5: bool) -> Connack:
@@ -213,15 +213,6 @@ def _why(code: int, said: str, server: str) -> str:
 def _text(text: str) -> bytes:
     raw = text.encode()
     return len(raw).to_bytes(2, "big") + raw
-
-
-def _packet(first: int, body: bytes) -> bytes:
-    size, length = len(body), bytearray()
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return bytes((first, *length)) + body
 
 
 def packet_size(data: bytes) -> int:

@@ -34,6 +34,16 @@ class BadPacket(Refused):
         self.code = code
 
 
+def as_packet(first: int, rest: bytes) -> bytes:
+    """Write a packet: its first byte, the length of the rest, and that."""
+    size, length = len(rest), bytearray()
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return bytes((first, *length)) + rest
+
+
 def body(data: bytes, at: int, max_packet: int) -> tuple[int, int] | None:
     """Find the packet that begins at `at`: (begin, end) of what follows its fixed header, or None if it is not all there.
 
