@@ -15,11 +15,12 @@ from tests.system.replayed import assert_replays
 SECONDS = 20.0
 """Of event time."""
 KILLS = (
-    Kill(EDGE, "commit.before:5"),
-    Kill(EDGE, "acknowledge.before:8"),
+    Kill(EDGE, "commit.before:5", unacknowledged=-1),
+    Kill(EDGE, "acknowledge.before:8", unacknowledged=-1),
     Kill(EDGE, unacknowledged=1_000),
-    Kill(EDGE, "commit.during:9"),
+    Kill(EDGE, "commit.during:9", unacknowledged=-1),
 )
+"""A tick may hold PUBRELs alone, and then no message waits for its commit."""
 
 
 @pytest.mark.parametrize("version", [pytest.param("3.1.1", marks=pytest.mark.fault), "5"])
