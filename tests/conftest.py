@@ -28,11 +28,11 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 @pytest.fixture
-def recorded(request: pytest.FixtureRequest) -> Callable[[str, int, str], Audited]:
+def recorded(request: pytest.FixtureRequest) -> Callable[[str, int, str | Audited], Audited]:
     """`recorded("kill -9", 30, said)` notes for the report what an audit printed after so many faults, and returns it."""
 
-    def note(fault: str, times: int, said: str) -> Audited:
-        found = audited(said)
+    def note(fault: str, times: int, said: str | Audited) -> Audited:
+        found = audited(said) if isinstance(said, str) else said
         record(request.node.name, fault, times, found)
         return found
 

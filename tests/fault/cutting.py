@@ -20,14 +20,14 @@ import msgspec
 
 from headwater_shared import crash
 from headwater_shared.ledger import lines_path
+from tests.fault.agent_for_cuts import SYNC
 from tests.fault.disks import Disk, mounted
 from tests.fault.recorded import Audited, audited
 from tests.support import until
-from tests.system.box import CLOUD, EDGE, SMALL_SNAPSHOTS, Box, command
-from tests.system.kills import part_of
+from tests.system.box import CLOUD, EDGE, Box, command
 from tests.system.load import Load, resent
 
-WITHOUT_SYNC = "tests.fault.agent_without_sync"
+AGENT, CLOUD_SIDE = "tests.fault.agent_for_cuts", "tests.fault.cloud_for_cuts"
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -76,9 +76,9 @@ def _run(folder: Path, disk: Disk, order: Order) -> list[_Taken]:
     stop = folder / "stop"
     chance = random.Random(order.seed)
     try:
-        module = SMALL_SNAPSHOTS if order.sync else WITHOUT_SYNC
-        here.start(EDGE, module=module, env={crash.STOP: str(stop)})
-        here.start(CLOUD, env={crash.STOP: str(stop)})
+        stops = {crash.STOP: str(stop)}
+        here.start(EDGE, module=AGENT, env=stops if order.sync else {**stops, SYNC: "OFF"})
+        here.start(CLOUD, module=CLOUD_SIDE, env=stops)
         here.ready(EDGE)
         here.ready(CLOUD)
         fleet = Load(here, 3_600, *order.options)
@@ -98,11 +98,11 @@ def _cut(here: Box, disk: Disk, fleet: Load, stop: Path, number: int, step: str,
     fleet.goes_on(records)
     halted = None
     if step:
-        halted = here.running[part_of(step)]
         half = stop.with_suffix(".new")
         half.write_text(step)
         half.replace(stop)
-        until(lambda: _stopped(halted), 30, f"the step {step}")
+        both = here.running.values()
+        halted = until(lambda: next(filter(_stopped, both), None), 30, f"the step {step}")
     fleet.process.send_signal(signal.SIGSTOP)
     until(lambda: _stopped(fleet.process), what="the fleet is frozen")
     ledger = here.folder / f"ledger-{number}"
@@ -115,8 +115,7 @@ def _cut(here: Box, disk: Disk, fleet: Load, stop: Path, number: int, step: str,
     return _Taken(step, image, ledger, fleet.unacknowledged(ledger))
 
 
-def _stopped(process: subprocess.Popen[bytes] | None) -> bool:
-    assert process is not None
+def _stopped(process: subprocess.Popen[bytes]) -> bool:
     assert process.poll() is None, "it has ended"
     state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
     return state == "T"
@@ -133,8 +132,10 @@ def _after(folder: Path, at: Path, cut: _Taken, order: Order) -> Cut:
             here.end(EDGE)
             here.end(CLOUD)
             said = _audit(here, cut.ledger)
-            troubles = [trouble for trouble in here.troubles() if trouble]
-            return Cut(cut.step, cut.unacknowledged, audited(said), "; ".join(map(str, troubles[:3])))
+            found = audited(said)
+            if not found.good:
+                shutil.copytree(at / "data", folder / "found", ignore=shutil.ignore_patterns("*.sock"))
+            return Cut(cut.step, cut.unacknowledged, found, "; ".join(map(str, here.troubles()[:3])))
         except AssertionError as error:
             return Cut(cut.step, cut.unacknowledged, None, str(error)[-1000:])
         finally:

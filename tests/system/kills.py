@@ -29,11 +29,6 @@ class Kill(NamedTuple):
     agent is caught with few now and then; it is frozen, and killed as soon as they are enough."""
 
 
-def part_of(step: str) -> str:
-    """Which part passes a step (`log` is in both: the agent's)."""
-    return CLOUD if step.startswith("cloud.") else EDGE
-
-
 @dataclass
 class Told:
     """What a run with kills came to."""
