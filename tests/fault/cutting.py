@@ -24,7 +24,8 @@ from tests.fault.agent_for_cuts import SYNC
 from tests.fault.disks import Disk, mounted
 from tests.fault.recorded import Audited, audited
 from tests.support import until
-from tests.system.box import CLOUD, EDGE, Box, command
+from tests.system.box import CLOUD, EDGE, Box
+from tests.system.kills import audit_of
 from tests.system.load import Load, resent
 
 AGENT, CLOUD_SIDE = "tests.fault.agent_for_cuts", "tests.fault.cloud_for_cuts"
@@ -131,8 +132,7 @@ def _after(folder: Path, at: Path, cut: _Taken, order: Order) -> Cut:
             here.closed()
             here.end(EDGE)
             here.end(CLOUD)
-            said = _audit(here, cut.ledger)
-            found = audited(said)
+            found = audited(audit_of(here, cut.ledger))
             if not found.good:
                 shutil.copytree(at / "data", folder / "found", ignore=shutil.ignore_patterns("*.sock"))
             return Cut(cut.step, cut.unacknowledged, found, "; ".join(map(str, here.troubles()[:3])))
@@ -148,14 +148,6 @@ def _box(folder: Path, disk: Path) -> Box:
     (disk / "data").mkdir(exist_ok=True)
     here.data.symlink_to(disk / "data")
     return here
-
-
-def _audit(here: Box, ledger: Path) -> str:
-    done = subprocess.run(
-        [command("headwater"), "audit", str(ledger), "--settings", str(here.settings)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    return done.stdout
 
 
 if __name__ == "__main__":
