@@ -13,13 +13,15 @@ from headwater_edge import keeping, pipeline, process, state, store
 from headwater_shared.sqlite_file import WriterLock
 
 SYNC = "HEADWATER_TEST_SYNC"
+CHECKPOINT = "HEADWATER_TEST_CHECKPOINT"
+"""Pages of WAL from which on a commit checkpoints; 0: never."""
 
 _open = store.open_store
 
 
 def _opened(path: Path) -> tuple[Connection, WriterLock]:
     connection, lock = _open(path)
-    connection.execute("PRAGMA wal_autocheckpoint=200")
+    connection.execute(f"PRAGMA wal_autocheckpoint={os.environ.get(CHECKPOINT, '200')}")
     if SYNC in os.environ:
         connection.execute(f"PRAGMA synchronous={os.environ[SYNC]}")
     return connection, lock
