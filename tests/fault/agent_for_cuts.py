@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 from sqlite3 import Connection
 
-from headwater_edge import keeping, pipeline, process, state, store
+from headwater_edge import forward, keeping, pipeline, process, state, store
 from headwater_shared.sqlite_file import WriterLock
 
 SYNC = "HEADWATER_TEST_SYNC"
 CHECKPOINT = "HEADWATER_TEST_CHECKPOINT"
 """Pages of WAL from which on a commit checkpoints; 0: never."""
+BATCH = "HEADWATER_TEST_BATCH"
+"""Rows that go to the bus at once."""
 
 _open = store.open_store
 
@@ -31,5 +33,6 @@ if __name__ == "__main__":
     keeping._REPLAY_US = 30_000
     keeping._LEAST = 30_000
     state._SOONEST_US = 500_000
+    forward._BATCH = int(os.environ.get(BATCH, "64"))
     pipeline.open_store = _opened
     sys.exit(process.main(sys.argv[1:]))
