@@ -27,7 +27,7 @@ Reached = Callable[[str], None]
 
 class _Wanted(NamedTuple):
     step: str
-    count: int
+    nth: int
     after_us: int
 
 
@@ -46,7 +46,8 @@ def stopping(file: str) -> Reached:
     """Return what is to be called at each step: it stops at the one that the file names, if the file is there."""
     if not file:
         return _nothing
-    path, text, inner = Path(file), "", _nothing
+    path, text = Path(file), ""
+    inner: Reached = _nothing
 
     def stop() -> None:
         path.unlink(missing_ok=True)
@@ -76,7 +77,7 @@ def _wanted(setting: str) -> _Wanted:
 
 
 def _counting(wanted: _Wanted, act: Callable[[], None]) -> Reached:
-    left = wanted.count
+    left = wanted.nth
 
     def reached(name: str) -> None:
         nonlocal left

@@ -34,5 +34,5 @@ if __name__ == "__main__":
     keeping._LEAST = 30_000
     state._SOONEST_US = 500_000
     forward._BATCH = int(os.environ.get(BATCH, "64"))
-    pipeline.open_store = _opened
+    pipeline.__dict__["open_store"] = _opened
     sys.exit(process.main(sys.argv[1:]))

@@ -52,7 +52,7 @@ class Relay:
                 if key.fileobj is self._listener:
                     self._accept()
                 elif key.fileobj in self._peers:
-                    self._carry(key.fileobj)  # type: ignore[arg-type]
+                    self._carry(key.fileobj)
             if self._cut.is_set():
                 self._cut.clear()
                 self._end_all()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tests.support import ROOT, until
 from tests.system.box import Box
 
 SCENARIO = ROOT / "tests" / "system" / "kills.toml"
-ORIGIN = "2026-11-20T00:00:00+00:00"
+ORIGIN = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT00:00:00+00:00")
+"""Yesterday: windows of 10 s are kept for seven days."""
 IN_FLIGHT = 64
 DEVICES = 200
 _NOTHING_MORE = 0.001
