@@ -82,6 +82,14 @@ CLOUD_RESTART = {"cloud.opened": 1, "cloud.loaded": 1, "cloud.taken-up": 1}
 CLOUD_RETENTION = {"cloud.pruned": 1, "cloud.shrink": 1, "log.retained": 1, "log.shrink": 1}
 """Nothing is old enough in a run under load: test_retention_steps.py dies there."""
 
+ELSEWHERE = {
+    "aside.made": "tests/edge/test_damage.py",
+    "aside.moving": "tests/edge/test_damage.py",
+    "aside.moved": "tests/edge/test_damage.py",
+    "start.counted": "tests/edge/test_attempts.py",
+}
+"""Steps that need a file of their own: the tests that kill there. As far as the source has them."""
+
 OF_THE_AGENT = TICK | SNAPSHOT | COMPACTION | FORWARD | RESTART
 OF_THE_CLOUD_SIDE = CONSUME | CLOUD_RESTART
 ALL = OF_THE_AGENT | OF_THE_CLOUD_SIDE | CLOUD_RETENTION

@@ -10,6 +10,7 @@ import pytest
 
 from tests.fault import steps
 from tests.fault.recorded import Audited
+from tests.support import ROOT
 from tests.system import kills, result
 from tests.system.box import CLOUD, EDGE
 from tests.system.kills import Kill, Run, whole_run
@@ -22,9 +23,14 @@ HORIZON = '[edge.windows]\nhorizon = "{}"'
 
 def test_every_step_has_a_kill_and_every_kill_a_step() -> None:
     """The list of steps is what `reached(...)` names in the source: no step that nobody kills at, no kill that never comes."""
-    assert set(steps.in_the_source()) == set(steps.ALL), (
+    found = set(steps.in_the_source())
+    assert found - set(steps.ELSEWHERE) == set(steps.ALL), (
         "add the step to tests/fault/steps.py, or take it away there"
     )
+    for step in found & set(steps.ELSEWHERE):
+        assert step in (ROOT / steps.ELSEWHERE[step]).read_text(), (
+            f"{steps.ELSEWHERE[step]} does not kill at {step}"
+        )
 
 
 def _interleaved(starts: Sequence[Kill], others: Sequence[Kill]) -> tuple[Kill, ...]:
