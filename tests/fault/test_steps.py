@@ -96,7 +96,7 @@ def test_r04_a_kill_at_every_step_of_the_compaction(tmp_path: Path, recorded: Re
     comes so late that only coverage can judge it may be a dead letter, so the windows are not compared.
     """
     every = steps.kills(steps.COMPACTION) * 2
-    run = whole_run(tmp_path, every, 1200.0, *FEW_IN_FLIGHT, edge=HORIZON.format("5s"))
+    run = whole_run(tmp_path, every, 500.0, *FEW_IN_FLIGHT, edge=HORIZON.format("5s"))
     found = recorded("kill -9", len(every), kills.audit_of(run.box, run.ledger))
     assert found.good, found
     assert run.told.sending == len(every)
