@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.fault.recorded import Audited, audited, record
 from tests.support import Mosquitto, mosquitto_broker
 
 # `make test` tries the same examples every time, so that it is green twice or red twice; `make fault` looks for new ones.
@@ -24,3 +25,15 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     """A real Mosquitto of this test's own, on a free port of the loopback."""
     with mosquitto_broker(tmp_path) as broker:
         yield broker
+
+
+@pytest.fixture
+def recorded(request: pytest.FixtureRequest) -> Callable[[str, int, str | Audited], Audited]:
+    """`recorded("kill -9", 30, said)` notes for the report what an audit printed after so many faults, and returns it."""
+
+    def note(fault: str, times: int, said: str | Audited) -> Audited:
+        found = audited(said) if isinstance(said, str) else said
+        record(request.node.name, fault, times, found)
+        return found
+
+    return note

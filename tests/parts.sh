@@ -8,6 +8,8 @@ clients=${0%/*}/clients.sh
 wanted=
 command -v mosquitto >/dev/null || wanted="$wanted mosquitto"
 command -v mosquitto_pub >/dev/null && command -v mosquitto_sub >/dev/null || wanted="$wanted mosquitto-clients"
+# Power cuts (tests/fault/disks.py) are made by reflinks of XFS.
+command -v mkfs.xfs >/dev/null || wanted="$wanted xfsprogs"
 [ -n "$wanted" ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

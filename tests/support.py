@@ -19,9 +19,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
 
-PARTS = {"mosquitto": ("mosquitto", "mosquitto_pub", "mosquitto_sub"), "node": ("node", "npm"), "go": ("go",)}
-"""Parts of the system that tests use, each with its programs; tests/parts.sh installs the first, and clients for the
-others where they are there.
+PARTS = {
+    "mosquitto": ("mosquitto", "mosquitto_pub", "mosquitto_sub"),
+    "node": ("node", "npm"),
+    "go": ("go",),
+    "power": ("mkfs.xfs", "mkfs.ext4", "unshare", "mount", "losetup"),
+}
+"""Parts of the system that tests use, each with its programs; tests/parts.sh installs the first and the last, and clients for
+the others where they are there.
 """
 
 T = TypeVar("T")

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from headwater_cloud.outputs import Notification
+from headwater_shared.crash import reached
 from headwater_shared.errors import TryAgain
 from headwater_shared.logs import get_logger
 
@@ -36,6 +37,7 @@ class JsonLines:
                     lines = b"\n" + lines
                 while lines:
                     lines = lines[os.write(fd, lines) :]
+                reached("cloud.notify.written")
                 os.fsync(fd)
             finally:
                 os.close(fd)

@@ -141,9 +141,12 @@ def run(common: Common, settings: CloudSettings) -> None:
 
 
 def _say_where(place: Path, health_port: int) -> None:
-    """Write down where this process answers, whole or not at all."""
+    """Write down where this process answers, whole or not at all, also if the power goes."""
     half = place.with_suffix(".new")
-    half.write_bytes(msgspec.json.encode({"health": health_port, "pid": os.getpid()}))
+    with half.open("wb") as file:
+        file.write(msgspec.json.encode({"health": health_port, "pid": os.getpid()}))
+        file.flush()
+        os.fsync(file.fileno())
     half.replace(place)
 
 

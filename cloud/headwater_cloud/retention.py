@@ -9,6 +9,7 @@ from typing import NamedTuple
 from headwater_cloud.lookup import Lookup
 from headwater_cloud.names import Names
 from headwater_cloud.store import Store
+from headwater_shared.crash import reached
 from headwater_shared.errors import SettingsError
 from headwater_shared.parts import level_of
 from headwater_shared.sqlite_file import give_back
@@ -62,6 +63,7 @@ def shrink(connection: sqlite3.Connection) -> None:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     surplus = (4 * free - pages) // 3  # free - surplus is a quarter of pages - surplus
     if surplus > 0:
+        reached("cloud.shrink")
         give_back(connection, min(surplus, _CHUNK))
 
 

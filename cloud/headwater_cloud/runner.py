@@ -52,16 +52,19 @@ class Runner:
         self.metrics = Metrics()
         self._bus, self._store, self._clock, self._lines = bus, store, clock, lines
         self._batch, self._limits, self._monotonic = batch, limits or Limits(), monotonic
+        reached("cloud.opened")
         self._names = store.load_names()
         self._shards = store.load_shards()
         if log_identity:
             self._take_up(log_identity)
+            reached("cloud.taken-up")
         self._offsets = dict.fromkeys(range(SHARDS), 0) | store.load_offsets()
         self._committed = dict(self._offsets)
         self._lookup = Lookup(store.connection)
         self._publisher = Publisher(bus, store.load_outputs())
         # Whether these went out before the process ended is not known (R29).
         self._to_send = [_again(notification) for notification in store.load_notifications()]
+        reached("cloud.loaded")
         self._output: Output | None = None
         self._commit_at = 0.0
 
@@ -84,7 +87,9 @@ class Runner:
 
     def append_clock(self) -> None:
         """Append the clock records: a second apart, by real time."""
+        reached("cloud.clock.before")
         clock_records.append(self._bus, self._clock)
+        reached("cloud.clock.after")
 
     def prune(self, keep: Keep) -> int:
         """Delete a chunk of what is no longer kept. Returns how many rows; 0 when nothing is left to delete."""
@@ -93,6 +98,7 @@ class Runner:
         now_us = max((shard.clock_us for shard in self._shards.values()), default=0)
         deleted = retention.prune(self._store, self._names, self._lookup, now_us, keep)
         if deleted:
+            reached("cloud.pruned")
             retention.shrink(self._store.connection)
         return deleted
 
@@ -100,6 +106,7 @@ class Runner:
         """Tell the bus what it need no longer keep for us."""
         # Also of what nothing is committed yet: a group that is not registered holds nothing back.
         self._bus.read_up_to(GROUP, IN.name, self._committed)
+        reached("cloud.registered")
 
     def lag(self) -> int:
         """Records that are on the bus and not yet read."""
@@ -166,6 +173,7 @@ class Runner:
         assert out is not None
         moved = {p: offset for p, offset in self._offsets.items() if offset != self._committed[p]}
         with self._store.transaction() as connection:
+            reached("cloud.commit.begun")
             connection.execute("DELETE FROM output WHERE id <= ?", (self._publisher.published,))
             outputs = write(connection, out, self._names, moved, self._store.producer)
             reached("cloud.commit.before")
@@ -200,6 +208,7 @@ class Runner:
         reached("cloud.notify.after")
         with self._store.transaction() as connection:
             connection.executemany("DELETE FROM notification WHERE id = ?", [(n.id,) for n in sent])
+        reached("cloud.notify.recorded")
         self._to_send = []
 
 

@@ -72,10 +72,12 @@ class Writer:
 
     def submit(self, job: Job) -> None:
         """Commit a tick."""
+        reached("tick.stepped")
         self._jobs.put(job)
 
     def picture(self, picture: Picture) -> None:
         """Write a snapshot, a piece at a time between ticks."""
+        reached("snapshot.taken")
         self._jobs.put(picture)
 
     def take_along(self, chores: Chores, *, now: bool = False) -> None:
@@ -198,8 +200,10 @@ class Writer:
             return
         finally:
             reader.close()
+        reached("snapshot.checked")
         for old in snapshot.ticks(self._connection)[2:]:
             self._connection.execute("DELETE FROM snapshot WHERE tick = ?", (old,))
+        reached("snapshot.gone")
         size = self._connection.execute(
             "SELECT sum(length(body)) FROM snapshot WHERE tick = ?", (tick,)
         ).fetchone()[0]

@@ -84,6 +84,7 @@ class Forward:
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Run the loop in a thread of its own; `on_failure` is called there with what nobody foresaw, and it has ended."""
         self._thread = threading.Thread(target=self._run, args=(on_failure,), name="forward", daemon=True)
+        reached("forward.started")
         self._thread.start()
 
     @property
@@ -199,6 +200,7 @@ class Forward:
             self._sent |= marks
             self.sent_rows += len(rows)
             self._leave(Chores(sent=marks))
+            reached("forward.marked")
         return bool(rows)
 
     def _record(self, row: _Row, *, replayed: bool) -> Record:
@@ -248,6 +250,7 @@ class Forward:
         """Take up what the cloud has, and let the rows go that it covers and no snapshot needs (R22)."""
         partition = agent_partition(self._agent, HAVE.partitions)
         while stored := bus.read(HAVE.name, {partition: self._have_offset}, 500):
+            reached("have.read")
             self._have_offset = stored[-1].offset + 1
             for record in stored:
                 if record.key.partition("/")[0] == self._agent:  # the key goes on: epoch and shard
@@ -281,7 +284,9 @@ class Forward:
         covered = [n for (n,) in rows]
         if covered:
             self._deleted_to = covered[-1]
+            reached("have.before")
             self._leave(Chores(covered=covered))
+            reached("have.after")
 
     def _covers(self, epoch: bytes, shard: int, seq: int) -> bool:
         intervals = self._have.get((int.from_bytes(epoch, "little"), shard))

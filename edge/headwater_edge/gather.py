@@ -12,6 +12,7 @@ from headwater_edge.events import Event
 from headwater_edge.source import Burst
 from headwater_edge.tick import Messages, Readings, Tick, quiet_tick
 from headwater_shared.clock import Now
+from headwater_shared.crash import reached
 
 
 class Gather:
@@ -42,6 +43,7 @@ class Gather:
 
     def tick(self, now: Now, new_series: list[str]) -> tuple[Tick, list[DeadLetter]]:
         """Make the tick of all that was gathered."""
+        reached("tick.gathered")
         if not self._decoded:
             tick = quiet_tick(now)
             tick.events = self.events

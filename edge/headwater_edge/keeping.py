@@ -8,6 +8,7 @@ from headwater_edge.commit import Job
 from headwater_edge.horizon import Horizon
 from headwater_edge.restart import Resumed
 from headwater_edge.store import Chores
+from headwater_shared.crash import reached
 
 _REPLAY_US = 1_000_000
 """A snapshot is due when the steps since the last took this long: run again, with the decoding, two seconds at most."""
@@ -55,6 +56,7 @@ class Keeping:
 
     def pictured(self, tick: int, size: int) -> None:
         """A snapshot counts, or (tick 0) was not read back."""
+        reached("snapshot.counts")
         self._picturing = False
         if tick:
             self._size = size

@@ -25,6 +25,7 @@ from headwater_edge.subscriptions import filters_for
 from headwater_edge.tls import TlsConnection
 from headwater_edge.users import Users
 from headwater_shared.clock import Clock
+from headwater_shared.crash import reached
 from headwater_shared.errors import SettingsError, cannot_listen
 from headwater_shared.logs import get_logger
 from headwater_shared.settings import is_loopback, listen_address
@@ -160,6 +161,7 @@ class Listener:
             answer, connection.answer = connection.answer, b""
             connection.answered = now
             sockets.send(connection, answer)
+            reached("acknowledge.between")
         sockets.counts.acknowledgements += owed.pubacks
         for connection in owed.relieved:
             if connection.held and not connection.gone and not sockets.in_flight.too_much(connection):

@@ -191,9 +191,12 @@ def _http(
 
 
 def _say_where(place: Path, where: Mapping[str, int]) -> None:
-    """Write down where this process listens, whole or not at all."""
+    """Write down where this process listens, whole or not at all, also if the power goes."""
     half = place.with_suffix(".new")
-    half.write_bytes(msgspec.json.encode({**where, "pid": os.getpid()}))
+    with half.open("wb") as file:
+        file.write(msgspec.json.encode({**where, "pid": os.getpid()}))
+        file.flush()
+        os.fsync(file.fileno())
     half.replace(place)
 
 

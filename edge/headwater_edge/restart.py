@@ -11,6 +11,7 @@ from headwater_edge.settings import StepSettings
 from headwater_edge.state import State
 from headwater_edge.step import step
 from headwater_edge.store import epoch_bytes
+from headwater_shared.crash import reached
 from headwater_shared.logs import get_logger
 
 log = get_logger()
@@ -42,6 +43,7 @@ def resume(connection: sqlite3.Connection, settings: StepSettings) -> Resumed:
     Raises:
         ValueError: the journal cannot be read from any good snapshot on.
     """
+    reached("restart.opened")
     state = State(settings)
     good: list[int] = []
     for tick in snapshot.ticks(connection):
@@ -58,15 +60,18 @@ def resume(connection: sqlite3.Connection, settings: StepSettings) -> Resumed:
             state = snapshot.restore(picture)
     # What a crash left of one that was being written; it has no head.
     connection.execute("DELETE FROM snapshot WHERE tick NOT IN (SELECT tick FROM snapshot WHERE section = 0)")
+    reached("restart.snapshot")
     differences: list[str] = []
     replayed = size = 0
     rows = connection.execute("SELECT tick, body FROM journal WHERE tick > ? ORDER BY tick", (state.tick,))
     for tick, body in rows:
         if tick != state.tick + 1:
             raise ValueError(f"the journal lacks ticks {state.tick + 1} to {tick - 1}")
+        reached("restart.row")
         differences += replay(connection, state, body)
         replayed += 1
         size += len(body)
+    reached("restart.replayed")
     for difference in differences[:10]:
         log.error("a replay differs from the outbox; the stored row rules", row=difference)
     first = connection.execute("SELECT coalesce(min(tick), 0) FROM journal").fetchone()[0]

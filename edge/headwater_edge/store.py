@@ -145,20 +145,27 @@ def write(connection: sqlite3.Connection, commit: Commit | None, chores: Chores)
     reached("commit.begun")
     if commit is not None:
         _write_commit(connection, commit)
+        reached("commit.rows")
     for lane, n in chores.sent.items():
         run("INSERT INTO sent VALUES (?, ?) ON CONFLICT (lane) DO UPDATE SET n = excluded.n", (lane, n))
     if chores.bus:
         run("INSERT OR REPLACE INTO meta VALUES ('bus', ?)", (chores.bus,))
     if chores.covered:
         connection.executemany("DELETE FROM outbox WHERE n = ?", [(n,) for n in chores.covered])
+        reached("outbox.gone")
     if chores.journal_to:
+        reached("compact.before")
         run("DELETE FROM journal WHERE tick >= ? AND tick <= ?", (chores.journal_from, chores.journal_to))
+        reached("compact.between")
         run("DELETE FROM arrival WHERE tick <= ?", (chores.journal_to,))
         run("DELETE FROM coverage WHERE tick < ?", (chores.journal_to,))
+        reached("compact.rows")
     reached("commit.before")
     reached("commit.during")
     run("COMMIT")
     reached("commit.after")
+    if chores.journal_to:
+        reached("compact.after")
 
 
 def _write_commit(connection: sqlite3.Connection, commit: Commit) -> None:

@@ -116,6 +116,11 @@ class Flash:
             self._book.superseded(self._index, number)
         return self.kept()
 
+    def reboot(self) -> None:
+        """Give up the session and renew all that is kept; that is in the ledger on return."""
+        self.renew()
+        self._book.commit()
+
     def _add(self, readings: tuple[Reading, ...], topic: str, payload: bytes, flags: int) -> Kept:
         while (packet_id := self._next % PACKET_IDS + 1) in self._kept or packet_id in self._unreleased:
             self._next += 1  # an id is in use until it is acknowledged

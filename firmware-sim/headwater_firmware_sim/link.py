@@ -268,7 +268,9 @@ class Link(asyncio.Protocol):
             self._transport.write(packets.disconnect(self._server.version))
             self._transport.close()
             return
-        if packet.session_present and not self._clean:
+        if self._clean:
+            self._waiting.extend((kept, False) for kept in self._flash.kept())
+        elif packet.session_present:
             self._to_release += self._flash.unreleased
             self._outstanding += len(self._to_release)
             self._waiting.extend((kept, True) for kept in self._flash.kept())
@@ -301,7 +303,10 @@ class Link(asyncio.Protocol):
         assert self._transport is not None
         self._tally.drops += not reboot
         self._tally.reboots += reboot
-        self._clean = self._clean or reboot
+        if reboot:
+            self._clean = True
+            # Before the server hears of it: if fleet and server die in between, it must not come back as if it remembered.
+            self._flash.reboot()
         self._ready = False
         self._tally.connected -= 1
         self._transport.abort()

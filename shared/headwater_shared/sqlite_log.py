@@ -167,6 +167,7 @@ class SqliteLog:
             else:
                 deleted += self._expire(name, partition, unread, now_us - round(known.days * 86_400_000_000))
         if deleted:
+            reached("log.retained")
             self._give_back()
         return deleted
 
@@ -254,17 +255,20 @@ class SqliteLog:
             (free,) = connection.execute("PRAGMA freelist_count").fetchone()
             (pages,) = connection.execute("PRAGMA page_count").fetchone()
             for _ in range(0, free - pages // 10, _CHUNK):
+                reached("log.shrink")
                 sqlite_file.give_back(connection, _CHUNK)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
+            reached("log.begun")
             try:
                 yield connection
                 reached("log.before")
                 reached("log.during")
                 connection.execute("COMMIT")
+                reached("log.after")
             finally:
                 self._ends.clear()
                 if connection.in_transaction:

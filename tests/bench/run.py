@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import broker, decode, latency, listener, size, step, stop_and_wait
+from tests.bench import broker, decode, latency, listener, recover, size, step, stop_and_wait
 from tests.bench.results import GOALS, Result, keep
 
 BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
@@ -17,6 +17,7 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("decode-sparkplug",): decode.sparkplug,
     ("decode-mapping",): decode.mapping,
     ("edge-start",): size.start,
+    ("edge-recover",): recover.run,
     ("edge-alert-latency",): latency.latency,
     ("edge-listener-20",): listener.twenty,
     ("edge-listener-500",): listener.five_hundred,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support import until
-from tests.system.box import CLOUD, EDGE, SMALL_SNAPSHOTS, Box, box
+from tests.system.box import CLOUD, EDGE, SMALL_SNAPSHOTS, Box, box, command
 from tests.system.load import Load, load
 from tests.system.replayed import keep_all_rows
 from tests.system.result import Result, read
@@ -127,6 +128,15 @@ def prepare(here: Box, kills: Sequence[Kill]) -> None:
     for part in (EDGE, CLOUD):
         start(here, part, [kill for kill in kills if kill.part == part])
         here.ready(part)
+
+
+def audit_of(here: Box, ledger: Path) -> str:
+    """Audit a run, whatever it finds; return what it printed."""
+    done = subprocess.run(
+        [command("headwater"), "audit", str(ledger), "--settings", str(here.settings)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    return done.stdout
 
 
 def audited(here: Box, ledger: Path) -> tuple[int, int, int]:

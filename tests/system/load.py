@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from headwater_shared import ledger as ledgers
@@ -14,17 +16,20 @@ from tests.support import ROOT, until
 from tests.system.box import Box
 
 SCENARIO = ROOT / "tests" / "system" / "kills.toml"
-ORIGIN = "2026-11-20T00:00:00+00:00"
+ORIGIN = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT00:00:00+00:00")
+"""Yesterday: windows of 10 s are kept for seven days."""
 IN_FLIGHT = 64
 DEVICES = 200
+_NOTHING_MORE = 0.001
+"""Seconds of event time that every device has behind it."""
 
 
 class Load:
     """A fleet that runs, and its ledger."""
 
-    def __init__(self, box: Box, seconds: float, *options: str) -> None:
+    def __init__(self, box: Box, seconds: float, *options: str, ledger: Path | None = None) -> None:
         """Start it; `seconds` of event time are sent. `options` are more words for `headwater-sim run`."""
-        self.ledger = box.folder / "ledger"
+        self.ledger = ledger or box.folder / "ledger"
         self._box = box
         self._out = box.folder / "fleet.out"
         with self._out.open("wb") as out:
@@ -49,9 +54,9 @@ class Load:
         before = self.written()
         until(lambda: self.written() >= before + records, deadline, f"the fleet writes {records} records")
 
-    def unacknowledged(self) -> int:
-        """Return how many messages the devices keep, as the ledger has it."""
-        rows = ledgers.records(self.ledger)
+    def unacknowledged(self, ledger: Path | None = None) -> int:
+        """Return how many messages the devices keep, as the ledger has it, or a copy of it."""
+        rows = ledgers.records(ledger or self.ledger)
         messages = ledgers.Messages(rows, DEVICES)
         sent, closed = messages.with_kind(*ledgers.SENT), messages.with_kind(*ledgers.CLOSED)
         return int((sent & ~closed).sum())
@@ -79,3 +84,13 @@ def load(box: Box, seconds: float, *options: str) -> Iterator[Load]:
     finally:
         made.process.kill()
         made.process.wait(10)
+
+
+def resent(box: Box, ledger: Path, *options: str) -> dict[str, Any]:
+    """Let the devices of a ledger send what they hold, and nothing more, until it is acknowledged."""
+    fleet = Load(box, _NOTHING_MORE, *options, ledger=ledger)
+    try:
+        return fleet.finished()
+    finally:
+        fleet.process.kill()
+        fleet.process.wait(10)

@@ -1,0 +1,126 @@
+"""Every step at which agent or cloud side can be killed: a list that a test holds against the source, and the kills at each.
+
+A kill is (step, which time it is reached); where it is reached often, not the first time, so that it falls under load.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.support import ROOT
+from tests.system.box import CLOUD, EDGE
+from tests.system.kills import Kill
+
+TICK = {
+    "tick.gathered": 4,
+    "tick.stepped": 5,
+    "commit.begun": 3,
+    "commit.rows": 6,
+    "commit.before": 4,
+    "commit.during": 5,
+    "commit.after": 3,
+    "acknowledge.before": 4,
+    "acknowledge.between": 77,
+    "acknowledge.after": 5,
+}
+SNAPSHOT = {
+    "snapshot.taken": 2,
+    "snapshot.piece": 30,
+    "snapshot.head": 2,
+    "snapshot.check": 2,
+    "snapshot.checked": 1,
+    "snapshot.gone": 2,
+    "snapshot.counts": 1,
+}
+COMPACTION = {
+    "compact.before": 1,
+    "compact.between": 1,
+    "compact.rows": 1,
+    "compact.after": 1,
+    "outbox.gone": 1,
+}
+FORWARD = {
+    "forward.before": 3,
+    "forward.after": 4,
+    "forward.marked": 2,
+    "log.begun": 3,
+    "log.before": 4,
+    "log.during": 5,
+    "log.after": 2,
+    "have.read": 2,
+    "have.before": 1,
+    "have.after": 1,
+}
+RESTART = {
+    "restart.opened": 1,
+    "restart.snapshot": 1,
+    "restart.row": 1,
+    "restart.replayed": 1,
+    "forward.started": 1,
+}
+CONSUME = {
+    "cloud.consume": 4,
+    "cloud.commit.begun": 3,
+    "cloud.commit.before": 4,
+    "cloud.commit.during": 5,
+    "cloud.commit.after": 3,
+    "cloud.publish.before": 4,
+    "cloud.publish.after": 3,
+    "cloud.notify.before": 2,
+    "cloud.notify.written": 2,
+    "cloud.notify.after": 3,
+    "cloud.notify.recorded": 2,
+    "cloud.clock.before": 2,
+    "cloud.clock.after": 2,
+    "cloud.registered": 1,
+}
+CLOUD_RESTART = {"cloud.opened": 1, "cloud.loaded": 1, "cloud.taken-up": 1}
+CLOUD_RETENTION = {"cloud.pruned": 1, "cloud.shrink": 1, "log.retained": 1, "log.shrink": 1}
+"""Nothing is old enough in a run under load: test_retention_steps.py dies there."""
+
+ELSEWHERE = {
+    "aside.made": "tests/edge/test_damage.py",
+    "aside.moving": "tests/edge/test_damage.py",
+    "aside.moved": "tests/edge/test_damage.py",
+    "start.counted": "tests/edge/test_attempts.py",
+}
+"""Steps that need a file of their own: the tests that kill there. As far as the source has them."""
+
+OF_THE_AGENT = TICK | SNAPSHOT | COMPACTION | FORWARD | RESTART
+OF_THE_CLOUD_SIDE = CONSUME | CLOUD_RESTART
+ALL = OF_THE_AGENT | OF_THE_CLOUD_SIDE | CLOUD_RETENTION
+
+_PACKAGES = (ROOT / "shared", ROOT / "edge", ROOT / "cloud")
+
+
+def kills(steps: dict[str, int], part: str = "") -> tuple[Kill, ...]:
+    """Return a kill at each of some steps."""
+    return tuple(
+        Kill(part or (CLOUD if step.startswith("cloud.") else EDGE), f"{step}:{count}")
+        for step, count in steps.items()
+    )
+
+
+def in_the_source() -> Iterator[str]:
+    """Every name that is given to `reached` in the source."""
+    for package in _PACKAGES:
+        for path in package.rglob("*.py"):
+            yield from _reached(path)
+
+
+def _reached(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "reached":
+            for inner in ast.walk(node.args[0]):
+                if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                    yield inner.value
+
+
+def of_today(steps: dict[str, int], share: int) -> dict[str, int]:
+    """One of `share` shares of some steps, another one each day; `HEADWATER_DAY=N` repeats that of a day."""
+    day = int(os.environ.get("HEADWATER_DAY", "") or datetime.now(UTC).toordinal())
+    return dict(list(steps.items())[day % share :: share])
