@@ -52,8 +52,8 @@ class Horizon:
         first = self._reader.execute("SELECT coalesce(min(tick), 0) FROM journal").fetchone()[0]
         for tick, row in self._reader.execute("SELECT tick, body FROM arrival ORDER BY tick"):
             self._arrivals.add(tick, row)
-        if first > 1:  # the next one up: rows may have gone one by one since the one before it
-            self.gone_to(first - 1)
+        if first != 1:  # the next one up: rows may have gone one by one since the one before it
+            self.gone_to(max(first - 1, 0))
 
     def close(self) -> None:
         self._reader.close()

@@ -75,7 +75,7 @@ def open_reader(path: Path, *, application: str, version: int) -> sqlite3.Connec
         raise StateError(
             f"there is no file {path}", hint="start Headwater first ('headwater up'), or name its data folder"
         )
-    connection = _connect_read_only(path)
+    connection = read_only(path)
     try:
         _check(connection, path, application, version)
     except BaseException:
@@ -195,7 +195,7 @@ def _check(connection: sqlite3.Connection, path: Path, application: str, version
 
 def _check_unopened(path: Path, application: str, version: int) -> None:
     """Check without writing a byte; a file that needs recovery first is checked by the writer after it."""
-    connection = _connect_read_only(path)
+    connection = read_only(path)
     try:
         _check(connection, path, application, version)
     except sqlite3.OperationalError:
@@ -204,10 +204,28 @@ def _check_unopened(path: Path, application: str, version: int) -> None:
         connection.close()
 
 
-def _connect_read_only(path: Path) -> sqlite3.Connection:
+def read_only(path: Path) -> sqlite3.Connection:
+    """Open any SQLite file for reading, unchecked: neither it nor its log is written to; a `-shm` is made beside a log.
+
+    Raises:
+        StateError: it cannot be opened.
+    """
+    return _connect(path, "mode=ro")
+
+
+def read_without_log(path: Path) -> sqlite3.Connection:
+    """Open any SQLite file as if nobody could write it, unchecked, without the write-ahead log that may lie beside it.
+
+    Raises:
+        StateError: it cannot be opened.
+    """
+    return _connect(path, "mode=ro&immutable=1")
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
     try:
         return sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro",
+            f"{path.absolute().as_uri()}?{how}",
             uri=True,
             timeout=BUSY_MS / 1000,
             isolation_level=None,
