@@ -6,6 +6,7 @@ found at the third message by message, and at the fourth the file is set aside. 
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from headwater_edge.careful import resume_carefully
 from headwater_edge.dead_letters import held
 from headwater_edge.events import SetAside
 from headwater_edge.horizon import Horizon
-from headwater_edge.remains import is_sound
+from headwater_edge.remains import has_two_names, is_sound
 from headwater_edge.restart import Resumed, resume
 from headwater_edge.salvage import salvage
 from headwater_edge.settings import StepSettings
@@ -87,12 +88,13 @@ def open_state(
     try:
         device = hardware.identity() if device is None else device
         aside.finish(path)
-        why, careful = _trouble(path), False
+        lost_log = _lost_its_log(path)
+        why, careful = _trouble(path, lost_log=lost_log), False
         for _ in range(3):
             if why:
                 _set_aside(path, settings, now, why, careful=careful)
             try:
-                return _start(path, lock, settings, device, adopt=adopt)
+                return _start(path, lock, settings, device, adopt=adopt, lost_log=lost_log and not why)
             except _Hopeless as error:
                 why, careful = str(error), True
             except Exception as error:
@@ -108,7 +110,7 @@ def open_state(
         raise
 
 
-def _trouble(path: Path) -> str:
+def _trouble(path: Path, *, lost_log: bool) -> str:
     """Say what is wrong with a file before SQLite writes to it, and with it to the log beside it; empty if nothing is seen."""
     wal = path.with_name(path.name + "-wal")
     has_log = wal.exists() and wal.stat().st_size > 0
@@ -119,15 +121,17 @@ def _trouble(path: Path) -> str:
     noted = aside.suspicion(path) or pages.log_trouble(path, PAGE_SIZE)
     if noted:
         return noted
-    if not has_log:
-        return "its write-ahead log is gone, and with it the last commits" if _was_open(path) else ""
-    if path.stat().st_size <= _LOOKED_THROUGH and not is_sound(path):
-        return "SQLite finds it damaged"
-    return ""
+    if has_log and has_two_names(path):
+        return "the write-ahead log beside it is that of another file"
+    small = path.stat().st_size <= _LOOKED_THROUGH
+    return "SQLite finds it damaged" if ((has_log and small) or lost_log) and not is_sound(path) else ""
 
 
-def _was_open(path: Path) -> bool:
-    """Tell whether the process that had the file last did not close it: then there must be a log."""
+def _lost_its_log(path: Path) -> bool:
+    """Tell whether the process that had the file last did not close it, and yet there is no log."""
+    log = path.with_name(path.name + "-wal")
+    if not path.exists() or (log.exists() and log.stat().st_size):
+        return False
     try:
         with closing(read_without_log(path)) as connection:
             return connection.execute("SELECT 1 FROM meta WHERE name = 'open'").fetchone() is not None
@@ -165,7 +169,9 @@ def _set_aside(path: Path, settings: StepSettings, now: Now, why: str, *, carefu
     )
 
 
-def _start(path: Path, lock: WriterLock, settings: StepSettings, device: str, *, adopt: bool) -> Opened:
+def _start(
+    path: Path, lock: WriterLock, settings: StepSettings, device: str, *, adopt: bool, lost_log: bool
+) -> Opened:
     connection = write_store(path)
     try:
         known = dict(connection.execute("SELECT name, value FROM meta").fetchall())
@@ -176,6 +182,8 @@ def _start(path: Path, lock: WriterLock, settings: StepSettings, device: str, *,
         resumed = _resumed(connection, settings, attempt)
         reached("start.resumed")
         pending = _event(known.get("set_aside"))
+        if lost_log and pending is None:
+            pending = _without_log(connection, path, resumed.state.tick)
         return Opened(
             connection,
             lock,
@@ -189,6 +197,16 @@ def _start(path: Path, lock: WriterLock, settings: StepSettings, device: str, *,
     except BaseException:
         _let_go(connection, path)
         raise
+
+
+def _without_log(connection: sqlite3.Connection, path: Path, tick: int) -> SetAside:
+    """Note, and say, that the file came without the log that it must have had; it is sound, so it stays where it is."""
+    why = "its write-ahead log is gone, and what was committed after this tick, if anything was"
+    log.error("the agent's file came without its write-ahead log", file=str(path), tick=tick, why=why)
+    event = SetAside("", why, tick, tick, 0, 0, 0)
+    text = msgspec.json.encode(event).decode()
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('set_aside', ?)", (text,))
+    return event
 
 
 def _bound(path: Path, known: dict[str, str], agent: str, device: str, *, adopt: bool) -> None:
@@ -216,6 +234,7 @@ def _count(connection: sqlite3.Connection, attempt: int, agent: str, device: str
     try:
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+        connection.execute("INSERT OR IGNORE INTO meta VALUES ('file', ?)", (secrets.token_hex(8),))
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     except sqlite3.OperationalError as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +23,8 @@ from headwater_shared.records import Anomaly
 
 Identity = tuple[bytes, int, int]
 """Epoch, shard, seq."""
+Place = tuple[int, int, int]
+"""Where a row stood: its tick or one before, and the numbers of the rows around it (0: none)."""
 
 _INSERT = "INSERT INTO outbox(n, tick, lane, epoch, shard, seq, kind, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -79,34 +81,51 @@ def take_bad_ones_out(connection: sqlite3.Connection, agent: str) -> dict[Identi
     return {identity: tick for identity, tick in bad.items() if identity not in seen}
 
 
-def add_missing(connection: sqlite3.Connection, tick: int, rows: Sequence[OutboxRow]) -> None:
-    """Put rows of a tick back that the journal made again and the outbox lacks."""
+def add_missing(
+    connection: sqlite3.Connection,
+    tick: int,
+    rows: Sequence[OutboxRow],
+    wanted: Mapping[Identity, Place] | None = None,
+) -> None:
+    """Put rows of a tick back that the journal made again and the outbox lacks; only those that are wanted, if that is said."""
     for row in rows:
         identity = epoch_bytes(row.epoch), row.shard, row.seq
+        if wanted is not None and identity not in wanted:
+            continue
         there = connection.execute(
             "SELECT 1 FROM outbox WHERE tick = ? AND epoch = ? AND shard = ? AND seq = ?", (tick, *identity)
         )
         if there.fetchone() is None:
-            n = _free_number(connection, tick)
+            low, high = wanted[identity][1:] if wanted is not None else _between(connection, tick)
+            n = _free_number(connection, low, high)
             connection.execute(_INSERT, (n, tick, row.lane, *identity, row.kind, row.hash, row.body))
 
 
-def fill(connection: sqlite3.Connection, agent: str, bad: dict[Identity, int]) -> int:
-    """Put empty frames where seqs are missing; return how many."""
-    wanted = dict(bad)
-    found: dict[tuple[bytes, int], list[tuple[int, int]]] = {}
-    for epoch, shard, seq, tick in connection.execute("SELECT epoch, shard, seq, tick FROM outbox"):
-        found.setdefault((epoch, shard), []).append((seq, tick))
-        wanted.pop((epoch, shard, seq), None)
+def missing(connection: sqlite3.Connection, bad: Mapping[Identity, int]) -> dict[Identity, Place]:
+    """Return the identities that the outbox lacks between others, and those of its bad rows, each with where it stood."""
+    found: dict[tuple[bytes, int], list[tuple[int, int, int]]] = {}
+    for epoch, shard, seq, tick, n in connection.execute("SELECT epoch, shard, seq, tick, n FROM outbox"):
+        found.setdefault((epoch, shard), []).append((seq, tick, n))
+    wanted: dict[Identity, Place] = {}
     for (epoch, shard), seqs in found.items():
         seqs.sort()
-        for (seq, tick), (following, _) in pairwise(seqs):
-            wanted |= {(epoch, shard, hole): tick for hole in range(seq + 1, following)}
-    for (epoch, shard, seq), tick in sorted(wanted.items(), key=lambda item: (item[1], item[0])):
+        for (seq, tick, low), (following, _, high) in pairwise(seqs):
+            wanted |= {(epoch, shard, hole): (tick, low, high) for hole in range(seq + 1, following)}
+    for identity, tick in bad.items():
+        if identity not in wanted and identity[2] not in {seq for seq, *_ in found.get(identity[:2], ())}:
+            wanted[identity] = (tick, *_between(connection, tick))
+    return wanted
+
+
+def fill(connection: sqlite3.Connection, agent: str, bad: Mapping[Identity, int]) -> int:
+    """Put empty frames where seqs are missing; return how many."""
+    wanted = missing(connection, bad)
+    for (epoch, shard, seq), (tick, low, high) in sorted(wanted.items(), key=lambda item: (item[1], item[0])):
         empty = Frame(agent, int.from_bytes(epoch, "little"), shard, seq, tick, None, Parts.empty())
         body = frame.encode(empty)
         row = (records.FRAME, body_hash(body), zlib.compress(body, 1))
-        connection.execute(_INSERT, (_free_number(connection, tick), tick, WINDOWS, epoch, shard, seq, *row))
+        n = _free_number(connection, low, high)
+        connection.execute(_INSERT, (n, tick, WINDOWS, epoch, shard, seq, *row))
     return len(wanted)
 
 
@@ -132,13 +151,19 @@ def raise_seqs(connection: sqlite3.Connection, state: State) -> None:
         state.seq[shard] = max(seq, state.seq.get(shard, 0))
 
 
-def _free_number(connection: sqlite3.Connection, tick: int) -> int | None:
-    """Find the number that a row of a tick had: rows go in their order, and the gaps are where the lost ones stood."""
+def _between(connection: sqlite3.Connection, tick: int) -> tuple[int, int]:
+    """Return the numbers of the rows around those of a tick; 0 where there is none."""
     (low,) = connection.execute("SELECT coalesce(max(n), 0) FROM outbox WHERE tick < ?", (tick,)).fetchone()
-    (high,) = connection.execute("SELECT min(n) FROM outbox WHERE tick > ?", (tick,)).fetchone()
-    taken = {n for (n,) in connection.execute("SELECT n FROM outbox WHERE tick = ?", (tick,))}
-    at = low + 1
-    while at in taken:
-        at += 1
-    # Without a row behind it, it may have any number from here on: `sent` may be beyond, so it gets one of its own.
-    return at if low and high is not None and at < high else None
+    (high,) = connection.execute("SELECT coalesce(min(n), 0) FROM outbox WHERE tick > ?", (tick,)).fetchone()
+    return int(low), int(high)
+
+
+def _free_number(connection: sqlite3.Connection, low: int, high: int) -> int | None:
+    """Find the number that a lost row had: rows have theirs in order, and the gaps are where the lost ones stood.
+
+    None, a new number, where no row stands behind it: `sent` may be beyond, and it would never be sent.
+    """
+    if not low or high <= low:
+        return None
+    taken = {n for (n,) in connection.execute("SELECT n FROM outbox WHERE n > ? AND n < ?", (low, high))}
+    return next((n for n in range(low + 1, high) if n not in taken), None)

@@ -55,13 +55,20 @@ def gather(source: Path, into: sqlite3.Connection) -> str:
 
 
 def has_foreign_log(path: Path) -> bool:
-    """Tell whether the log beside a file is not its own: without it the file is sound, with it it is not."""
+    """Tell whether the log beside a file is not its own: by what each calls the file, or because only without it the file is sound."""
     log = path.with_name(path.name + "-wal")
     if not log.exists() or not log.stat().st_size:
         return False
-    if _is_sound(path, log=True):
-        return False
-    return _is_sound(path, log=False)
+    return has_two_names(path) or (not _is_sound(path, log=True) and _is_sound(path, log=False))
+
+
+def has_two_names(path: Path) -> bool:
+    """Tell whether the log beside a file calls it otherwise than the file itself does."""
+    names = []
+    for opened in (read_without_log, read_only):
+        with suppress(sqlite3.DatabaseError), closing(opened(path)) as connection:
+            names += connection.execute("SELECT value FROM meta WHERE name = 'file'").fetchall()
+    return len(set(names)) > 1
 
 
 def is_sound(path: Path) -> bool:

@@ -67,10 +67,13 @@ def reach(
     settings: StepSettings,
     run: Run | None = None,
     can: Callable[[Callable[[], object]], bool] | None = None,
+    *,
+    oldest: bool = False,
 ) -> Resumed:
     """Bring the state back as far as the journal goes on from the newest good snapshot; `stopped` says why no farther.
 
     Args:
+        oldest: from the oldest good snapshot instead, or from nothing, if the journal has its beginning.
         can: whether something can be done, asked before a snapshot is restored.
     """
     state = State(settings)
@@ -87,10 +90,13 @@ def reach(
             )  # or it would outlive a good one
             continue
         good.append(tick)
-        if len(good) == 1:
+        if len(good) == 1 or oldest:
             state = snapshot.restore(picture)
     # What a crash left of one that was being written; it has no head.
     connection.execute("DELETE FROM snapshot WHERE tick NOT IN (SELECT tick FROM snapshot WHERE section = 0)")
+    first = connection.execute("SELECT coalesce(min(tick), 0) FROM journal").fetchone()[0]
+    if oldest and first == 1:
+        state = State(settings)
     differences: list[str] = []
     replayed = size = 0
     stopped = ""
@@ -108,7 +114,6 @@ def reach(
         size += len(body)
     for difference in differences[:10]:
         log.error("a replay differs from the outbox; the stored row rules", row=difference)
-    first = connection.execute("SELECT coalesce(min(tick), 0) FROM journal").fetchone()[0]
     return Resumed(state, good[:2], replayed, first, size, differences, stopped)
 
 

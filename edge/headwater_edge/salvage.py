@@ -8,17 +8,17 @@ letters: their windows may have gone out already. Ticks and epochs go on, never 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from headwater_edge import journal, outbox_rows, snapshot
-from headwater_edge.coverage import packed
+from headwater_edge import coverage, journal, outbox_rows, snapshot
 from headwater_edge.events import SetAside
+from headwater_edge.outbox_rows import Identity, Place
 from headwater_edge.remains import gather
-from headwater_edge.restart import reach
+from headwater_edge.restart import Run, reach
 from headwater_edge.rows import commit_of
 from headwater_edge.settings import StepSettings
 from headwater_edge.state import State
@@ -82,7 +82,11 @@ def _settle(
     last = _settle_ticks(connection)
     lost = outbox_rows.take_bad_ones_out(connection, settings.agent)
     pictured = _names_of_pictures(connection)
-    resumed = reach(connection, settings, _runner(careful), survives if careful else None)
+    can = survives if careful else None
+    wanted = outbox_rows.missing(connection, lost)
+    if wanted:  # from as far back as possible: what is lost may be older than the newest snapshot
+        reach(connection, settings, _runner(wanted, careful=careful), can, oldest=True)
+    resumed = reach(connection, settings, _runner(None, careful=careful), can)
     state, reached = resumed.state, resumed.state.tick
     unreached = Unreached(connection, state, pictured)
     letters = unreached.letters(last)
@@ -102,18 +106,18 @@ def _settle(
     connection.execute(
         "INSERT OR REPLACE INTO meta VALUES ('set_aside', ?)", (msgspec.json.encode(event).decode(),)
     )
-    connection.execute("DELETE FROM meta WHERE name IN ('attempts', 'open')")
+    connection.execute("DELETE FROM meta WHERE name IN ('attempts', 'open', 'file')")
     return event
 
 
-def _runner(careful: bool) -> Callable[[sqlite3.Connection, State, Tick], list[str]]:
-    """Run rows again; put into the outbox what it lacks of what they make."""
+def _runner(wanted: Mapping[Identity, Place] | None, *, careful: bool) -> Run:
+    """Run rows again; put into the outbox what it lacks of what they make, or only what is wanted."""
 
     def run(connection: sqlite3.Connection, state: State, tick: Tick) -> list[str]:
         if careful and not survives(lambda: step(state, tick)):
             raise journal.Damaged("the agent does not survive it")
         output = step(state, tick)
-        outbox_rows.add_missing(connection, output.tick, commit_of(tick, output, []).outbox)
+        outbox_rows.add_missing(connection, output.tick, commit_of(tick, output, []).outbox, wanted)
         return []
 
     return run
@@ -135,7 +139,8 @@ def _forget_the_horizon(connection: sqlite3.Connection, state: State) -> None:
         connection.execute("DELETE FROM arrival WHERE tick = 1")
     connection.execute("DELETE FROM coverage")
     connection.execute(
-        "INSERT INTO coverage VALUES (?, ?, ?)", (state.tick, state.age_us, packed(state.coverage))
+        "INSERT INTO coverage VALUES (?, ?, ?)",
+        (state.tick, state.age_us, coverage.packed(state.coverage, state.names)),
     )
 
 
@@ -185,12 +190,15 @@ def _settle_ticks(connection: sqlite3.Connection) -> int:
 
 
 def _names_of_pictures(connection: sqlite3.Connection) -> list[tuple[int, list[str]]]:
-    """Return the series' names as of each snapshot's tick whose head can be read, though the rest of it may not be."""
-    found = []
-    for tick, head in connection.execute("SELECT tick, body FROM snapshot WHERE section = 0 ORDER BY tick"):
+    """Return the series' names as of some ticks: from heads of snapshots, whatever became of their pieces, and from coverage."""
+    found: list[tuple[int, list[str]]] = []
+    for tick, body in connection.execute("SELECT tick, body FROM coverage"):
+        with suppress(ValueError):
+            found.append((tick, coverage.names_in(body)))
+    for tick, head in connection.execute("SELECT tick, body FROM snapshot WHERE section = 0"):
         with suppress(ValueError):
             found.append((tick, snapshot.names_in(tick, head)))
-    return found
+    return sorted((tick, names) for tick, names in found if names)
 
 
 def _go_on_counting(connection: sqlite3.Connection) -> None:

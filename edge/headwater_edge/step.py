@@ -58,12 +58,13 @@ def step(state: State, tick: Tick) -> Output:
     out.epoch = state.epoch
     if sealed or pieces:
         _frames(state, sealed, pieces, opened_by, levels, out)
-    if any(isinstance(event, Start) and event.announces for _, event in tick.events):
+    starts = any(isinstance(event, Start) and event.announces for _, event in tick.events)
+    if starts:
         _announce(state, out)
     state.counters.anomalies += len(out.anomalies)
     state.counters.late = state.levels.fine.late
-    if state.grow_older(tick.now):
-        out.age_us, out.coverage = state.age_us, packed(state.coverage)
+    if state.grow_older(tick.now) or starts:
+        out.age_us, out.coverage = state.age_us, packed(state.coverage, state.names)
     return out
 
 

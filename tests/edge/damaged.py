@@ -16,7 +16,6 @@ from headwater_edge import keeping
 from headwater_edge.settings import EdgeSettings
 from headwater_edge.store import read_store
 from headwater_shared.clock import SetClock
-from tests.edge.merged import Merged
 from tests.edge.running import FILE, LOG, Publish, Running, as_after_a_kill, edge_settings, on_bus, running
 from tests.reference import digest
 from tests.support import until_async
@@ -162,21 +161,45 @@ def dead(file: Path) -> set[tuple[str, int]]:
 
 def counted(victim: Victim) -> set[tuple[str, int]]:
     """Return the readings that the windows of 10 s and 1 min on the bus both hold; none may hold one twice, or a stranger."""
-    merged = Merged()
-    for one in on_bus(victim.folder / LOG)[0]:
-        merged.take(one)
     found: dict[str, set[tuple[str, int]]] = defaultdict(set)
-    for (series, level, start), window in merged.windows().items():
+    for (series, level, start), (count, hashed) in windows(victim.folder / LOG).items():
         if level not in {"10s", "1m"}:
             continue
         length = 10 * S if level == "10s" else 60 * S
         inside = [t for (name, t) in victim.sent if name == series and start <= t < start + length]
-        which = _which(inside, [victim.sent[series, t] for t in inside], window.count, window.digest)
-        assert which is not None, (
-            f"{series} {level} at {start}: {window.count} readings, of {len(inside)} sent"
-        )
+        which = _which(inside, [victim.sent[series, t] for t in inside], count, hashed)
+        assert which is not None, f"{series} {level} at {start}: {count} readings, of {len(inside)} sent"
         found[level] |= {(series, t) for t in which}
     return found["10s"] & found["1m"]
+
+
+def windows(log: Path) -> dict[tuple[str, str, int], tuple[int, int]]:
+    """Return count and digest of each window, merged as the cloud side does (R1): of a part the highest revision, then the
+    larger count.
+    """
+    parts: dict[tuple[object, ...], tuple[int, int, int]] = {}
+    for one in on_bus(log)[0]:
+        p = one.parts
+        columns = (
+            p.series,
+            p.level,
+            p.start,
+            p.epoch,
+            p.tick,
+            p.revision,
+            p.aggregates.count,
+            p.aggregates.digest,
+        )
+        for series, level, start, epoch, tick, revision, count, hashed in zip(
+            *(column.tolist() for column in columns), strict=True
+        ):
+            identity = (p.names[series], p.levels[level], start, p.epochs[epoch], tick)
+            parts[identity] = max(parts.get(identity, (-1, 0, 0)), (revision, count, hashed))
+    merged: dict[tuple[str, str, int], tuple[int, int]] = {}
+    for (series, level, start, *_), (_, count, hashed) in parts.items():
+        before = merged.get((str(series), str(level), int(str(start))), (0, 0))
+        merged[str(series), str(level), int(str(start))] = before[0] + count, before[1] + hashed
+    return merged
 
 
 def _which(times: list[int], values: list[float], count: int, wanted: int) -> list[int] | None:
