@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -25,8 +24,8 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def victim(killed: Victim, tmp_path: Path) -> Iterator[Victim]:
-    yield copied(killed, tmp_path / "copy")
+def victim(killed: Victim, tmp_path: Path) -> Victim:
+    return copied(killed, tmp_path / "copy")
 
 
 def _all_there(after: After, victim: Victim, *, dead: int = 0) -> None:
