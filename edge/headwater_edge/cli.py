@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headwater_edge import dead_letter_commands, user_commands, words
+from headwater_edge import dead_letter_commands, file_commands, user_commands, words
 from headwater_edge.options import SettingsFile, data_folder
 from headwater_edge.places import ADOPT, FILE, SOCKET
 from headwater_shared.errors import HeadwaterError
@@ -19,6 +19,7 @@ app = typer.Typer(help="The agent on the device.", no_args_is_help=True, pretty_
 app.add_typer(user_commands.app, name="user")
 
 app.add_typer(dead_letter_commands.app, name="dead-letters")
+file_commands.add_to(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as one JSON object.")]
 

@@ -63,7 +63,8 @@ def emptied(tick: Tick, messages: Sequence[int]) -> Tick:
     gone[list(messages)] = True
     kept = ~np.repeat(gone, m.readings)
     number = np.cumsum(kept) - 1
-    counts, ids, flags = (np.where(gone, 0, c).astype(c.dtype) for c in (m.readings, m.packet_id, m.flags))
+    counts, ids, flags = m.readings.copy(), m.packet_id.copy(), m.flags.copy()
+    counts[gone] = ids[gone] = flags[gone] = 0
     return Tick(
         tick.now,
         tick.events,

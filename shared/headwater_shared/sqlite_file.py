@@ -77,7 +77,7 @@ def open_reader(path: Path, *, application: str, version: int) -> sqlite3.Connec
         )
     connection = read_only(path)
     try:
-        _check(connection, path, application, version)
+        check(connection, path, application, version)
     except BaseException:
         connection.close()
         raise
@@ -136,11 +136,11 @@ class WriterLock:
 
 def _bring_up(connection: sqlite3.Connection, path: Path, application: str, schema: Sequence[str]) -> None:
     """Run what the file lacks of the schema, in one transaction; two processes may make a new file at once."""
-    if _check(connection, path, application, len(schema)) == len(schema):
+    if check(connection, path, application, len(schema)) == len(schema):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        found = _check(connection, path, application, len(schema))
+        found = check(connection, path, application, len(schema))
         connection.execute(_META)
         for script in schema[found:]:
             for statement in _statements(script):
@@ -168,8 +168,8 @@ def _statements(script: str) -> list[str]:
     return out
 
 
-def _check(connection: sqlite3.Connection, path: Path, application: str, version: int) -> int:
-    """Return the version of the file, 0 if it is new.
+def check(connection: sqlite3.Connection, path: Path, application: str, version: int) -> int:
+    """Return the version of a file that is open, 0 if it is new.
 
     Raises:
         StateNewer, StateError: it is not for us.
@@ -197,7 +197,7 @@ def _check_unopened(path: Path, application: str, version: int) -> None:
     """Check without writing a byte; a file that needs recovery first is checked by the writer after it."""
     connection = read_only(path)
     try:
-        _check(connection, path, application, version)
+        check(connection, path, application, version)
     except sqlite3.OperationalError:
         return  # a hot journal, or the directory is not ours to make -shm in: the writer will say
     finally:
