@@ -84,6 +84,9 @@ def step(
         if intervals.add(epoch.intervals, row.seq):
             grown[at] = None
             _remember(epoch, row)
+            if row.seq == 1 and row.predecessor is None and _begins_anew(epochs, at):
+                text = "this epoch follows none, and there were others: the agent's file is a new one, what the former still held will not come"
+                out.reports.append(Report("began-anew", shard, row.agent, row.epoch, text, now_us))
         elif _known(epoch, row.seq) == row.check:
             repeats += 1
             continue
@@ -163,6 +166,15 @@ def _watch_gaps(
     if watched != epoch.gaps:
         epoch.gaps = watched
         out.changed.add(at)
+
+
+def _begins_anew(epochs: Epochs, at: tuple[str, int]) -> bool:
+    """Tell whether an epoch without a predecessor is not its agent's first: others are there that do not follow it."""
+    agent, epoch = at
+    return any(
+        name == agent and number != epoch and state.intervals and not _follows(epochs, agent, number, epoch)
+        for (name, number), state in epochs.items()
+    )
 
 
 def before(epochs: Epochs, agent: str, epoch: int) -> Iterable[tuple[int, Epoch]]:
