@@ -109,7 +109,10 @@ class Horizon:
             "SELECT body FROM coverage WHERE tick >= ? ORDER BY tick LIMIT 1", (tick,)
         ).fetchone()
         if row is not None:
-            self.gone = unpacked(row[0])
+            try:
+                self.gone = unpacked(row[0])
+            except ValueError as error:
+                raise journal.Damaged(str(error)) from error
         self._arrivals.forget(tick)
         for old in [kept for kept in self._decoded if kept <= tick]:
             del self._decoded[old]

@@ -19,7 +19,7 @@ from headwater_edge.careful import resume_carefully
 from headwater_edge.dead_letters import held
 from headwater_edge.events import SetAside
 from headwater_edge.horizon import Horizon
-from headwater_edge.remains import has_two_names, is_sound
+from headwater_edge.remains import UNREADABLE, has_two_names, is_sound
 from headwater_edge.restart import Resumed, resume
 from headwater_edge.salvage import salvage
 from headwater_edge.settings import StepSettings
@@ -97,10 +97,12 @@ def open_state(
                 return _start(path, lock, settings, device, adopt=adopt, lost_log=lost_log and not why)
             except _Hopeless as error:
                 why, careful = str(error), True
+            except HeadwaterError:
+                raise
             except Exception as error:
-                if not is_damage(error):
+                if isinstance(error, sqlite3.Error | OSError) and not is_damage(error):
                     raise
-                why = str(error)
+                why = str(error) if is_damage(error) else repr(error)  # damaged bytes may come to anything
         raise StateError(
             f"{path} cannot be read, not even what was salvaged of it: {why}",
             hint="move it away to start with a new one, and keep it",
@@ -135,7 +137,7 @@ def _lost_its_log(path: Path) -> bool:
     try:
         with closing(read_without_log(path)) as connection:
             return connection.execute("SELECT 1 FROM meta WHERE name = 'open'").fetchone() is not None
-    except (sqlite3.DatabaseError, HeadwaterError):
+    except (*UNREADABLE, HeadwaterError):
         return False  # whoever opens it next will say what is wrong
 
 
@@ -180,6 +182,7 @@ def _start(
         _count(connection, attempt, settings.agent, device or known.get("hardware", ""))
         reached("start.counted")
         resumed = _resumed(connection, settings, attempt)
+        _look_at_outbox(connection)
         reached("start.resumed")
         pending = _event(known.get("set_aside"))
         if lost_log and pending is None:
@@ -262,13 +265,34 @@ def _resumed(connection: sqlite3.Connection, settings: StepSettings, attempt: in
         raise _Hopeless(str(error)) from None
 
 
+def _look_at_outbox(connection: sqlite3.Connection) -> None:
+    """See that its rows are rows of an outbox, before another thread reads them.
+
+    Raises:
+        Damaged: they are not.
+    """
+    kinds = {
+        "epoch": "blob",
+        "body": "blob",
+        "hash": "blob",
+        "kind": "text",
+        "tick": "integer",
+        "shard": "integer",
+    }
+    wrong = " OR ".join(
+        f"typeof({column}) != '{kind}'" for column, kind in (kinds | {"seq": "integer"}).items()
+    )
+    if connection.execute(f"SELECT 1 FROM outbox WHERE {wrong} LIMIT 1").fetchone():
+        raise journal.Damaged("the outbox holds what is no row of it")
+
+
 def _event(text: str | None) -> SetAside | None:
     return msgspec.json.decode(text, type=SetAside) if text else None
 
 
 def _let_go(connection: sqlite3.Connection, path: Path) -> None:
     """Close without writing the log into the file, which may be damaged: the last one to close would."""
-    with suppress(sqlite3.Error, HeadwaterError), closing(read_only(path)) as reader:
+    with suppress(sqlite3.Error, HeadwaterError, UnicodeDecodeError), closing(read_only(path)) as reader:
         reader.execute("SELECT 1 FROM sqlite_master").fetchone()
         connection.close()
     connection.close()

@@ -22,6 +22,8 @@ from headwater_shared.sqlite_file import read_only, read_without_log
 TABLES = (
     "epoch", "journal", "snapshot", "outbox", "sent", "dead_letter", "arrival", "coverage", "birth", "meta",
 )  # fmt: skip
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What SQLite says of a damaged file; its own words may be damaged, too."""
 _SOME = 500
 
 
@@ -45,8 +47,8 @@ def gather(source: Path, into: sqlite3.Connection) -> str:
                 _refuse_newer(connection, source)
                 for table in TABLES:
                     stumbled |= not _copied(connection, table, into)
-        except sqlite3.DatabaseError as error:
-            amiss, stumbled = amiss or f"SQLite says: {error}", True
+        except UNREADABLE as error:
+            amiss, stumbled = amiss or f"SQLite cannot read it: {type(error).__name__}", True
         if foreign:
             amiss = "the write-ahead log beside it is that of another file"
     if stumbled:
@@ -66,7 +68,7 @@ def has_two_names(path: Path) -> bool:
     """Tell whether the log beside a file calls it otherwise than the file itself does."""
     names = []
     for opened in (read_without_log, read_only):
-        with suppress(sqlite3.DatabaseError), closing(opened(path)) as connection:
+        with suppress(*UNREADABLE), closing(opened(path)) as connection:
             names += connection.execute("SELECT value FROM meta WHERE name = 'file'").fetchall()
     return len(set(names)) > 1
 
@@ -80,12 +82,12 @@ def _is_sound(path: Path, *, log: bool) -> bool:
     try:
         with closing(read_only(path) if log else read_without_log(path)) as connection:
             return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
-    except sqlite3.DatabaseError:
+    except UNREADABLE:
         return False
 
 
 def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
-    with suppress(sqlite3.DatabaseError, ValueError, TypeError):
+    with suppress(sqlite3.DatabaseError, ValueError, TypeError):  # UnicodeDecodeError is a ValueError
         found = connection.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
         if found and int(found[0]) > VERSION:
             raise StateNewer(
@@ -103,7 +105,7 @@ def _copied(connection: sqlite3.Connection, table: str, into: sqlite3.Connection
                 _put(into, table, row)
     except sqlite3.OperationalError as error:
         return "no such table" in str(error)  # of an older version
-    except (sqlite3.DatabaseError, UnicodeDecodeError, OverflowError):
+    except (*UNREADABLE, OverflowError):
         return False
     return True
 
@@ -115,19 +117,30 @@ def _take_pages(source: Path, into: sqlite3.Connection, *, with_log: bool) -> No
 
 
 def _put(into: sqlite3.Connection, table: str, row: tuple[Any, ...]) -> None:
-    width = _WIDTH[table]
-    row = (*row, *[None] * (width - len(row)))[:width]
+    kinds = _KINDS[table]
+    row = (*row, *[None] * (len(kinds) - len(row)))[: len(kinds)]
+    if not all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True)):
+        return
     if table == "meta" and row[0] in {"application", "version"}:
         return
-    marks = ", ".join("?" * width)
-    with suppress(sqlite3.IntegrityError, sqlite3.InterfaceError, OverflowError):
+    marks = ", ".join("?" * len(row))
+    with suppress(sqlite3.IntegrityError, sqlite3.InterfaceError, OverflowError, UnicodeEncodeError):
         into.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
 
 
-_WIDTH = {
-    "epoch": 4, "journal": 2, "snapshot": 3, "outbox": 9, "sent": 2, "dead_letter": 8, "arrival": 2, "coverage": 3,
-    "birth": 2, "meta": 2,
-}  # fmt: skip
+_KINDS: dict[str, tuple[Any, ...]] = {
+    "epoch": (int, bytes, int, str),
+    "journal": (int, bytes),
+    "snapshot": (int, int, bytes),
+    "outbox": (int, int, int, bytes, int, int, str, bytes, bytes),
+    "sent": (int, int),
+    "dead_letter": (int, int, int, str, str, bytes, bytes, bytes | None),
+    "arrival": (int, bytes),
+    "coverage": (int, int, bytes),
+    "birth": (bytes, bytes),
+    "meta": (str, int | str),
+}
+"""What the columns of each table hold: damaged pages give anything."""
 
 
 def _row_of(cell: Cell) -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -15,12 +15,14 @@ from pathlib import Path
 import msgspec
 
 from headwater_edge import coverage, journal, outbox_rows, snapshot
+from headwater_edge.arrivals import is_good, summary
 from headwater_edge.events import SetAside
 from headwater_edge.outbox_rows import Identity, Place
 from headwater_edge.remains import gather
 from headwater_edge.restart import Run, reach
 from headwater_edge.rows import commit_of
 from headwater_edge.settings import StepSettings
+from headwater_edge.stamps import STAMPED
 from headwater_edge.state import State
 from headwater_edge.step import step
 from headwater_edge.store import epoch_bytes, write_letters, write_snapshot, write_store
@@ -28,6 +30,7 @@ from headwater_edge.tick import Tick
 from headwater_edge.trial import survives
 from headwater_edge.unreached import Unreached
 from headwater_shared.clock import Now
+from headwater_shared.errors import StateForeign
 
 _APART = 100_000
 """More ticks than this do not lie between two rows of a journal."""
@@ -59,6 +62,7 @@ def salvage(
 
     Raises:
         StateNewer: a newer version wrote it.
+        StateForeign: it is another agent's.
         sqlite3.OperationalError: the new file cannot be written, the disk is full.
     """
     connection = write_store(target)
@@ -80,6 +84,7 @@ def _settle(
 ) -> SetAside:
     """Turn copied rows into a file that an agent can start from."""
     last = _settle_ticks(connection)
+    _mend_look_ups(connection)
     lost = outbox_rows.take_bad_ones_out(connection, settings.agent)
     pictured = _names_of_pictures(connection)
     can = survives if careful else None
@@ -88,6 +93,11 @@ def _settle(
         reach(connection, settings, _runner(wanted, careful=careful), can, oldest=True)
     resumed = reach(connection, settings, _runner(None, careful=careful), can)
     state, reached = resumed.state, resumed.state.tick
+    if state.settings.agent != settings.agent:
+        raise StateForeign(
+            f"what can be read of the damaged file is of the agent {state.settings.agent!r}, not of {settings.agent!r}",
+            hint="move the file and its -wal away; nothing was changed",
+        )
     unreached = Unreached(connection, state, pictured)
     letters = unreached.letters(last)
     missing = unreached.missing + _holes(connection, reached)
@@ -187,6 +197,29 @@ def _settle_ticks(connection: sqlite3.Connection) -> int:
     last = int(max(found))
     connection.execute("UPDATE outbox SET tick = ? WHERE tick > ?", (last, most))
     return last
+
+
+def _mend_look_ups(connection: sqlite3.Connection) -> None:
+    """Make summaries of journal rows anew that are missing or damaged: any reading may stand there; drop coverage that cannot be read."""
+    rows = connection.execute(
+        "SELECT journal.tick, journal.body, arrival.body FROM journal LEFT JOIN arrival ON arrival.tick = journal.tick"
+    )
+    made: list[tuple[int, bytes]] = []
+    for tick, body, row in rows:
+        if row and is_good(tick, row):
+            continue
+        with suppress(journal.Damaged):
+            readings = journal.decode(body).readings
+            made.append((tick, summary(readings, readings.sent >= STAMPED)))
+    connection.executemany("INSERT OR REPLACE INTO arrival VALUES (?, ?)", [one for one in made if one[1]])
+    connection.execute("DELETE FROM arrival WHERE tick NOT IN (SELECT tick FROM journal)")
+    bad = []
+    for tick, body in connection.execute("SELECT tick, body FROM coverage"):
+        try:
+            coverage.unpacked(body)
+        except ValueError:
+            bad.append((tick,))
+    connection.executemany("DELETE FROM coverage WHERE tick = ?", bad)
 
 
 def _names_of_pictures(connection: sqlite3.Connection) -> list[tuple[int, list[str]]]:
