@@ -174,10 +174,10 @@ def _set_aside(path: Path, settings: StepSettings, now: Now, why: str, *, carefu
 def _start(
     path: Path, lock: WriterLock, settings: StepSettings, device: str, *, adopt: bool, lost_log: bool
 ) -> Opened:
+    known = _noted(path)
+    _bound(path, known, settings.agent, device, adopt=adopt)  # to open a file for writing may change it
     connection = write_store(path)
     try:
-        known = dict(connection.execute("SELECT name, value FROM meta").fetchall())
-        _bound(path, known, settings.agent, device, adopt=adopt)
         attempt = int(known.get("attempts", 0)) + 1
         _count(connection, attempt, settings.agent, device or known.get("hardware", ""))
         reached("start.counted")
@@ -200,6 +200,16 @@ def _start(
     except BaseException:
         _let_go(connection, path)
         raise
+
+
+def _noted(path: Path) -> dict[str, str]:
+    """Read what the file says of itself; nothing, if it is new or no file of ours."""
+    if not path.exists() or not path.stat().st_size:
+        return {}
+    with closing(read_only(path)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+            return {}
+        return dict(connection.execute("SELECT name, value FROM meta").fetchall())
 
 
 def _without_log(connection: sqlite3.Connection, path: Path, tick: int) -> SetAside:

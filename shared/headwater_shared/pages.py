@@ -64,10 +64,8 @@ def read_log(path: Path, page_size: int) -> Log:
     frames = np.frombuffer(raw, np.uint8, count * each, _WAL_HEADER).reshape(count, each)
     words = np.ascontiguousarray(frames[:, :_FRAME_HEADER]).view(">u4")  # shape (count, 6)
     salts = (words[:, 2].astype(np.uint64) << np.uint64(32)) | words[:, 3]
-    if header_good:
-        salt = np.uint64(int.from_bytes(raw[16:24], "big"))
-    else:  # the first frame is of the log's last beginning, whatever follows it
-        salt = salts[0]
+    # Without a good head: the first frame is of the log's last beginning, whatever follows it.
+    salt = np.uint64(int.from_bytes(raw[16:24], "big")) if header_good else salts[0]
     seeds = np.vstack([np.frombuffer(raw, ">u4", 2, 24), words[:-1, 4:6]]).astype(np.uint32)
     good = (salts == salt) & _sums_hold(frames, words[:, 4:6].astype(np.uint32), seeds, order)
     commits = np.flatnonzero(words[:, 1] != 0)

@@ -53,7 +53,10 @@ def case(seed: int, victims: list[Victim], other: Victim, folder: Path) -> Outco
     except Exception as error:
         raise AssertionError(f"seed {seed}, {told}: {error!r}") from error
     frames, anomalies = on_bus(victim.folder / LOG)
-    sent = {(one.epoch.to_bytes(8, "little"), one.shard, one.seq) for one in (*frames, *anomalies)}
+    rows = [(one.epoch, one.shard, one.seq) for one in frames] + [
+        (a.epoch, a.shard, a.seq) for a in anomalies
+    ]
+    sent = {(epoch.to_bytes(8, "little"), shard, seq) for epoch, shard, seq in rows}
     assert readable <= sent, f"seed {seed}, {told}: {len(readable - sent)} rows that could be read are lost"
     shutil.rmtree(victim.folder)
     salvaged = after.status["salvaged"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from headwater_edge import aside
+from headwater_edge.opening import is_damage
+from headwater_shared.errors import StateForeign
 from tests.edge import damaged
 from tests.edge.damaged import FIRST, SECOND, SERIES, T0, After, S, Victim, copied, start_again
-from tests.edge.running import FILE
+from tests.edge.running import FILE, running
+from tests.support import until_async
 
 WAL = FILE + "-wal"
 
@@ -275,3 +279,57 @@ def _flip(path: Path, at: int) -> None:
     body = bytearray(path.read_bytes())
     body[at] ^= 0x10
     path.write_bytes(body)
+
+
+def test_damage_that_is_found_while_it_runs(victim: Victim) -> None:
+    """The agent ends, the file is suspected, and the next start makes the row again that could not be read."""
+
+    async def lived() -> BaseException | None:
+        async with running(victim.folder) as box:
+            box.bus.away = True
+            for at in range(SECOND, SECOND + 4):
+                await box.publish(damaged.publish(SERIES[0], at))
+                victim.sent[SERIES[0], (T0 + at * 10) * S] = damaged.value_of(at)
+            with closing(sqlite3.connect(victim.folder / FILE, isolation_level=None)) as connection:
+                connection.execute("UPDATE outbox SET body = x'0102' WHERE n = (SELECT max(n) FROM outbox)")
+            box.bus.away = False
+            box.agent.forward.wake(0)
+            await until_async(box.agent.failed.done)
+            found: BaseException | None = box.agent.failed.exception()
+            return found
+
+    error = asyncio.run(lived())
+    assert error is not None
+    assert is_damage(error)
+    assert "outbox row" in str(error)
+    aside.suspect(victim.folder / FILE, str(error))
+    after = start_again(victim, more=4)
+    assert after.counted == set(victim.sent)
+    assert _set_aside(victim) == [FILE + ".damaged-1"]
+
+
+def test_a_missing_part_of_the_log_is_no_damage_if_it_is_a_torn_end(victim: Victim) -> None:
+    """What a power cut leaves of the last transaction is nothing wrong: the file stays where it is."""
+    size = (victim.folder / WAL).stat().st_size
+    os.truncate(victim.folder / WAL, size - 500)
+    start_again(victim)
+    assert _set_aside(victim) == []
+
+
+def test_r06_the_file_of_another_agent_is_refused(victim: Victim) -> None:
+    """Its name is in it; nothing is changed."""
+    before = (victim.folder / FILE).read_bytes()
+    with pytest.raises(StateForeign, match="agent 'a1'"):
+        start_again(victim, settings=damaged.settings_with(name="a9"))
+    assert (victim.folder / FILE).read_bytes() == before
+
+
+def test_r06_a_file_bound_to_other_hardware(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts here only once it was adopted; of another kind of name nobody can say whether it is another device."""
+    monkeypatch.setenv("HEADWATER_HARDWARE", "one")
+    start_again(victim)
+    monkeypatch.setenv("HEADWATER_HARDWARE", "two")
+    with pytest.raises(StateForeign, match="another device"):
+        start_again(victim)
+    monkeypatch.delenv("HEADWATER_HARDWARE")
+    start_again(victim)
