@@ -62,11 +62,13 @@ async def _lived(folder: Path, settings: EdgeSettings | None, *, away: bool) -> 
             await until_async(lambda: not box.agent.keeping._picturing)
 
     async with running(live, settings) as box:
+        _quick(box)
         await box.connect(1, "c1", expiry_s=0xFFFFFFFF)
         for at in range(FIRST):
             await say(box, at)
         await box.forwarded()
     async with running(live, settings) as box:
+        _quick(box)
         await box.connect(1, "c1", expiry_s=0xFFFFFFFF)
         await box.publish(Publish("hw/s1/d1/data", b'{"temp": "warm"', 500))  # a dead letter
         for at in range(FIRST, SECOND):
@@ -133,6 +135,7 @@ async def _started(
     from headwater_edge import health
 
     async with running(victim.folder, settings, SetClock()) as box:
+        _quick(box)
         first = box.agent.committed
         await box.connect(1, "c1", expiry_s=0xFFFFFFFF)
         for at in range(SECOND - resend, SECOND + more):
