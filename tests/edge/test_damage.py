@@ -162,7 +162,26 @@ def test_r15_what_no_good_snapshot_reaches_becomes_dead_letters(victim: Victim) 
     assert event["salvaged"] == 8
     assert after.status["salvaged"] == 8
     assert len(set(victim.sent) - after.counted - after.dead) <= 1
+    for series in SERIES:  # in no window yet, sent again, and known: it counts once a person says so
+        assert (series, (T0 + 10 * (SECOND - 1)) * S) in after.dead - after.counted
     _ticks_go_on(after, last)
+
+
+def test_r04_a_resend_of_what_went_out_of_lost_ticks_does_not_count_again(victim: Victim) -> None:
+    """The journal's last rows are gone, and the frames that they made are not: a resend is no second count, but a letter `beyond-horizon`."""
+    last = _last_tick(victim)
+    _change(
+        victim,
+        "DELETE FROM snapshot",
+        f"DELETE FROM journal WHERE tick > {last - 8}",
+        f"DELETE FROM arrival WHERE tick > {last - 8}",
+    )
+    (victim.folder / (FILE + ".suspect")).write_text("a test says so")
+    after = start_again(victim, resend=6)
+    (event,) = _events(victim)
+    assert event["lost_ticks"] == 8
+    went_out = {(series, (T0 + 10 * (SECOND - 3)) * S) for series in SERIES}
+    assert went_out <= after.dead
 
 
 def test_r15_names_of_series_are_taken_from_the_head_of_a_broken_snapshot(
