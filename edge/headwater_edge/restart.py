@@ -14,6 +14,7 @@ from headwater_edge.state import State
 from headwater_edge.step import step
 from headwater_edge.store import epoch_bytes
 from headwater_edge.tick import Tick
+from headwater_shared.crash import reached
 from headwater_shared.logs import get_logger
 
 log = get_logger()
@@ -76,6 +77,7 @@ def reach(
         oldest: from the oldest good snapshot instead, or from nothing, if the journal has its beginning.
         can: whether something can be done, asked before a snapshot is restored.
     """
+    reached("restart.opened")
     state = State(settings)
     good: list[int] = []
     for tick in snapshot.ticks(connection):
@@ -94,6 +96,7 @@ def reach(
             state = snapshot.restore(picture)
     # What a crash left of one that was being written; it has no head.
     connection.execute("DELETE FROM snapshot WHERE tick NOT IN (SELECT tick FROM snapshot WHERE section = 0)")
+    reached("restart.snapshot")
     first = connection.execute("SELECT coalesce(min(tick), 0) FROM journal").fetchone()[0]
     if oldest and first == 1:
         state = State(settings)
@@ -105,6 +108,7 @@ def reach(
         if tick != state.tick + 1:
             stopped = f"the journal lacks ticks {state.tick + 1} to {tick - 1}"
             break
+        reached("restart.row")
         try:
             differences += (run or replay)(connection, state, journal.decode(body))
         except journal.Damaged as error:
@@ -112,6 +116,7 @@ def reach(
             break
         replayed += 1
         size += len(body)
+    reached("restart.replayed")
     for difference in differences[:10]:
         log.error("a replay differs from the outbox; the stored row rules", row=difference)
     return Resumed(state, good[:2], replayed, first, size, differences, stopped)
