@@ -183,7 +183,6 @@ def _start(
         reached("start.counted")
         resumed = _resumed(connection, settings, attempt)
         _look_at_outbox(connection)
-        reached("start.resumed")
         pending = _event(known.get("set_aside"))
         if lost_log and pending is None:
             pending = _without_log(connection, path, resumed.state.tick)
