@@ -80,10 +80,13 @@ def step(
         if epoch is None:
             epoch = epochs[at] = Epoch()
         if row.predecessor is not None:
-            _link(epochs, at, row.predecessor, out)
+            _link(epochs, at, row.predecessor, shard, now_us, out)
         if intervals.add(epoch.intervals, row.seq):
             grown[at] = None
             _remember(epoch, row)
+            if row.seq == 1 and row.predecessor is None and _begins_anew(epochs, at):
+                text = "this epoch follows none, and there were others: the agent's file is a new one, what the former still held will not come"
+                out.reports.append(Report("began-anew", shard, row.agent, row.epoch, text, now_us))
         elif _known(epoch, row.seq) == row.check:
             repeats += 1
             continue
@@ -93,7 +96,7 @@ def step(
         out.fresh.append(row)
     for heartbeat in heartbeats:
         if heartbeat.predecessor is not None:
-            _link(epochs, (heartbeat.agent, heartbeat.epoch), heartbeat.predecessor, out)
+            _link(epochs, (heartbeat.agent, heartbeat.epoch), heartbeat.predecessor, shard, now_us, out)
     out.changed.update(grown)
     _watch(epochs, shard, now_us, gap_after_us, out)
     return out._replace(haves=[have_of(shard, at, epochs[at]) for at in grown], repeats=repeats)
@@ -104,8 +107,10 @@ def have_of(shard: int, at: tuple[str, int], epoch: Epoch) -> Have:
     return Have(*at, shard, epoch.intervals[:_HAVE_BOUNDS])
 
 
-def _link(epochs: Epochs, at: tuple[str, int], named: Predecessor, out: Deduped) -> None:
-    """Note which epoch came before, and where it says that that one ended."""
+def _link(
+    epochs: Epochs, at: tuple[str, int], named: Predecessor, shard: int, now_us: int, out: Deduped
+) -> None:
+    """Note which epoch came before, and where it says that that one ended; two that followed one had one file (R6)."""
     epoch = epochs.setdefault(at, Epoch())
     if epoch.predecessor is not None:
         return
@@ -114,6 +119,14 @@ def _link(epochs: Epochs, at: tuple[str, int], named: Predecessor, out: Deduped)
     # Two successors that name different ends: the file went back between them, and the smaller end is the story to tell.
     before.last = named.seq if before.last < 0 else min(before.last, named.seq)
     out.changed.update((at, (at[0], named.epoch)))
+    follows = sum(
+        name == at[0] and state.predecessor is not None and state.predecessor[0] == named.epoch
+        for (name, _), state in epochs.items()
+    )
+    if follows > 1 and not before.went_back:
+        before.went_back = True
+        text = "two epochs say that they follow this one: the agent's file went back to it, or was copied"
+        out.reports.append(Report("went-back", shard, at[0], named.epoch, text, now_us))
 
 
 def _remember(epoch: Epoch, row: Arrived) -> None:
@@ -163,6 +176,15 @@ def _watch_gaps(
     if watched != epoch.gaps:
         epoch.gaps = watched
         out.changed.add(at)
+
+
+def _begins_anew(epochs: Epochs, at: tuple[str, int]) -> bool:
+    """Tell whether an epoch without a predecessor is not its agent's first: others are there that do not follow it."""
+    agent, epoch = at
+    return any(
+        name == agent and number != epoch and state.intervals and not _follows(epochs, agent, number, epoch)
+        for (name, number), state in epochs.items()
+    )
 
 
 def before(epochs: Epochs, agent: str, epoch: int) -> Iterable[tuple[int, Epoch]]:

@@ -14,7 +14,7 @@ from headwater_shared.records import Alert, Have
 
 SOURCE = "cloud"
 
-ReportKind = Literal["gap", "went-back", "another-body", "late"]
+ReportKind = Literal["gap", "went-back", "began-anew", "another-body", "late"]
 
 
 class Report(NamedTuple):

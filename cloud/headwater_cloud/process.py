@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ from headwater_cloud.notify import JsonLines
 from headwater_cloud.retention import Keep
 from headwater_cloud.runner import Runner
 from headwater_cloud.settings import CloudSettings, in_data
-from headwater_cloud.store import Store
+from headwater_cloud.store import Store, damaged, is_damage
 from headwater_shared import health, logs
 from headwater_shared.clock import parse_clock
 from headwater_shared.errors import HeadwaterError, TryAgain
@@ -158,7 +159,12 @@ def main(arguments: list[str]) -> int:
             common = load(Path(arguments[0]), "common", Common)
             settings = load(Path(arguments[0]), "cloud", CloudSettings)
         logs.configure(common.log, common.log_level, part="cloud")
-        run(common, settings)
+        try:
+            run(common, settings)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            raise damaged(in_data(common.data, settings.file), error) from None
     except HeadwaterError as error:
         print(f"headwater-cloud: {error}", file=sys.stderr)  # noqa: T201 (it is the last word to a person)
         return error.exit_code

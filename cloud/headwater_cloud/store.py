@@ -19,7 +19,7 @@ from headwater_cloud.names import Names, Opener
 from headwater_cloud.outputs import Notification, Waiting
 from headwater_cloud.shard import Shard
 from headwater_shared.bus import Record
-from headwater_shared.errors import StartAgain, TryAgain
+from headwater_shared.errors import StartAgain, StateError, TryAgain
 from headwater_shared.sqlite_file import WriterLock, open_writer
 
 APPLICATION = "headwater-cloud"
@@ -69,6 +69,21 @@ those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: w
 VERSION = len(SCHEMA)
 
 
+def is_damage(error: BaseException) -> bool:
+    """Tell whether SQLite says that a file is damaged, or no database at all."""
+    codes = sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB
+    return isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in codes
+
+
+def damaged(path: Path, error: BaseException) -> StateError:
+    """What a person should do about a damaged file: it can be made anew from the log, so nobody mends it."""
+    return StateError(
+        f"{path} is damaged: {error}",
+        hint="move it and its -wal away, and keep them: a new one is made from the log, which goes back for days; older windows stay "
+        "in the one that you keep",
+    )
+
+
 class Store:
     """The file, open for writing."""
 
@@ -76,11 +91,15 @@ class Store:
         """Take the lock and open.
 
         Raises:
-            StateInUse, StateNewer, StateError: the file is not for this process; nothing was changed.
+            StateInUse, StateNewer, StateError: the file is not for this process, or damaged; nothing was changed.
         """
+        self._path = path
         self._lock = WriterLock(path)
         try:
             self.connection = open_writer(path, application=APPLICATION, schema=SCHEMA, page_size=8192)
+        except sqlite3.DatabaseError as error:
+            self._lock.release()
+            raise (damaged(path, error) if is_damage(error) else error) from None
         except BaseException:
             self._lock.release()
             raise
@@ -98,6 +117,7 @@ class Store:
         Raises:
             TryAgain: the disk is full; the file is as before, and the same commit may follow later.
             StartAgain: it failed otherwise, and what is in memory may differ from the file.
+            StateError: the file is damaged.
         """
         try:
             self.connection.execute("BEGIN IMMEDIATE")
@@ -105,6 +125,8 @@ class Store:
             self.connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
+            if is_damage(error):
+                raise damaged(self._path, error) from error
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
                 raise TryAgain(
                     f"the commit did not fit: {error}", hint="make space on the disk of the data folder"

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge.journal import Damaged
 from headwater_edge.membership import distinct, is_in
 from headwater_edge.stamps import STAMPED
 from headwater_edge.tick import Readings
@@ -94,6 +95,25 @@ def _spans(times: Ints) -> list[int]:
     return [int(bound) for pair in zip(begins.tolist(), ends.tolist(), strict=True) for bound in pair]
 
 
+def _read(tick: int, row: bytes) -> _Summary:
+    try:
+        found = msgspec.msgpack.decode(row, type=_Summary)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"a damaged summary of tick {tick}: {error}") from error
+    if len(found.spans) % 2 or len(found.odd) % 8:
+        raise Damaged(f"a damaged summary of tick {tick}")
+    return found
+
+
+def is_good(tick: int, row: bytes) -> bool:
+    """Tell whether a summary can be read."""
+    try:
+        _read(tick, row)
+    except Damaged:
+        return False
+    return True
+
+
 class Arrivals:
     """The summaries of all journal rows within the horizon: columns (tick, low, high), and (tick, hash)."""
 
@@ -107,14 +127,11 @@ class Arrivals:
         """Take up the summary of a committed row.
 
         Raises:
-            ValueError: it is damaged.
+            Damaged: it is so.
         """
         if not row:
             return
-        try:
-            found = msgspec.msgpack.decode(row, type=_Summary)
-        except msgspec.DecodeError as error:
-            raise ValueError(f"a damaged summary of tick {tick}: {error}") from error
+        found = _read(tick, row)
         flat = found.spans
         for low, high in zip(flat[::2], flat[1::2], strict=True):
             self._spans.append(np.array([[tick], [low], [high]]))

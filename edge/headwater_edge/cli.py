@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headwater_edge import dead_letter_commands, user_commands, words
+from headwater_edge import dead_letter_commands, file_commands, user_commands, words
 from headwater_edge.options import SettingsFile, data_folder
-from headwater_edge.places import FILE, SOCKET
+from headwater_edge.places import ADOPT, FILE, SOCKET
 from headwater_shared.errors import HeadwaterError
 from headwater_shared.settings import load
 
@@ -19,6 +19,7 @@ app = typer.Typer(help="The agent on the device.", no_args_is_help=True, pretty_
 app.add_typer(user_commands.app, name="user")
 
 app.add_typer(dead_letter_commands.app, name="dead-letters")
+file_commands.add_to(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as one JSON object.")]
 
@@ -33,11 +34,23 @@ def main() -> None:
 
 
 @app.command()
-def run(settings: SettingsFile = None) -> None:
+def run(
+    settings: SettingsFile = None,
+    adopt: Annotated[
+        bool, typer.Option(ADOPT, help="The state file becomes this device's, whatever it was bound to.")
+    ] = False,
+) -> None:
     """Run the agent until a signal ends it."""
     # A process of its own: the command line's libraries stay out of the agent's memory.
     os.execv(  # noqa: S606 - our own interpreter, no shell wanted
-        sys.executable, [sys.executable, "-m", "headwater_edge", *([str(settings)] if settings else [])]
+        sys.executable,
+        [
+            sys.executable,
+            "-m",
+            "headwater_edge",
+            *([str(settings)] if settings else []),
+            *([ADOPT] if adopt else []),
+        ],
     )
 
 

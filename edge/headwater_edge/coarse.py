@@ -35,10 +35,14 @@ class CoarseLevel:
             self.aggregates = Aggregates.concatenate([self.aggregates, Aggregates.empty(more)])
 
     def feed(self, fed: list[Rows], tick: int) -> list[Rows]:
-        """Merge base rows into the panes; return what had to go before its time, or is a part of its own."""
+        """Merge base rows into the panes; return what had to go before its time, or is a part of its own.
+
+        A pane is opened under the tick that opened the base pane, not under that which feeds it: an agent whose file went back,
+        and one that did not, close that base pane at different ticks, and what both put out must be one part (R1).
+        """
         if self.level.at_once > 1:
             fed = [self._in_each(rows) for rows in fed]
-        series, window, flags, delta, sketches = self._grouped(fed)
+        series, window, opened, flags, delta, sketches = self._grouped(fed)
         start = window * self.level.hop_us
         flat = self.ring.flat_of(series, window)
         out: list[Rows] = []
@@ -47,7 +51,7 @@ class CoarseLevel:
             slot, small = (flat, delta) if whole else (flat[at], delta.take(at))
             buckets = sketches if whole else sketches.take(at)
             before = self.aggregates.take(slot)  # of panes that may have to leave
-            placed = self.ring.place(slot, start[at], tick)
+            placed = self.ring.place(slot, start[at], opened[at])
             for panes in (placed.closed, placed.revised):
                 if len(panes):
                     rows = before.take(is_in(slot, panes.slot))  # both in the order of `slot`
@@ -73,16 +77,19 @@ class CoarseLevel:
         copies.panes.start = ((last[:, None] - np.arange(n)[::-1]) * self.level.hop_us).reshape(-1)
         return copies
 
-    def _grouped(self, fed: list[Rows]) -> tuple[Ints, Ints, Flags, Aggregates, Sketches]:
-        """Merge base rows of one (series, window) to one delta: series, window number, flags, aggregates, sketches."""
+    def _grouped(self, fed: list[Rows]) -> tuple[Ints, Ints, Ints, Flags, Aggregates, Sketches]:
+        """Merge base rows of one (series, window) to one delta: series, window number, the tick that opened the earliest,
+        flags, aggregates, sketches.
+        """
         if len(fed) == 1 and self._is_grouped(fed[0].panes):
             one = fed[0]  # one base window a series: the common case
             p = one.panes
-            return p.series, p.start // self.level.hop_us, p.flags, one.aggregates, one.sketches
+            return p.series, p.start // self.level.hop_us, p.tick, p.flags, one.aggregates, one.sketches
         series = np.concatenate([rows.panes.series for rows in fed])
         start = np.concatenate([rows.panes.start for rows in fed])
         flags = np.concatenate([rows.panes.flags for rows in fed])
         window = start // self.level.hop_us
+        tick = np.concatenate([rows.panes.tick for rows in fed])
         order = np.lexsort((start, window, series))  # stable: equal base windows merge in the order fed
         s, w = series[order], window[order]
         starts = group_starts(s, w)
@@ -97,7 +104,8 @@ class CoarseLevel:
             len(starts),
         )
         flags = np.bitwise_or.reduceat(flags[order], starts)
-        return s[starts], w[starts], flags, merged_groups(aggregates.take(order), starts), sketches
+        deltas = merged_groups(aggregates.take(order), starts)
+        return s[starts], w[starts], tick[order][starts], flags, deltas, sketches
 
     def _is_grouped(self, panes: Panes) -> bool:
         """Tell whether no two rows are of one window, and they are ordered."""

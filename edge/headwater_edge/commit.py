@@ -102,6 +102,7 @@ class Writer:
         try:
             while self._once():
                 pass
+            self._connection.execute("DELETE FROM meta WHERE name = 'open'")  # else a missing log were a loss
             self._connection.close()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the process must not go on without a writer
             self._failed(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_right
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -111,9 +112,12 @@ class Coverage:
             self.older.setdefault(series, []).extend((begin, end))
 
 
-def packed(coverage: Coverage) -> bytes:
-    """Write coverage to bytes: a format byte, then msgpack of its columns in zlib."""
+def packed(coverage: Coverage, names: Sequence[str]) -> bytes:
+    """Write coverage to bytes: a format byte, then msgpack of its columns in zlib; and which series has which number, which
+    stands nowhere else but in snapshots and in the journal as a whole.
+    """
     columns = {name: np.ascontiguousarray(c, np.int64).tobytes() for name, c in coverage.dump().items()}
+    columns["names"] = "\n".join(names).encode()
     return b"\x01" + zlib.compress(msgspec.msgpack.encode(columns), 1)
 
 
@@ -123,13 +127,31 @@ def unpacked(body: bytes) -> Coverage:
     Raises:
         ValueError: another format, or damaged.
     """
+    columns = _columns(body)
+    columns.pop("names", None)
+    try:
+        arrays = {name: np.frombuffer(raw, np.int64) for name, raw in columns.items()}
+        coverage = Coverage()
+        coverage.load({**arrays, "older": arrays["older"].reshape(-1, 3)})
+    except KeyError as error:
+        raise ValueError(f"damaged coverage: no {error}") from error
+    return coverage
+
+
+def names_in(body: bytes) -> list[str]:
+    """Return the names of the series, in the order of their numbers; none of what was written before names were.
+
+    Raises:
+        ValueError: another format, or damaged.
+    """
+    names = _columns(body).get("names", b"").decode()
+    return names.split("\n") if names else []
+
+
+def _columns(body: bytes) -> dict[str, bytes]:
     if body[:1] != b"\x01":
         raise ValueError(f"coverage format {body[:1].hex()} is not known here")
     try:
-        columns = msgspec.msgpack.decode(zlib.decompress(body[1:]), type=dict[str, bytes])
+        return msgspec.msgpack.decode(zlib.decompress(body[1:]), type=dict[str, bytes])
     except (zlib.error, msgspec.DecodeError) as error:
         raise ValueError(f"damaged coverage: {error}") from error
-    coverage = Coverage()
-    arrays = {name: np.frombuffer(raw, np.int64) for name, raw in columns.items()}
-    coverage.load({**arrays, "older": arrays["older"].reshape(-1, 3)})
-    return coverage

@@ -104,8 +104,33 @@ class Keyed(msgspec.Struct, frozen=True, tag="keyed", array_like=True):
     messages: int
 
 
+class SetAside(msgspec.Struct, frozen=True, tag="set-aside", array_like=True):
+    """The file before this one was damaged: it was set aside, and what could be read of it was taken over (R15).
+
+    `epoch` and `seqs`: the last epoch that it is known to have had, and the last seq of each shard in it, where the state
+    that was reached is of an older one; 0 if it is of that one.
+    """
+
+    file: str
+    """What the damaged one is called now."""
+    why: str
+    tick: int
+    """The last tick of which anything could be read; ticks go on after it."""
+    reached: int
+    """Up to this tick the state is whole."""
+    lost_ticks: int
+    """Ticks whose readings could not be read."""
+    lost_rows: int
+    """Outbox rows that could not be read; empty frames stand for them."""
+    salvaged: int
+    """Readings that became dead letters `salvaged`."""
+    epoch: int = 0
+    seqs: dict[int, int] = {}
+
+
 Event = (
     Start
+    | SetAside
     | Settings
     | Connect
     | Subscribe

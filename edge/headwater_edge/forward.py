@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
+from headwater_edge import journal
 from headwater_edge.output import Completeness
 from headwater_edge.store import ANOMALIES, WINDOWS, Chores, read_store
 from headwater_shared import records
@@ -204,7 +205,11 @@ class Forward:
         return bool(rows)
 
     def _record(self, row: _Row, *, replayed: bool) -> Record:
-        _, epoch, shard, seq, kind, body = row
+        n, epoch, shard, seq, kind, packed = row
+        try:
+            body = zlib.decompress(packed)
+        except zlib.error as error:  # the next start makes it again from the journal, if it can
+            raise journal.Damaged(f"outbox row {n} cannot be read: {error}") from error
         more = {"replayed": "true"} if replayed else {}
         headers = records.headers(
             kind,
@@ -213,7 +218,7 @@ class Forward:
             self._clock.now().wall_us,
             **more,
         )
-        return Record(IN.name, shard, self._agent, headers, zlib.decompress(body))
+        return Record(IN.name, shard, self._agent, headers, body)
 
     def _unsent(self) -> int:
         """Count the windows that wait, no farther than it matters; anomalies go first, and say nothing of them."""

@@ -33,6 +33,19 @@ def status(agent: Agent) -> dict[str, Any]:
         "snapshots": list(agent.keeping.snapshots),
         "holding_back": agent.holding,
         "early_ticks": agent.early_ends,
+        **_of_damage(agent),
+    }
+
+
+def _of_damage(agent: Agent) -> dict[str, Any]:
+    """What became of the last file that was set aside; it stays in the status as long as the file lies there."""
+    files = agent.files_aside()
+    last = agent.set_aside
+    return {
+        "files_set_aside": len(files),
+        "lost_ticks": last.lost_ticks if last else 0,
+        "lost_outbox_rows": last.lost_rows if last else 0,
+        "salvaged": last.salvaged if last else 0,
     }
 
 
@@ -48,7 +61,14 @@ def health(agent: Agent) -> dict[str, Any]:
         )
     if agent.forward.mode == "offline":
         reasons.append("the bus is away; everything waits in the outbox")
-    return {"reasons": reasons, "ready": agent.committed > 0, "tick": agent.committed}
+    said: dict[str, Any] = {"reasons": reasons, "ready": agent.committed > 0, "tick": agent.committed}
+    if agent.files_aside():  # nothing that starting again would mend: no reason to call the agent failing
+        why = f": {agent.set_aside.why}" if agent.set_aside else ""
+        said["set_aside"] = [file.name for file in agent.files_aside()]
+        said["damage"] = (
+            f"a damaged file was set aside{why}; see 'headwater-edge status', and remove the file once you have looked"
+        )
+    return said
 
 
 class AgentMetrics(Collector):
@@ -109,6 +129,10 @@ _GAUGES = {
     "refused": "Messages that were not taken because the dead letters were full",
     "outbox": "Outbox rows that the cloud is not known to have",
     "early_ticks": "Ticks that ended early",
+    "files_set_aside": "Damaged state files that lie beside the one in use",
+    "lost_ticks": "Ticks of the last damaged file whose readings could not be read",
+    "lost_outbox_rows": "Its outbox rows that could not be read, in place of which empty frames were sent",
+    "salvaged": "Its readings that became dead letters, possibly counted already",
 }
 
 

@@ -52,8 +52,8 @@ class Horizon:
         first = self._reader.execute("SELECT coalesce(min(tick), 0) FROM journal").fetchone()[0]
         for tick, row in self._reader.execute("SELECT tick, body FROM arrival ORDER BY tick"):
             self._arrivals.add(tick, row)
-        if first > 1:  # the next one up: rows may have gone one by one since the one before it
-            self.gone_to(first - 1)
+        if first != 1:  # the next one up: rows may have gone one by one since the one before it
+            self.gone_to(max(first - 1, 0))
 
     def close(self) -> None:
         self._reader.close()
@@ -109,7 +109,10 @@ class Horizon:
             "SELECT body FROM coverage WHERE tick >= ? ORDER BY tick LIMIT 1", (tick,)
         ).fetchone()
         if row is not None:
-            self.gone = unpacked(row[0])
+            try:
+                self.gone = unpacked(row[0])
+            except ValueError as error:
+                raise journal.Damaged(str(error)) from error
         self._arrivals.forget(tick)
         for old in [kept for kept in self._decoded if kept <= tick]:
             del self._decoded[old]

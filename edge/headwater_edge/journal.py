@@ -39,6 +39,10 @@ class _Head(msgspec.Struct, array_like=True):
     beyond: list[int] = []
 
 
+class Damaged(ValueError):
+    """A journal row, or what stands beside it, cannot be read."""
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Head)
 
@@ -85,14 +89,14 @@ def decode(row: bytes) -> Tick:
     """Read a journal row of any known format.
 
     Raises:
-        ValueError: another format, or damaged.
+        Damaged: it is so, or of another format.
     """
     if not row or row[0] not in KNOWN:
-        raise ValueError(f"journal format {row[:1].hex()} is not known here")
+        raise Damaged(f"journal format {row[:1].hex()} is not known here")
     try:
         return _decoded(zlib.decompress(row[1:]))
-    except (zlib.error, struct.error, msgspec.DecodeError, TypeError, OverflowError) as error:
-        raise ValueError(f"a damaged journal row: {error}") from error
+    except (zlib.error, struct.error, msgspec.DecodeError, TypeError, ValueError, OverflowError) as error:
+        raise Damaged(f"a damaged journal row: {error}") from error
 
 
 def _decoded(body: bytes) -> Tick:

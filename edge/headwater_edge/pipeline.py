@@ -20,22 +20,20 @@ import msgspec
 
 from headwater_edge import snapshot
 from headwater_edge.arrivals import excluding
+from headwater_edge.aside import all_aside
 from headwater_edge.commit import Job, Writer
-from headwater_edge.dead_letters import held
 from headwater_edge.decode import Births, DeadLetter, Decoded, decoder
 from headwater_edge.events import Event, Flush, Settings, Start
 from headwater_edge.forward import Forward
 from headwater_edge.gather import Gather, beyond_letters
-from headwater_edge.horizon import Horizon
 from headwater_edge.idempotency import refused_messages
 from headwater_edge.keeping import Keeping
 from headwater_edge.letter_book import LetterBook
-from headwater_edge.restart import resume
+from headwater_edge.opening import open_state
 from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_edge.source import Burst, Source, ask
 from headwater_edge.sources import Sources
 from headwater_edge.step import completeness, step
-from headwater_edge.store import births, open_store
 from headwater_edge.tick import Tick, quiet_tick
 from headwater_edge.ticker import Ticker, mono_us
 from headwater_edge.topics import SeriesIndex
@@ -43,7 +41,6 @@ from headwater_edge.wills import WillSource
 from headwater_shared.bus import Bus
 from headwater_shared.clock import Clock
 from headwater_shared.crash import reached
-from headwater_shared.errors import StateError
 from headwater_shared.identity import new_epoch
 from headwater_shared.logs import get_logger
 from headwater_shared.settings import duration, size
@@ -66,11 +63,13 @@ class Agent:
         clock: Clock,
         open_bus: Callable[[], Bus],
         version: str = "0",
+        *,
+        adopt: bool = False,
     ) -> None:
         """Open the file and bring the state back; nothing is read from a source before `start`.
 
         Raises:
-            StateError: the file is in use, newer, or damaged.
+            StateError, TryAgain: see `opening.open_state`.
         """
         self._settings = settings
         self._step_settings = step_settings(settings)
@@ -79,21 +78,16 @@ class Agent:
         self._path = path
         self._clock = clock
         self._version = version
-        connection, self._lock = open_store(path)
-        try:
-            began = time.monotonic_ns()
-            resumed = resume(connection, self._step_settings)
-            self.decode.learn(births(connection))
-        except ValueError as error:
-            connection.close()
-            self._lock.release()
-            raise StateError(
-                f"{path}: {error}", hint="move the file away to start with a new one, and keep it"
-            ) from None
+        began = time.monotonic_ns()
+        opened = open_state(path, self._step_settings, clock.now(), adopt=adopt)
+        resumed, self._lock, connection = opened.resumed, opened.lock, opened.connection
+        self.decode.learn(opened.births)
+        self.set_aside, self._events = opened.set_aside, opened.events
+        """What became of a damaged file before this one; and what the first tick must say of it."""
         self.state = resumed.state
         self.keeping = Keeping(connection, resumed, (time.monotonic_ns() - began) // 1000)
-        self.horizon = Horizon(path)
-        self.letters = LetterBook(size(settings.dead_letters), *held(connection))
+        self.horizon = opened.horizon
+        self.letters = LetterBook(size(settings.dead_letters), *opened.letters)
         self._looking = False
         """Readings are being looked up in the journal: none of its rows may go."""
         self.index.know(self.state.names)
@@ -126,7 +120,8 @@ class Agent:
         self._writer.start()
         now = self._clock.now()
         body = msgspec.json.encode(self._step_settings).decode()
-        start = quiet_tick(now, Start(new_epoch(), self._version, announces=True), Settings(body))
+        begin = Start(new_epoch(), self._version, announces=True)
+        start = quiet_tick(now, begin, *self._events, Settings(body))
         start.new_series = self.index.take_fresh()  # rates of counters that were none before
         done = self._loop.create_future()
         self._answering.append(done)
@@ -140,6 +135,10 @@ class Agent:
     def holding(self) -> str:
         """Why commits wait, if they do."""
         return self._writer.holding
+
+    def files_aside(self) -> list[Path]:
+        """Return the damaged files that lie beside the one in use."""
+        return all_aside(self._path)
 
     @property
     def early_ends(self) -> int:

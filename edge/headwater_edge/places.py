@@ -3,3 +3,6 @@
 from __future__ import annotations
 
 FILE, SOCKET, PLACE = "edge.db", "edge.sock", "edge.json"
+
+ADOPT = "--adopt"
+"""Of the command line: the state file becomes this device's (R6)."""

@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headwater_edge import health, words
+from headwater_edge import aside, health, words
 from headwater_edge.broker import Broker
 from headwater_edge.brokers import attach_brokers, passwords_of, with_status, with_troubles
 from headwater_edge.letter_office import LetterOffice
 from headwater_edge.listener import Listener
+from headwater_edge.opening import is_damage
 from headwater_edge.pipeline import Agent
-from headwater_edge.places import FILE, PLACE, SOCKET
+from headwater_edge.places import ADOPT, FILE, PLACE, SOCKET
 from headwater_edge.settings import EdgeSettings
 from headwater_edge.users import Users
 from headwater_shared import extras
 from headwater_shared.clock import Clock, parse_clock
-from headwater_shared.errors import HeadwaterError, Refused
+from headwater_shared.errors import HeadwaterError, Refused, StartAgain
 from headwater_shared.health import serve
 from headwater_shared.logs import configure, get_logger
 from headwater_shared.settings import Common, load, secret
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 log = get_logger()
 
 
-async def run(common: Common, settings: EdgeSettings) -> None:
+async def run(common: Common, settings: EdgeSettings, *, adopt: bool = False) -> None:
     """Run until SIGTERM or SIGINT, or until the agent's writer fails.
 
     Raises:
@@ -54,7 +55,8 @@ async def run(common: Common, settings: EdgeSettings) -> None:
     clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
     passwords = {name: secret(value) for name, value in settings.users.items()}
     users = Users(data / settings.users_file, passwords, settings.grants)
-    agent = Agent(settings, data / FILE, clock, lambda: SqliteLog(data / settings.bus), _version())
+    bus = data / settings.bus
+    agent = Agent(settings, data / FILE, clock, lambda: SqliteLog(bus), _version(), adopt=adopt)
     registry = health.registry(agent)
     numbers = count(1)
     subscribed = agent.state.sessions.connections_for
@@ -214,16 +216,34 @@ def _version() -> str:
         return "unknown"
 
 
+def _damaged(file: Path, error: Exception) -> StartAgain:
+    """Note what was found, so that the next start does not go on with the file."""
+    aside.suspect(file, str(error))
+    return StartAgain(
+        f"{file} is damaged: {error}", hint="the next start sets it aside, and saves what can be read"
+    )
+
+
 def main(arguments: list[str]) -> int:
-    """Run the agent with the settings file named, or with the defaults; return the exit code."""
+    """Run the agent with the settings file named, or with the defaults; return the exit code.
+
+    With `--adopt` the state file becomes this device's, whatever it was bound to.
+    """
+    adopt = ADOPT in arguments
+    files = [Path(argument) for argument in arguments if argument != ADOPT]
     try:
         common, settings = Common(), EdgeSettings()
-        if arguments:
-            common = load(Path(arguments[0]), "common", Common)
-            settings = load(Path(arguments[0]), "edge", EdgeSettings)
+        if files:
+            common = load(files[0], "common", Common)
+            settings = load(files[0], "edge", EdgeSettings)
         configure(common.log, common.log_level, part="edge")
         _as_many_files_as_allowed()
-        asyncio.run(run(common, settings))
+        try:
+            asyncio.run(run(common, settings, adopt=adopt))
+        except Exception as error:
+            if not is_damage(error):
+                raise
+            raise _damaged(Path(common.data) / FILE, error) from None
     except HeadwaterError as error:
         print(f"headwater-edge: {error}", file=sys.stderr)  # noqa: T201 - the last word to a person
         return error.exit_code

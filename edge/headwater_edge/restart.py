@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from headwater_edge import journal, snapshot
 from headwater_edge.rows import commit_of
@@ -11,6 +13,7 @@ from headwater_edge.settings import StepSettings
 from headwater_edge.state import State
 from headwater_edge.step import step
 from headwater_edge.store import epoch_bytes
+from headwater_edge.tick import Tick
 from headwater_shared.crash import reached
 from headwater_shared.logs import get_logger
 
@@ -32,16 +35,47 @@ class Resumed:
     """Of the rows after the newest good snapshot."""
     differences: list[str]
     """Rows of the outbox that the replay would have made otherwise; the stored ones rule."""
+    stopped: str = ""
+    """Why the journal could not be run to its end; empty if it was."""
 
 
-def resume(connection: sqlite3.Connection, settings: StepSettings) -> Resumed:
+Run = Callable[[sqlite3.Connection, State, Tick], list[str]]
+"""Runs one journal row again, and returns what differs from the outbox."""
+
+
+class BrokenJournal(journal.Damaged):
+    """The journal cannot be run from any good snapshot to its end: the file is to be set aside (R15)."""
+
+
+def resume(connection: sqlite3.Connection, settings: StepSettings, run: Run | None = None) -> Resumed:
     """Bring the state back to the last commit.
 
     Args:
         settings: for a new file; an old one replays under those in its journal.
+        run: how a journal row is run again, if not by `replay`.
 
     Raises:
-        ValueError: the journal cannot be read from any good snapshot on.
+        BrokenJournal: the journal cannot be read from any good snapshot on.
+    """
+    resumed = reach(connection, settings, run)
+    if resumed.stopped:
+        raise BrokenJournal(resumed.stopped)
+    return resumed
+
+
+def reach(
+    connection: sqlite3.Connection,
+    settings: StepSettings,
+    run: Run | None = None,
+    can: Callable[[Callable[[], object]], bool] | None = None,
+    *,
+    oldest: bool = False,
+) -> Resumed:
+    """Bring the state back as far as the journal goes on from the newest good snapshot; `stopped` says why no farther.
+
+    Args:
+        oldest: from the oldest good snapshot instead, or from nothing, if the journal has its beginning.
+        can: whether something can be done, asked before a snapshot is restored.
     """
     reached("restart.opened")
     state = State(settings)
@@ -49,6 +83,8 @@ def resume(connection: sqlite3.Connection, settings: StepSettings) -> Resumed:
     for tick in snapshot.ticks(connection):
         try:
             picture = snapshot.read(connection, tick)
+            if can is not None and not can(partial(snapshot.restore, picture)):
+                raise ValueError(f"snapshot of tick {tick}: it cannot be restored")
         except ValueError as error:
             log.error("a snapshot cannot be read; an older one is taken", tick=tick, error=str(error))
             connection.execute(
@@ -56,31 +92,38 @@ def resume(connection: sqlite3.Connection, settings: StepSettings) -> Resumed:
             )  # or it would outlive a good one
             continue
         good.append(tick)
-        if len(good) == 1:
+        if len(good) == 1 or oldest:
             state = snapshot.restore(picture)
     # What a crash left of one that was being written; it has no head.
     connection.execute("DELETE FROM snapshot WHERE tick NOT IN (SELECT tick FROM snapshot WHERE section = 0)")
     reached("restart.snapshot")
+    first = connection.execute("SELECT coalesce(min(tick), 0) FROM journal").fetchone()[0]
+    if oldest and first == 1:
+        state = State(settings)
     differences: list[str] = []
     replayed = size = 0
+    stopped = ""
     rows = connection.execute("SELECT tick, body FROM journal WHERE tick > ? ORDER BY tick", (state.tick,))
     for tick, body in rows:
         if tick != state.tick + 1:
-            raise ValueError(f"the journal lacks ticks {state.tick + 1} to {tick - 1}")
+            stopped = f"the journal lacks ticks {state.tick + 1} to {tick - 1}"
+            break
         reached("restart.row")
-        differences += replay(connection, state, body)
+        try:
+            differences += (run or replay)(connection, state, journal.decode(body))
+        except journal.Damaged as error:
+            stopped = f"tick {tick}: {error}"
+            break
         replayed += 1
         size += len(body)
     reached("restart.replayed")
     for difference in differences[:10]:
         log.error("a replay differs from the outbox; the stored row rules", row=difference)
-    first = connection.execute("SELECT coalesce(min(tick), 0) FROM journal").fetchone()[0]
-    return Resumed(state, good[:2], replayed, first, size, differences)
+    return Resumed(state, good[:2], replayed, first, size, differences, stopped)
 
 
-def replay(connection: sqlite3.Connection, state: State, body: bytes) -> list[str]:
+def replay(connection: sqlite3.Connection, state: State, tick: Tick) -> list[str]:
     """Run one journal row again, and compare what it puts out with the outbox; return what differs."""
-    tick = journal.decode(body)
     output = step(state, tick)
     differences = []
     for row in commit_of(tick, output, []).outbox:

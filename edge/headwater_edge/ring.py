@@ -101,8 +101,8 @@ class Ring:
         """Return the slot of each (series, window number)."""
         return series * self.slots + window % self.slots
 
-    def place(self, flat: Ints, start: Ints, tick: int) -> Placed:
-        """Find or open the pane of each window; `flat` holds no slot twice (see `rounds`)."""
+    def place(self, flat: Ints, start: Ints, tick: int | Ints) -> Placed:
+        """Find or open the pane of each window, under a tick or under one each; `flat` holds no slot twice (see `rounds`)."""
         status, held_start = self.status[flat], self.start[flat]
         same = (held_start == start) & (status != EMPTY)
         older = (status != EMPTY) & (held_start > start)
@@ -115,7 +115,7 @@ class Ring:
             starts = start[~(same | older)]
             self.status[fresh] = OPEN
             self.start[fresh] = starts
-            self.tick[fresh] = tick
+            self.tick[fresh] = np.broadcast_to(tick, flat.shape)[~(same | older)]
             self.revision[fresh] = 0
             self.dirty[fresh] = False
             self.flags[fresh] = 0

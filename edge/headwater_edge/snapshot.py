@@ -192,6 +192,21 @@ def decode(tick: int, rows: list[bytes]) -> Picture:
     return Picture(tick, head.scalars, arrays)
 
 
+def names_in(tick: int, head: bytes) -> list[str]:
+    """Return the names of the series, which the head of a snapshot holds, whatever became of its pieces.
+
+    Raises:
+        ValueError: the head is damaged.
+    """
+    if not head or head[0] not in KNOWN:
+        raise ValueError(f"snapshot of tick {tick}: no head of a known format")
+    try:
+        found = msgspec.msgpack.decode(zlib.decompress(head[1:]), type=_Head, strict=False)
+    except (zlib.error, msgspec.DecodeError) as error:
+        raise ValueError(f"snapshot of tick {tick}: {error}") from error
+    return msgspec.convert(found.scalars.get("names", []), list[str])
+
+
 def read(connection: sqlite3.Connection, tick: int) -> Picture:
     """Read a snapshot from the file.
 

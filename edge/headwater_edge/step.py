@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from headwater_edge.accept import accept
 from headwater_edge.coverage import packed
 from headwater_edge.event_time import CLAMPED, HELD, RESTAMPED, Stamped, joined, was_set_back
-from headwater_edge.events import Flush, Settings, Start
+from headwater_edge.events import Flush, SetAside, Settings, Start
 from headwater_edge.levels import Piece
 from headwater_edge.limits import Change, LimitRule
 from headwater_edge.output import Completeness, Output
@@ -58,12 +58,13 @@ def step(state: State, tick: Tick) -> Output:
     out.epoch = state.epoch
     if sealed or pieces:
         _frames(state, sealed, pieces, opened_by, levels, out)
-    if any(isinstance(event, Start) and event.announces for _, event in tick.events):
+    starts = any(isinstance(event, Start) and event.announces for _, event in tick.events)
+    if starts:
         _announce(state, out)
     state.counters.anomalies += len(out.anomalies)
     state.counters.late = state.levels.fine.late
-    if state.grow_older(tick.now):
-        out.age_us, out.coverage = state.age_us, packed(state.coverage)
+    if state.grow_older(tick.now) or starts:
+        out.age_us, out.coverage = state.age_us, packed(state.coverage, state.names)
     return out
 
 
@@ -79,6 +80,8 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
                 state.previous = (state.epoch, dict(state.seq))
             state.epoch = event.epoch
             state.seq = {}
+        elif isinstance(event, SetAside) and event.epoch:
+            state.previous = (event.epoch, dict(event.seqs))
         elif isinstance(event, Settings):
             settings = msgspec.json.decode(event.body, type=StepSettings)
             if settings != state.settings:

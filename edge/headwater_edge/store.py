@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,7 @@ SCHEMA = (
 )
 """`outbox.n` is never used again: `sent` counts by it, and a row that took a deleted one's would never be sent."""
 VERSION = len(SCHEMA)
+PAGE_SIZE = 1024
 
 
 @dataclass(slots=True, frozen=True)
@@ -113,13 +115,22 @@ def open_store(path: Path) -> tuple[sqlite3.Connection, WriterLock]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = WriterLock(path)
     try:
-        connection = open_writer(path, application=APPLICATION, schema=SCHEMA, page_size=1024)
-        connection.execute("PRAGMA wal_autocheckpoint=4000")
-        connection.execute("PRAGMA cache_size=-1024")
+        return write_store(path), lock
     except BaseException:
         lock.release()
         raise
-    return connection, lock
+
+
+def write_store(path: Path) -> sqlite3.Connection:
+    """Open the agent's file for writing; the caller holds its lock.
+
+    Raises:
+        StateNewer, StateError, sqlite3.DatabaseError: see `sqlite_file`.
+    """
+    connection = open_writer(path, application=APPLICATION, schema=SCHEMA, page_size=PAGE_SIZE)
+    connection.execute("PRAGMA wal_autocheckpoint=4000")
+    connection.execute("PRAGMA cache_size=-1024")
+    return connection
 
 
 def read_store(path: Path) -> sqlite3.Connection:
@@ -174,6 +185,8 @@ def _write_commit(connection: sqlite3.Connection, commit: Commit) -> None:
     if commit.epoch is not None:
         epoch, started_us, version = commit.epoch
         run("INSERT INTO epoch VALUES (?, ?, ?, ?)", (commit.tick, epoch_bytes(epoch), started_us, version))
+        run("DELETE FROM meta WHERE name = 'attempts'")  # it has started (R15)
+        run("UPDATE OR REPLACE meta SET name = 'was_set_aside' WHERE name = 'set_aside'")
     if commit.outbox:
         connection.executemany(
             "INSERT INTO outbox(tick, lane, epoch, shard, seq, kind, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -202,10 +215,27 @@ def _write_commit(connection: sqlite3.Connection, commit: Commit) -> None:
         born = [(topic, payload) for topic, payload in commit.births.items() if payload is not None]
         connection.executemany("INSERT INTO birth VALUES (?, ?)", born)
     if commit.dead:
-        connection.executemany(
-            "INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (commit.tick, n, row.time_us, row.reason, row.detail, row.topic, row.body, row.readings)
-                for n, row in enumerate(commit.dead)
-            ],
-        )
+        write_letters(connection, commit.tick, commit.dead, first=0)
+
+
+def write_letters(
+    connection: sqlite3.Connection, tick: int, letters: Sequence[DeadRow], *, first: int | None = None
+) -> None:
+    """Write dead letters of a tick, in an open transaction; behind those that it has already, if `first` is not said."""
+    if first is None:
+        query = "SELECT coalesce(max(n), -1) + 1 FROM dead_letter WHERE tick = ?"
+        (first,) = connection.execute(query, (tick,)).fetchone()
+    connection.executemany(
+        "INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (tick, n, row.time_us, row.reason, row.detail, row.topic, row.body, row.readings)
+            for n, row in enumerate(letters, first)
+        ],
+    )
+
+
+def write_snapshot(connection: sqlite3.Connection, tick: int, rows: Sequence[bytes]) -> None:
+    """Write a snapshot at once, in an open transaction: the head first, then the pieces."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?)", [(tick, n, row) for n, row in enumerate(rows)]
+    )

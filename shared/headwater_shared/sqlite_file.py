@@ -75,9 +75,9 @@ def open_reader(path: Path, *, application: str, version: int) -> sqlite3.Connec
         raise StateError(
             f"there is no file {path}", hint="start Headwater first ('headwater up'), or name its data folder"
         )
-    connection = _connect_read_only(path)
+    connection = read_only(path)
     try:
-        _check(connection, path, application, version)
+        check(connection, path, application, version)
     except BaseException:
         connection.close()
         raise
@@ -136,11 +136,11 @@ class WriterLock:
 
 def _bring_up(connection: sqlite3.Connection, path: Path, application: str, schema: Sequence[str]) -> None:
     """Run what the file lacks of the schema, in one transaction; two processes may make a new file at once."""
-    if _check(connection, path, application, len(schema)) == len(schema):
+    if check(connection, path, application, len(schema)) == len(schema):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        found = _check(connection, path, application, len(schema))
+        found = check(connection, path, application, len(schema))
         connection.execute(_META)
         for script in schema[found:]:
             for statement in _statements(script):
@@ -168,8 +168,8 @@ def _statements(script: str) -> list[str]:
     return out
 
 
-def _check(connection: sqlite3.Connection, path: Path, application: str, version: int) -> int:
-    """Return the version of the file, 0 if it is new.
+def check(connection: sqlite3.Connection, path: Path, application: str, version: int) -> int:
+    """Return the version of a file that is open, 0 if it is new.
 
     Raises:
         StateNewer, StateError: it is not for us.
@@ -195,19 +195,37 @@ def _check(connection: sqlite3.Connection, path: Path, application: str, version
 
 def _check_unopened(path: Path, application: str, version: int) -> None:
     """Check without writing a byte; a file that needs recovery first is checked by the writer after it."""
-    connection = _connect_read_only(path)
+    connection = read_only(path)
     try:
-        _check(connection, path, application, version)
+        check(connection, path, application, version)
     except sqlite3.OperationalError:
         return  # a hot journal, or the directory is not ours to make -shm in: the writer will say
     finally:
         connection.close()
 
 
-def _connect_read_only(path: Path) -> sqlite3.Connection:
+def read_only(path: Path) -> sqlite3.Connection:
+    """Open any SQLite file for reading, unchecked: neither it nor its log is written to; a `-shm` is made beside a log.
+
+    Raises:
+        StateError: it cannot be opened.
+    """
+    return _connect(path, "mode=ro")
+
+
+def read_without_log(path: Path) -> sqlite3.Connection:
+    """Open any SQLite file as if nobody could write it, unchecked, without the write-ahead log that may lie beside it.
+
+    Raises:
+        StateError: it cannot be opened.
+    """
+    return _connect(path, "mode=ro&immutable=1")
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
     try:
         return sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro",
+            f"{path.absolute().as_uri()}?{how}",
             uri=True,
             timeout=BUSY_MS / 1000,
             isolation_level=None,

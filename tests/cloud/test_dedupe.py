@@ -132,6 +132,32 @@ def test_r06_of_two_that_followed_one_backup_the_smaller_end_tells(side: Side) -
     assert kinds(side) == ["went-back"]
 
 
+def test_r06_a_backup_of_an_epochs_end_is_noticed_too(side: Side) -> None:
+    """Its end is the one that is known; that another epoch followed it already is what tells."""
+    agent = Agent()
+    side.take(*frames(agent, 3))
+    seqs = dict(agent.seqs)
+    agent.restart(2)
+    side.take(*frames(agent, 2))
+    assert kinds(side) == []
+    twin = Agent(epoch=1, seqs=seqs)
+    twin.restart(3)
+    side.take(*frames(twin, 1))
+    side.take(*frames(twin, 1))
+    assert kinds(side) == ["went-back"]
+
+
+def test_r06_an_agent_whose_file_is_new_is_reported(side: Side) -> None:
+    """An epoch that follows none, of an agent that has had others; its first one ever, heard of late, is not such a one."""
+    agent = Agent()
+    first = frames(agent, 1)
+    agent.restart(2)
+    side.take(*frames(agent, 1), *first)
+    assert kinds(side) == []
+    side.take(*frames(Agent(epoch=9), 2))
+    assert kinds(side) == ["began-anew"]
+
+
 def missing(side: Side) -> list[str]:
     return [text for kind, text in side.reports() if kind == "gap"]
 

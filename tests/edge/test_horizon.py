@@ -304,7 +304,7 @@ def test_coverage_is_what_was_heard_without_silences(ticks: list[list[tuple[int,
         coverage.hear(series, sent)
         for s, t in zip(series.tolist(), sent.tolist(), strict=True):
             times[s].add(t)
-    again = unpacked(packed(coverage))
+    again = unpacked(packed(coverage, []))
     for s, all_times in times.items():
         rising = sorted(all_times)
         inside = set(rising)

@@ -31,6 +31,7 @@ OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     bytes: st.binary(max_size=5),
     list[int]: st.lists(longs, max_size=3),
     list[str]: st.lists(texts, max_size=3),
+    dict[int, int]: st.dictionaries(longs, longs, max_size=3),
     list[tuple[str, int]]: st.lists(st.tuples(texts, longs), max_size=3),
 }
 

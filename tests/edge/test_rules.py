@@ -64,7 +64,7 @@ def test_r01_a_start_seals_open_panes_under_their_old_identity() -> None:
     opened = agent.tick(message(1)).tick
     sealed = agent.start()
     assert parts(sealed) == [(0, 1, opened, 0, 1)]
-    assert parts(sealed, "1h") == [(0, 1, sealed.tick, 0, 1)]
+    assert parts(sealed, "1h") == [(0, 1, opened, 0, 1)]
     again = agent.tick(message(2)).tick
     closed = agent.tick(message(30))
     assert parts(closed) == [(0, 2, again, 0, 1)]

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 from sqlite3 import Connection
 
-from headwater_edge import forward, keeping, pipeline, process, state, store
-from headwater_shared.sqlite_file import WriterLock
+from headwater_edge import forward, keeping, opening, process, state, store
 
 SYNC = "HEADWATER_TEST_SYNC"
 CHECKPOINT = "HEADWATER_TEST_CHECKPOINT"
@@ -18,15 +17,15 @@ CHECKPOINT = "HEADWATER_TEST_CHECKPOINT"
 BATCH = "HEADWATER_TEST_BATCH"
 """Rows that go to the bus at once."""
 
-_open = store.open_store
+_open = store.write_store
 
 
-def _opened(path: Path) -> tuple[Connection, WriterLock]:
-    connection, lock = _open(path)
+def _opened(path: Path) -> Connection:
+    connection = _open(path)
     connection.execute(f"PRAGMA wal_autocheckpoint={os.environ.get(CHECKPOINT, '200')}")
     if SYNC in os.environ:
         connection.execute(f"PRAGMA synchronous={os.environ[SYNC]}")
-    return connection, lock
+    return connection
 
 
 if __name__ == "__main__":
@@ -34,5 +33,5 @@ if __name__ == "__main__":
     keeping._LEAST = 30_000
     state._SOONEST_US = 500_000
     forward._BATCH = int(os.environ.get(BATCH, "64"))
-    pipeline.__dict__["open_store"] = _opened
+    opening.__dict__["write_store"] = _opened
     sys.exit(process.main(sys.argv[1:]))

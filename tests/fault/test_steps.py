@@ -124,7 +124,6 @@ def test_r15_two_crashes_at_one_journal_row(tmp_path: Path, recorded: Recorded) 
         Kill(EDGE, "commit.after:6"),
         Kill(EDGE, "restart.row:3"),
         Kill(EDGE, "restart.row:3"),
-        Kill(EDGE, "restart.replayed"),
     )
     run = whole_run(tmp_path, every, 20.0)
     found = recorded("kill -9", len(every), kills.audit_of(run.box, run.ledger))
