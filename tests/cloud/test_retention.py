@@ -48,8 +48,9 @@ def test_r28_a_part_that_comes_after_the_parts_of_its_window_are_gone_is_a_dead_
     aged.prune()
     assert aged.rows("SELECT count(*) FROM part") == [(0,)]
     assert windows_of(aged) == before
-    for revised in (row(0, 1.0, 5.0, opened=A, revision=1), row(2, 3.0, opened=C)):
-        aged.take(Agent("late", epoch=revised.tick + revised.epoch).frame(revised))
+    late_ones = (("late", row(0, 1.0, 5.0, opened=A, revision=1)), ("later", row(2, 3.0, opened=C)))
+    for name, revised in late_ones:
+        aged.take(Agent(name, epoch=revised.tick + revised.epoch).frame(revised))
     assert windows_of(aged) == before
     (reason, first), (_, second) = late(aged)
     assert reason == "late"
