@@ -20,7 +20,7 @@ import msgspec
 from headwater_shared import sqlite_file
 from headwater_shared.bus import Record, Stored
 from headwater_shared.crash import reached
-from headwater_shared.errors import BusUnavailable
+from headwater_shared.errors import BusReplaced, BusUnavailable
 from headwater_shared.topics import TOPICS
 
 APPLICATION = "headwater-log"
@@ -71,10 +71,14 @@ class SqliteLog:
         Raises:
             StateNewer, StateError: the file is not for this version; nothing was changed.
             BusUnavailable: it is locked, damaged or the disk is full.
+
+        Every call may raise `BusReplaced`: the object is of no more use then, a new one reads the file that is there.
         """
         self._path = path
         self._wall = wall
         self._open: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        """Device and inode of the file that was opened first."""
         self._version = -1
         self._ends: dict[str, dict[int, int]] = {}
         with self._connection():
@@ -280,7 +284,9 @@ class SqliteLog:
 
         Raises:
             BusUnavailable: SQLite's error, with what a person can do.
+            BusReplaced: the file was moved away or replaced: whoever goes on would write where nobody reads.
         """
+        self._check_file()
         try:
             if self._open is None:
                 self._ends.clear()
@@ -288,10 +294,27 @@ class SqliteLog:
                     self._path, application=APPLICATION, schema=SCHEMA, page_size=4096, wal=False
                 )
                 self._open.execute("PRAGMA cache_size=-512")  # records are appended and read once
+                self._check_file()
             yield self._open
         except sqlite3.Error as error:
             self.close()
             raise BusUnavailable(f"the log {self._path}: {error}", hint=_hint(error)) from error
+
+    def _check_file(self) -> None:
+        """See that the path still leads to the file that was opened first."""
+        try:
+            found = self._path.stat()
+            file = found.st_dev, found.st_ino
+        except OSError:
+            file = None
+        if self._file is None:
+            self._file = file
+        elif file != self._file:
+            self.close()
+            raise BusReplaced(
+                f"the log {self._path} was {'replaced' if file else 'moved away or deleted'}",
+                hint="it is begun anew: agents send again what the cloud side does not have",
+            )
 
 
 def _hint(error: sqlite3.Error) -> str:
