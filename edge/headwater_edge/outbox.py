@@ -183,9 +183,9 @@ class Outbox:
         try:  # it must not stay open: what a reader sees, no checkpoint can pass
             for values in cursor:
                 row = Row(*values)
-                if before or found:
-                    if len(before) + len(found) >= BATCH or size + len(row.body) > BATCH_BYTES:
-                        return found, False
+                rows = len(before) + len(found)
+                if rows >= BATCH or (rows and size + len(row.body) > BATCH_BYTES):
+                    return found, False
                 found.append(row)
                 size += len(row.body)
         finally:
