@@ -44,6 +44,8 @@ _LOOK_S = 1.0
 """How often the cloud's word is looked for, at least."""
 _FIRST_S, _MOST_S, _STABLE_S = 1.0, 15.0, 60.0
 """Of the pauses between tries to reach a bus that is away."""
+_AHEAD_S = 1.0
+"""What the drain did not use of its rate is kept so long."""
 _LEAVE_S = 5.0
 """A thread that hangs in the bus is left behind after so long."""
 _SLICE = 32
@@ -83,7 +85,7 @@ class Forward:
         self._heartbeats = Heartbeats(agent)
         self._retry = Retry(_FIRST_S, _MOST_S, _STABLE_S)
         self._back_at = monotonic()
-        self._drain_at = self._look_at = 0.0
+        self._drain_at = self._look_at = self._age_at = 0.0
         self._drain_began = (0.0, 0)
         self.complete: Completeness | None = None
         """What committed ticks completed; set by the agent."""
@@ -168,8 +170,9 @@ class Forward:
             self._next = self._lost()
         self.watch.answered()
         self.mode = self._next.__name__
-        if self.mode != "backlog":
+        if self.mode != "backlog" or self._monotonic() >= self._age_at:
             self.outbox.look_at_age()
+            self._age_at = self._monotonic() + _LOOK_S
 
     def live(self) -> Mode:
         """Send what is new; behind when much waits."""
@@ -191,11 +194,10 @@ class Forward:
             began = self._monotonic()
             batch = self.outbox.backlog(self._haves)
             self._send(bus, batch, replayed=True)
-            self._drain_at = max(self._drain_at, began) + batch.size / self._drain_bytes
+            self._drain_at = max(self._drain_at, began - _AHEAD_S) + batch.size / self._drain_bytes
         drained = not self.outbox.gaps
         if drained or self._monotonic() >= self._look_at:
             self._look(bus)
-            self.outbox.look_at_age()
         self._pause_s = max(0.0, min(_LOOK_S, self._drain_at - self._monotonic()))
         if self.outbox.gaps:
             return self.backlog

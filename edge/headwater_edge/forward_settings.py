@@ -17,7 +17,7 @@ class ForwardSettings(Section, frozen=True, forbid_unknown_fields=True):
         Meta(
             description="Bytes a second, compressed, at which a backlog is sent; anomalies and live windows go before it and are not limited."
         ),
-    ] = "4MB"
+    ] = "2MB"
     stall: Annotated[
         Duration,
         Meta(
