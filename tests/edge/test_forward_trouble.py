@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from headwater_edge import health
 from headwater_edge.forward_settings import ForwardSettings
+from headwater_edge.outbox import BEHIND
 from headwater_edge.pipeline import Agent
 from headwater_shared.bus import Bus
 from headwater_shared.clock import SetClock
 from headwater_shared.errors import BusReplaced, BusUnavailable, StartAgain
 from headwater_shared.sqlite_log import SqliteLog
 from tests.edge.forwarding import Desk, HangingBus
-from tests.edge.running import FILE, LOG, AwayBus, Publish, ScriptedSource, edge_settings
+from tests.edge.running import FILE, LOG, AwayBus, Publish, ScriptedSource, edge_settings, running
 from tests.support import until, until_async
 
 T = 1_800_000_000
@@ -258,3 +260,32 @@ def test_a_slow_bus_is_no_stall(tmp_path: Path) -> None:
     assert len(looks) >= 8
     assert not any(looks)
     desk.close()
+
+
+def test_status_health_and_metrics_say_how_forwarding_stands(tmp_path: Path) -> None:
+    """The mode, what waits and since when; away is a reason of `/health`, a backlog is none."""
+
+    async def test() -> None:
+        async with running(tmp_path) as box:
+            await box.forwarded()
+            box.bus.away = True
+            for at in range(BEHIND + 2):
+                await box.publish(Publish("hw/s1/d1/data/temp", b'{"t":%d,"v":1}' % (T + 20 * at)))
+            await until_async(lambda: box.agent.forward.mode == "offline")
+            box.clock.advance(30)
+            registry = health.registry(box.agent)
+            assert registry.get_sample_value("headwater_edge_forward", {"mode": "offline"}) == 1
+            assert registry.get_sample_value("headwater_edge_forward", {"mode": "live"}) == 0
+            said = health.health(box.agent)
+            assert said["forward"] == "offline"
+            assert said["reasons"] == ["the bus is away; everything waits in the outbox"]
+            await until_async(lambda: health.status(box.agent)["oldest_unsent_s"] == 30, 20)
+            box.bus.away = False
+            await until_async(lambda: box.agent.forward.mode == "backlog", 20)
+            assert health.health(box.agent)["reasons"] == []
+            await until_async(lambda: box.agent.forward.mode == "live", 20)
+            assert registry.get_sample_value("headwater_edge_replayed_total") == BEHIND + 2
+            assert registry.get_sample_value("headwater_edge_backlog") == 0
+            assert health.status(box.agent)["oldest_unsent_s"] == 0
+
+    asyncio.run(test())
