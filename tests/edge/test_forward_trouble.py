@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater_edge import health
+from headwater_edge import forward, health
 from headwater_edge.forward_settings import ForwardSettings
 from headwater_edge.outbox import BEHIND
 from headwater_edge.pipeline import Agent
@@ -36,6 +37,7 @@ def test_pain11_tries_come_less_and_less_often_and_begin_anew_after_a_good_while
     """Pauses grow up to 15 s, jittered; a commit does not shorten them; after a minute of a bus that was well, the first
     is short again.
     """
+    desk.forward._retry._uniform = random.Random(7).uniform
     desk.once()
     desk.bus.away = True
     desk.put()
@@ -175,7 +177,9 @@ def test_pain16_a_bus_that_is_absent_at_the_start_is_found_later(tmp_path: Path)
     desk.close()
 
 
-def test_pain10_a_bus_that_hangs_stops_no_tick_and_stall_means_exit(tmp_path: Path) -> None:
+def test_pain10_a_bus_that_hangs_stops_no_tick_and_stall_means_exit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An append hangs: readings are committed and acknowledged as ever. It hangs too long while the bus answers others:
     the agent ends with one line that says so, and its end does not wait for the bus either.
     """
@@ -201,9 +205,10 @@ def test_pain10_a_bus_that_hangs_stops_no_tick_and_stall_means_exit(tmp_path: Pa
         with pytest.raises(StartAgain, match="forwarding stands still"):
             agent.failed.result()
         agent._idle_timer.cancel()
+        monkeypatch.setattr(forward, "_LEAVE_S", 0.2)
         leaving = asyncio.get_running_loop().run_in_executor(None, agent._close_threads)
+        await until_async(leaving.done, what="it ends though the bus hangs")
         bus.goes_on.set()
-        await leaving
 
     asyncio.run(test())
 
@@ -284,8 +289,34 @@ def test_status_health_and_metrics_say_how_forwarding_stands(tmp_path: Path) -> 
             await until_async(lambda: box.agent.forward.mode == "backlog", 20)
             assert health.health(box.agent)["reasons"] == []
             await until_async(lambda: box.agent.forward.mode == "live", 20)
-            assert registry.get_sample_value("headwater_edge_replayed_total") == BEHIND + 2
+            assert (registry.get_sample_value("headwater_edge_replayed_total") or 0) > BEHIND
             assert registry.get_sample_value("headwater_edge_backlog") == 0
             assert health.status(box.agent)["oldest_unsent_s"] == 0
+
+    asyncio.run(test())
+
+
+def test_pain11_a_commit_is_no_reason_to_try_a_bus_that_is_away(tmp_path: Path) -> None:
+    """Rows come several times a second: with each of them a try, a thousand agents would be a storm."""
+
+    async def test() -> None:
+        async with running(tmp_path) as box:
+            await box.forwarded()
+            box.bus.away = True
+            await box.publish(Publish("hw/s1/d1/data/temp", b'{"t":%d,"v":1}' % T))
+            box.agent.forward.wake(0)
+            await until_async(lambda: box.agent.forward.mode == "offline")
+            tries: list[None] = []
+            look = box.bus._look
+
+            def counted() -> None:
+                tries.append(None)
+                look()
+
+            box.bus._look = counted  # type: ignore[method-assign]
+            for at in range(50):
+                await box.publish(Publish("hw/s1/d1/data/temp", b'{"t":%d,"v":1}' % (T + 20 * at)))
+            assert len(tries) < 15
+            box.bus.away = False
 
     asyncio.run(test())
