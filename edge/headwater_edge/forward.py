@@ -103,6 +103,7 @@ class Forward:
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Run the loop in a thread of its own; `on_failure` is called there with what nobody foresaw, and it has ended."""
         self._thread = threading.Thread(target=self._run, args=(on_failure,), name="forward", daemon=True)
+        reached("forward.started")
         self._thread.start()
         self.watch.start(on_failure)
 
@@ -284,6 +285,7 @@ class Forward:
             self.replayed_rows += len(batch.rows)
         if batch.rows or replayed:
             self._leave(chores)
+            reached("forward.marked")
 
     def _record(self, row: Row, *, replayed: bool) -> Record:
         """Make a record of a row. That it is replayed stands beside the body, which never changes (R22)."""
@@ -308,13 +310,16 @@ class Forward:
         if self._have_offset > bus.ends(HAVE.name).get(partition, 0):
             self._begin_on(bus.identity)
         while stored := bus.read(HAVE.name, {partition: self._have_offset}, 500):
+            reached("have.read")
             self._have_offset = stored[-1].offset + 1
             for record in stored:
                 if record.key.partition("/")[0] == self._agent:  # the key goes on: epoch and shard
                     self._take_up(record)
         chores = self.outbox.let_go(self._haves, self.keep_from_tick)
         if chores:
+            reached("have.before")
             self._leave(chores)
+            reached("have.after")
         oldest = self.outbox.unconfirmed
         lost = self._unconfirmed.look(
             None if oldest is None else (oldest.n, oldest.shard),

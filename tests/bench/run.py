@@ -7,7 +7,19 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import audit, broker, decode, drain, latency, listener, pages, recover, size, step, stop_and_wait
+from tests.bench import (
+    audit,
+    broker,
+    decode,
+    drain,
+    latency,
+    listener,
+    pages,
+    recover,
+    size,
+    step,
+    stop_and_wait,
+)
 from tests.bench.results import GOALS, Result, keep
 
 BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
