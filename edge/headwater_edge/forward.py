@@ -246,7 +246,7 @@ class Forward:
             self._begin_on(identity)
 
     def _begin_on(self, identity: str) -> None:
-        if self.outbox.bus:
+        if self.outbox.begun:
             log.warning(
                 "the bus is another one than before, or went back: what the outbox holds is sent again",
                 pending=self.pending,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,9 +65,13 @@ class Outbox:
         self._reader: sqlite3.Connection = read_store(path)
         self.sent = {ANOMALIES: 0, WINDOWS: 0}
         self.sent |= dict(self._reader.execute("SELECT lane, n FROM sent"))
-        self.gaps = msgspec.json.decode(self._meta("gaps") or "[]", type=list[Gap])
+        self.gaps: list[Gap] = []
         self.bus = self._meta("bus")
-        """Which bus the marks are about."""
+        """Which bus the marks are about; none: nobody knows, so that all that is here goes out again."""
+        try:
+            self.gaps = msgspec.json.decode(self._meta("gaps") or "[]", type=list[Gap])
+        except msgspec.DecodeError:  # the file was damaged
+            self.bus = ""
         self.waiting = sum(map(self._count, self.gaps))
         """Rows of the gaps."""
         self.oldest_us: int | None = None
@@ -91,6 +96,11 @@ class Outbox:
 
     def close(self) -> None:
         self._reader.close()
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was given to a bus."""
+        return bool(self.bus) or any(self.sent.values())
 
     # What is to be sent.
 
@@ -146,7 +156,7 @@ class Outbox:
 
     def begin_on(self, bus: str) -> Chores:
         """The marks were about another bus: all that is here goes out again."""
-        if self.bus:
+        if self.begun:
             self.sent = dict.fromkeys(self.sent, 0)
             self.gaps = []
             self.waiting = 0
@@ -243,7 +253,9 @@ class Outbox:
             found = self._reader.execute(
                 "SELECT body FROM journal WHERE tick >= ? ORDER BY tick LIMIT 1", (self._oldest_tick,)
             ).fetchone()
-            self.oldest_us = journal.decode(found[0]).now.wall_us if found and found[0] else None
+            self.oldest_us = None
+            with suppress(journal.Damaged):
+                self.oldest_us = journal.decode(found[0]).now.wall_us if found and found[0] else None
 
     def _tick_of(self, gap: Gap) -> int | None:
         found = self._reader.execute(

@@ -111,6 +111,26 @@ def test_what_the_cloud_has_of_a_backlog_is_not_sent(desk: Desk) -> None:
     assert desk.forward.outbox.waiting == 0
 
 
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "UPDATE meta SET value = '[[1, 5' WHERE name = 'gaps'",
+        "DELETE FROM meta WHERE name IN ('gaps', 'bus')",
+    ],
+)
+def test_marks_that_a_damaged_file_lost_are_no_marks(desk: Desk, lost: str) -> None:
+    """Rows of a gap would count as sent: all that is here goes out again instead."""
+    desk.put(rows=MANY)
+    desk.once()
+    desk.once(1.0)
+    desk.do_chores()
+    desk.connection.execute(lost)
+    desk.open_again()
+    desk.once(1.0)
+    desk.drained()
+    assert set(desk.arrived()) == set(range(1, MANY + 1))
+
+
 def test_hysteresis_behind_at_many_live_only_at_none(desk: Desk) -> None:
     """One row less than too many is no backlog; once behind, it stays so until the last row of the gap has gone."""
     desk.put(rows=BEHIND)

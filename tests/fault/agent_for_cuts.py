@@ -9,12 +9,7 @@ import sys
 from pathlib import Path
 from sqlite3 import Connection
 
-<<<<<<< HEAD
-from headwater_edge import forward, keeping, opening, process, state, store
-=======
-from headwater_edge import keeping, outbox, pipeline, process, state, store
-from headwater_shared.sqlite_file import WriterLock
->>>>>>> 1fdfeb7 (Forward: the named steps of main in the new modules; the agent for cuts sets the batch where it is now)
+from headwater_edge import keeping, opening, outbox, process, state, store
 
 SYNC = "HEADWATER_TEST_SYNC"
 CHECKPOINT = "HEADWATER_TEST_CHECKPOINT"
@@ -37,11 +32,6 @@ if __name__ == "__main__":
     keeping._REPLAY_US = 30_000
     keeping._LEAST = 30_000
     state._SOONEST_US = 500_000
-<<<<<<< HEAD
-    forward._BATCH = int(os.environ.get(BATCH, "64"))
-    opening.__dict__["write_store"] = _opened
-=======
     outbox.BATCH = int(os.environ.get(BATCH, "64"))
-    pipeline.__dict__["open_store"] = _opened
->>>>>>> 1fdfeb7 (Forward: the named steps of main in the new modules; the agent for cuts sets the batch where it is now)
+    opening.__dict__["write_store"] = _opened
     sys.exit(process.main(sys.argv[1:]))
