@@ -85,6 +85,8 @@ class Writer:
         with self._chores_lock:
             self._chores.sent |= chores.sent
             self._chores.covered += chores.covered
+            if chores.gaps is not None:
+                self._chores.gaps = chores.gaps
             self._chores.bus = chores.bus or self._chores.bus
             if chores.journal_to:
                 self._chores.journal_from = self._chores.journal_from or chores.journal_from

@@ -1,45 +1,61 @@
-"""From the outbox to the bus: live, backlog and offline, each a method that returns the next; and what the cloud has."""
+"""From the outbox to the bus: live, backlog and offline, each a method that returns the next.
+
+| mode | sends | next |
+| --- | --- | --- |
+| live | what is new, anomalies first | backlog when much waits, offline when the bus does not take it |
+| backlog | what is new first, then the gaps at a limited rate, marked `replayed` | live when no gap is left |
+| offline | nothing; tries again after longer and longer, jittered pauses | live or backlog when the bus answers |
+
+The thread of its own is all that waits for a bus: a slow or stalled one never holds up a tick.
+"""
 
 from __future__ import annotations
 
-import sqlite3
 import threading
+import time
 import zlib
-from bisect import bisect_right
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from headwater_edge import journal
+from headwater_edge.broker_retry import Retry
+from headwater_edge.forward_settings import ForwardSettings
+from headwater_edge.haves import Haves, Unconfirmed
+from headwater_edge.heartbeats import Heartbeats
+from headwater_edge.outbox import Batch, Outbox, Row
 from headwater_edge.output import Completeness
-from headwater_edge.store import ANOMALIES, WINDOWS, Chores, read_store
+from headwater_edge.stall import Watch
+from headwater_edge.store import Chores
 from headwater_shared import records
 from headwater_shared.bus import Bus, Record, Stored
 from headwater_shared.clock import Clock
 from headwater_shared.crash import reached
-from headwater_shared.errors import BusUnavailable
+from headwater_shared.errors import BusReplaced, BusUnavailable
 from headwater_shared.identity import agent_partition
 from headwater_shared.logs import get_logger
-from headwater_shared.records import Have, Heartbeat, Predecessor
+from headwater_shared.records import Have
+from headwater_shared.settings import duration, size
 from headwater_shared.topics import HAVE, IN
 
 log = get_logger()
 
-_BATCH = 64
-_BACKLOG = 256
-"""Unsent rows from which on the agent is behind, and marks what it sends as replayed."""
-_AGAIN_S = 1.0
-_ALONE_US = 5_000_000
-"""A heartbeat that has no rows to go with waits so long."""
-_QUIET_US = 30_000_000
-"""An unchanged heartbeat is said again after so long."""
-
-_Row = tuple[int, bytes, int, int, str, bytes]
+_LOOK_S = 1.0
+"""How often the cloud's word is looked for, at least."""
+_FIRST_S, _MOST_S, _STABLE_S = 1.0, 15.0, 60.0
+"""Of the pauses between tries to reach a bus that is away."""
+_AHEAD_S = 1.0
+"""What the drain did not use of its rate is kept so long."""
+_LEAVE_S = 5.0
+"""A thread that hangs in the bus is left behind after so long."""
+_SLICE = 32
+"""Appends of new rows between two looks at what the cloud has."""
 
 Mode = Callable[[], "Mode"]
 
 
 class Forward:
-    """Sends rows in the order of their lane, never more than once in its own memory; the bus may still hold them twice.
+    """Sends rows, never more than once in its own memory; the bus may still hold them twice.
 
     Everything here can be done again after a crash: the cloud tells rows by their identity (R23).
     """
@@ -51,59 +67,79 @@ class Forward:
         agent: str,
         clock: Clock,
         leave: Callable[[Chores], None],
+        settings: ForwardSettings | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._reader: sqlite3.Connection = read_store(path)
+        settings = settings or ForwardSettings()
+        self.outbox = Outbox(path)
         self._open_bus = open_bus
         self._bus: Bus | None = None
         self._agent = agent
         self._clock = clock
         self._leave = leave
-        self._sent = {ANOMALIES: 0, WINDOWS: 0}
-        self._sent |= dict(self._reader.execute("SELECT lane, n FROM sent"))
-        known = self._reader.execute("SELECT value FROM meta WHERE name = 'bus'").fetchone()
-        self._marked = known[0] if known else ""
-        """Which bus the marks of what is sent are about."""
-        self._have: dict[tuple[int, int], list[int]] = {}
+        self._monotonic = monotonic
+        self._drain_bytes = size(settings.drain)
+        self._haves = Haves()
         self._have_offset = 0
-        self._covered_to = self._deleted_to = self._first() - 1
-        self._said: dict[int, tuple[tuple[int, int], int]] = {}
+        self._unconfirmed = Unconfirmed()
+        self._heartbeats = Heartbeats(agent)
+        self._retry = Retry(_FIRST_S, _MOST_S, _STABLE_S)
+        self._back_at = monotonic()
+        self._drain_at = self._look_at = self._age_at = 0.0
+        self._drain_began = (0.0, 0)
         self.complete: Completeness | None = None
         """What committed ticks completed; set by the agent."""
         self.keep_from_tick = 0
         """Rows of ticks after this one stay: a kept snapshot is not after them (R12); set by the agent."""
-        self.sent_rows = 0
-        self._pending = max(0, self._last() - self._covered_to)
-        """Rows that the last look at the outbox saw."""
-        self._woken = self._looked = 0
-        """Rows committed since the start, all and those that the last look saw; each is written by one thread only."""
+        self.sent_rows = self.replayed_rows = 0
         self.mode = "live"
         self._next: Mode = self.live
+        self._pause_s = _LOOK_S
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self.watch = Watch(open_bus, duration(settings.stall) / 1e6, monotonic)
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Run the loop in a thread of its own; `on_failure` is called there with what nobody foresaw, and it has ended."""
         self._thread = threading.Thread(target=self._run, args=(on_failure,), name="forward", daemon=True)
         reached("forward.started")
         self._thread.start()
+        self.watch.start(on_failure)
 
     @property
     def pending(self) -> int:
         """Rows that the cloud is not known to have."""
-        return self._pending + self._woken - self._looked
+        return self.outbox.pending
+
+    @property
+    def drain_rate(self) -> float:
+        """Rows a second that the backlog loses, since it is drained; 0 if it is not."""
+        began, before = self._drain_began
+        took = self._monotonic() - began
+        return (self.replayed_rows - before) / took if self.mode == "backlog" and took > 0 else 0.0
+
+    @property
+    def oldest_s(self) -> float:
+        """How long ago the oldest row was made that the bus was not given, in seconds of the agent's clock; 0: there is none."""
+        made_us = self.outbox.oldest_us
+        return 0.0 if made_us is None else max(0.0, (self._clock.now().wall_us - made_us) / 1e6)
 
     def wake(self, rows: int) -> None:
         """So many new rows were committed."""
-        self._woken += rows
+        self.outbox.wake(rows)
         self._wake.set()
 
     def close(self) -> None:
         self._stop.set()
         self._wake.set()
+        self.watch.close()
         if self._thread:
-            self._thread.join()
-        self._reader.close()
+            self._thread.join(_LEAVE_S)
+            if self._thread.is_alive():  # it has the reader and the bus
+                log.warning("the bus does not answer; what it was given is sent again")
+                return
+        self.outbox.close()
         if self._bus:
             self._bus.close()
 
@@ -111,156 +147,191 @@ class Forward:
         try:
             while not self._stop.is_set():
                 self.once()
-                self._wake.wait(_AGAIN_S)
+                if self._next == self.offline:
+                    self._stop.wait(self._pause_s)  # a commit is no reason to try earlier
+                else:
+                    self._wake.wait(self._pause_s)
                 self._wake.clear()
         except Exception as error:  # noqa: BLE001 - whatever it is, the agent must not go on without forwarding
-            on_failure(error)
+            with suppress(RuntimeError):  # the agent's loop has ended before us
+                on_failure(error)
 
     def once(self) -> None:
         """Do what the mode asks for, and take up the mode that follows."""
-        self._next = self._next()
+        self.watch.asked()
+        try:
+            self._next = self._next()
+        except BusReplaced as error:
+            log.warning("the bus is gone; another one is looked for", error=error)
+            self._let_go_of_bus()
+            self._next = self._lost()
+        except BusUnavailable as error:
+            if self._next != self.offline:
+                log.warning("the bus is away; everything waits in the outbox", error=error)
+            self._next = self._lost()
+        self.watch.answered()
         self.mode = self._next.__name__
+        if self.mode != "backlog" or self._monotonic() >= self._age_at:
+            self.outbox.look_at_age()
+            self._age_at = self._monotonic() + _LOOK_S
 
     def live(self) -> Mode:
-        """Send what is there; behind when much is, offline when the bus does not take it."""
-        try:
-            bus = self._connected()
-            if self._unsent() > _BACKLOG:
-                return self.backlog
-            while self._send(bus, replayed=False):
-                pass
-            self._look(bus)
-        except BusUnavailable as error:
-            log.warning("the bus is away; everything waits in the outbox", error=error)
-            return self.offline
-        return self.live
+        """Send what is new; behind when much waits."""
+        bus = self._connected()
+        self._pause_s = _LOOK_S
+        if self.outbox.gaps or self.outbox.is_behind():
+            return self._behind()
+        self._send_fresh(bus)
+        self._look(bus)
+        return self._behind() if self.outbox.gaps else self.live
 
     def backlog(self) -> Mode:
-        """Send what waited, anomalies first, a bounded batch at a time; live again when none is left."""
-        try:
-            bus = self._connected()
-            more = self._send(bus, replayed=True)
+        """Send what is new, then a bounded batch of what waited, if its time has come; live again when none is left."""
+        bus = self._connected()
+        if self.outbox.is_behind():
+            self._leave(self.outbox.fall_behind())
+        self._send_fresh(bus)
+        if self._monotonic() >= self._drain_at:
+            began = self._monotonic()
+            batch = self.outbox.backlog(self._haves)
+            self._send(bus, batch, replayed=True)
+            self._drain_at = max(self._drain_at, began - _AHEAD_S) + batch.size / self._drain_bytes
+        drained = not self.outbox.gaps
+        if drained or self._monotonic() >= self._look_at:
             self._look(bus)
-        except BusUnavailable:
-            return self.offline
-        self._wake.set()
-        return self.backlog if more else self.live
+        self._pause_s = max(0.0, min(_LOOK_S, self._drain_at - self._monotonic()))
+        if self.outbox.gaps:
+            return self.backlog
+        log.info("the backlog is drained", rows=self.replayed_rows - self._drain_began[1])
+        return self.live
 
     def offline(self) -> Mode:
-        """Try again; whatever waited in the meantime is a backlog."""
-        try:
-            self._look(self._connected())
-        except BusUnavailable:
-            return self.offline
+        """Try again; whatever waited in the meantime may be a backlog."""
+        bus = self._connected()
+        self._see(bus.identity)
+        self._look(bus)
+        self._back_at = self._monotonic()
+        self._pause_s = 0.0
         log.info("the bus is back", pending=self.pending)
-        self._wake.set()
         return self.live
+
+    def _behind(self) -> Mode:
+        if self.outbox.is_behind():
+            self._leave(self.outbox.fall_behind())
+        self._drain_began = self._monotonic(), self.replayed_rows
+        self._drain_at = self._pause_s = 0.0
+        log.info("behind: what waited goes after what is new", rows=self.outbox.waiting)
+        return self.backlog
+
+    def _lost(self) -> Mode:
+        lasted_s = 0.0 if self._next == self.offline else self._monotonic() - self._back_at
+        self._pause_s = self._retry.after(lasted_s)
+        return self.offline
 
     def _connected(self) -> Bus:
         if self._bus is None:
             bus = self._open_bus()
-            identity = bus.identity
-            if identity != self._marked:
-                self._begin_on(identity)
+            self._see(bus.identity)
             self._bus = bus
         return self._bus
 
+    def _let_go_of_bus(self) -> None:
+        if self._bus is not None:
+            self._bus.close()
+            self._bus = None
+
+    def _see(self, identity: str) -> None:
+        """Begin anew if this is another bus than before: what was sent lies on that one (R22, R23)."""
+        if identity != self.outbox.bus:
+            self._begin_on(identity)
+
     def _begin_on(self, identity: str) -> None:
-        """The bus is another one than before: what was sent lies on that one. All that is still here goes out again (R23)."""
-        if self._marked:
+        if self.outbox.begun:
             log.warning(
-                "the bus is another one than before: what the outbox holds is sent again",
+                "the bus is another one than before, or went back: what the outbox holds is sent again",
                 pending=self.pending,
             )
-            self._sent = dict.fromkeys(self._sent, 0)
-        self._marked = identity
-        self._leave(Chores(bus=identity, sent=dict(self._sent)))
+        self._haves = Haves()
+        self._have_offset = 0
+        self._leave(self.outbox.begin_on(identity))
 
-    def _send(self, bus: Bus, *, replayed: bool) -> bool:
-        """Send a batch, anomalies first, and the heartbeats that are due, in one append; False if there were no rows."""
-        rows: list[_Row] = []
-        marks: dict[int, int] = {}
-        for lane in (ANOMALIES, WINDOWS):
-            found = self._reader.execute(
-                "SELECT n, epoch, shard, seq, kind, body FROM outbox WHERE n > ? AND lane = ? ORDER BY n LIMIT ?",
-                (self._sent[lane], lane, _BATCH - len(rows)),
-            ).fetchall()
-            if found:
-                rows += found
-                marks[lane] = found[-1][0]
-        out = [self._record(row, replayed=replayed) for row in rows] + self._heartbeats(bool(rows))
+    def _send_fresh(self, bus: Bus) -> None:
+        for _ in range(_SLICE):
+            batch = self.outbox.fresh()
+            self._send(bus, batch)
+            if not batch.rows:
+                return
+        self._pause_s = 0.0
+
+    def _send(self, bus: Bus, batch: Batch, *, replayed: bool = False) -> None:
+        """Send a batch and the heartbeats that are due in one append."""
+        out = [self._record(row, replayed=replayed) for row in batch.rows]
+        out += self._heartbeats.due(self.complete, self._clock.now(), in_company=bool(out))
         if out:
             reached("forward.before")
+            self.watch.asked()
             try:
                 bus.append(out)
-            except BusUnavailable:
-                self._said.clear()  # nobody may have heard the heartbeats
+            except BaseException:
+                self._heartbeats.forget()
                 raise
             reached("forward.after")
-        if rows:
-            self._sent |= marks
-            self.sent_rows += len(rows)
-            self._leave(Chores(sent=marks))
+        self.watch.answered()
+        chores = self.outbox.given(batch)
+        for row in batch.rows:
+            self._unconfirmed.given(row.epoch, row.shard, row.seq)
+        self.sent_rows += len(batch.rows)
+        if replayed:
+            self.replayed_rows += len(batch.rows)
+        if batch.rows or replayed:
+            self._leave(chores)
             reached("forward.marked")
-        return bool(rows)
 
-    def _record(self, row: _Row, *, replayed: bool) -> Record:
-        n, epoch, shard, seq, kind, packed = row
+    def _record(self, row: Row, *, replayed: bool) -> Record:
+        """Make a record of a row. That it is replayed stands beside the body, which never changes (R22)."""
         try:
-            body = zlib.decompress(packed)
+            body = zlib.decompress(row.body)
         except zlib.error as error:  # the next start makes it again from the journal, if it can
-            raise journal.Damaged(f"outbox row {n} cannot be read: {error}") from error
+            raise journal.Damaged(f"outbox row {row.n} cannot be read: {error}") from error
         more = {"replayed": "true"} if replayed else {}
         headers = records.headers(
-            kind,
-            f"{self._agent}/{int.from_bytes(epoch, 'little'):016x}/{shard}/{seq}",
+            row.kind,
+            records.identity_text(self._agent, int.from_bytes(row.epoch, "little"), row.shard, row.seq),
             f"headwater-edge/{self._agent}",
             self._clock.now().wall_us,
             **more,
         )
-        return Record(IN.name, shard, self._agent, headers, body)
-
-    def _unsent(self) -> int:
-        """Count the windows that wait, no farther than it matters; anomalies go first, and say nothing of them."""
-        found = self._reader.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM outbox WHERE n > ? AND lane = ? LIMIT ?)",
-            (self._sent[WINDOWS], WINDOWS, _BACKLOG + 1),
-        )
-        return int(found.fetchone()[0])
-
-    def _heartbeats(self, in_company: bool) -> list[Record]:
-        """Say up to when each shard is complete: with rows that are sent anyway, else seldom, for an append costs pages."""
-        last = self.complete
-        if last is None:
-            return []
-        now = self._clock.now()
-        beats = []
-        for shard, state in last.shards.items():
-            before, at = self._said.get(shard, ((0, 0), -(2**62)))
-            wait_us = 0 if in_company else _ALONE_US
-            if now.mono_us - at < (wait_us if state != before else _QUIET_US):
-                continue
-            self._said[shard] = (state, now.mono_us)
-            complete_us, last_seq = state
-            predecessor = None
-            if last.previous:
-                predecessor = Predecessor(last.previous[0], last.previous[1].get(shard, 0))
-            beat = Heartbeat(self._agent, last.epoch, shard, last_seq, predecessor, complete_us, now.wall_us)
-            name = f"{self._agent}/{last.epoch:016x}/{shard}/heartbeat-{now.wall_us}"
-            headers = records.headers(records.HEARTBEAT, name, f"headwater-edge/{self._agent}", now.wall_us)
-            beats.append(Record(IN.name, shard, self._agent, headers, records.encode(beat)))
-        return beats
+        return Record(IN.name, row.shard, self._agent, headers, body)
 
     def _look(self, bus: Bus) -> None:
-        """Take up what the cloud has, and let the rows go that it covers and no snapshot needs (R22)."""
+        """Take up what the cloud has, let rows go for it, and send again what it was given and has not (R22)."""
+        self._look_at = self._monotonic() + _LOOK_S
         partition = agent_partition(self._agent, HAVE.partitions)
+        if self._have_offset > bus.ends(HAVE.name).get(partition, 0):
+            self._begin_on(bus.identity)
         while stored := bus.read(HAVE.name, {partition: self._have_offset}, 500):
             reached("have.read")
             self._have_offset = stored[-1].offset + 1
             for record in stored:
                 if record.key.partition("/")[0] == self._agent:  # the key goes on: epoch and shard
                     self._take_up(record)
-        self._let_go()
+        chores = self.outbox.let_go(self._haves, self.keep_from_tick)
+        if chores:
+            reached("have.before")
+            self._leave(chores)
+            reached("have.after")
+        oldest = self.outbox.unconfirmed
+        lost = self._unconfirmed.look(
+            None if oldest is None else (oldest.n, oldest.shard),
+            max(self.outbox.sent.values()),
+            self._haves,
+            self._monotonic(),
+        )
+        if lost is not None:
+            log.warning(
+                "the cloud has passed over rows that the bus had taken: they are sent again", rows=lost
+            )
+            self._leave(self.outbox.send_again(*lost))
 
     def _take_up(self, record: Stored) -> None:
         try:
@@ -268,40 +339,6 @@ class Forward:
         except ValueError as error:  # of a newer version, perhaps: rows stay longer, and forwarding goes on
             log.warning("a have record cannot be read", offset=record.offset, error=str(error))
             return
-        self._have[have.epoch, have.shard] = have.intervals
-
-    def _let_go(self) -> None:
-        read = self._reader.execute
-        woken = self._woken  # before the look, which sees every row counted in it
-        rows = read(
-            "SELECT n, epoch, shard, seq FROM outbox WHERE n > ? ORDER BY n LIMIT 5000", (self._covered_to,)
-        )
-        for n, epoch, shard, seq in rows.fetchall():
-            if not self._covers(epoch, shard, seq):
-                break
-            self._covered_to = n
-        self._pending = max(0, self._last() - self._covered_to)
-        self._looked = woken  # after it: who asks in between is told too many, never too few
-        rows = read(
-            "SELECT n FROM outbox WHERE n > ? AND n <= ? AND tick <= ? ORDER BY n LIMIT 500",
-            (self._deleted_to, self._covered_to, self.keep_from_tick),
-        )
-        covered = [n for (n,) in rows]
-        if covered:
-            self._deleted_to = covered[-1]
-            reached("have.before")
-            self._leave(Chores(covered=covered))
-            reached("have.after")
-
-    def _covers(self, epoch: bytes, shard: int, seq: int) -> bool:
-        intervals = self._have.get((int.from_bytes(epoch, "little"), shard))
-        if not intervals:
-            return False
-        at = bisect_right(intervals, seq)  # [first, last, first, last]: inside, or on a last
-        return at % 2 == 1 or (at > 0 and intervals[at - 1] == seq)
-
-    def _last(self) -> int:
-        return int(self._reader.execute("SELECT coalesce(max(n), 0) FROM outbox").fetchone()[0])
-
-    def _first(self) -> int:
-        return int(self._reader.execute("SELECT coalesce(min(n), 1) FROM outbox").fetchone()[0])
+        if self._haves.take(have):
+            log.warning("the cloud has less than it had", epoch=f"{have.epoch:016x}", shard=have.shard)
+            self.outbox.doubt()

@@ -30,6 +30,11 @@ def status(agent: Agent) -> dict[str, Any]:
         "sequence_gaps": sum(agent.decode.formats.sparkplug.gaps.values()),
         "outbox": forward.pending,
         "forward": forward.mode,
+        "forwarded": forward.sent_rows,
+        "replayed": forward.replayed_rows,
+        "backlog": forward.outbox.waiting,
+        "oldest_unsent_s": round(forward.oldest_s, 3),
+        "drain_rate": round(forward.drain_rate, 1),
         "snapshots": list(agent.keeping.snapshots),
         "holding_back": agent.holding,
         "early_ticks": agent.early_ends,
@@ -59,7 +64,8 @@ def health(agent: Agent) -> dict[str, Any]:
             "the dead letters are full, and messages that cannot be read are not acknowledged: "
             "see 'headwater-edge dead-letters list', then replay or purge them"
         )
-    if agent.forward.mode == "offline":
+    forward = agent.forward
+    if forward.mode == "offline":
         reasons.append("the bus is away; everything waits in the outbox")
     said: dict[str, Any] = {"reasons": reasons, "ready": agent.committed > 0, "tick": agent.committed}
     if agent.files_aside():  # nothing that starting again would mend: no reason to call the agent failing
@@ -68,7 +74,11 @@ def health(agent: Agent) -> dict[str, Any]:
         said["damage"] = (
             f"a damaged file was set aside{why}; see 'headwater-edge status', and remove the file once you have looked"
         )
-    return said
+    return said | {
+        "forward": forward.mode,
+        "backlog": forward.outbox.waiting,
+        "oldest_unsent_s": round(forward.oldest_s, 3),
+    }
 
 
 class AgentMetrics(Collector):
@@ -85,6 +95,12 @@ class AgentMetrics(Collector):
         numbers = status(self._agent)
         for name, text in _GAUGES.items():
             yield GaugeMetricFamily(f"headwater_edge_{name}", text, value=numbers[name])
+        for name, text in _FORWARDED.items():
+            yield CounterMetricFamily(f"headwater_edge_{name}", text, value=numbers[name])
+        mode = GaugeMetricFamily("headwater_edge_forward", "1 for the mode of forwarding", labels=["mode"])
+        for one in ("live", "backlog", "offline"):
+            mode.add_metric([one], float(numbers["forward"] == one))
+        yield mode
         skipped = "Values that are no readings (text, null), and messages of topics that bring none"
         yield CounterMetricFamily("headwater_edge_skipped", skipped, value=self._agent.decode.skipped)
         gaps = CounterMetricFamily(
@@ -120,6 +136,10 @@ _COUNTERS = {
     "beyond_horizon": "Readings that could not be told from a resend, and became dead letters",
     "anomalies": "Anomalies put out, begins and ends",
 }
+_FORWARDED = {
+    "forwarded": "Outbox rows given to the bus, those that were given to it again too",
+    "replayed": "Those of them that were a backlog",
+}
 _GAUGES = {
     "tick": "The last committed tick",
     "series": "Series known",
@@ -128,6 +148,9 @@ _GAUGES = {
     "dead_letter_bytes": "Their bytes",
     "refused": "Messages that were not taken because the dead letters were full",
     "outbox": "Outbox rows that the cloud is not known to have",
+    "backlog": "Outbox rows that go out after all that is newer",
+    "oldest_unsent_s": "How long ago the oldest row was made that the bus was not given, in seconds; 0: there is none",
+    "drain_rate": "Rows a second that the backlog loses while it is drained",
     "early_ticks": "Ticks that ended early",
     "files_set_aside": "Damaged state files that lie beside the one in use",
     "lost_ticks": "Ticks of the last damaged file whose readings could not be read",

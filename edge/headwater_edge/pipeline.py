@@ -110,7 +110,8 @@ class Agent:
             self._in_loop(self._on_picture),
         )  # fmt: skip
         self._wills = self.attach(lambda deliver: WillSource(self.state.sessions.wills, clock, deliver))
-        self.forward = Forward(path, open_bus, settings.name, clock, self._writer.take_along)
+        leave = self._writer.take_along
+        self.forward = Forward(path, open_bus, settings.name, clock, leave, settings.forward)
         self.failed: asyncio.Future[None]
 
     async def start(self) -> None:

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from headwater_edge.broker_settings import BrokerSettings
 from headwater_edge.format_settings import FormatSettings
+from headwater_edge.forward_settings import ForwardSettings
 from headwater_edge.http_settings import HttpSettings
 from headwater_edge.limits import LimitRule
 from headwater_edge.listener_settings import ListenerSettings
@@ -147,6 +148,7 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
     ] = msgspec.field(default_factory=dict)
     listener: ListenerSettings = ListenerSettings()
     http: HttpSettings = HttpSettings()
+    forward: ForwardSettings = ForwardSettings()
     broker: Annotated[tuple[BrokerSettings, ...], Meta(description="Brokers to subscribe to.")] = ()
     windows: WindowSettings = WindowSettings()
     window: Annotated[tuple[SomeWindows, ...], Meta(description="Windows that only some series have.")] = ()

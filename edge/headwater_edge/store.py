@@ -6,6 +6,9 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from headwater_shared.crash import reached
 from headwater_shared.sqlite_file import WriterLock, open_reader, open_writer
@@ -84,12 +87,24 @@ class Commit:
     """Dead letters that this tick took in again, or that a person gave up."""
 
 
+class Gap(NamedTuple):
+    """Rows of the outbox that wait behind what is newer: of a lane, those with after < n <= to."""
+
+    lane: int
+    after: int
+    to: int
+    again: bool = False
+    """They were given to the bus before: not a byte of them may change (R22)."""
+
+
 @dataclass(slots=True)
 class Chores:
     """What the next transaction may take along; all of it can be done again."""
 
     sent: dict[int, int] = field(default_factory=dict)
-    """By lane, the last n that the bus has taken."""
+    """By lane, the last n that the bus has taken, but for what the gaps hold."""
+    gaps: list[Gap] | None = None
+    """The backlog; None: as it was."""
     covered: list[int] = field(default_factory=list)
     """Outbox rows that the cloud has (R22)."""
     journal_to: int = 0
@@ -99,7 +114,8 @@ class Chores:
     """Which bus the marks of what is sent are about."""
 
     def __bool__(self) -> bool:
-        return bool(self.sent or self.covered or self.bus or self.journal_to >= self.journal_from > 0)
+        some = self.sent or self.covered or self.bus or self.gaps is not None
+        return bool(some or self.journal_to >= self.journal_from > 0)
 
 
 def epoch_bytes(epoch: int) -> bytes:
@@ -159,6 +175,8 @@ def write(connection: sqlite3.Connection, commit: Commit | None, chores: Chores)
         reached("commit.rows")
     for lane, n in chores.sent.items():
         run("INSERT INTO sent VALUES (?, ?) ON CONFLICT (lane) DO UPDATE SET n = excluded.n", (lane, n))
+    if chores.gaps is not None:
+        run("INSERT OR REPLACE INTO meta VALUES ('gaps', ?)", (msgspec.json.encode(chores.gaps).decode(),))
     if chores.bus:
         run("INSERT OR REPLACE INTO meta VALUES ('bus', ?)", (chores.bus,))
     if chores.covered:

@@ -15,6 +15,7 @@
     |   +-- BusUnavailable         the bus did not take it, or did not say so
     |
     +-- StartAgain                 what is in memory may differ from the file: exit, start from the file (R11)   75
+    |   +-- BusReplaced            the bus is another one than was opened: what is known of it holds no longer
     |
     +-- Refused                    what was asked for is not done; say so to who asked, all else goes on     exit code 1
     |
@@ -93,6 +94,10 @@ class StartAgain(HeadwaterError):
     """A commit failed in a way that leaves its outcome unknown: exit, and start again from the file (R11)."""
 
     exit_code = 75
+
+
+class BusReplaced(StartAgain):
+    """Where the bus was is another one, or none: offsets and what was sent are about the one that is gone."""
 
 
 class Refused(HeadwaterError):

@@ -14,12 +14,13 @@ A message is named by its device and a number that the device counts up; a messa
 from __future__ import annotations
 
 import base64
+import io
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,10 @@ PACKED = struct.Struct("<BBHIQqd")
 HEADER = struct.Struct("<8sHHIq8s")
 """Magic, version, size of a record, 0, when it was made (us; for people), zeros."""
 MAGIC = b"HWLEDGER"
+
+_PIECE = 1 << 19
+"""Records that are in memory at once."""
+_TAIL = 1 << 12
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -101,7 +106,7 @@ class Truth:
     metrics: list[str]
     series: list[str]
     """site/device/metric, only those with readings."""
-    series_of: Ints
+    series_of: NDArray[np.int32]
     """Which of `series`."""
     time: Ints
     """As sent, microseconds; `NO_TIME` where the device sent none."""
@@ -122,40 +127,70 @@ def read(path: Path) -> Truth:
         StateError: it is no ledger, is damaged, or cannot be read.
     """
     try:
-        rows = records(path)
+        pieces = Pieces(path)
         names = Names.read(path)
+        return _truth(path, pieces, names)
     except OSError as error:
         raise StateError(
             f"{path} cannot be read: {error.strerror}", hint="name the ledger of a fleet"
         ) from None
-    if len(rows) and int(rows["device"].max()) >= len(names.devices):
-        raise StateError(f"{path} is damaged: {path}.jsonl lacks devices", hint="keep both files together")
-    messages = Messages(rows, len(names.devices))
-    acknowledged = messages.with_kind(ACKNOWLEDGED)
-    readings = rows[rows["kind"] == READING]
+
+
+def _truth(path: Path, pieces: Pieces, names: Names) -> Truth:
+    """Read a ledger a piece at a time: of its records only the columns of readings are kept."""
     metrics = max(1, len(names.metrics))
-    key = readings["device"].astype(np.int64) * metrics + readings["metric"]
-    found, series_of = np.unique(key, return_inverse=True)
-    pairs = [(names.devices[k // metrics], names.metrics[k % metrics]) for k in found.tolist()]
-    unreadable = rows[rows["kind"] == UNREADABLE]
-    sure = acknowledged[messages.index(unreadable)].tolist()
-    return Truth(
+    known = np.zeros(len(names.devices) * metrics, np.bool_)
+    length = 0
+    unreadable = [np.zeros(0, RECORD)]
+    for rows in pieces:
+        if int(rows["device"].max()) >= len(names.devices):
+            raise StateError(
+                f"{path} is damaged: {path}.jsonl lacks devices", hint="keep both files together"
+            )
+        is_reading = rows["kind"] == READING
+        known[_pairs(rows[is_reading], metrics)] = True
+        length += int(is_reading.sum())
+        unreadable.append(rows[rows["kind"] == UNREADABLE])
+    messages = Messages(pieces, len(names.devices))
+    acknowledged = messages.with_kind(ACKNOWLEDGED)
+    found = np.flatnonzero(known)
+    number = np.cumsum(known, dtype=np.int32) - 1
+    truth = Truth(
         names.run or {},
         names.faults,
         names.devices,
         names.metrics,
-        [series_name(site, device, metric) for (site, device), metric in pairs],
-        series_of.reshape(-1),
-        readings["time"].astype(np.int64),
-        readings["value"].astype(np.float64),
-        readings["flags"].copy(),
-        acknowledged[messages.index(readings)],
-        [
-            Unreadable(device, number, names.payloads[device, number][0], crc, yes)
-            for (_, _, _, device, number, crc, _), yes in zip(unreadable.tolist(), sure, strict=True)
-        ],
+        [series_name(*names.devices[k // metrics], names.metrics[k % metrics]) for k in found.tolist()],
+        np.empty(length, np.int32),
+        np.empty(length, np.int64),
+        np.empty(length, np.float64),
+        np.empty(length, np.uint8),
+        np.empty(length, np.bool_),
+        [],
         int((messages.with_kind(*SENT) & ~messages.with_kind(*CLOSED)).sum()),
     )
+    at = 0
+    for rows in pieces:
+        readings = rows[rows["kind"] == READING][: length - at]
+        mine = slice(at, at + len(readings))
+        at += len(readings)
+        truth.series_of[mine] = number[_pairs(readings, metrics)]
+        truth.time[mine], truth.value[mine] = readings["time"], readings["value"]
+        truth.flags[mine] = readings["flags"]
+        truth.acknowledged[mine] = acknowledged[messages.index(readings)]
+    others = np.concatenate(unreadable)
+    sure = acknowledged[messages.index(others)].tolist()
+    truth.unreadable += [
+        Unreadable(device, number, names.payloads[device, number][0], crc, yes)
+        for (_, _, _, device, number, crc, _), yes in zip(others.tolist(), sure, strict=True)
+    ]
+    return truth
+
+
+def _pairs(rows: Records, metrics: int) -> Ints:
+    """Number device and metric of each row as one."""
+    pairs: Ints = rows["device"].astype(np.int64) * metrics + rows["metric"]
+    return pairs
 
 
 class Names:
@@ -193,11 +228,13 @@ class Names:
 class Messages:
     """The messages of a ledger numbered through: message m of device d is at `first[d] + m`."""
 
-    def __init__(self, rows: Records, devices: int) -> None:
-        self._rows = rows
+    def __init__(self, pieces: Iterable[Records], devices: int) -> None:
+        """Take the records in pieces, which are gone through several times."""
+        self._pieces = pieces
         self.following: Ints = np.zeros(devices, np.int64)
         """The number of each device's next message."""
-        np.maximum.at(self.following, rows["device"], rows["message"].astype(np.int64) + 1)
+        for rows in pieces:
+            np.maximum.at(self.following, rows["device"], rows["message"].astype(np.int64) + 1)
         self.first: Ints = np.append(0, np.cumsum(self.following))
 
     def index(self, rows: Records) -> Ints:
@@ -213,7 +250,51 @@ class Messages:
 
     def with_kind(self, *kinds: int) -> Flags:
         """Which messages have a record of these kinds."""
-        return self.having(self._rows[np.isin(self._rows["kind"], kinds)])
+        found = np.zeros(int(self.first[-1]), np.bool_)
+        for rows in self._pieces:
+            found[self.index(rows[np.isin(rows["kind"], kinds)])] = True
+        return found
+
+
+class Pieces:
+    """The records of all whole writes as they stood at first, without the header, some at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Look at the header, and for the end of the last whole write.
+
+        Raises:
+            StateNewer, StateError: as `read`.
+            OSError: it cannot be read.
+        """
+        self._path = path
+        with path.open("rb") as file:
+            head = file.read(HEADER.size)
+            if len(head) < HEADER.size or not head.startswith(MAGIC):
+                raise StateError(f"{path} is no ledger", hint="name a new file, or the ledger of a fleet")
+            _, version, size, *_ = HEADER.unpack(head)
+            if version > VERSION or size != RECORD.itemsize:
+                raise StateNewer(
+                    f"{path} is a ledger of version {version}",
+                    hint="use the Headwater that wrote it, or newer",
+                )
+            self._end = file.seek(0, io.SEEK_END) // size
+            while self._end > 1:
+                begin = max(1, self._end - _TAIL)
+                file.seek(begin * size)
+                last = np.flatnonzero(_some(file, self._end - begin)["flags"] & WRITE_END)
+                self._end = begin + (int(last[-1]) + 1 if len(last) else 0)
+                if len(last):
+                    break
+
+    def __iter__(self) -> Iterator[Records]:
+        with self._path.open("rb") as file:
+            file.seek(RECORD.itemsize)
+            for begin in range(1, self._end, _PIECE):
+                yield _some(file, min(_PIECE, self._end - begin))
+
+
+def _some(file: BinaryIO, count: int) -> Records:
+    return np.frombuffer(file.read(count * RECORD.itemsize), RECORD)
 
 
 def records(path: Path) -> Records:
@@ -223,20 +304,7 @@ def records(path: Path) -> Records:
         StateNewer, StateError: as `read`.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        head = file.read(HEADER.size)
-    if len(head) < HEADER.size or not head.startswith(MAGIC):
-        raise StateError(f"{path} is no ledger", hint="name a new file, or the ledger of a fleet")
-    _, version, size, *_ = HEADER.unpack(head)
-    if version > VERSION or size != RECORD.itemsize:
-        raise StateNewer(
-            f"{path} is a ledger of version {version}", hint="use the Headwater that wrote it, or newer"
-        )
-    found = np.fromfile(path, RECORD)[1:]
-    tail = len(found)
-    while tail and not found["flags"][tail - 1] & WRITE_END:
-        tail -= 1
-    return found[:tail]
+    return np.concatenate([np.zeros(0, RECORD), *Pieces(path)])
 
 
 def lines_path(path: Path) -> Path:

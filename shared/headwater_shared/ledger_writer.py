@@ -147,7 +147,7 @@ class Ledger:
     def progress(self) -> dict[int, Progress]:
         """Return how far each device is that sent anything, as of the last commit."""
         rows = records(self._path)
-        messages = Messages(rows, len(self._devices))
+        messages = Messages([rows], len(self._devices))
         own = messages.having(rows[np.isin(rows["kind"], SENT) & ((rows["flags"] & RESENT) == 0)])
         counts = np.diff(np.append(0, np.cumsum(own))[messages.first])
         return {
@@ -158,7 +158,7 @@ class Ledger:
     def unacknowledged(self) -> list[Message]:
         """Return what the devices still hold, as of the last commit: by device, and in the order first sent."""
         rows = records(self._path)
-        messages = Messages(rows, len(self._devices))
+        messages = Messages([rows], len(self._devices))
         sent = rows[np.isin(rows["kind"], SENT)]
         left = sent[~messages.with_kind(*CLOSED)[messages.index(sent)]]
         payloads = Names.read(self._path).payloads if (left["kind"] == UNREADABLE).any() else {}

@@ -10,17 +10,15 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
-
 from headwater_shared import sqlite_file
 from headwater_shared.bus import Record, Stored
 from headwater_shared.crash import reached
-from headwater_shared.errors import BusUnavailable
+from headwater_shared.errors import BusReplaced, BusUnavailable
+from headwater_shared.sqlite_log_packing import packed, packed_headers, unpacked, unpacked_headers
 from headwater_shared.topics import TOPICS
 
 APPLICATION = "headwater-log"
@@ -42,17 +40,6 @@ SCHEMA = (
 )
 """`partition.next` outlives the records, so that offsets never start again after retention."""
 
-_COMPRESS_FROM = 200  # bytes: below, zlib's own header and tables eat the gain
-_PLAIN, _ZLIB = b"\x00", b"\x01"  # the first byte of a stored body
-
-_WORDS: tuple[str, ...] = (
-    "ce_specversion", "1.0", "ce_id", "ce_type", "ce_source", "ce_time", "content-type", "application/avro",
-    "region", "traceparent", "io.headwater.frame", "io.headwater.anomaly", "io.headwater.heartbeat",
-    "io.headwater.clock", "io.headwater.have", "io.headwater.alert",
-)  # fmt: skip
-"""What headers mostly consist of; stored by number, since a clock record's headers outweigh its body. Append only."""
-_NUMBERS: dict[str, int | str] = {word: number for number, word in enumerate(_WORDS)}
-
 _CHUNK = 1000
 """Records that retention deletes in one transaction: writers wait no longer than for that."""
 
@@ -71,10 +58,14 @@ class SqliteLog:
         Raises:
             StateNewer, StateError: the file is not for this version; nothing was changed.
             BusUnavailable: it is locked, damaged or the disk is full.
+
+        Every call may raise `BusReplaced`: the object is of no more use then, a new one reads the file that is there.
         """
         self._path = path
         self._wall = wall
         self._open: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        """Device and inode of the file that was opened first."""
         self._version = -1
         self._ends: dict[str, dict[int, int]] = {}
         with self._connection():
@@ -127,7 +118,7 @@ class SqliteLog:
             query = "SELECT partition, offset, time, key, headers, body FROM record WHERE id = ?"
             rows = [connection.execute(query, (number,)).fetchone() for number in ids]
         return [
-            Stored(topic, partition, offset, time_us, key, _headers(headers), _body(body))
+            Stored(topic, partition, offset, time_us, key, unpacked_headers(headers), unpacked(body))
             for partition, offset, time_us, key, headers, body in filter(None, rows)
         ]
 
@@ -189,7 +180,7 @@ class SqliteLog:
                 ).fetchone()
                 offset = found[0] if found else 0
             nexts[at] = offset + 1
-            rows.append((*at, offset, now, record.key, _packed_headers(record.headers), _packed(record.body)))
+            rows.append((*at, offset, now, record.key, packed_headers(record.headers), packed(record.body)))
         connection.executemany(
             "INSERT INTO record(topic, partition, offset, time, key, headers, body)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -280,18 +271,41 @@ class SqliteLog:
 
         Raises:
             BusUnavailable: SQLite's error, with what a person can do.
+            BusReplaced: the file was moved away or replaced: whoever goes on would write where nobody reads.
         """
+        self._check_file()
         try:
             if self._open is None:
                 self._ends.clear()
+                if not self._path.parent.is_dir():  # not mounted yet, perhaps
+                    raise BusUnavailable(
+                        f"the folder of the log {self._path} is not there", hint="make or mount it"
+                    )
                 self._open = sqlite_file.open_writer(
                     self._path, application=APPLICATION, schema=SCHEMA, page_size=4096, wal=False
                 )
                 self._open.execute("PRAGMA cache_size=-512")  # records are appended and read once
+                self._check_file()
             yield self._open
         except sqlite3.Error as error:
             self.close()
             raise BusUnavailable(f"the log {self._path}: {error}", hint=_hint(error)) from error
+
+    def _check_file(self) -> None:
+        """See that the path still leads to the file that was opened first."""
+        try:
+            found = self._path.stat()
+            file = found.st_dev, found.st_ino
+        except OSError:
+            file = None
+        if self._file is None:
+            self._file = file
+        elif file != self._file:
+            self.close()
+            raise BusReplaced(
+                f"the log {self._path} was {'replaced' if file else 'moved away or deleted'}",
+                hint="it is begun anew: agents send again what the cloud side does not have",
+            )
 
 
 def _hint(error: sqlite3.Error) -> str:
@@ -305,28 +319,3 @@ def _hint(error: sqlite3.Error) -> str:
     if "malformed" in text or "not a database" in text:
         return "the file is damaged: move it away, and the agents send again what the cloud does not have"
     return "check the disk and the owner of the data folder"
-
-
-def _packed(body: bytes) -> bytes:
-    if len(body) > _COMPRESS_FROM:
-        squeezed = zlib.compress(body, 1)
-        if len(squeezed) < len(body):
-            return _ZLIB + squeezed
-    return _PLAIN + body
-
-
-def _body(stored: bytes) -> bytes:
-    return zlib.decompress(stored[1:]) if stored[:1] == _ZLIB else stored[1:]
-
-
-def _packed_headers(headers: Mapping[str, str]) -> bytes:
-    words = [word for pair in headers.items() for word in pair]
-    return msgspec.msgpack.encode([_NUMBERS.get(word, word) for word in words])
-
-
-def _headers(stored: bytes) -> dict[str, str]:
-    words = [
-        _WORDS[word] if isinstance(word, int) else word
-        for word in msgspec.msgpack.decode(stored, type=list[int | str])
-    ]
-    return dict(zip(words[::2], words[1::2], strict=True))

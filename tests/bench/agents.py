@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +46,11 @@ def _status(pid: int, name: str) -> float:
 
 @contextmanager
 def agent(
-    folder: Path, settings: str = "", bus: str = "log.db", listener: str = "port = 0"
+    folder: Path,
+    settings: str = "",
+    bus: str = "log.db",
+    listener: str = "port = 0",
+    module: Sequence[str] = ("headwater_edge",),
 ) -> Iterator[Process]:
     """Run a real agent, full sync, on free ports; ended by pid. Its port is that for TLS if there is no plain one."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +59,7 @@ def agent(
         f'[common]\ndata = "{folder}/data"\n[edge]\nname = "bench"\nbus = "{bus}"\nhealth_port = 0\n{settings}\n'
         f"[edge.listener]\n{listener}\n"
     )
-    command = [sys.executable, "-m", "headwater_edge", str(file)]
+    command = [sys.executable, "-m", *module, str(file)]
     with (
         (folder / "agent.log").open("wb") as out,
         subprocess.Popen(command, stdout=out, stderr=out) as process,

@@ -7,7 +7,19 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import broker, decode, latency, listener, recover, size, step, stop_and_wait
+from tests.bench import (
+    audit,
+    broker,
+    decode,
+    drain,
+    latency,
+    listener,
+    pages,
+    recover,
+    size,
+    step,
+    stop_and_wait,
+)
 from tests.bench.results import GOALS, Result, keep
 
 BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
@@ -28,6 +40,9 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("edge-mosquitto-40k",): broker.forty_thousand,
     ("edge-mosquitto-multi",): broker.multi,
     ("edge-mosquitto-max",): broker.largest,
+    ("edge-drain",): drain.run,
+    ("audit-10m",): audit.run,
+    ("edge-disk-pages",): pages.run,
     ("edge-memory", "edge-idle", "edge-disk-bytes"): size.memory_and_disk,
 }
 """What each function measures."""

@@ -154,7 +154,8 @@ def unsent(agent: Agent) -> int:
     reader = read_store(agent._path)
     try:
         rows = reader.execute("SELECT lane, max(n) FROM outbox GROUP BY lane").fetchall()
-        return sum(1 for lane, n in rows if n > agent.forward._sent[lane])
+        outbox = agent.forward.outbox
+        return sum(1 for lane, n in rows if n > outbox.sent[lane]) + len(outbox.gaps)
     finally:
         reader.close()
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from headwater_edge.forward import _BACKLOG, _BATCH, Forward
+from headwater_edge.forward import Forward
+from headwater_edge.outbox import BATCH as _BATCH
+from headwater_edge.outbox import BEHIND as _BACKLOG
 from headwater_edge.output import Completeness
 from headwater_edge.rows import body_hash
 from headwater_edge.store import ANOMALIES, WINDOWS, Chores, Commit, OutboxRow, open_store, write
@@ -110,7 +112,7 @@ class Asking:
 
     def __init__(self, desk: Desk) -> None:
         self._forward = desk.forward
-        self._reader = desk.forward._reader
+        self._reader = desk.forward.outbox._reader
         self.told: list[int] = []
 
     def execute(self, *words: object) -> sqlite3.Cursor:
@@ -127,7 +129,7 @@ def test_rows_that_wait_are_never_said_to_be_gone(desk: Desk) -> None:
     desk.put(WINDOWS, 24)
     desk.forward.wake(24)
     asking = Asking(desk)
-    desk.forward._reader = asking  # type: ignore[assignment]
+    desk.forward.outbox._reader = asking  # type: ignore[assignment]
     desk.forward.once()
     assert min(asking.told) == 24
     assert desk.forward.pending == 24
@@ -331,4 +333,4 @@ def test_a_have_record_that_cannot_be_read_is_passed_over(desk: Desk) -> None:
 def test_the_reader_cannot_write(desk: Desk) -> None:
     """R32: the forwarder's connection is for reading; the writer's is the only one that writes."""
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        desk.forward._reader.execute("DELETE FROM outbox")
+        desk.forward.outbox._reader.execute("DELETE FROM outbox")

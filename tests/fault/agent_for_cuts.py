@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from sqlite3 import Connection
 
-from headwater_edge import forward, keeping, opening, process, state, store
+from headwater_edge import keeping, opening, outbox, process, state, store
 
 SYNC = "HEADWATER_TEST_SYNC"
 CHECKPOINT = "HEADWATER_TEST_CHECKPOINT"
@@ -32,6 +32,6 @@ if __name__ == "__main__":
     keeping._REPLAY_US = 30_000
     keeping._LEAST = 30_000
     state._SOONEST_US = 500_000
-    forward._BATCH = int(os.environ.get(BATCH, "64"))
+    outbox.BATCH = int(os.environ.get(BATCH, "64"))
     opening.__dict__["write_store"] = _opened
     sys.exit(process.main(sys.argv[1:]))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater_shared import sqlite_log
+from headwater_shared.sqlite_log_packing import unpacked_headers
 from tests.fault.agent_for_cuts import BATCH
 from tests.fault.recorded import Audited
 from tests.fault.relay import relay
@@ -36,7 +36,7 @@ def _copies_on_the_bus(here: Box) -> int:
     """Frames and anomalies that lie on the log more than once, so often."""
     with closing(sqlite3.connect(f"file:{here.data / 'log.db'}?mode=ro", uri=True)) as reader:
         rows = reader.execute("SELECT headers FROM record WHERE topic = 'hw-in' AND key = 'box'")
-        sent = [sqlite_log._headers(row[0])["ce_id"] for row in rows]
+        sent = [unpacked_headers(row[0])["ce_id"] for row in rows]
     return len(sent) - len(set(sent))
 
 

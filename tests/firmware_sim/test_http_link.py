@@ -78,7 +78,7 @@ def test_what_is_not_answered_is_posted_again_under_its_key(tmp_path: Path) -> N
                 assert contents.setdefault(key, (content, payload)) == (content, payload)
             assert len(_requests(s)) > before
             assert result.tally.refused == 0
-            acknowledged = ledgers.Messages(ledgers.records(ledger), DEVICES).with_kind(*ledgers.CLOSED)
+            acknowledged = ledgers.Messages([ledgers.records(ledger)], DEVICES).with_kind(*ledgers.CLOSED)
             assert acknowledged.sum() == len(contents)
 
     run(test)

@@ -7,7 +7,8 @@ import pytest
 
 from headwater_shared.bus import Bus, Record, Stored
 from headwater_shared.identity import SHARDS
-from headwater_shared.sqlite_log import _WORDS, SqliteLog
+from headwater_shared.sqlite_log import SqliteLog
+from headwater_shared.sqlite_log_packing import WORDS
 from headwater_shared.topics import TOPICS
 
 FROZEN = {
@@ -58,7 +59,7 @@ def test_the_log_is_a_bus() -> None:
 
 def test_the_words_of_stored_headers_keep_their_numbers() -> None:
     """Headers are stored by number: words may only be appended."""
-    assert _WORDS[:16] == (
+    assert WORDS[:16] == (
         "ce_specversion", "1.0", "ce_id", "ce_type", "ce_source", "ce_time", "content-type", "application/avro",
         "region", "traceparent", "io.headwater.frame", "io.headwater.anomaly", "io.headwater.heartbeat",
         "io.headwater.clock", "io.headwater.have", "io.headwater.alert",

@@ -57,7 +57,7 @@ class Load:
     def unacknowledged(self, ledger: Path | None = None) -> int:
         """Return how many messages the devices keep, as the ledger has it, or a copy of it."""
         rows = ledgers.records(ledger or self.ledger)
-        messages = ledgers.Messages(rows, DEVICES)
+        messages = ledgers.Messages([rows], DEVICES)
         sent, closed = messages.with_kind(*ledgers.SENT), messages.with_kind(*ledgers.CLOSED)
         return int((sent & ~closed).sum())
 

@@ -37,6 +37,8 @@ NONE: Some = {}
 HISTORY, AGENT = "cloud.db", "edge.db"
 """In the data folder."""
 _SHOWN = 20
+_AT_ONCE = 1_000_000
+"""Readings that are compared at once, whole series: memory is for these, and for what is read."""
 
 
 def run_audit(
@@ -96,33 +98,31 @@ def audit(truth: Truth, stored: Stored, levels: Sequence[str] = LEVELS, some: So
     findings = Findings()
     names = sorted({*truth.series, *stored.names})
     kept = _complete(stored.renamed(names), names, levels, some)
-    sent = of_truth(truth, names)
-    findings.acknowledged = int(sent.sure.sum())
-    findings.uncertain = int((~sent.sure).sum())
     findings.counted = int(kept[0].rows.count.sum())
     others = audit_dead.compare(truth.unreadable, stored.dead, findings)
-    sent.sure &= ~audit_dead.set_aside(others, sent, names, findings)
-
-    # A series with readings that the agent stamped is looked at as a whole, also those that bore a time.
-    stamped = np.full(len(names), kept[0].level.arrival)
-    stamped[sent.series[sent.time == NO_TIME]] = True
-    timed, untimed = sent.take(~stamped[sent.series]), sent.take(stamped[sent.series])
+    letters = audit_dead.SetAside(others, names)
     named: Named = set()
-    lost, twice = zip(
-        *(
-            np.add(by_window, by_series)
-            for by_window, by_series in zip(
-                _timed(timed, [w.take(~stamped[w.series]) for w in kept], names, findings, named),
-                _untimed(untimed, [w.take(stamped[w.series]) for w in kept], names, findings),
-                strict=True,
-            )
-        ),
-        strict=True,
-    )
+    lost, twice = np.zeros((2, len(kept)), np.int64)
+    for first, end, sent in of_truth(truth, names, _AT_ONCE):
+        findings.acknowledged += int(sent.sure.sum())
+        findings.uncertain += int((~sent.sure).sum())
+        sent.sure &= ~letters.of(sent)
+        ours = [windows.take(windows.between(first, end)) for windows in kept]
+        # A series with readings that the agent stamped is looked at as a whole, also those that bore a time.
+        stamped = np.full(len(names), kept[0].level.arrival)
+        stamped[sent.series[sent.time == NO_TIME]] = True
+        timed, untimed = sent.take(~stamped[sent.series]), sent.take(stamped[sent.series])
+        for wrong in (
+            _timed(timed, [w.take(~stamped[w.series]) for w in ours], names, findings, named),
+            _untimed(untimed, [w.take(stamped[w.series]) for w in ours], names, findings),
+        ):
+            lost += [missing for missing, _ in wrong]
+            twice += [extra for _, extra in wrong]
+    letters.judge(findings)
     audit_levels.compare([w for w in kept if not w.level.gap_us], names, findings, named)
     # A reading that is lost at several levels is one reading.
-    findings.lost += int(max(lost))
-    findings.twice += int(max(twice))
+    findings.lost += int(lost.max())
+    findings.twice += int(twice.max())
     return findings
 
 

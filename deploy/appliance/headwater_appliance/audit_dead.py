@@ -56,32 +56,35 @@ def compare(
     return [letter for letter in letters if letter.key not in sent]
 
 
-def set_aside(letters: Sequence[DeadLetter], sent: Sent, names: Sequence[str], findings: Findings) -> Flags:
-    """Find the readings that dead letters hold: they need not be counted (but may be, if the letter was salvaged).
+class SetAside:
+    """Finds the readings that dead letters hold: they need not be counted (but may be, if the letter was salvaged)."""
 
-    Args:
-        letters: those that no unreadable message explains.
-        sent: all readings.
-        names: of the series, sorted.
-        findings: letters that hold nothing that was sent are added as `altered`.
+    def __init__(self, letters: Sequence[DeadLetter], names: Sequence[str]) -> None:
+        """Take the letters that no unreadable message explains, and the names of the series, sorted."""
+        self._letters = letters
+        self._index = {name: at for at, name in enumerate(names)}
+        self._explained = [False] * len(letters)
+        self._dead = 0
 
-    Returns:
-        A flag a reading.
-    """
-    dead = np.zeros(len(sent), np.bool_)
-    index = {name: at for at, name in enumerate(names)}
-    for letter in letters:
-        explained = False
-        for taken in readings_of(letter):
-            at = _find(sent, index.get(taken.series, -1), taken, dead)
-            if at >= 0:
-                dead[at] = explained = True
-        if not explained:
-            findings.altered += 1
-            text = f"a dead letter ({letter.reason}) of {len(letter.body)} bytes that nobody sent"
-            findings.add(Finding("altered", text, topic=letter.topic))
-    findings.dead += int(dead.sum())
-    return dead
+    def of(self, sent: Sent) -> Flags:
+        """Return a flag a reading, for some series' readings."""
+        dead = np.zeros(len(sent), np.bool_)
+        for number, letter in enumerate(self._letters):
+            for taken in readings_of(letter):
+                at = _find(sent, self._index.get(taken.series, -1), taken, dead)
+                if at >= 0:
+                    dead[at] = self._explained[number] = True
+        self._dead += int(dead.sum())
+        return dead
+
+    def judge(self, findings: Findings) -> None:
+        """After all series: letters that hold nothing that was sent are added as `altered`."""
+        findings.dead += self._dead
+        for letter, explained in zip(self._letters, self._explained, strict=True):
+            if not explained:
+                findings.altered += 1
+                text = f"a dead letter ({letter.reason}) of {len(letter.body)} bytes that nobody sent"
+                findings.add(Finding("altered", text, topic=letter.topic))
 
 
 def readings_of(letter: DeadLetter) -> Iterator[Taken]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,26 +37,41 @@ class Sent:
         return Sent(self.series[at], self.time[at], self.value[at], self.digest[at], self.sure[at])
 
 
-def of_truth(truth: Truth, names: Sequence[str]) -> Sent:
+def of_truth(truth: Truth, names: Sequence[str], at_once: int = 2**62) -> Iterator[tuple[int, int, Sent]]:
     """Make readings of a ledger's records: a timed reading that was sent several times is one (R2).
 
     Args:
         truth: the ledger.
         names: sorted names of series, that ledger and store share; the index is into it.
+        at_once: how many readings of the ledger are made at once, but for a series that has more.
+
+    Yields:
+        All series, some at a time: the first of them, the one after the last, and their readings.
     """
-    series = index_of(truth.series, names)[truth.series_of]
-    value = truth.value + 0.0
-    order = np.lexsort((value_bits(value), truth.time, series))
-    series, time, value, sure = series[order], truth.time[order], value[order], truth.acknowledged[order]
+    number = index_of(truth.series, names).astype(np.int32)
+    sizes = np.zeros(len(names), np.int64)
+    sizes[number] = np.bincount(truth.series_of, minlength=len(number))
+    before, first = np.append(0, np.cumsum(sizes)), 0
+    while first < len(names):
+        end = max(first + 1, int(np.searchsorted(before, before[first] + at_once, "right")) - 1)
+        theirs = (number >= first) & (number < end)
+        yield first, end, _readings(truth, number, np.flatnonzero(theirs[truth.series_of]))
+        first = end
+
+
+def _readings(truth: Truth, number: NDArray[np.int32], at: Ints) -> Sent:
+    series, time = number[truth.series_of[at]].astype(np.int64), truth.time[at]
+    value, sure = truth.value[at] + 0.0, truth.acknowledged[at]
+    order = np.lexsort((value_bits(value), time, series))
+    series, time, value, sure = series[order], time[order], value[order], sure[order]
     new = np.ones(len(order), np.bool_)
     same = (series[1:] == series[:-1]) & (time[1:] == time[:-1])
     new[1:] = ~(same & (value[1:] == value[:-1])) | (time[1:] == NO_TIME)
     starts = np.flatnonzero(new)
     if len(starts):
         sure = np.logical_or.reduceat(sure, starts)
-    return Sent(
-        series[starts], time[starts], value[starts], reading_digests(time[starts], value[starts]), sure
-    )
+    series, time, value = series[starts], time[starts], value[starts]
+    return Sent(series, time, value, reading_digests(time, value), sure)
 
 
 def index_of(wanted: Sequence[str], names: Sequence[str]) -> Ints:

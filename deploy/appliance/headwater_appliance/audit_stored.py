@@ -44,8 +44,12 @@ class Windows:
         """Tell of which of some series the level is; shape of `series`."""
         return np.ones(len(series), np.bool_) if self.fits is None else self.fits[series]
 
-    def take(self, at: Flags | Ints) -> Windows:
-        """Return the windows at a mask or indices."""
+    def between(self, first: int, end: int) -> slice:
+        """Return where the windows of the series first, ..., end - 1 are; they are sorted by series."""
+        return slice(*np.searchsorted(self.series, [first, end]).tolist())
+
+    def take(self, at: Flags | Ints | slice) -> Windows:
+        """Return the windows at a mask, indices or a slice."""
         return replace(self, series=self.series[at], start=self.start[at], rows=self.rows.take(at))
 
 
