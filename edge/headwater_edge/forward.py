@@ -7,11 +7,13 @@ import threading
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 
 from headwater_edge import journal
 from headwater_edge.output import Completeness
 from headwater_edge.store import ANOMALIES, WINDOWS, Chores, read_store
+from headwater_edge.ungiven import Ungiven
 from headwater_shared import records
 from headwater_shared.bus import Bus, Record, Stored
 from headwater_shared.clock import Clock
@@ -58,6 +60,7 @@ class Forward:
         self._agent = agent
         self._clock = clock
         self._leave = leave
+        self.ungiven = Ungiven(path, leave)
         self._sent = {ANOMALIES: 0, WINDOWS: 0}
         self._sent |= dict(self._reader.execute("SELECT lane, n FROM sent"))
         known = self._reader.execute("SELECT value FROM meta WHERE name = 'bus'").fetchone()
@@ -103,6 +106,7 @@ class Forward:
         self._wake.set()
         if self._thread:
             self._thread.join()
+        self.ungiven.close()
         self._reader.close()
         if self._bus:
             self._bus.close()
@@ -132,7 +136,7 @@ class Forward:
             self._look(bus)
         except BusUnavailable as error:
             log.warning("the bus is away; everything waits in the outbox", error=error)
-            return self.offline
+            return self._away()
         return self.live
 
     def backlog(self) -> Mode:
@@ -142,7 +146,7 @@ class Forward:
             more = self._send(bus, replayed=True)
             self._look(bus)
         except BusUnavailable:
-            return self.offline
+            return self._away()
         self._wake.set()
         return self.backlog if more else self.live
 
@@ -155,6 +159,10 @@ class Forward:
         log.info("the bus is back", pending=self.pending)
         self._wake.set()
         return self.live
+
+    def _away(self) -> Mode:
+        self.ungiven.away()
+        return self.offline
 
     def _connected(self) -> Bus:
         if self._bus is None:
@@ -185,6 +193,8 @@ class Forward:
                 "SELECT n, epoch, shard, seq, kind, body FROM outbox WHERE n > ? AND lane = ? ORDER BY n LIMIT ?",
                 (self._sent[lane], lane, _BATCH - len(rows)),
             ).fetchall()
+            if lane == WINDOWS:
+                found = list(takewhile(lambda row: self.ungiven.may_go(row[0]), found))
             if found:
                 rows += found
                 marks[lane] = found[-1][0]

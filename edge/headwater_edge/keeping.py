@@ -48,7 +48,11 @@ class Keeping:
     def picture_is_due(self) -> bool:
         """Tell whether to take a snapshot now; if so, it is under way until `pictured`."""
         heavy = self._bytes > max(_LEAST, _HEAVIER * self._size)
-        if self._picturing or not (heavy or self._replay_us > _REPLAY_US):
+        return (heavy or self._replay_us > _REPLAY_US) and self.begin_picture()
+
+    def begin_picture(self) -> bool:
+        """Begin one now, whether or not it is due; False if one is under way."""
+        if self._picturing:
             return False
         self._picturing = True
         self._bytes = self._replay_us = 0
@@ -61,6 +65,11 @@ class Keeping:
         if tick:
             self._size = size
             self.snapshots = [tick, *self.snapshots][:2]
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """Bytes of the last snapshot: about what the next one will take."""
+        return self._size
 
     @property
     def keep_from_tick(self) -> int:

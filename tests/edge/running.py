@@ -69,6 +69,7 @@ class ScriptedSource:
         self.sessions: dict[int, bool] = {}
         self.refused: set[int] = set()
         self.published: list[tuple[bytes, bytes]] = []
+        self.held = 0
         self.paused = 0
         self.resumed = 0
 
@@ -82,6 +83,9 @@ class ScriptedSource:
     def publish(self, topic: bytes, payload: bytes) -> bool:
         self.published.append((topic, payload))
         return True
+
+    def hold(self) -> None:
+        self.held += 1
 
     def pause(self) -> None:
         self.paused += 1

@@ -385,7 +385,7 @@ def test_r18_reading_goes_on_within_bounds(monkeypatch: pytest.MonkeyPatch) -> N
             box.listener.pause()
             for client in clients:
                 client.send(*(mqtt.publish(TOPIC, b"x" * 100, n) for n in range(1, 9)))
-            await until_async(lambda: box.listener._sockets._held_back.stopped)
+            await until_async(lambda: box.listener._sockets.held_back.stopped)
             await until_async(lambda: box.listener.counts.messages == 32)
             for client in clients:
                 client.send(*(mqtt.publish(TOPIC, b"x" * 100, n) for n in range(9, 31)))
