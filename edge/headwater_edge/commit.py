@@ -75,6 +75,7 @@ class Writer:
         self._chores_lock = threading.Lock()
         self._pieces: list[tuple[int, int, bytes]] = []
         """What is left of a snapshot to write: (tick, section, body), the head last."""
+        self._drop_picture = False
         self._stop = threading.Event()
         self.holding = ""
         """Why commits wait, if they do: the disk is full."""
@@ -140,6 +141,11 @@ class Writer:
 
     def _once(self) -> bool:
         """Do the next job; a piece of a snapshot when there is none."""
+        if self._drop_picture:  # its room is for what lets rows go
+            tick, self._pieces, self._drop_picture = self._pieces[0][0], [], False
+            self._forget([tick])
+            self._pictured(0, 0)
+            return True
         if self._pieces and self._jobs.empty():
             self._write_piece()
             return True
@@ -200,6 +206,7 @@ class Writer:
                     hint="free space; nothing is lost",
                 )
                 self._full()
+                self._drop_picture = bool(self._pieces)
                 return self._written(transaction)
             if not self.holding:
                 self.holding = "the disk is full"

@@ -96,6 +96,11 @@ class Forward:
         """Rows that the cloud is not known to have."""
         return self._pending + self._woken - self._looked
 
+    @property
+    def waits_for_snapshot(self) -> bool:
+        """Whether rows that the cloud has stay only because no two snapshots are after them."""
+        return self._covered_to > self._deleted_to
+
     def wake(self, rows: int) -> None:
         """So many new rows were committed."""
         self._woken += rows

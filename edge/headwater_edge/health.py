@@ -59,6 +59,7 @@ def disk(agent: Agent) -> dict[str, Any]:
         "disk_quota": pressure.quota,
         "disk_free": space.free if space else 0,
         "file_bytes": space.used + space.unused if space else 0,
+        "snapshot_bytes": agent.keeping.snapshot_bytes,
         "ballast_bytes": space.ballast if space else 0,
         "ballasts_given_up": pressure.ballasts_given_up,
         "making_room": pressure.high,
@@ -79,6 +80,10 @@ def health(agent: Agent) -> dict[str, Any]:
         reasons.append(
             f"the disk quota is nearly reached: fine windows are coalesced ({agent.state.counters.coalesced} so far), and "
             f"the dedupe horizon is 1/{agent.pressure.horizon_shrunk}; {hint_of('quota')}"
+        )
+    if agent.pressure.quota > agent.pressure.asked_quota:
+        reasons.append(
+            f"edge.disk.quota is too small: the agent's state needs {agent.pressure.quota:,} bytes"
         )
     if agent.pressure.lacks_ballast:
         reasons.append("the disk has no room for the ballast; free space")

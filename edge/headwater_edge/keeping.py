@@ -76,6 +76,12 @@ class Keeping:
         """Rows of ticks after this one are needed by the older of the two snapshots."""
         return self.snapshots[1] if len(self.snapshots) > 1 else 0
 
+    def waits_for_snapshot(self, age_us: int, horizon_us: int) -> bool:
+        """Tell whether journal rows beyond the horizon stay only because no two snapshots are after them."""
+        return any(
+            tick > self.keep_from_tick and at_us <= age_us - horizon_us for tick, at_us in self._coverage
+        )
+
     def old_journal(self, horizon: Horizon, age_us: int, horizon_us: int) -> Chores:
         """Name journal rows that neither a snapshot nor the horizon needs; `horizon` goes by coverage for them from now on."""
         past = [tick for tick, at_us in self._coverage if at_us <= age_us - horizon_us]

@@ -114,7 +114,7 @@ class Agent:
         self._wills = self.attach(lambda deliver: WillSource(self.state.sessions.wills, clock, deliver))
         self.forward = Forward(path, open_bus, settings.name, clock, self._writer.take_along)
         self.pressure = Pressure(
-            path, settings.disk, ballast, self._step_settings.levels, self._writer, self.forward.ungiven,
+            path, settings.disk, ballast, self._step_settings.levels, self._writer, self.forward,
             self.keeping, self._hold,
         )  # fmt: skip
         self.provisional = Provisional(self.state, self.index)
@@ -330,7 +330,7 @@ class Agent:
         self._sources.hold(why)
         if not why:
             self.provisional.over()
-        if not self._busy and self.pressure.picture_is_due(self.committed):
+        if not self._busy and self.pressure.picture_is_due(self.state):
             self._writer.picture(snapshot.take(self.state))
         self._end_tick_if_over()
 

@@ -23,10 +23,12 @@ from headwater_edge.coalescing import Coalescing, Found
 from headwater_edge.commit import Writer
 from headwater_edge.disk_settings import DiskSettings, disk_limits
 from headwater_edge.events import Event
+from headwater_edge.forward import Forward
 from headwater_edge.keeping import Keeping
-from headwater_edge.space import Gauge, Space, is_high, why_hold
+from headwater_edge.space import Gauge, Space, fitting, is_high, why_hold
+from headwater_edge.state import State
 from headwater_edge.store import Rewrite
-from headwater_edge.ungiven import Span, Ungiven
+from headwater_edge.ungiven import Span
 from headwater_shared.logs import get_logger
 
 log = get_logger()
@@ -43,8 +45,10 @@ _EACH_S = 5
 """Looks, of which there is one a second, between two halvings."""
 _CALM_S = 60
 """Looks without pressure before the horizon grows again by one doubling."""
-_PICTURES_S = 30
-"""Looks between two pairs of snapshots while the agent holds back."""
+_PICTURES_S = 15
+"""Looks between two pairs of snapshots while the agent holds back ..."""
+_TICKS_S = 30
+"""... and between two ticks, so that time passes for what waits for time: journal rows within the horizon, windows."""
 
 
 class OwnTick(NamedTuple):
@@ -70,16 +74,17 @@ class Pressure:
         ballast: Ballast,
         levels: Sequence[str],
         writer: Writer,
-        ungiven: Ungiven,
+        forward: Forward,
         keeping: Keeping,
         hold: Callable[[str], None],
     ) -> None:
         self._path = path
-        self._limits = disk_limits(settings)
+        self._asked = self._limits = disk_limits(settings)
         self._gauge = Gauge(path, ballast)
         self._coalescing = Coalescing(path, targets(levels))
         self._writer = writer
-        self._ungiven = ungiven
+        self._forward = forward
+        self._ungiven = forward.ungiven
         self._keeping = keeping
         self._hold = hold
         self._full = ballast.given_up
@@ -92,6 +97,8 @@ class Pressure:
         self._halvings = self._looks = self._calm = 0
         self._pictured_at = -_PICTURES_S
         self._wants_tick = False
+        self._second = False
+        """The first of a pair of snapshots is there, and a tick after it."""
         self.holding = ""
         """Why nothing is taken in."""
         self.high = False
@@ -101,7 +108,12 @@ class Pressure:
 
     @property
     def quota(self) -> int:
+        """Bytes; more than was asked for where the state needs more."""
         return self._limits.quota
+
+    @property
+    def asked_quota(self) -> int:
+        return self._asked.quota
 
     def horizon_us(self, wanted_us: int) -> int:
         """Return the dedupe horizon as it is now, of the one that the settings ask for."""
@@ -144,6 +156,7 @@ class Pressure:
         space, has_ballast, found = looking.result()
         self.space = space
         self._looks += 1
+        self._fit(space.snapshot)
         if found is not None:
             self._found = found
         elif self._found is None:
@@ -156,6 +169,16 @@ class Pressure:
         if space.unused > slack and not self._writer.holding:
             self._writer.give_back(min(_PAGES, (space.unused - slack) // _PAGE + 1))
         self._hold(self.holding)
+
+    def _fit(self, snapshot: int) -> None:
+        before, self._limits = self._limits, fitting(self._asked, snapshot)
+        if self._limits.quota > self._asked.quota >= before.quota:
+            log.warning(
+                "edge.disk.quota is less than the agent's state needs; it takes more",
+                quota=self._asked.quota,
+                needed=self._limits.quota,
+                hint="raise edge.disk.quota, or lower edge.max_series",
+            )
 
     def _ballast(self, there: bool) -> None:
         if there:
@@ -207,6 +230,8 @@ class Pressure:
                 free=space.free,
                 hint=hint_of(why) + "; nothing is lost, and it goes on by itself",
             )
+        elif why and self._looks % _TICKS_S == 0:
+            self._wants_tick = not self._writer.holding
         elif self.holding and not why:
             log.info("going on: there is space again", taken=space.taken, free=space.free)
         self.holding = why
@@ -243,21 +268,29 @@ class Pressure:
             self._committing, self._found = False, None
             self._ungiven.thaw()
             self.look()
+        elif self._full:
+            self.look()
 
-    def picture_is_due(self, tick: int) -> bool:
+    def picture_is_due(self, state: State) -> bool:
         """Tell whether to take a snapshot although it is not due: rows go only when two are after them (R12), and while the
-        agent holds back no other comes. Of `tick` there may be one already; then another tick is asked for first.
+        agent holds back no other comes. Of its last tick there may be one already; then another tick is asked for first.
         """
-        keeping = self._keeping
-        if not self.holding or self._writer.holding or keeping.keep_from_tick >= tick - 1:
+        keeping, tick = self._keeping, state.tick
+        lets_go = self._forward.waits_for_snapshot or (
+            not self._full
+            and keeping.waits_for_snapshot(state.age_us, self.horizon_us(state.settings.horizon_us))
+        )
+        if not (self.holding and lets_go) or self._writer.holding or keeping.keep_from_tick >= tick - 1:
+            self._second = False
             return False
         if keeping.snapshots[:1] == [tick]:
-            self._wants_tick = True
+            self._wants_tick = self._second = True
             return False
-        if len(keeping.snapshots) < 2 or keeping.snapshots[0] != tick - 1:
+        if not self._second:
             if self._looks < self._pictured_at + _PICTURES_S:
                 return False
             self._pictured_at = self._looks
+        self._second = False
         return keeping.begin_picture()
 
     def close(self) -> None:

@@ -14,6 +14,9 @@ _BACK = 0.97
 _BEFORE = 0.9
 """... and of the high mark before there is room again."""
 
+_WORK = 4_000_000
+"""Bytes of journal and outbox that an agent can hold under any quota."""
+
 
 class Space(NamedTuple):
     """Bytes, at one moment."""
@@ -74,6 +77,14 @@ class Gauge:
         if space.free - more < max(limits.free, WAL_BYTES):
             return False
         return self._ballast.take(space.wanted_ballast)
+
+
+def fitting(limits: DiskLimits, snapshot: int) -> DiskLimits:
+    """Return limits under which an agent can work at all: what is always there (two snapshots, the next one, a ballast of two,
+    two write-ahead logs) must not be what holds it back, for no waiting would help.
+    """
+    least = 2 * WAL_BYTES + 6 * snapshot + _WORK
+    return limits._replace(quota=max(limits.quota, least), high=max(limits.high, least - _WORK // 2))
 
 
 def why_hold(space: Space, limits: DiskLimits, *, holding: bool) -> str:

@@ -307,7 +307,7 @@ def test_r04_the_horizon_shrinks_under_pressure_and_grows_again(
         async with running(tmp_path, edge_settings(disk=PRESSED)) as box:
             await until_async(lambda: box.agent.pressure.horizon_shrunk == 16)
             assert box.agent.pressure.horizon_us(16) == 1
-            box.agent.pressure._limits = box.agent.pressure._limits._replace(high=10**9)
+            box.agent.pressure._asked = box.agent.pressure._asked._replace(high=10**9)
             await until_async(lambda: box.agent.pressure.horizon_shrunk == 1)
 
     run(test())
