@@ -327,10 +327,10 @@ def test_r22_a_mark_stays_whatever_comes_after_it(order: list[int], marked: int)
     agent = Agent("a1")
     frames = []
     for n, one in enumerate(revisions):
-        made = agent.frame(one)
+        made = agent.made(one)
         made.parts.flags[:] = COARSENED if n == marked else 0
         frames.append(frame_record(made))
-    fine = [frame_record(agent.frame(row(at, 1.0))) for at in (0, 50, 60)]
+    fine = [agent.frame(row(at, 1.0)) for at in (0, 50, 60)]
     with side() as cloud:
         cloud.take(fine[0])
         for n in order:
