@@ -74,10 +74,11 @@ def merge(stored: PartRows, arrived: PartRows, ranks: Ints) -> Merged:
     rows = PartRows.concatenate([stored, arrived])
     is_new = np.arange(len(rows)) >= len(stored)
     order = _order(rows, ranks)
-    rows.flags = _with_marks(rows, order)
+    before, rows.flags = rows.flags, _with_marks(rows, order)
     order = _winners(rows, order, is_new)
+    changed = is_new | (rows.flags != before)
     first_of_window = _starts(order, rows.level, rows.start, rows.series)
-    touched = np.logical_or.reduceat(is_new[order], first_of_window) if len(order) else np.zeros(0, np.bool_)
+    touched = np.logical_or.reduceat(changed[order], first_of_window) if len(order) else np.zeros(0, np.bool_)
     sizes = np.diff(np.append(first_of_window, len(order)))
     order = order[np.repeat(touched, sizes)]
     sizes = sizes[touched]

@@ -112,7 +112,8 @@ class WriterLock:
             self._fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise StateError(
-                f"{name} cannot be opened: {error.strerror}", hint=_UNWRITABLE.get(error.errno or 0, _NOT_OURS)
+                f"{name} cannot be opened: {error.strerror}",
+                hint=_UNWRITABLE.get(error.errno or 0, _NOT_OURS),
             ) from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -318,8 +318,8 @@ def test_values_at_the_ends_of_the_floats_are_merged_and_shown() -> None:
             assert found.aggregates.count.tolist() == history.level("10s").aggregates.count.tolist() == [5]
 
 
-@given(st.permutations(range(4)), st.integers(0, 3))
-def test_r22_a_mark_stays_whatever_comes_after_it(order: list[int], marked: int) -> None:
+@given(st.permutations(range(4)), st.integers(0, 3), st.booleans())
+def test_r22_a_mark_stays_whatever_comes_after_it(order: list[int], marked: int, other: bool) -> None:
     """A part that was ever put out as coarsened is so for good: in any order of its revisions, and repeated; finer windows
     within it are shown no more, all others are.
     """
@@ -333,6 +333,8 @@ def test_r22_a_mark_stays_whatever_comes_after_it(order: list[int], marked: int)
     fine = [agent.frame(row(at, 1.0)) for at in (0, 50, 60)]
     with side() as cloud:
         cloud.take(fine[0])
+        if other:  # the window has a part of another agent, too
+            cloud.take(Agent("a2").frame(row(30, 7.0, level="1m", opened=("a2", 3, 1))))
         for n in order:
             cloud.take(frames[n])
         cloud.take(*fine[1:])
@@ -340,7 +342,7 @@ def test_r22_a_mark_stays_whatever_comes_after_it(order: list[int], marked: int)
         ((count, flags),) = cloud.rows(
             "SELECT count, flags FROM window WHERE level = (SELECT id FROM level WHERE name = '1m')"
         )
-        assert (count, flags) == (4, COARSENED)
+        assert (count, flags) == (4 + other, COARSENED)
         with cloud.history() as history:
             assert history.windows(TEMP, "1m").start.tolist() == [T0]
             assert history.windows(TEMP, "10s").start.tolist() == [T0 + 60 * S]

@@ -37,7 +37,8 @@ PRESSED = DiskSettings(quota="24MB", coalesce=0.1)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks at the disk and tries of the bus come as fast as they can."""
+    """Looks at the disk and tries of the bus come as fast as they can, and the high mark may be below what is always there."""
+    monkeypatch.setattr(pressure, "fitting", lambda limits, _snapshot: limits)
     monkeypatch.setattr(pipeline, "_LOOK_S", 0.02)
     monkeypatch.setattr(forward, "_AGAIN_S", 0.02)
 
