@@ -20,6 +20,7 @@ import pytest
 
 from headwater_appliance.supervise import Part, Supervisor
 from tests.edge.mqtt import PINGREQ
+from tests.fault import recorded
 from tests.fault.small_disks import Filler, ext4, free_bytes, tmpfs
 from tests.support import ROOT, part_required, until
 from tests.system import kills
@@ -106,12 +107,14 @@ def ended(here: Box, fleet: Load) -> dict[str, Any]:
     return done
 
 
-def audited(here: Box, fleet: Load) -> dict[str, Any]:
-    """Audit a run that is over; return the evidence."""
+def audited(here: Box, fleet: Load, fault: str) -> dict[str, Any]:
+    """Audit a run that is over, and take down what was done to it; return the evidence."""
     for part in list(here.running):
         here.end(part)
-    acknowledged, counted, dead = kills.audited(here, fleet.ledger)
-    assert counted + dead >= acknowledged > 0
+    found = recorded.audited(kills.audit_of(here, fleet.ledger))
+    recorded.record(os.environ["PYTEST_CURRENT_TEST"].split("::")[1].split(" ")[0], fault, 1, found)
+    assert found.good, found
+    assert found.counted + found.dead >= found.acknowledged > 0
     text = here.run("headwater", "audit", str(fleet.ledger), "--json")
     evidence: dict[str, Any] = json.loads(text[: text.rindex("}") + 1])
     return evidence
@@ -143,7 +146,7 @@ def test_r11_r18_a_disk_that_others_fill_to_the_last_byte(tmp_path: Path) -> Non
         assert health(here) == []
         assert metric(here, "headwater_edge_ballasts_given_up") == 1
         assert said(here, "going on")
-        audited(here, fleet)
+        audited(here, fleet, "full disk")
 
 
 def test_r17_a_disk_that_the_agent_itself_has_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +169,7 @@ def test_r17_a_disk_that_the_agent_itself_has_filled(tmp_path: Path, monkeypatch
         until(lambda: here.status().get("ballast_bytes"), 20, "the ballast is there again")
         until(lambda: _small(here.status()), 20, "the file is small again")
         assert not here.status()["holding_back"]
-        audited(here, fleet)
+        audited(here, fleet, "full disk")
 
 
 def _small(status: dict[str, Any]) -> dict[str, Any]:
@@ -222,7 +225,7 @@ def test_r22_a_quota_that_is_reached_while_the_cloud_is_away(
         assert said(here, "nearly reached")[0]["hint"]
         after = until(lambda: _small(here.status()), 20, "the file is small again")
         assert after["disk_taken"] <= after["disk_quota"]
-        assert audited(here, fleet)["coarsened"] > 1_000
+        assert audited(here, fleet, "disk quota")["coarsened"] > 1_000
 
 
 @pytest.mark.fault
@@ -243,7 +246,7 @@ def test_r18_the_floor_is_left_to_others(tmp_path: Path) -> None:
             others.unlink()
             done = ended(here, fleet)
         assert (done["connections"], done["drops"]) == (200, 0)
-        audited(here, fleet)
+        audited(here, fleet, "free-space floor")
 
 
 # A disk that fails.
@@ -323,7 +326,7 @@ def test_r11_any_other_error_of_the_disk_ends_the_process(tmp_path: Path, shim: 
             here.start(EDGE, env=env)
             here.ready(EDGE)
             ended(here, fleet)
-        audited(here, fleet)
+        audited(here, fleet, "failing disk")
 
 
 def test_a_disk_that_turns_read_only_is_said_once_and_mended_by_a_person(tmp_path: Path) -> None:
@@ -353,7 +356,7 @@ def test_a_disk_that_turns_read_only_is_said_once_and_mended_by_a_person(tmp_pat
                 (here.data / f"{part}.json").unlink(missing_ok=True)
             here.up()
             ended(here, fleet)
-        audited(here, fleet)
+        audited(here, fleet, "read-only disk")
 
 
 # An hour of it.
@@ -422,7 +425,7 @@ def _held(tmp_path: Path, seconds: float, devices: int = 500) -> None:
                 filler.free()
                 done = ended(here, fleet)
             assert (done["connections"], done["drops"], done["unacknowledged"]) == (devices, 0, 0)
-            audited(here, fleet)
+            audited(here, fleet, "full disk")
             provisional = {line["id"] for line in said(here, "provisional: a limit is broken")}
             assert provisional <= anomalies(here), (
                 "the anomaly has another id than was said while it had to wait"
