@@ -92,7 +92,7 @@ class Pressure:
         self._has_ballast = True
         self._looking: asyncio.Future[_Look] | None = None
         self._found: Found | None = None
-        self._committing = False
+        self._committing = self._froze = False
         self._closed = False
         self._halvings = self._looks = self._calm = 0
         self._pictured_at = -_PICTURES_S
@@ -136,9 +136,14 @@ class Pressure:
         spans: list[Span] = []
         if self.high and self._found is None:
             spans = self._ungiven.freeze()
+            self._froze = bool(spans)
         loop = asyncio.get_running_loop()
         self._looking = loop.run_in_executor(None, self._measured, spans, self._keeping.snapshot_bytes)
         self._looking.add_done_callback(self._looked)
+
+    def _thaw(self) -> None:
+        self._froze = False
+        self._ungiven.thaw()
 
     def _measured(self, spans: Sequence[Span], snapshot: int) -> _Look:
         space = self._gauge.look(snapshot)
@@ -159,8 +164,8 @@ class Pressure:
         self._fit(space.snapshot)
         if found is not None:
             self._found = found
-        elif self._found is None:
-            self._ungiven.thaw()
+        elif self._froze:
+            self._thaw()
         self._ballast(has_ballast)
         self._mark(space)
         self._shrink()
@@ -266,7 +271,7 @@ class Pressure:
         """A tick is in the file."""
         if self._committing:
             self._committing, self._found = False, None
-            self._ungiven.thaw()
+            self._thaw()
             self.look()
         elif self._full:
             self.look()
