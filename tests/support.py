@@ -24,9 +24,11 @@ PARTS = {
     "node": ("node", "npm"),
     "go": ("go",),
     "power": ("mkfs.xfs", "mkfs.ext4", "unshare", "mount", "losetup"),
+    "mounts": ("mount", "umount", "mkfs.ext4", "e2fsck"),
+    "cc": ("cc",),
 }
-"""Parts of the system that tests use, each with its programs; tests/parts.sh installs the first and the last, and clients for
-the others where they are there.
+"""Parts of the system that tests use, each with its programs; tests/parts.sh installs the first and xfsprogs, and clients for
+those of node and go where they are there.
 """
 
 T = TypeVar("T")
@@ -85,7 +87,7 @@ def free_port() -> int:
 
 def program(name: str) -> str | None:
     """Where a program of the system is; Debian keeps daemons out of a user's PATH."""
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
 
 
 def part_required(name: str) -> None:

@@ -18,6 +18,7 @@ from headwater_cloud.quantiles import quantiles
 from headwater_cloud.retention import length_us
 from headwater_cloud.store import APPLICATION, VERSION
 from headwater_shared.aggregates import COLUMNS, Aggregates
+from headwater_shared.parts import COARSENED, is_within, level_of
 from headwater_shared.sqlite_file import open_reader
 
 Ints = NDArray[np.int64]
@@ -60,6 +61,7 @@ class LevelWindows:
     start: Ints
     """Microseconds."""
     aggregates: Aggregates
+    flags: Ints
 
     def __len__(self) -> int:
         return len(self.start)
@@ -147,7 +149,11 @@ class History:
     def windows(
         self, series: str, level: str, from_us: int = EARLIEST, to_us: int = LATEST, last: int | None = None
     ) -> SeriesWindows:
-        """Return the windows of a series that start in [from_us, to_us), or the `last` of them."""
+        """Return the windows of a series that start in [from_us, to_us), or the `last` of them.
+
+        Those of a time in which the level is not kept, for the agent let its windows go, are left out: they hold late readings
+        only, and a coarser window holds all (R22).
+        """
         # Windows lie by start: the starts of the level are stepped over, newest first, with one look for each.
         rows = self._rows(
             f"""
@@ -157,7 +163,8 @@ class History:
                 SELECT (SELECT max(start) FROM window WHERE level = :level AND start >= :from AND start < at.start)
                 FROM at WHERE at.start IS NOT NULL)
             SELECT w.start, parts, revision, {", ".join(COLUMNS)}, sketch FROM at
-            CROSS JOIN window w ON w.level = :level AND w.start = at.start AND w.series = :series LIMIT :last
+            CROSS JOIN window w ON w.level = :level AND w.start = at.start AND w.series = :series
+            {self._kept(level)} LIMIT :last
             """,
             {
                 "level": self._number("level", level),
@@ -180,9 +187,23 @@ class History:
         start, parts, revision = (np.array(columns[name], np.int64) for name in names[:3])
         return SeriesWindows(series, level, start, aggregates, p50, p95, p99, parts, revision)
 
+    def _kept(self, level: str) -> str:
+        """Return SQL that leaves out windows within coarser ones that are marked."""
+        fine = level_of(level)
+        coarser = [
+            (number, length)
+            for number, name in self._rows("SELECT id, name FROM level")
+            if is_within(fine, level_of(name)) and (length := level_of(name).length_us)
+        ]
+        return " ".join(
+            f"AND NOT EXISTS (SELECT 1 FROM window c WHERE c.level = {number} AND c.series = w.series AND c.flags & {COARSENED}"
+            f" AND c.start = w.start - ((w.start % {length}) + {length}) % {length})"
+            for number, length in coarser
+        )
+
     def level(self, level: str, from_us: int = EARLIEST, to_us: int = LATEST) -> LevelWindows:
         """Return all windows of a level that start in [from_us, to_us), of all series, without sketches."""
-        names = ("series", "start", *COLUMNS)
+        names = ("series", "start", "flags", *COLUMNS)
         dtype = np.dtype([(name, np.float64 if name in REALS else np.int64) for name in names])
         pieces = [np.zeros(0, dtype)]
         with self._one_state():
@@ -197,7 +218,7 @@ class History:
         columns: dict[str, Any] = {name: np.ascontiguousarray(whole[name]) for name in names}
         columns["digest"] = columns["digest"].view(np.uint64)
         aggregates = Aggregates(**{name: columns[name] for name in COLUMNS})
-        return LevelWindows(series, columns["series"], columns["start"], aggregates)
+        return LevelWindows(series, columns["series"], columns["start"], aggregates, columns["flags"])
 
     def count_windows(self) -> int:
         """Return how many windows there are, of all levels."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from headwater_cloud.rows import PartRows
 from headwater_shared.aggregates import Aggregates, merged_groups
 from headwater_shared.digest import value_bits
-from headwater_shared.parts import Sketches, grouped_sketches
+from headwater_shared.parts import COARSENED, Sketches, grouped_sketches
 
 Ints = NDArray[np.int64]
 
@@ -74,9 +74,11 @@ def merge(stored: PartRows, arrived: PartRows, ranks: Ints) -> Merged:
     rows = PartRows.concatenate([stored, arrived])
     is_new = np.arange(len(rows)) >= len(stored)
     order = _order(rows, ranks)
+    before, rows.flags = rows.flags, _with_marks(rows, order)
     order = _winners(rows, order, is_new)
+    changed = is_new | (rows.flags != before)
     first_of_window = _starts(order, rows.level, rows.start, rows.series)
-    touched = np.logical_or.reduceat(is_new[order], first_of_window) if len(order) else np.zeros(0, np.bool_)
+    touched = np.logical_or.reduceat(changed[order], first_of_window) if len(order) else np.zeros(0, np.bool_)
     sizes = np.diff(np.append(first_of_window, len(order)))
     order = order[np.repeat(touched, sizes)]
     sizes = sizes[touched]
@@ -101,6 +103,17 @@ def _starts(order: Ints, *columns: Ints) -> Ints:
         along = column[order]
         change |= along[1:] != along[:-1]
     return np.append(0, np.flatnonzero(change) + 1)[: len(order)]
+
+
+def _with_marks(rows: PartRows, order: Ints) -> Ints:
+    """Return the flags; `COARSENED` stays on a part once any of its revisions had it: what was let go does not come back (R22)."""
+    if not (rows.flags & COARSENED).any():
+        return rows.flags
+    starts = _starts(order, rows.level, rows.start, rows.series, rows.opener, rows.tick)
+    marks = np.bitwise_or.reduceat(rows.flags[order], starts) & COARSENED
+    flags = rows.flags.copy()
+    flags[order] |= np.repeat(marks, np.diff(np.append(starts, len(order))))
+    return flags
 
 
 def _winners(rows: PartRows, order: Ints, is_new: NDArray[np.bool_]) -> Ints:

@@ -17,6 +17,7 @@ from headwater_cloud.outputs import Notification, Report, Waiting
 from headwater_cloud.pipeline import Output
 from headwater_cloud.store import opener_row
 from headwater_shared.bus import Record
+from headwater_shared.parts import COARSENED
 from headwater_shared.records import Anomaly
 
 
@@ -61,6 +62,7 @@ def _merged(connection: sqlite3.Connection, merged: Merged, inside: int, stored:
     apart = (merged.windows.parts > 1) | empty
     if apart.any():
         new = (merged.source < inside) | (merged.source >= stored)
+        new |= merged.parts.flags & COARSENED > 0  # perhaps by a revision that is not the latest
         parts = merged.parts.take(np.flatnonzero(apart[merged.window] & new))
         connection.executemany(_insert("part", PART_COLUMNS), to_rows(PART_COLUMNS, parts))
 

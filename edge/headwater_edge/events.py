@@ -128,9 +128,23 @@ class SetAside(msgspec.Struct, frozen=True, tag="set-aside", array_like=True):
     seqs: dict[int, int] = {}
 
 
+class Coalesced(msgspec.Struct, frozen=True, tag="coalesced", array_like=True):
+    """Outbox rows that nobody was given were written anew in this tick's commit: finer parts went (R22)."""
+
+    level: str
+    """That of the windows that hold their readings."""
+    frames: int
+    """Rows that were written anew."""
+    parts: int
+    """Finer parts that went."""
+    windows: int
+    """Windows of the level that hold what they held."""
+
+
 Event = (
     Start
     | SetAside
+    | Coalesced
     | Settings
     | Connect
     | Subscribe

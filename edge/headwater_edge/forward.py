@@ -27,6 +27,7 @@ from headwater_edge.outbox import Batch, Outbox, Row
 from headwater_edge.output import Completeness
 from headwater_edge.stall import Watch
 from headwater_edge.store import Chores
+from headwater_edge.ungiven import Ungiven
 from headwater_shared import records
 from headwater_shared.bus import Bus, Record, Stored
 from headwater_shared.clock import Clock
@@ -48,6 +49,8 @@ _AHEAD_S = 1.0
 """What the drain did not use of its rate is kept so long."""
 _LEAVE_S = 5.0
 """A thread that hangs in the bus is left behind after so long."""
+_SOON_S = 0.05
+"""After which is looked again whether rows may go (see `Ungiven`)."""
 _SLICE = 32
 """Appends of new rows between two looks at what the cloud has."""
 
@@ -71,7 +74,8 @@ class Forward:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         settings = settings or ForwardSettings()
-        self.outbox = Outbox(path)
+        self.ungiven = Ungiven(path, leave)
+        self.outbox = Outbox(path, self.ungiven.may_go)
         self._open_bus = open_bus
         self._bus: Bus | None = None
         self._agent = agent
@@ -136,9 +140,10 @@ class Forward:
         self.watch.close()
         if self._thread:
             self._thread.join(_LEAVE_S)
-            if self._thread.is_alive():  # it has the reader and the bus
+            if self._thread.is_alive():  # it has the readers and the bus
                 log.warning("the bus does not answer; what it was given is sent again")
                 return
+        self.ungiven.close()
         self.outbox.close()
         if self._bus:
             self._bus.close()
@@ -199,7 +204,8 @@ class Forward:
         drained = not self.outbox.gaps
         if drained or self._monotonic() >= self._look_at:
             self._look(bus)
-        self._pause_s = max(0.0, min(_LOOK_S, self._drain_at - self._monotonic()))
+        left_s = max(0.0, min(_LOOK_S, self._drain_at - self._monotonic()))
+        self._pause_s = left_s if self.outbox.may_go_on else _SOON_S
         if self.outbox.gaps:
             return self.backlog
         log.info("the backlog is drained", rows=self.replayed_rows - self._drain_began[1])
@@ -226,6 +232,7 @@ class Forward:
     def _lost(self) -> Mode:
         lasted_s = 0.0 if self._next == self.offline else self._monotonic() - self._back_at
         self._pause_s = self._retry.after(lasted_s)
+        self.ungiven.away()
         return self.offline
 
     def _connected(self) -> Bus:
@@ -328,9 +335,7 @@ class Forward:
             self._monotonic(),
         )
         if lost is not None:
-            log.warning(
-                "the cloud has passed over rows that the bus had taken: they are sent again", rows=lost
-            )
+            log.warning("the cloud has passed over rows that the bus had taken: they go again", rows=lost)
             self._leave(self.outbox.send_again(*lost))
 
     def _take_up(self, record: Stored) -> None:

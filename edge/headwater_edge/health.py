@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from headwater_edge.pipeline import Agent
+from headwater_edge.pressure import hint_of
 
 
 def status(agent: Agent) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def status(agent: Agent) -> dict[str, Any]:
         "oldest_unsent_s": round(forward.oldest_s, 3),
         "drain_rate": round(forward.drain_rate, 1),
         "snapshots": list(agent.keeping.snapshots),
+        **disk(agent),
         "holding_back": agent.holding,
         "early_ticks": agent.early_ends,
         **_of_damage(agent),
@@ -54,11 +56,42 @@ def _of_damage(agent: Agent) -> dict[str, Any]:
     }
 
 
+def disk(agent: Agent) -> dict[str, Any]:
+    """Return what the agent takes of its disk, and what it gave up for that, in numbers."""
+    pressure, space = agent.pressure, agent.pressure.space
+    return {
+        "disk_taken": space.taken if space else 0,
+        "disk_quota": pressure.quota,
+        "disk_free": space.free if space else 0,
+        "file_bytes": space.used + space.unused if space else 0,
+        "snapshot_bytes": agent.keeping.snapshot_bytes,
+        "ballast_bytes": space.ballast if space else 0,
+        "ballasts_given_up": pressure.ballasts_given_up,
+        "making_room": pressure.high,
+        "horizon_s": pressure.horizon_us(agent.state.settings.horizon_us) // 1_000_000,
+        "provisional": agent.provisional.found,
+        "provisional_now": agent.provisional.broken,
+    }
+
+
 def health(agent: Agent) -> dict[str, Any]:
     """Return what `/health` answers: reasons if something is wrong."""
     reasons = []
     if agent.holding:
-        reasons.append(f"holding back: {agent.holding}; free space on the disk")
+        reasons.append(f"holding back: {agent.holding}; {hint_of(agent.holding)}")
+        if agent.provisional.broken:
+            reasons.append(f"limits broken by readings that wait: {agent.provisional.broken}; see the log")
+    if agent.pressure.high:
+        reasons.append(
+            f"the disk quota is nearly reached: fine windows are coalesced ({agent.state.counters.coalesced} so far), and "
+            f"the dedupe horizon is 1/{agent.pressure.horizon_shrunk}; {hint_of('quota')}"
+        )
+    if agent.pressure.quota > agent.pressure.asked_quota:
+        reasons.append(
+            f"edge.disk.quota is too small: the agent's state needs {agent.pressure.quota:,} bytes"
+        )
+    if agent.pressure.lacks_ballast:
+        reasons.append("the disk has no room for the ballast; free space")
     if agent.letters.full:
         reasons.append(
             "the dead letters are full, and messages that cannot be read are not acknowledged: "
@@ -113,7 +146,7 @@ class AgentMetrics(Collector):
         yield gaps
         yield GaugeMetricFamily(
             "headwater_edge_holding_back",
-            "1 while commits wait for disk space",
+            "1 while nothing is taken in, for want of disk space or by the quota",
             value=bool(self._agent.holding),
         )
 
@@ -135,6 +168,7 @@ _COUNTERS = {
     "by_horizon": "Readings that repeated one which had left memory, but not the journal",
     "beyond_horizon": "Readings that could not be told from a resend, and became dead letters",
     "anomalies": "Anomalies put out, begins and ends",
+    "coalesced": "Parts of fine windows let go before anyone was given them, for coarser ones hold their readings",
 }
 _FORWARDED = {
     "forwarded": "Outbox rows given to the bus, those that were given to it again too",
@@ -156,6 +190,15 @@ _GAUGES = {
     "lost_ticks": "Ticks of the last damaged file whose readings could not be read",
     "lost_outbox_rows": "Its outbox rows that could not be read, in place of which empty frames were sent",
     "salvaged": "Its readings that became dead letters, possibly counted already",
+    "disk_taken": "Bytes that count against the quota: the file, its log, its ballast, the next snapshot",
+    "disk_quota": "Bytes that may be taken",
+    "disk_free": "Bytes that are free on the disk",
+    "file_bytes": "Bytes of the agent's file, free pages too",
+    "ballast_bytes": "Bytes of the ballast; 0: it was given up, and the disk has no room for it yet",
+    "ballasts_given_up": "How often the disk was full, and the ballast given up",
+    "making_room": "1 while the disk quota is nearly reached",
+    "horizon_s": "How far back resent readings are recognised exactly, in seconds",
+    "provisional": "Limits found broken, or held again, by readings that had to wait for the disk",
 }
 
 

@@ -20,6 +20,8 @@ class HeldBack:
         self._bytes = 0
         self.pausing = False
         """Whether the agent takes nothing in."""
+        self.holding = False
+        """Whether nothing that it takes in will be acknowledged for long."""
 
     @property
     def stopped(self) -> bool:

@@ -167,6 +167,10 @@ class HttpSource:
         """Nobody listens here."""
         return False
 
+    def hold(self) -> None:
+        """Who posts now is told to come again."""
+        self.pause()
+
     def pause(self) -> None:
         """Take nothing more: who posts now is told to come again, and what was taken is still answered (R18)."""
         self._paused = True

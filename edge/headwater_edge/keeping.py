@@ -48,7 +48,11 @@ class Keeping:
     def picture_is_due(self) -> bool:
         """Tell whether to take a snapshot now; if so, it is under way until `pictured`."""
         heavy = self._bytes > max(_LEAST, _HEAVIER * self._size)
-        if self._picturing or not (heavy or self._replay_us > _REPLAY_US):
+        return (heavy or self._replay_us > _REPLAY_US) and self.begin_picture()
+
+    def begin_picture(self) -> bool:
+        """Begin one now, whether or not it is due; False if one is under way."""
+        if self._picturing:
             return False
         self._picturing = True
         self._bytes = self._replay_us = 0
@@ -63,9 +67,20 @@ class Keeping:
             self.snapshots = [tick, *self.snapshots][:2]
 
     @property
+    def snapshot_bytes(self) -> int:
+        """Bytes of the last snapshot: about what the next one will take."""
+        return self._size
+
+    @property
     def keep_from_tick(self) -> int:
         """Rows of ticks after this one are needed by the older of the two snapshots."""
         return self.snapshots[1] if len(self.snapshots) > 1 else 0
+
+    def waits_for_snapshot(self, age_us: int, horizon_us: int) -> bool:
+        """Tell whether journal rows beyond the horizon stay only because no two snapshots are after them."""
+        return any(
+            tick > self.keep_from_tick and at_us <= age_us - horizon_us for tick, at_us in self._coverage
+        )
 
     def old_journal(self, horizon: Horizon, age_us: int, horizon_us: int) -> Chores:
         """Name journal rows that neither a snapshot nor the horizon needs; `horizon` goes by coverage for them from now on."""

@@ -203,6 +203,12 @@ class Listener:
                 reached = True
         return reached
 
+    def hold(self) -> None:
+        """Accept nobody, and take nothing at QoS 0: of that nobody is promised anything."""
+        self._paused = True
+        self._sockets.held_back.holding = True
+        self._accept_none()
+
     def pause(self) -> None:
         """Take nothing in and accept nobody; what comes is read within bounds, what is acknowledged is written."""
         self._paused = True

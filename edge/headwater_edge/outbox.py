@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -61,7 +62,11 @@ class Outbox:
     that go out after all that is newer. Both are in the file, by chores.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, may_go: Callable[[int], bool] = lambda _: True) -> None:
+        """Open the file; `may_go` tells of a row of windows whether it may be given out already (see `Ungiven`)."""
+        self._may_go = may_go
+        self.may_go_on = True
+        """Whether the last look at the backlog found no row that may not go yet."""
         self._reader: sqlite3.Connection = read_store(path)
         self.sent = {ANOMALIES: 0, WINDOWS: 0}
         self.sent |= dict(self._reader.execute("SELECT lane, n FROM sent"))
@@ -119,6 +124,7 @@ class Outbox:
         """Return the oldest rows of the gaps, anomalies first; what the cloud has meanwhile is left out."""
         rows: list[Row] = []
         left = []
+        self.may_go_on = True
         for gap in self.gaps:
             found, whole = self._take(gap, rows)
             rows += found
@@ -196,6 +202,9 @@ class Outbox:
                 rows = len(before) + len(found)
                 if rows >= BATCH or (rows and size + len(row.body) > BATCH_BYTES):
                     return found, False
+                if gap.lane == WINDOWS and not self._may_go(row.n):
+                    self.may_go_on = False
+                    return found, False
                 found.append(row)
                 size += len(row.body)
         finally:
@@ -229,6 +238,11 @@ class Outbox:
         if covered:
             self._deleted_to = covered[-1]
         return Chores(covered=covered)
+
+    @property
+    def waits_for_snapshot(self) -> bool:
+        """Whether rows that the cloud has stay only because no two snapshots are after them."""
+        return self._covered_to > self._deleted_to
 
     def doubt(self) -> None:
         """The cloud says less than it did: look at every row anew."""

@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from headwater_edge import snapshot
 from headwater_edge.arrivals import excluding
 from headwater_edge.aside import all_aside
+from headwater_edge.awaited import Awaited, result
+from headwater_edge.ballast import for_start
 from headwater_edge.commit import Job, Writer
 from headwater_edge.decode import Births, DeadLetter, Decoded, decoder
 from headwater_edge.events import Event, Flush, Settings, Start
@@ -30,10 +31,13 @@ from headwater_edge.idempotency import refused_messages
 from headwater_edge.keeping import Keeping
 from headwater_edge.letter_book import LetterBook
 from headwater_edge.opening import open_state
+from headwater_edge.pressure import Pressure
+from headwater_edge.provisional import Provisional
 from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_edge.source import Burst, Source, ask
 from headwater_edge.sources import Sources
 from headwater_edge.step import completeness, step
+from headwater_edge.store import Rewrite
 from headwater_edge.tick import Tick, quiet_tick
 from headwater_edge.ticker import Ticker, mono_us
 from headwater_edge.topics import SeriesIndex
@@ -48,7 +52,7 @@ from headwater_shared.settings import duration, size
 log = get_logger()
 
 _COMPLETE_US = 1_000_000
-_SOON_S = 0.01
+_SOON_S, _LOOK_S = 0.01, 1.0
 _SOME = 4
 """One sender in so many that waits for us is enough to end a tick early; fewer wait like all others."""
 
@@ -78,7 +82,7 @@ class Agent:
         self._path = path
         self._clock = clock
         self._version = version
-        began = time.monotonic_ns()
+        ballast, began = for_start(path), time.monotonic_ns()
         opened = open_state(path, self._step_settings, clock.now(), adopt=adopt)
         resumed, self._lock, connection = opened.resumed, opened.lock, opened.connection
         self.decode.learn(opened.births)
@@ -97,21 +101,23 @@ class Agent:
         self._under_way: list[Burst] = []
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
-        self._sources = Sources(self._deliver)
+        self._sources = Sources(self._deliver, settings.max_unacknowledged)
         self.attach = self._sources.attach
-        self._waiting: list[asyncio.Future[int]] = []
-        """Who waits for the commit of the tick that gathers."""
-        self._answering: list[asyncio.Future[int]] = []
+        self._awaited = Awaited()
         self._completed_us = 0
         self.committed = 0
-        self.held_back = 0
         self._writer = Writer(
             connection, path, self._in_loop(self._on_commit), self._in_loop(self._on_failure),
-            self._in_loop(self._on_picture),
+            self._in_loop(self._on_picture), self._in_loop(lambda: self.pressure.full()), ballast,  # noqa: PLW0108 - it is made next
         )  # fmt: skip
         self._wills = self.attach(lambda deliver: WillSource(self.state.sessions.wills, clock, deliver))
         leave = self._writer.take_along
         self.forward = Forward(path, open_bus, settings.name, clock, leave, settings.forward)
+        self.pressure = Pressure(
+            path, settings.disk, ballast, self._step_settings.levels, self._writer, self.forward,
+            self.keeping, self._hold,
+        )  # fmt: skip
+        self.provisional = Provisional(self.state, self.index)
         self.failed: asyncio.Future[None]
 
     async def start(self) -> None:
@@ -124,18 +130,17 @@ class Agent:
         begin = Start(new_epoch(), self._version, announces=True)
         start = quiet_tick(now, begin, *self._events, Settings(body))
         start.new_series = self.index.take_fresh()  # rates of counters that were none before
-        done = self._loop.create_future()
-        self._answering.append(done)
+        done = self._awaited.of_this()
         self._take(start, [])
-        await self._or_failure(done)
+        await result(done, self.failed)
         self.forward.keep_from_tick = self.keeping.keep_from_tick
         self.forward.start(self._in_loop(self._on_failure))
-        self._idle_timer = self._loop.call_later(1.0, self._idle)
+        self._idle_timer = self._loop.call_later(_LOOK_S, self._idle)
 
     @property
     def holding(self) -> str:
-        """Why commits wait, if they do."""
-        return self._writer.holding
+        """Why nothing is taken in, if that is so."""
+        return self._writer.holding or self.pressure.holding
 
     def files_aside(self) -> list[Path]:
         """Return the damaged files that lie beside the one in use."""
@@ -158,29 +163,27 @@ class Agent:
 
     async def take_in(self, bursts: Sequence[tuple[Burst, Decoded | None]]) -> int:
         """Take in what no source brought, and wait for its commit; return the tick."""
-        done: asyncio.Future[int] = self._loop.create_future()
-        self._waiting.append(done)
+        done = self._awaited.of_next()
         for burst, decoded in bursts:
             self._gather.add(burst, decoded)
         self._ticker.began(mono_us())
         self._ticker.ask_early()
         self._end_tick_if_over()
-        return await self._or_failure(done)
+        return await result(done, self.failed)
 
     async def close(self) -> None:
         """Commit what has gathered, acknowledge it, and let go of the file; the sources are closed before."""
         self._idle_timer.cancel()
-        while self._gather or self._busy:
+        while not self.holding and (self._gather or self._busy):  # what is held back comes again
             if not self._busy:
                 self._end_tick()
-            done = self._loop.create_future()
-            self._answering.append(done)
-            await self._or_failure(done)
+            await result(self._awaited.of_this(), self.failed, _LOOK_S)
         if self._timer:
             self._timer.cancel()
         await self._loop.run_in_executor(None, self._close_threads)
 
     def _close_threads(self) -> None:
+        self.pressure.close()
         self.forward.close()
         self.horizon.close()
         self._writer.close()
@@ -198,20 +201,19 @@ class Agent:
             source.refuse(turned_out)
         self._gather.add(burst, decoded)
         self._ticker.began(mono_us())
+        if self.holding and decoded is not None:
+            self.provisional.look(decoded, burst.arrived_us)
         if burst.urgent or (decoded is not None and self.state.turns(decoded.series, decoded.value)):
             self._ticker.ask_early()
         elif burst.waiting * _SOME >= burst.senders > 0:
             self._ticker.ask_early(urgent=False)
-        if (
-            self._gather.readings + self._gather.messages > 2 * self._settings.max_unacknowledged
-            and not self._sources.paused
-        ):
-            self.held_back += 1
-            self._sources.pause()
+        self._sources.weigh(self._gather.readings + self._gather.messages)
         self._end_tick_if_over()
 
     def _end_tick_if_over(self) -> None:
-        if self._busy or not self._gather:
+        if not self._busy and (own := self.pressure.own_tick()) is not None:
+            self._take(quiet_tick(self._clock.now(), *own.events), [], rewrites=own.rewrites)
+        if self._busy or not self._gather or self.pressure.holding:
             return
         now_us = mono_us()
         if self._ticker.is_over(now_us, self._gather.readings):
@@ -235,8 +237,7 @@ class Agent:
         self._ticker.ended(mono_us(), gather.readings)
         tick, dead = gather.tick(self._clock.now(), self.index.take_fresh())
         self._under_way = gather.bursts
-        self._answering += self._waiting
-        self._waiting = []
+        self._awaited.ended()
         self._busy = True
         doubt = self.horizon.doubtful(tick, self.state)
         if doubt is None:
@@ -261,7 +262,9 @@ class Agent:
         tick.known, tick.beyond = look.result()
         self._take(tick, dead, births)
 
-    def _take(self, tick: Tick, dead: list[DeadLetter], births: Births = ()) -> None:
+    def _take(
+        self, tick: Tick, dead: list[DeadLetter], births: Births = (), rewrites: Sequence[Rewrite] = ()
+    ) -> None:
         """Step a tick and hand it to the writer."""
         self._busy = True
         if self._timer:
@@ -276,16 +279,19 @@ class Agent:
             tick.arrival = excluding(tick.arrival, refused_messages(tick, output.verdicts))
         if output.beyond:
             dead = dead + beyond_letters(self._under_way, tick, output.beyond, self.state.names)
-        self._writer.submit(Job(tick, output, dead, list(births)))
+        self._writer.submit(Job(tick, output, dead, list(births), rewrites=rewrites))
 
     def _idle(self) -> None:
         """Once a second: a tick without messages, if time alone changes something."""
-        self._idle_timer = self._loop.call_later(1.0, self._idle)
-        busy = self._busy or bool(self._gather)
+        self._idle_timer = self._loop.call_later(_LOOK_S, self._idle)
+        self.pressure.look()
+        holding = bool(self.pressure.holding)
+        busy = self._busy or (bool(self._gather) and not holding)
         if not self._looking:
-            chores = self.keeping.old_journal(self.horizon, self.state.age_us, self.state.settings.horizon_us)
+            horizon_us = self.pressure.horizon_us(self.state.settings.horizon_us)
+            chores = self.keeping.old_journal(self.horizon, self.state.age_us, horizon_us)
             self._writer.take_along(chores, now=not busy)
-        if busy:
+        if busy or holding:
             return
         now = self._clock.now()
         if self.state.is_due(now):
@@ -311,18 +317,21 @@ class Agent:
         reached("acknowledge.before")
         self._sources.acknowledge(bursts, job.output)
         reached("acknowledge.after")
-        answering, self._answering = self._answering, []
-        for done in answering:
-            if not done.done():
-                done.set_result(job.output.tick)
-        if (
-            self._sources.paused
-            and self._gather.readings + self._gather.messages <= self._settings.max_unacknowledged
-        ):
-            self._sources.resume()
+        self._awaited.committed(job.output.tick)
+        self._sources.weigh(self._gather.readings + self._gather.messages)
         if self.keeping.picture_is_due():
             self._writer.picture(snapshot.take(self.state))
+        self.pressure.committed()
         self._wills.look()
+        self._end_tick_if_over()
+
+    def _hold(self, why: str) -> None:
+        """Hold back, or go on (""); and make what room can be made now."""
+        self._sources.hold(why)
+        if not why:
+            self.provisional.over()
+        if not self._busy and self.pressure.picture_is_due(self.state):
+            self._writer.picture(snapshot.take(self.state))
         self._end_tick_if_over()
 
     def _on_picture(self, tick: int, size: int) -> None:
@@ -339,11 +348,3 @@ class Agent:
             self._loop.call_soon_threadsafe(call, *args)
 
         return soon
-
-    async def _or_failure(self, done: asyncio.Future[int]) -> int:
-        """Wait for an answer of the writer, or for its end."""
-        both: set[asyncio.Future[Any]] = {done, self.failed}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if self.failed.done():
-            self.failed.result()
-        return done.result()

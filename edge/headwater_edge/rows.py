@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Sequence
 
 import msgspec
 
@@ -11,13 +12,19 @@ from headwater_edge import journal
 from headwater_edge.decode import Births, DeadLetter
 from headwater_edge.events import LetterGone, Start
 from headwater_edge.output import Output
-from headwater_edge.store import ANOMALIES, WINDOWS, Commit, DeadRow, OutboxRow
+from headwater_edge.store import ANOMALIES, WINDOWS, Commit, DeadRow, OutboxRow, Rewrite
 from headwater_edge.tick import Tick
 from headwater_shared import frame, records
 
 
-def commit_of(tick: Tick, output: Output, dead: list[DeadLetter], births: Births = ()) -> Commit:
-    """Make the transaction of one tick."""
+def commit_of(
+    tick: Tick,
+    output: Output,
+    dead: list[DeadLetter],
+    births: Births = (),
+    rewrites: Sequence[Rewrite] = (),
+) -> Commit:
+    """Make the transaction of one tick; `rewrites`: what its event coalesced."""
     outbox = [_row(ANOMALIES, records.ANOMALY, a, records.encode(a)) for a in output.anomalies]
     outbox += [_row(WINDOWS, records.FRAME, f, frame.encode(f)) for f in output.frames]
     starts = [event for _, event in tick.events if isinstance(event, Start)]
@@ -33,6 +40,7 @@ def commit_of(tick: Tick, output: Output, dead: list[DeadLetter], births: Births
         arrival=tick.arrival,
         coverage=(output.age_us, output.coverage) if output.coverage else None,
         letters_gone=[(event.tick, event.n) for _, event in tick.events if isinstance(event, LetterGone)],
+        rewrites=list(rewrites),
     )
 
 

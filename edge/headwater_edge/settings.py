@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from headwater_edge.broker_settings import BrokerSettings
+from headwater_edge.disk_settings import DiskSettings
 from headwater_edge.format_settings import FormatSettings
 from headwater_edge.forward_settings import ForwardSettings
 from headwater_edge.http_settings import HttpSettings
@@ -146,6 +147,7 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
             "the device of that name."
         ),
     ] = msgspec.field(default_factory=dict)
+    disk: DiskSettings = DiskSettings()
     listener: ListenerSettings = ListenerSettings()
     http: HttpSettings = HttpSettings()
     forward: ForwardSettings = ForwardSettings()

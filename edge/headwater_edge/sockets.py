@@ -78,7 +78,7 @@ class Sockets:
         self._handshakes = 0
         """Steps that this pass may take yet."""
         self._naps = Naps(limits.nap_s, self.read)
-        self._held_back = HeldBack()
+        self.held_back = HeldBack()
 
     def __len__(self) -> int:
         return len(self._by_fd)
@@ -125,7 +125,7 @@ class Sockets:
                     not found.number
                     or found.held
                     or found.rest
-                    or self._held_back.pausing
+                    or self.held_back.pausing
                     or self._taken > _FULL
                 ):
                     self._one(found, burst, now)
@@ -143,8 +143,8 @@ class Sockets:
         self._burst = ListenerBurst(0)
         burst.size = sum(map(len, burst.topics)) + sum(map(len, burst.payloads))
         self.counts.messages += len(burst.topics)
-        if self._held_back.pausing:
-            self._held_back.keep(burst, taken)
+        if self.held_back.pausing:
+            self.held_back.keep(burst, taken)
         else:
             self._deliver(burst)
         return True
@@ -158,7 +158,7 @@ class Sockets:
     def _one(self, connection: Connection, burst: ListenerBurst, now: float) -> None:
         if connection.gone:
             return
-        if connection.held or self._held_back.stopped:
+        if connection.held or self.held_back.stopped:
             connection.unread = True
         elif self._taken > _FULL or (connection.shaking and not self._handshakes):
             self._later(connection)
@@ -270,7 +270,7 @@ class Sockets:
             self.door.leave(connection)
         size = len(data) - len(connection.rest)
         self._taken += size
-        if self._held_back.pausing:
+        if self.held_back.pausing or self.held_back.holding:
             self.counts.dropped += drop_qos_0(burst, message, event, reply)
         self.in_flight.took(connection, burst, message, reply, size, now)
         return fault
@@ -279,18 +279,18 @@ class Sockets:
         """It is held no longer."""
         connection.held = False
         connection.seen = connection.begun = self._monotonic()
-        if connection.unread and not self._held_back.stopped:
+        if connection.unread and not self.held_back.stopped:
             self._again.append(connection)
             self._naps.soon()
 
     def pause(self) -> None:
         """Hand nothing on; what comes is read within bounds, so that pings are answered (R18)."""
-        self._held_back.pausing = True
+        self.held_back.pausing = True
 
     def resume(self) -> None:
         """Hand on what was held back, and read all again; silence while we did not listen counts against nobody."""
-        self._held_back.pausing = False
-        self._held_back.hand_on(self._deliver)
+        self.held_back.pausing = self.held_back.holding = False
+        self.held_back.hand_on(self._deliver)
         now = self._monotonic()
         for connection in self._by_fd.values():
             connection.opened = connection.seen = connection.begun = now

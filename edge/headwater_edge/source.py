@@ -80,6 +80,9 @@ class Source(Protocol):
     def refuse(self, connections: Iterable[int]) -> None:
         """End connections: a message of theirs can be neither read nor kept. Nothing that they await is acknowledged."""
 
+    def hold(self) -> None:
+        """Hold back until `resume`: nothing will be acknowledged for long. Who is there is read, nobody else is let in (R18)."""
+
     def pause(self) -> None:
         """Stop reading: more than may wait in memory is unacknowledged."""
 

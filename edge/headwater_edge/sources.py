@@ -14,12 +14,15 @@ S = TypeVar("S", bound=Source)
 class Sources:
     """Attached sources; a burst is given back to the one that brought it."""
 
-    def __init__(self, deliver: Callable[[Source, Burst], None]) -> None:
+    def __init__(self, deliver: Callable[[Source, Burst], None], most: int) -> None:
+        """`most`: readings and messages that may wait in memory before the sources are paused, at twice as many."""
         self._deliver = deliver
+        self._most = most
         self._attached: list[Source] = []
         self._of: dict[int, Source] = {}
         """By the burst's id, while it is in memory."""
-        self.paused = False
+        self.paused = self.holding = False
+        self.pauses = 0
 
     def attach(self, source_of: Callable[[Callable[[Burst], None]], S]) -> S:
         """Attach a source: `source_of(deliver)` makes it."""
@@ -43,12 +46,26 @@ class Sources:
         for source, own in by_source.values():
             source.acknowledge(own, output.sessions)
 
-    def pause(self) -> None:
-        self.paused = True
-        for source in self._attached:
-            source.pause()
+    def weigh(self, waiting: int) -> None:
+        """Pause where too much waits in memory, resume when half of that is gone."""
+        if not self.paused and waiting > 2 * self._most:
+            self.paused = True
+            self.pauses += 1
+            for source in self._attached:
+                source.pause()
+        elif self.paused and not self.holding and waiting <= self._most:
+            self._resume()
 
-    def resume(self) -> None:
+    def hold(self, why: str) -> None:
+        """Hold back, or go on ("")."""
+        before, self.holding = self.holding, bool(why)
+        if self.holding and not before:
+            for source in self._attached:
+                source.hold()
+        elif before and not self.holding and not self.paused:
+            self._resume()
+
+    def _resume(self) -> None:
         self.paused = False
         for source in self._attached:
             source.resume()

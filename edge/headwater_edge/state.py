@@ -52,6 +52,8 @@ class Counters(msgspec.Struct):
     revisions: int = 0
     late: int = 0
     anomalies: int = 0
+    coalesced: int = 0
+    """Parts that were let go before anyone was given them, for coarser ones hold their readings (R22)."""
 
 
 class State:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from headwater_edge.accept import accept
 from headwater_edge.coverage import packed
 from headwater_edge.event_time import CLAMPED, HELD, RESTAMPED, Stamped, joined, was_set_back
-from headwater_edge.events import Flush, SetAside, Settings, Start
+from headwater_edge.events import Coalesced, Flush, SetAside, Settings, Start
 from headwater_edge.levels import Piece
 from headwater_edge.limits import Change, LimitRule
 from headwater_edge.output import Completeness, Output
@@ -82,6 +82,8 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
             state.seq = {}
         elif isinstance(event, SetAside) and event.epoch:
             state.previous = (event.epoch, dict(event.seqs))
+        elif isinstance(event, Coalesced):
+            state.counters.coalesced += event.parts
         elif isinstance(event, Settings):
             settings = msgspec.json.decode(event.body, type=StepSettings)
             if settings != state.settings:

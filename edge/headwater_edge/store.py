@@ -40,6 +40,10 @@ SCHEMA = (
 VERSION = len(SCHEMA)
 PAGE_SIZE = 1024
 
+_LOG_PAGES = 4000
+WAL_BYTES = _LOG_PAGES * (PAGE_SIZE + 24)
+"""How large the write-ahead log grows before it is written back."""
+
 
 @dataclass(slots=True, frozen=True)
 class OutboxRow:
@@ -50,6 +54,14 @@ class OutboxRow:
     shard: int
     seq: int
     kind: str
+    hash: bytes
+    body: bytes
+
+
+class Rewrite(NamedTuple):
+    """A row of the outbox that was coalesced; `hash`: that of what the step put out, then that of the body of now."""
+
+    n: int
     hash: bytes
     body: bytes
 
@@ -85,6 +97,8 @@ class Commit:
     """(age, body): what stands for the journal's rows up to this one once they go (R4)."""
     letters_gone: list[tuple[int, int]] = field(default_factory=list)
     """Dead letters that this tick took in again, or that a person gave up."""
+    rewrites: list[Rewrite] = field(default_factory=list)
+    """Outbox rows that this tick's event coalesced."""
 
 
 class Gap(NamedTuple):
@@ -112,9 +126,11 @@ class Chores:
     journal_from: int = 0
     bus: str = ""
     """Which bus the marks of what is sent are about."""
+    ungiven: list[tuple[int, int]] | None = None
+    """Outbox rows that the bus was never given, see `Ungiven`; None: as it was."""
 
     def __bool__(self) -> bool:
-        some = self.sent or self.covered or self.bus or self.gaps is not None
+        some = self.sent or self.covered or self.bus or self.gaps is not None or self.ungiven is not None
         return bool(some or self.journal_to >= self.journal_from > 0)
 
 
@@ -144,7 +160,8 @@ def write_store(path: Path) -> sqlite3.Connection:
         StateNewer, StateError, sqlite3.DatabaseError: see `sqlite_file`.
     """
     connection = open_writer(path, application=APPLICATION, schema=SCHEMA, page_size=PAGE_SIZE)
-    connection.execute("PRAGMA wal_autocheckpoint=4000")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES}").fetchall()
     connection.execute("PRAGMA cache_size=-1024")
     return connection
 
@@ -177,6 +194,9 @@ def write(connection: sqlite3.Connection, commit: Commit | None, chores: Chores)
         run("INSERT INTO sent VALUES (?, ?) ON CONFLICT (lane) DO UPDATE SET n = excluded.n", (lane, n))
     if chores.gaps is not None:
         run("INSERT OR REPLACE INTO meta VALUES ('gaps', ?)", (msgspec.json.encode(chores.gaps).decode(),))
+    if chores.ungiven is not None:
+        text = msgspec.json.encode(chores.ungiven).decode()
+        run("INSERT OR REPLACE INTO meta VALUES ('ungiven', ?)", (text,))
     if chores.bus:
         run("INSERT OR REPLACE INTO meta VALUES ('bus', ?)", (chores.bus,))
     if chores.covered:
@@ -222,6 +242,9 @@ def _write_commit(connection: sqlite3.Connection, commit: Commit) -> None:
                 for row in commit.outbox
             ],
         )
+    if commit.rewrites:
+        changes = [(row.hash, row.body, row.n) for row in commit.rewrites]
+        connection.executemany("UPDATE outbox SET hash = ?, body = ? WHERE n = ?", changes)
     if commit.arrival:
         run("INSERT INTO arrival VALUES (?, ?)", (commit.tick, commit.arrival))
     if commit.coverage is not None:

@@ -153,6 +153,9 @@ class WillSource:
         """Nobody is there to hear it."""
         return False
 
+    def hold(self) -> None:
+        """See `pause`."""
+
     def pause(self) -> None:
         """Wills are few, and their clients have gone: they do not wait."""
 

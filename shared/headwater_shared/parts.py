@@ -14,6 +14,9 @@ from headwater_shared.errors import SettingsError
 
 Ints = NDArray[np.int64]
 
+COARSENED = 1 << 32
+"""Flag of a part: of its window's time, finer tumbling windows of the same series are not kept; it holds their readings (R22)."""
+
 _UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 
@@ -71,6 +74,19 @@ def level_of(name: str) -> Level:
             f"{name!r} is no level", hint="levels are called 1m, 10m/1m, session-5m, 1m@arrival"
         )
     return Level(name, length, hop or length, gap, match["arrival"] is not None)
+
+
+def is_within(fine: Level, coarse: Level) -> bool:
+    """Tell whether every window of one level lies whole in one of another: both tumbling, over the same time."""
+    if (
+        fine.gap_us
+        or coarse.gap_us
+        or fine.at_once > 1
+        or coarse.at_once > 1
+        or fine.arrival != coarse.arrival
+    ):
+        return False
+    return fine.length_us < coarse.length_us and coarse.length_us % fine.length_us == 0
 
 
 def length_name(length_us: int) -> str:

@@ -6,10 +6,12 @@ an older version in the transaction that opens it; one of a newer version, or of
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +20,11 @@ from headwater_shared.errors import StateError, StateInUse, StateNewer
 
 BUSY_MS = 5_000
 """How long a connection waits for another's lock before it gives up."""
+
+_NOT_OURS = "check the data folder and its owner"
+_UNWRITABLE = {
+    errno.EROFS: "the disk is read-only: mounted so, or made so by the system after an error (dmesg says); mend it, then start again"
+}
 
 _META = "CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID"
 
@@ -105,7 +112,8 @@ class WriterLock:
             self._fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise StateError(
-                f"{name} cannot be opened: {error.strerror}", hint="check the data folder and its owner"
+                f"{name} cannot be opened: {error.strerror}",
+                hint=_UNWRITABLE.get(error.errno or 0, _NOT_OURS),
             ) from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -116,8 +124,9 @@ class WriterLock:
                 f"{path} is in use by process {holder or 'unknown'}",
                 hint="stop that process, or choose another data folder for this one",
             ) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # who has it is said for people; a full disk is no reason not to start
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let go. The lock's file stays: to remove it would let two processes lock two files of one name."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headwater_cloud.columns import unpack_sketches
 from headwater_shared.aggregates import COLUMNS, merged_groups
 from headwater_shared.frame import Frame
+from headwater_shared.parts import COARSENED
 from tests.cloud.made import SHARD, T0, TEMP, Agent, Row, S, frame_record, parts_of, row, without
 from tests.cloud.side import Side, in_memory, windows_of
 from tests.cloud.side import parts_of as stored_parts_of
@@ -315,3 +316,33 @@ def test_values_at_the_ends_of_the_floats_are_merged_and_shown() -> None:
         with here.history() as history:
             found = history.windows(TEMP, "10s")
             assert found.aggregates.count.tolist() == history.level("10s").aggregates.count.tolist() == [5]
+
+
+@given(st.permutations(range(4)), st.integers(0, 3), st.booleans())
+def test_r22_a_mark_stays_whatever_comes_after_it(order: list[int], marked: int, other: bool) -> None:
+    """A part that was ever put out as coarsened is so for good: in any order of its revisions, and repeated; finer windows
+    within it are shown no more, all others are.
+    """
+    revisions = [row(0, *range(n + 1), level="1m", revision=n) for n in range(4)]
+    agent = Agent("a1")
+    frames = []
+    for n, one in enumerate(revisions):
+        made = agent.made(one)
+        made.parts.flags[:] = COARSENED if n == marked else 0
+        frames.append(frame_record(made))
+    fine = [agent.frame(row(at, 1.0)) for at in (0, 50, 60)]
+    with side() as cloud:
+        cloud.take(fine[0])
+        if other:  # the window has a part of another agent, too
+            cloud.take(Agent("a2").frame(row(30, 7.0, level="1m", opened=("a2", 3, 1))))
+        for n in order:
+            cloud.take(frames[n])
+        cloud.take(*fine[1:])
+        cloud.take(frames[marked])
+        ((count, flags),) = cloud.rows(
+            "SELECT count, flags FROM window WHERE level = (SELECT id FROM level WHERE name = '1m')"
+        )
+        assert (count, flags) == (4 + other, COARSENED)
+        with cloud.history() as history:
+            assert history.windows(TEMP, "1m").start.tolist() == [T0]
+            assert history.windows(TEMP, "10s").start.tolist() == [T0 + 60 * S]

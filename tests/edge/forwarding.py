@@ -105,10 +105,11 @@ class Desk:
         return self.forward.mode
 
     def drained(self) -> None:
-        """Do turns a second apart until it is live again."""
+        """Do turns a second apart, with the writer's transactions between, until it is live again."""
         for _ in range(1000):
             if self.once(1.0) == "live":
                 return
+            self.do_chores()
         raise AssertionError("it never became live")
 
     def stored(self, shard: int = SHARD) -> list[Stored]:

@@ -44,6 +44,11 @@ class AwayBus(SqliteLog):
     lost_answers = 0
     """So many appends succeed and do not say so."""
 
+    @property
+    def identity(self) -> str:
+        self._look()
+        return super().identity
+
     def append(self, records: Sequence[Record]) -> None:
         self._look()
         super().append(records)
@@ -69,6 +74,7 @@ class ScriptedSource:
         self.sessions: dict[int, bool] = {}
         self.refused: set[int] = set()
         self.published: list[tuple[bytes, bytes]] = []
+        self.held = 0
         self.paused = 0
         self.resumed = 0
 
@@ -82,6 +88,9 @@ class ScriptedSource:
     def publish(self, topic: bytes, payload: bytes) -> bool:
         self.published.append((topic, payload))
         return True
+
+    def hold(self) -> None:
+        self.held += 1
 
     def pause(self) -> None:
         self.paused += 1

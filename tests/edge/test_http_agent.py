@@ -169,6 +169,7 @@ def test_r18_a_full_disk_holds_answers_back(tmp_path: Path, monkeypatch: pytest.
             space()
             statuses = [(await answer).status for answer in answers]
             assert set(statuses) == {200, 503}
+            await until_async(lambda: not p.box.agent.holding, what="the disk is looked at again")
             for client, body, status in zip(clients, bodies, statuses, strict=True):
                 if status == 503:
                     assert (await client.ask(post(body, LINES))).status == 200

@@ -336,6 +336,34 @@ def _held(box: Bench) -> int:
     return sum(connection.held for connection in box.listener._sockets.by_number.values())
 
 
+def test_r18_who_is_there_is_read_while_the_agent_holds_back() -> None:
+    """QoS 1 and 2 are handed on, so that limit rules see them, QoS 0 is dropped and counted, pings are answered, and nobody else is
+    let in; afterwards they are.
+    """
+
+    async def test() -> None:
+        async with bench() as box:
+            client = await box.client()
+            box.listener.hold()
+            client.send(mqtt.publish(TOPIC, b"1", 1), mqtt.publish(TOPIC, b"x"), PINGREQ)
+            assert kinds(await client.take(1)) == [PINGRESP]
+            await box.delivered(messages=1)
+            assert box.payloads == [b"1"]
+            assert box.listener.counts.dropped == 1
+            late = await mqtt.Client.open(box.listener.port)
+            late.send(mqtt.connect("late"))
+            client.send(PINGREQ)
+            assert kinds(await client.take(1)) == [PINGRESP]
+            assert box.listener.counts.accepted == 1
+            box.listener.resume()
+            await until_async(lambda: box.listener.counts.accepted == 2)
+            client.send(mqtt.publish(TOPIC, b"y"))
+            await box.delivered(messages=2)
+            assert box.listener.counts.dropped == 1
+
+    run(test())
+
+
 def test_r18_while_holding_back_devices_are_read_and_pings_are_answered() -> None:
     """The agent takes nothing in: pings are answered, nothing is delivered or acknowledged, QoS 0 is dropped and counted,
     silence ends a connection as ever; afterwards all of QoS 1 and 2 is there, in the order sent.
@@ -385,7 +413,7 @@ def test_r18_reading_goes_on_within_bounds(monkeypatch: pytest.MonkeyPatch) -> N
             box.listener.pause()
             for client in clients:
                 client.send(*(mqtt.publish(TOPIC, b"x" * 100, n) for n in range(1, 9)))
-            await until_async(lambda: box.listener._sockets._held_back.stopped)
+            await until_async(lambda: box.listener._sockets.held_back.stopped)
             await until_async(lambda: box.listener.counts.messages == 32)
             for client in clients:
                 client.send(*(mqtt.publish(TOPIC, b"x" * 100, n) for n in range(9, 31)))

@@ -1,7 +1,7 @@
 """The audit: proves promise 1 of a finished run, or says what is wrong where (R30).
 
     ledger ▶ audit_sent ──────┐
-    cloud.db ▶ audit_stored ──┼▶ audit_dead ▶ audit_uncertain ▶ audit_windows, audit_sessions, audit_stamped
+    cloud.db ▶ audit_stored ──┼▶ audit_dead ▶ audit_coarsened ▶ audit_uncertain ▶ audit_windows, audit_sessions, audit_stamped
     edge.db ▶ audit_stored ───┘                                                              ▶ audit_levels ▶ audit_findings
 
 What a device was told is taken must be in every window it belongs to exactly once, at each level that is kept, or in the
@@ -17,8 +17,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headwater_appliance import audit_dead, audit_levels, audit_sessions, audit_stamped, audit_windows
+from headwater_appliance.audit_coarsened import Marks
 from headwater_appliance.audit_findings import Findings
 from headwater_appliance.audit_sent import Sent, of_truth
 from headwater_appliance.audit_stored import Stored, Windows, read
@@ -31,6 +33,7 @@ from headwater_shared.parts import level_of
 
 LEVELS = ("10s", "1m", "10m", "1h")
 """Those that must be there, where nothing else is said."""
+Flags = NDArray[np.bool_]
 Some = Mapping[str, Sequence[str]]
 """Levels that only some series have, with the patterns of these."""
 NONE: Some = {}
@@ -98,7 +101,11 @@ def audit(truth: Truth, stored: Stored, levels: Sequence[str] = LEVELS, some: So
     findings = Findings()
     names = sorted({*truth.series, *stored.names})
     kept = _complete(stored.renamed(names), names, levels, some)
-    findings.counted = int(kept[0].rows.count.sum())
+    marks = Marks(kept)
+    kept = [marks.without(windows) for windows in kept]
+    filled = [marks.filled(windows) for windows in kept]
+    findings.coarsened = len(marks)
+    findings.counted = int(filled[0].rows.count.sum())
     others = audit_dead.compare(truth.unreadable, stored.dead, findings)
     letters = audit_dead.SetAside(others, names)
     named: Named = set()
@@ -108,32 +115,42 @@ def audit(truth: Truth, stored: Stored, levels: Sequence[str] = LEVELS, some: So
         findings.uncertain += int((~sent.sure).sum())
         sent.sure &= ~letters.of(sent)
         ours = [windows.take(windows.between(first, end)) for windows in kept]
+        whole = [windows.take(windows.between(first, end)) for windows in filled]
         # A series with readings that the agent stamped is looked at as a whole, also those that bore a time.
         stamped = np.full(len(names), kept[0].level.arrival)
         stamped[sent.series[sent.time == NO_TIME]] = True
         timed, untimed = sent.take(~stamped[sent.series]), sent.take(stamped[sent.series])
         for wrong in (
-            _timed(timed, [w.take(~stamped[w.series]) for w in ours], names, findings, named),
-            _untimed(untimed, [w.take(stamped[w.series]) for w in ours], names, findings),
+            _timed(timed, [_of(w, ~stamped) for w in ours], marks, names, findings, named),
+            _untimed(untimed, [_of(w, stamped) for w in whole], names, findings),
         ):
             lost += [missing for missing, _ in wrong]
             twice += [extra for _, extra in wrong]
     letters.judge(findings)
-    audit_levels.compare([w for w in kept if not w.level.gap_us], names, findings, named)
+    audit_levels.compare([w for w in kept if not w.level.gap_us], marks, names, findings, named)
     # A reading that is lost at several levels is one reading.
     findings.lost += int(lost.max())
     findings.twice += int(twice.max())
     return findings
 
 
+def _of(windows: Windows, series: Flags) -> Windows:
+    return windows.take(series[windows.series])
+
+
 def _timed(
-    sent: Sent, kept: Sequence[Windows], names: Sequence[str], findings: Findings, named: Named
+    sent: Sent,
+    kept: Sequence[Windows],
+    marks: Marks,
+    names: Sequence[str],
+    findings: Findings,
+    named: Named,
 ) -> list[tuple[int, int]]:
     """Audit window by window; return lost and twice, a level."""
-    counted, undecided = audit_windows.decide(sent, kept[0], names, findings)
+    counted, undecided = _decide(sent, kept, marks, names, findings)
     out = []
     for windows in kept:
-        ours = windows.of(sent.series)
+        ours = windows.of(sent.series) & ~marks.gone(windows.level, sent.series, sent.time)
         of = sent.take(ours), counted[ours], undecided
         if windows.level.gap_us:
             base_us = kept[0].level.length_us
@@ -141,6 +158,23 @@ def _timed(
         else:
             out.append(audit_windows.compare(*of, windows, names, findings, named))
     return out
+
+
+def _decide(
+    sent: Sent, kept: Sequence[Windows], marks: Marks, names: Sequence[str], findings: Findings
+) -> tuple[Flags, set[tuple[int, int]]]:
+    """Tell which readings are counted: by the base windows, and where these are not kept by the finest that are (R22)."""
+    counted = sent.sure.copy()
+    undecided: set[tuple[int, int]] = set()
+    left = np.ones(len(sent), np.bool_)
+    for windows in kept:
+        if windows.level.gap_us or windows.level.at_once > 1 or not left.any():
+            continue
+        here = left & ~marks.gone(windows.level, sent.series, sent.time)
+        counted[here], unclear = audit_windows.decide(sent.take(here), windows, names, findings)
+        undecided |= unclear
+        left &= ~here
+    return counted, undecided
 
 
 def _untimed(

@@ -64,6 +64,8 @@ class Findings:
     """How many were compared, a level."""
     split: dict[str, int] = field(default_factory=dict)
     """Sessions that go on in another one, a level: by starts of the agent, or by readings later than sessions are held."""
+    coarsened: int = 0
+    """Windows within which finer ones are not kept: the agent let them go under pressure, and these hold their readings."""
     findings: list[Finding] = field(default_factory=list)
     not_shown: int = 0
     """Findings beyond `MOST_SHOWN`."""

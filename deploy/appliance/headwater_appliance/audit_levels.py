@@ -9,17 +9,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from headwater_appliance.audit_coarsened import Marks, is_among
 from headwater_appliance.audit_findings import Finding, Findings, iso
 from headwater_appliance.audit_stored import Windows
 from headwater_appliance.audit_windows import Named, differences, off_by, paired, unequal
 from headwater_shared.aggregates import Aggregates, merged_groups
 
 
-def compare(levels: Sequence[Windows], names: Sequence[str], findings: Findings, named: Named) -> None:
+def compare(
+    levels: Sequence[Windows], marks: Marks, names: Sequence[str], findings: Findings, named: Named
+) -> None:
     """Compare every level with the longest of the finer ones that fits into it; windows that are named already are left out.
 
     Args:
         levels: without sessions, the shortest first, each sorted by (series, start).
+        marks: where the finer level is not kept, a coarser window is not compared with it.
         names: of the series.
         findings: what is wrong is added.
         named: windows that are known to be wrong, at any level.
@@ -33,23 +37,32 @@ def compare(levels: Sequence[Windows], names: Sequence[str], findings: Findings,
             and coarse.level.hop_us % fine.level.length_us == 0
         ]
         for offset in range(0, coarse.level.length_us if fits else 0, coarse.level.hop_us or 1):
-            _compare(fits[-1], off_by(coarse, offset), offset, names, findings, named)
+            _compare(fits[-1], off_by(coarse, offset), offset, marks, names, findings, named)
 
 
 def _compare(
-    fine: Windows, coarse: Windows, offset: int, names: Sequence[str], findings: Findings, named: Named
+    fine: Windows,
+    coarse: Windows,
+    offset: int,
+    marks: Marks,
+    names: Sequence[str],
+    findings: Findings,
+    named: Named,
 ) -> None:
     length, level = coarse.level.length_us, coarse.level.name
     kept_from = max(coarse.kept_from, fine.kept_from)
     start = (fine.start - offset) // length * length + offset
+    apart = marks.touched(fine.level, coarse.level, offset)
     inside = (start >= kept_from) & coarse.of(fine.series)
+    inside &= ~is_among(fine.series, start - offset, length, (apart[0], apart[1] - offset))
     part = fine.take(inside)
     start = start[inside]
     new = np.ones(len(start), np.bool_)
     new[1:] = (np.diff(part.series) != 0) | (np.diff(start) != 0)
     first = np.flatnonzero(new)
     sums = merged_groups(part.rows, first) if len(first) else Aggregates.empty(0)
-    coarse = coarse.take(coarse.start >= kept_from)
+    whole = ~is_among(coarse.series, coarse.start - offset, length, (apart[0], apart[1] - offset))
+    coarse = coarse.take((coarse.start >= kept_from) & whole)
     expected_at, found_at = paired(part.series[first], start[first], coarse.series, coarse.start)
     wrong = (expected_at < 0) | (found_at < 0)
     both = np.flatnonzero(~wrong)

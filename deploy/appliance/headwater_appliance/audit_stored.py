@@ -36,6 +36,8 @@ class Windows:
     """Windows that start before may have been deleted."""
     fits: Flags | None = None
     """Which of the audit's names have the level, if not all."""
+    flags: Ints | None = None
+    """Those of the windows' parts, where they are known."""
 
     def __len__(self) -> int:
         return len(self.start)
@@ -50,7 +52,10 @@ class Windows:
 
     def take(self, at: Flags | Ints | slice) -> Windows:
         """Return the windows at a mask, indices or a slice."""
-        return replace(self, series=self.series[at], start=self.start[at], rows=self.rows.take(at))
+        flags = None if self.flags is None else self.flags[at]
+        return replace(
+            self, series=self.series[at], start=self.start[at], rows=self.rows.take(at), flags=flags
+        )
 
 
 class DeadLetter(NamedTuple):
@@ -110,7 +115,12 @@ def read(history: Path, agents: Iterable[Path]) -> Stored:
             stored.names = found.names  # a series is never given up, and gets its number once
             stored.levels.append(
                 Windows(
-                    level_of(name), found.series, found.start, found.aggregates, kept_from.get(name, EVER)
+                    level_of(name),
+                    found.series,
+                    found.start,
+                    found.aggregates,
+                    kept_from.get(name, EVER),
+                    flags=found.flags,
                 )
             )
     finally:

@@ -1,0 +1,67 @@
+"""While the agent holds back, limit rules run on what arrives, and what they find is said at once (R18).
+
+It is provisional: not journaled, and with the id that the anomaly will have when the reading is taken in, so that who acts on
+both knows them as one. There is no local alert yet: it goes to log, status and metrics.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headwater_edge import stamps
+from headwater_edge.decoded import Decoded
+from headwater_edge.limits import Limits
+from headwater_edge.state import State
+from headwater_edge.topics import SeriesIndex
+from headwater_shared.digest import NO_TIME
+from headwater_shared.identity import stable_id
+from headwater_shared.logs import get_logger
+
+log = get_logger()
+
+
+class Provisional:
+    """The limit rules beside the step, over what no step has seen yet."""
+
+    def __init__(self, state: State, index: SeriesIndex) -> None:
+        self._state = state
+        self._index = index
+        self._limits: Limits | None = None
+        self.found = 0
+        """Begins and ends that were said."""
+
+    @property
+    def broken(self) -> int:
+        """Limits that are broken, as far as can be said before their readings are taken in; 0 while the agent takes all in."""
+        return int(self._limits.active.sum()) if self._limits is not None else 0
+
+    def look(self, decoded: Decoded, arrived_us: int) -> None:
+        """Judge a burst's readings, those that repeat one too: they change nothing again."""
+        rules = self._state.settings.rules
+        if not rules or not len(decoded.value):
+            return
+        if self._limits is None:
+            self._limits = self._state.limits.followed_by(rules)  # a copy, with what is broken now
+        self._limits.grow(self._index.names)
+        series, value = decoded.series, decoded.value.copy()
+        known = series < len(self._state.names)
+        value[known] = self._state.meaning.of(series[known], value[known])
+        sent, _ = stamps.split(decoded.sent)
+        event = np.where(sent == NO_TIME, arrived_us, sent)
+        for change in self._limits.run(series, event, value):
+            rule, name = rules[change.rule], self._index.names[int(series[change.reading])]
+            self.found += 1
+            log.warning(
+                "provisional: a limit is broken" if change.begins else "provisional: a limit holds again",
+                rule=rule.name,
+                series=name,
+                value=float(value[change.reading]),
+                limit=rule.limit,
+                severity=rule.severity,
+                id=stable_id(rule.name, name, change.begin_us),
+                text=rule.text,
+            )
+
+    def over(self) -> None:
+        """The agent goes on: the step says the rest."""
+        self._limits = None
