@@ -18,7 +18,6 @@ from headwater_edge.snapshot import Picture
 from headwater_edge.store import Chores, Rewrite, read_store, write
 from headwater_edge.tick import Tick
 from headwater_shared.crash import reached
-from headwater_shared.errors import StartAgain
 from headwater_shared.logs import get_logger
 from headwater_shared.sqlite_file import give_back
 
@@ -131,13 +130,6 @@ class Writer:
                 pass
             self._connection.execute("DELETE FROM meta WHERE name = 'open'")  # else a missing log were a loss
             self._connection.close()
-        except sqlite3.Error as error:
-            self._failed(
-                StartAgain(
-                    f"{self._path}: writing failed, and nobody knows how far it came: {error}",
-                    hint="what was acknowledged is in the file; look at the disk (dmesg), if it happens again",
-                )
-            )
         except BaseException as error:  # noqa: BLE001 - whatever it is, the process must not go on without a writer
             self._failed(error)
 

@@ -30,6 +30,13 @@ class Gather:
     def __bool__(self) -> bool:
         return bool(self.bursts or self.events)
 
+    @property
+    def decoded(self) -> list[tuple[int, Decoded]]:
+        """When each burst with messages was read, and what it became."""
+        return list(
+            zip((burst.arrived_us for burst in self.bursts if burst.topics), self._decoded, strict=True)
+        )
+
     def add(self, burst: Burst, decoded: Decoded | None) -> None:
         """Take in a burst; `decoded` is None if it holds events only."""
         self.events += [(self.messages + at, event) for at, event in burst.events]

@@ -70,7 +70,9 @@ def take_bad_ones_out(connection: sqlite3.Connection, agent: str) -> dict[Identi
             gone.append((n,))
             continue
         seen.add(identity)
-        true = [one.tick, lane, *identity, kind, body_hash(raw)]
+        own = body_hash(raw)
+        own = hashed if isinstance(hashed, bytes) and hashed.endswith(own) else own  # coalesced: two in one
+        true = [one.tick, lane, *identity, kind, own]
         if true != [*said, hashed]:
             other.append((*true, n))
     connection.executemany("DELETE FROM outbox WHERE n = ?", gone)

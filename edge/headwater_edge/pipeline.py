@@ -201,8 +201,8 @@ class Agent:
             source.refuse(turned_out)
         self._gather.add(burst, decoded)
         self._ticker.began(mono_us())
-        if self.holding and decoded is not None:
-            self.provisional.look(decoded, burst.arrived_us)
+        if self.holding:
+            self.provisional.look(self._gather)
         if burst.urgent or (decoded is not None and self.state.turns(decoded.series, decoded.value)):
             self._ticker.ask_early()
         elif burst.waiting * _SOME >= burst.senders > 0:

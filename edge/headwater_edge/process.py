@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -224,6 +225,14 @@ def _damaged(file: Path, error: Exception) -> StartAgain:
     )
 
 
+def _unknown(file: Path, error: sqlite3.Error) -> StartAgain:
+    """What is said of an error of the disk other than a full one (R11)."""
+    return StartAgain(
+        f"{file}: reading or writing failed, and nobody knows how far it came: {error}",
+        hint="what was acknowledged is in the file; look at the disk (dmesg), if it happens again",
+    )
+
+
 def main(arguments: list[str]) -> int:
     """Run the agent with the settings file named, or with the defaults; return the exit code.
 
@@ -241,9 +250,12 @@ def main(arguments: list[str]) -> int:
         try:
             asyncio.run(run(common, settings, adopt=adopt))
         except Exception as error:
-            if not is_damage(error):
-                raise
-            raise _damaged(Path(common.data) / FILE, error) from None
+            file = Path(common.data) / FILE
+            if is_damage(error):
+                raise _damaged(file, error) from None
+            if isinstance(error, sqlite3.Error):
+                raise _unknown(file, error) from None
+            raise
     except HeadwaterError as error:
         print(f"headwater-edge: {error}", file=sys.stderr)  # noqa: T201 - the last word to a person
         return error.exit_code

@@ -10,6 +10,7 @@ import numpy as np
 
 from headwater_edge import stamps
 from headwater_edge.decoded import Decoded
+from headwater_edge.gather import Gather
 from headwater_edge.limits import Limits
 from headwater_edge.state import State
 from headwater_edge.topics import SeriesIndex
@@ -27,6 +28,8 @@ class Provisional:
         self._state = state
         self._index = index
         self._limits: Limits | None = None
+        self._looked = 0
+        """Bursts of what gathers that were judged."""
         self.found = 0
         """Begins and ends that were said."""
 
@@ -35,7 +38,14 @@ class Provisional:
         """Limits that are broken, as far as can be said before their readings are taken in; 0 while the agent takes all in."""
         return int(self._limits.active.sum()) if self._limits is not None else 0
 
-    def look(self, decoded: Decoded, arrived_us: int) -> None:
+    def look(self, gather: Gather) -> None:
+        """Judge what gathers and will not be stepped for long; at first also what came just before."""
+        waiting = gather.decoded[self._looked :]
+        self._looked += len(waiting)
+        for arrived_us, decoded in waiting:
+            self._judge(decoded, arrived_us)
+
+    def _judge(self, decoded: Decoded, arrived_us: int) -> None:
         """Judge a burst's readings, those that repeat one too: they change nothing again."""
         rules = self._state.settings.rules
         if not rules or not len(decoded.value):
@@ -64,4 +74,5 @@ class Provisional:
 
     def over(self) -> None:
         """The agent goes on: the step says the rest."""
+        self._looked = 0
         self._limits = None

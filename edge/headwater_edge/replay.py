@@ -108,7 +108,7 @@ def _with_outbox(connection: sqlite3.Connection, one: Stepped) -> tuple[int, int
         hashed = stored.pop((epoch_bytes(row.epoch), row.shard, row.seq), None)
         if hashed is None:
             gone += 1
-        elif hashed == row.hash:
+        elif hashed[: len(row.hash)] == row.hash:  # coalesced since: more follows
             same += 1
         else:
             differences.append(f"shard {row.shard}, seq {row.seq}: another {row.kind} is stored")

@@ -116,7 +116,7 @@ def _settle(
     connection.execute(
         "INSERT OR REPLACE INTO meta VALUES ('set_aside', ?)", (msgspec.json.encode(event).decode(),)
     )
-    connection.execute("DELETE FROM meta WHERE name IN ('attempts', 'open', 'file')")
+    connection.execute("DELETE FROM meta WHERE name IN ('attempts', 'open', 'file', 'ungiven')")
     return event
 
 

@@ -44,11 +44,6 @@ class AwayBus(SqliteLog):
     lost_answers = 0
     """So many appends succeed and do not say so."""
 
-    @property
-    def identity(self) -> str:
-        self._look()
-        return super().identity
-
     def append(self, records: Sequence[Record]) -> None:
         self._look()
         super().append(records)

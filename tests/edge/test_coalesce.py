@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater_edge import forward, pipeline, pressure, ungiven
+from headwater_edge import forward, pipeline, pressure, replay, ungiven
 from headwater_edge.coalesce import Gatherer, plan, targets
 from headwater_edge.coalescing import _thinned
 from headwater_edge.disk_settings import DiskSettings
-from headwater_edge.settings import StepSettings
+from headwater_edge.settings import StepSettings, step_settings
 from headwater_edge.store import read_store
 from headwater_shared import frame
 from headwater_shared.frame import Frame
@@ -268,6 +268,10 @@ def test_r22_an_agent_under_pressure_coalesces_what_nobody_was_given(tmp_path: P
             else:
                 box.bus.away = False
         if killed:
+            reader = read_store(folder / "edge.db")
+            again = replay.compared(reader, replay.begin(reader, step_settings(settings)))
+            assert [difference for one in again for difference in one.differences] == []
+            reader.close()
             async with running(folder, settings, log=tmp_path / "first" / LOG) as box:
                 assert box.agent.state.counters.coalesced > 200
                 await box.agent.flush()
@@ -305,12 +309,14 @@ def test_r22_what_the_bus_may_have_is_never_changed(
             copy = as_after_a_kill(tmp_path / "first", tmp_path / "second")
             sent = {name: next(iter(found)) for name, found in bodies(tmp_path / "first").items()}
         monkeypatch.setattr(AwayBus, "away", True)  # from the first try on
+        monkeypatch.setattr(AwayBus, "identity", property(AwayBus._look))
         async with running(copy, settings, log=tmp_path / "away.db") as box:
             await until_async(lambda: box.agent.forward.mode == "offline")
             await fed(box, range(1200, 2400))
             looks = box.agent.pressure._looks
             await until_async(lambda: box.agent.pressure._looks >= looks + 3)
             await box.agent.flush()
+            monkeypatch.setattr(AwayBus, "identity", SqliteLog.identity)
             box.bus.away = False
             box.agent.forward.wake(0)
             await box.forwarded()

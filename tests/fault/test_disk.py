@@ -397,7 +397,9 @@ def _held(tmp_path: Path, seconds: float, devices: int = 500) -> None:
     """
     scenario = tmp_path / "held.toml"
     text = SCENARIO.read_text().replace("devices = 200", f"devices = {devices}")
-    scenario.write_text(text.replace('"250ms"', '"2s"').replace("base = 76.0", "base = 79.5"))
+    scenario.write_text(
+        text.replace('"250ms"', '"2s"').replace("base = 76.0", "base = 79.5").replace(", bare = 1", "")
+    )
     with pytest.MonkeyPatch.context() as patch, tmpfs(tmp_path / "box" / "data", 64):
         patch.setattr("tests.system.load.SCENARIO", scenario)
         with box(tmp_path / "box", edge=NO_FLOOR) as here:
