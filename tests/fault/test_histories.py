@@ -1,0 +1,113 @@
+"""Thousands of histories: whatever crashes, is sent again, is late or overtaken, each reading is in each window once (R30, R31)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater_edge.settings import EdgeSettings, LimitSettings
+from tests.cloud.side import in_memory
+from tests.edge.feed import S, hopping, session
+from tests.edge.running import edge_settings
+from tests.fault.histories import Act, History, new_files
+
+TOO_HOT = LimitSettings("too-hot", "*/temp", above=90.0)
+TABLES = (hopping("1m", "20s"), session("10s", "s1/*"), session("1m", "s2/*"))
+SHORT = {"levels": ("1s", "3s", "9s"), "held": "2s", "lateness": "0s", "idle": "1s", "horizon": "1m"}
+SETTINGS: dict[str, EdgeSettings] = {
+    "default": edge_settings(window=TABLES, limit=(TOO_HOT,)),
+    "short": edge_settings(window=(hopping("6s", "2s"), session("7s")), windows=SHORT, limit=(TOO_HOT,)),
+    "ticks of several": edge_settings(tick_readings=4, windows={"levels": ("10s", "1m"), "held": "0s", "horizon": "30s"}),
+    "future": edge_settings(windows={"levels": ("10s", "1m"), "future": "1m", "horizon": "1h"}),
+    "by transport": edge_settings(windows=SHORT | {"duplicates": "transport"}),
+    "by arrival": edge_settings(windows={"levels": ("10s", "1m"), "time": "arrival", "duplicates": "transport"}, window=(hopping("1m", "20s"),)),
+    "waits for a clock": edge_settings(windows={"levels": ("10s", "1m"), "clock_wait": "1m"}),
+}  # fmt: skip
+
+VALUES = (1.5, -0.0, 20.1, 95.0, -2.25)
+OFFSETS = (0, 1, S, 3 * S, 10 * S, 11 * S, 59 * S, 61 * S, 100 * S, 3600 * S, -1, -S, -3 * S, -11 * S, -61 * S, -100 * S, -3600 * S)  # fmt: skip
+small = st.integers(0, 6)
+then = st.sampled_from(("settle", "carry", "lose", "commit", "settle", "wait"))
+reading = st.tuples(
+    st.integers(0, 1),
+    st.sampled_from(OFFSETS),
+    st.sampled_from(VALUES),
+    st.sampled_from((True, True, True, False)),
+)
+message = st.tuples(
+    st.integers(0, 5),
+    st.lists(reading, min_size=1, max_size=3),
+    st.sampled_from((1, 2, 0)),
+    st.sampled_from((True,) * 8 + (False,)),
+)
+ACTS: dict[str, tuple[int, st.SearchStrategy[tuple[object, ...]]]] = {
+    "say": (8, st.tuples(st.lists(message, min_size=1, max_size=3), st.sampled_from((False, False, False, True)), then)),
+    "again": (4, st.tuples(st.integers(0, 30), small, then)),
+    "connect": (1, st.tuples(small, st.booleans(), st.booleans(), then)),
+    "cut": (1, st.tuples(small, st.booleans())),
+    "work": (2, st.tuples(st.sampled_from(("loop", "write", "look")))),
+    "carry": (1, st.just(())),
+    "settle": (1, st.just(())),
+    "crash": (1, st.just(())),
+    "crash_at": (2, st.tuples(st.integers(1, 12))),
+    "reboot": (1, st.tuples(st.sampled_from((0.0, 30.0, 7200.0)))),
+    "start": (1, st.just(())),
+    "snapshot": (1, st.just(())),
+    "age": (2, st.tuples(st.sampled_from((2.0, 40.0, 100.0)))),
+    "flush": (1, st.just(())),
+    "replay": (1, st.just(())),
+    "advance": (2, st.tuples(st.sampled_from((0.3, 2.0, 12.0, 61.0, 100.0, 4000.0)))),
+    "jump": (1, st.tuples(st.sampled_from((-3.0, -100.0, 100.0, 86_400.0, -3600.0)))),
+    "believe": (1, st.tuples(st.sampled_from((0, 0, 0, 1)))),
+    "forward": (2, st.just(())),
+    "go_on": (1, st.tuples(st.lists(small, min_size=1, max_size=5))),
+    "cloud": (2, st.tuples(st.sampled_from((0, 0, 1, 2, 3, 4, 5, 6)))),
+    "have": (1, st.tuples(small, small)),
+    "bus": (1, st.tuples(st.sampled_from((False, False, True)), st.booleans())),
+}
+"""What may happen: how often, and how."""
+NAMES = tuple(name for name, (often, _) in ACTS.items() for _ in range(often))
+
+
+@st.composite
+def acts(draw: st.DrawFn) -> Act:
+    """One act by its name; `one_of` would count nested choices and not what is likely."""
+    name = draw(st.sampled_from(NAMES))
+    return (name, *draw(ACTS[name][1]))
+
+
+@pytest.fixture(scope="module")
+def files() -> Iterator[Path]:
+    """The files of a first start, in memory: a crash here is that nothing more is committed, so no sync is needed."""
+    with in_memory() as folder:
+        new_files(folder)
+        yield folder
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_r30_whatever_happens_each_reading_is_in_each_window_once(name: str, files: Path) -> None:
+    """Any interleaving of what devices, agent, bus and cloud side do, with crashes between any two steps."""
+
+    @given(st.lists(acts(), min_size=12, max_size=40))
+    def histories(todo: list[Act]) -> None:
+        run(todo, SETTINGS[name], files)
+
+    histories()
+
+
+def run(todo: list[Act], settings: EdgeSettings, files: Path) -> History:
+    """Live a history through: all clients are connected when it begins."""
+    begin: list[Act] = [("start",), ("settle",), *(("connect", n, False, False, "settle") for n in range(3))]
+    folder = files.parent / f"{files.name}-run"
+    folder.mkdir()
+    try:
+        history = History(files, folder, settings)
+        history.run(begin + todo)
+    finally:
+        shutil.rmtree(folder)
+    return history
