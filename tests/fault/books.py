@@ -32,7 +32,8 @@ class Taken:
     """Readings that were said to be beyond the horizon (R4)."""
     again: set[Key] = field(default_factory=set)
     """Readings of dead letters that a person had taken again (R20)."""
-    sent: int = 0
+    letters: set[tuple[int, int]] = field(default_factory=set)
+    """Those dead letters, by tick and n."""
 
 
 class Books:

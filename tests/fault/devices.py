@@ -209,6 +209,8 @@ class Fleet:
         self.poster = ("s3/d6",)
         self.requests: list[Request] = []
         self.said: list[Said] = []
+        """What was really sent, or waits for it."""
+        self._messages = count(1)
         self._numbers = count(1)
         self._newest: dict[str, int] = {}
 
@@ -220,7 +222,7 @@ class Fleet:
         self, device: str, what: Sequence[tuple[int, int, float, bool]], qos: int, *, good: bool
     ) -> Said:
         """Make a message: of each reading its metric, microseconds after the device's newest one, value, and whether it is timed."""
-        number = len(self.said) + 1
+        number = next(self._messages)
         readings: dict[Reading, None] = {}
         for metric, offset_us, value, timed in what:
             name = f"{device}/{('temp', 'flow')[metric]}"
@@ -230,18 +232,20 @@ class Fleet:
                 self._newest[device] = max(newest, newest + offset_us)
             elif not any(time_us is None for _, time_us, _ in readings):  # its value tells it from all others
                 readings[name, None, number / 64] = None
-        said = Said(number, f"hw/{device}/data", tuple(readings) if good else (), qos, good)
-        self.said.append(said)
-        return said
+        return Said(number, f"hw/{device}/data", tuple(readings) if good else (), qos, good)
 
     def again(self, old: Said) -> Said:
         """The same readings in a new message."""
-        said = Said(len(self.said) + 1, old.topic, old.readings, max(1, old.qos))
-        self.said.append(said)
-        return said
+        return Said(next(self._messages), old.topic, old.readings, max(1, old.qos))
+
+    def send(self, client: Client, said: Said) -> None:
+        """Let a client send a message, if it can now."""
+        if client.say(said):
+            self.said.append(said)
 
     def post(self, said: list[Said]) -> None:
         """Take a request to be sent."""
+        self.said += said
         self.requests.append(Request(said, crc32(b"%d" % said[0].number)))
 
     def flow(self, burst: SentBurst, clients: Sequence[Client]) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,7 @@ class History:
         self.books = Books(step_settings(settings))
         self.agent: Agent | None = None
         self.crashes = 0
+        self._rotten_at = -1
         self._path = folder / FILE
         self._taken: dict[int, Taken] = {}
         """By tick, what was handed to the writer and is not in the books."""
@@ -88,6 +91,8 @@ class History:
         self._works: list[Coroutine[Any, Any, Any]] = []
         """Of the tasks."""
         self._replaying: dict[tuple[int, int], set[Key]] = {}
+        """By dead letter (tick, n) that is being taken again."""
+        self._taken_again: set[tuple[int, int]] = set()
 
     def run(self, acts: Sequence[Act]) -> None:
         """Do the acts, bring everything to its end, and compare."""
@@ -106,6 +111,9 @@ class History:
                     self._identities[what.tick] = [
                         f"{agent}/{row.epoch:016x}/{row.shard}/{row.seq}" for row in what.outbox
                     ]
+                for n in chores.covered:
+                    row = connection.execute("SELECT epoch, shard, seq FROM outbox WHERE n = ?", (n,)).fetchone()
+                    assert row is None or self.road.was_told(*row), "a row goes that the cloud has not said to have (R22)"
                 real_write(connection, what, chores)
 
             patch.setattr(pipeline, "resume", resume)
@@ -127,10 +135,8 @@ class History:
         self._loop = HandLoop(self.clock)
         with self._loop.running():
             self.agent = agent = Agent(self.settings, self._path, self.clock, lambda: self.road, "test")
-        for tick in sorted(self._taken):
-            taken = self._taken.pop(tick)
-            if tick <= agent.state.tick:
-                self.books.take(taken)
+        self._book(agent.state.tick)
+        self._taken.clear()
         submit = agent._writer.submit
 
         def submitted(job: Job) -> None:
@@ -163,6 +169,7 @@ class History:
         for _, event in tick.events:
             if isinstance(event, LetterGone):
                 taken.again |= self._replaying.get((event.tick, event.n), set())
+                taken.letters.add((event.tick, event.n))
         self._taken[output.tick] = taken
 
     def act_crash(self) -> None:
@@ -278,10 +285,9 @@ class History:
             if posted:
                 post.append(self.fleet.message(self.fleet.poster[0], what, 1, good=True))
             elif client.connected:
+                device = client.devices[which % len(client.devices)]
                 good_now = good or client.clean
-                client.say(
-                    self.fleet.message(client.devices[which % len(client.devices)], what, qos, good=good_now)
-                )
+                self.fleet.send(client, self.fleet.message(device, what, qos, good=good_now))
         if post:
             self.fleet.post(post)
         self._then(then)
@@ -292,7 +298,7 @@ class History:
         said = [one for one in self.fleet.said if one.good and all(t is not None for _, t, _ in one.readings)]
         sender = self.fleet.clients[client % len(self.fleet.clients)]
         if said and sender.connected and self.fleet.by_meaning:
-            sender.say(self.fleet.again(said[-1 - which % len(said)]))
+            self.fleet.send(sender, self.fleet.again(said[-1 - which % len(said)]))
         self._then(then)
 
     def act_connect(self, which: int, eager: bool, as_new: bool, then: str) -> None:
@@ -377,8 +383,11 @@ class History:
         self.fleet.requests = [one for one in self.fleet.requests if one not in burst.requests]
 
     def _book(self, tick: int) -> None:
+        """Take what was committed, up to this tick, into the books."""
         for number in sorted(number for number in self._taken if number <= tick):
-            self.books.take(self._taken.pop(number))
+            taken = self._taken.pop(number)
+            self.books.take(taken)
+            self._taken_again |= taken.letters
 
     # Time, the bus, the cloud side.
 
@@ -394,6 +403,20 @@ class History:
     def act_believe(self, quality: int) -> None:
         """The agent's wall clock is believed, or not any more."""
         self.clock.quality = quality
+
+    def act_rot(self) -> None:
+        """While the agent is down a byte of its newest snapshot goes bad; the older one and the journal since are there for that (R15)."""
+        if self.agent is not None or self.crashes == self._rotten_at:
+            return
+        self._rotten_at = self.crashes
+        with closing(sqlite3.connect(self._path)) as connection:
+            ticks = snapshot.ticks(connection)
+            if len(ticks) > 1:
+                at = (ticks[0], 1)
+                (body,) = connection.execute("SELECT body FROM snapshot WHERE tick = ? AND section = ?", at).fetchone()
+                bad = body[:-1] + bytes([body[-1] ^ 1])
+                connection.execute("UPDATE snapshot SET body = ? WHERE tick = ? AND section = ?", (bad, *at))
+                connection.commit()
 
     def act_reboot(self, away_s: float) -> None:
         """The power fails, and comes back: monotonic time begins anew."""
@@ -467,6 +490,8 @@ class History:
         bad = [said.payload for said in self.books.arrived if not said.good]
         dead = reader.execute("SELECT bytes FROM dead_letter WHERE reason != 'beyond-horizon'").fetchall()
         assert sorted(body for (body,) in dead) == sorted(bad), "each message that cannot be read is dead once (R20)"
+        left = reader.execute("SELECT tick, n FROM dead_letter").fetchall()
+        assert not self._taken_again & set(left), "a dead letter that was taken again is still there (R20)"
         put_out = {name for tick, names in self._identities.items() if tick <= state.tick for name in names}
         assert put_out <= self.road.appended.keys(), "rows of the outbox that were never sent"
         kinds = {kind for kind, _ in self.side.reports()}

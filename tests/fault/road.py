@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from headwater_shared import records
 from headwater_shared.bus import Record, Stored
 from headwater_shared.errors import BusUnavailable
+from headwater_shared.records import Have
 from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import HAVE
 
@@ -26,6 +28,8 @@ class Road:
         """Identity of every record that was ever appended."""
         self._haves: list[Stored] = []
         self._known = 0
+        self._told: dict[tuple[str, int], list[int]] = {}
+        """By epoch and shard, the intervals of seqs that were ever said to be there, end to end."""
 
     def append(self, records: Sequence[Record]) -> None:
         self._look()
@@ -63,7 +67,14 @@ class Road:
         if repeat and self._haves:
             new.append(self._haves[-repeat % len(self._haves)])
         for stored in new:
+            have = records.decode(Have, stored.body)
+            self._told.setdefault((have.epoch, have.shard), []).extend(have.intervals)
             self._haves.append(msgspec.structs.replace(stored, offset=len(self._haves)))
+
+    def was_told(self, epoch: bytes, shard: int, seq: int) -> bool:
+        """Tell whether the agent was let hear that the cloud side has a row."""
+        bounds = self._told.get((int.from_bytes(epoch, "little"), shard), [])
+        return any(first <= seq <= last for first, last in zip(bounds[::2], bounds[1::2], strict=True))
 
     def _look(self) -> None:
         if self.away:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater_edge.settings import EdgeSettings, LimitSettings
@@ -20,7 +20,7 @@ TOO_HOT = LimitSettings("too-hot", "*/temp", above=90.0)
 TABLES = (hopping("1m", "20s"), session("10s", "s1/*"), session("1m", "s2/*"))
 SHORT = {"levels": ("1s", "3s", "9s"), "held": "2s", "lateness": "0s", "idle": "1s", "horizon": "1m"}
 SETTINGS: dict[str, EdgeSettings] = {
-    "default": edge_settings(window=TABLES, limit=(TOO_HOT,)),
+    "default": edge_settings(windows={"horizon": "1m"}, window=TABLES, limit=(TOO_HOT,)),
     "short": edge_settings(window=(hopping("6s", "2s"), session("7s")), windows=SHORT, limit=(TOO_HOT,)),
     "ticks of several": edge_settings(tick_readings=4, windows={"levels": ("10s", "1m"), "held": "0s", "horizon": "30s"}),
     "future": edge_settings(windows={"levels": ("10s", "1m"), "future": "1m", "horizon": "1h"}),
@@ -30,7 +30,7 @@ SETTINGS: dict[str, EdgeSettings] = {
 }  # fmt: skip
 
 VALUES = (1.5, -0.0, 20.1, 95.0, -2.25)
-OFFSETS = (0, 1, S, 3 * S, 10 * S, 11 * S, 59 * S, 61 * S, 100 * S, 3600 * S, -1, -S, -3 * S, -11 * S, -61 * S, -100 * S, -3600 * S)  # fmt: skip
+OFFSETS = (0, 1, S, S, 3 * S, 3 * S, 10 * S, 11 * S, 30 * S, 59 * S, 61 * S, 100 * S, 3600 * S, -1, -S, -S, -3 * S, -11 * S, -61 * S, -100 * S, -3600 * S)  # fmt: skip
 small = st.integers(0, 6)
 then = st.sampled_from(("settle", "carry", "lose", "commit", "settle", "wait"))
 reading = st.tuples(
@@ -57,6 +57,7 @@ ACTS: dict[str, tuple[int, st.SearchStrategy[tuple[object, ...]]]] = {
     "crash_at": (2, st.tuples(st.integers(1, 12))),
     "reboot": (1, st.tuples(st.sampled_from((0.0, 30.0, 7200.0)))),
     "start": (1, st.just(())),
+    "rot": (1, st.just(())),
     "snapshot": (1, st.just(())),
     "age": (2, st.tuples(st.sampled_from((2.0, 40.0, 100.0)))),
     "flush": (1, st.just(())),
@@ -91,8 +92,19 @@ def files() -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_r30_whatever_happens_each_reading_is_in_each_window_once(name: str, files: Path) -> None:
-    """Any interleaving of what devices, agent, bus and cloud side do, with crashes between any two steps."""
+    """Any interleaving of what devices, agent, bus and cloud side do, with crashes between any two steps: some 400 of them."""
+    _search(name, files, settings.default.max_examples * 6 // 10)
 
+
+@pytest.mark.fault
+@pytest.mark.parametrize("name", SETTINGS)
+def test_r30_in_thousands_of_new_histories(name: str, files: Path) -> None:
+    """The same, for histories that nobody has seen yet."""
+    _search(name, files, settings.default.max_examples * 2)
+
+
+def _search(name: str, files: Path, most: int) -> None:
+    @settings(max_examples=most)
     @given(st.lists(acts(), min_size=12, max_size=40))
     def histories(todo: list[Act]) -> None:
         run(todo, SETTINGS[name], files)
@@ -100,13 +112,13 @@ def test_r30_whatever_happens_each_reading_is_in_each_window_once(name: str, fil
     histories()
 
 
-def run(todo: list[Act], settings: EdgeSettings, files: Path) -> History:
+def run(todo: list[Act], of: EdgeSettings, files: Path) -> History:
     """Live a history through: all clients are connected when it begins."""
     begin: list[Act] = [("start",), ("settle",), *(("connect", n, False, False, "settle") for n in range(3))]
     folder = files.parent / f"{files.name}-run"
     folder.mkdir()
     try:
-        history = History(files, folder, settings)
+        history = History(files, folder, of)
         history.run(begin + todo)
     finally:
         shutil.rmtree(folder)
