@@ -57,10 +57,16 @@ class HandLoop(asyncio.BaseEventLoop):
         self._calls: deque[tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
         """What was handed to threads."""
 
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+    _run_once: Callable[[], None]
+
     def time(self) -> float:
         return self._clock.mono_us / 1e6
 
-    def run_in_executor(self, _executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(
+        self, _executor: object, func: Callable[..., Any], *args: object
+    ) -> asyncio.Future[Any]:
         answer: asyncio.Future[Any] = self.create_future()
         self._calls.append((answer, func, args))
         return answer
@@ -133,7 +139,9 @@ def by_hand(clock: SetClock, edge: Fuse, cloud: Fuse) -> Iterator[pytest.MonkeyP
         patch.setattr(pipeline, "mono_us", lambda: clock.mono_us)
         patch.setattr(pipeline, "new_epoch", lambda: splitmix64(next(epochs)))
         patch.setattr(keeping, "_REPLAY_US", 2**62)  # snapshots come when a history says so
-        patch.setattr(recent, "_FIRST", 8)  # memory holds few readings, so that others are looked up in the journal
+        patch.setattr(
+            recent, "_FIRST", 8
+        )  # memory holds few readings, so that others are looked up in the journal
         for module in (commit, forward, pipeline, store):
             patch.setattr(module, "reached", edge.reached)
         for other in (publish, runner, sqlite_log):

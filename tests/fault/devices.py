@@ -13,7 +13,7 @@ from headwater_edge.sessions import BROKERS, NEVER
 from headwater_edge.source import DUP, QOS1, QOS2, Burst
 from tests.edge.feed import DAY, Reading
 
-IDS = 5
+IDS = 3
 """Packet ids that a client has: so few that each is used again and again (R3)."""
 
 
@@ -129,6 +129,8 @@ class Client:
         """Send CONNECT; `eager`: and what is in flight, without a wait for the CONNACK."""
         self.lose()
         self.connection, self.eager, self.as_new = number, eager, as_new
+        if self.clean:
+            self._last_id = 0
         expiry_s = 0 if self.clean else NEVER
         event = Connect(number, self.name, "", self.clean, expiry_s)
 
@@ -234,9 +236,9 @@ class Fleet:
                 readings[name, None, number / 64] = None
         return Said(number, f"hw/{device}/data", tuple(readings) if good else (), qos, good)
 
-    def again(self, old: Said) -> Said:
-        """The same readings in a new message."""
-        return Said(next(self._messages), old.topic, old.readings, max(1, old.qos))
+    def again(self, old: Said, readings: tuple[Reading, ...] | None = None) -> Said:
+        """The same readings, or others of the same device, in a new message."""
+        return Said(next(self._messages), old.topic, readings or old.readings, max(1, old.qos))
 
     def send(self, client: Client, said: Said) -> None:
         """Let a client send a message, if it can now."""
@@ -268,7 +270,7 @@ class Fleet:
         client.lose()
 
     def lose_all(self) -> None:
-        """The agent is gone, and every connection with it."""
+        """Every connection is lost, with what is under way on it."""
         for client in self.clients:
             client.lose()
         for request in self.requests:

@@ -12,30 +12,28 @@ import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from headwater_cloud.columns import unpack_sketches
-from headwater_edge import commit, journal, pipeline, snapshot
+from headwater_edge import commit, pipeline, restart, snapshot, store
 from headwater_edge.commit import Job
 from headwater_edge.dead_letters import latest
 from headwater_edge.events import Disconnect, LetterGone
 from headwater_edge.letter_office import LetterOffice
 from headwater_edge.pipeline import Agent
 from headwater_edge.restart import Resumed
-from headwater_edge.rows import commit_of
 from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_edge.source import Burst
-from headwater_edge.state import State
-from headwater_edge.step import step
-from headwater_edge.store import Chores, Commit, open_store
+from headwater_edge.store import Chores, Commit
+from headwater_shared.bus import Bus
 from headwater_shared.clock import SetClock
-from tests.cloud.side import Side, windows_of
+from tests.cloud.side import Side
 from tests.edge.running import FILE, ScriptedSource
-from tests.fault.books import Books, Key, Places, Taken
+from tests.fault.books import Books, Key, Taken
 from tests.fault.by_hand import Fuse, HandLoop, Killed, by_hand, let_go, write_once
-from tests.fault.devices import Client, Fleet, Said, SentBurst
+from tests.fault.devices import Fleet, Said, SentBurst
+from tests.fault.ends import replayed, stored_windows
 from tests.fault.road import Road
-from tests.reference import Window, bits
+from tests.reference import bits
 
 Act = tuple[Any, ...]
 
@@ -54,14 +52,6 @@ class Link(ScriptedSource):
         for burst in bursts:
             assert isinstance(burst, SentBurst)
             self._history.acknowledged(burst, sessions)
-
-
-def new_files(folder: Path) -> None:
-    """Make the files that a first start finds: of the agent, of the log and of the cloud side."""
-    connection, lock = open_store(folder / FILE)
-    connection.close()
-    lock.release()
-    Side(folder).close()
 
 
 class History:
@@ -87,6 +77,8 @@ class History:
         self._hashes: dict[int, list[bytes]] = {}
         """By tick, what it put out."""
         self._identities: dict[int, list[str]] = {}
+        self._ages: dict[int, int] = {}
+        """By tick, how old the agent was."""
         self._tasks: list[asyncio.Task[Any]] = []
         self._works: list[Coroutine[Any, Any, Any]] = []
         """Of the tasks."""
@@ -97,23 +89,17 @@ class History:
     def run(self, acts: Sequence[Act]) -> None:
         """Do the acts, bring everything to its end, and compare."""
         with by_hand(self.clock, self.edge, self.cloud) as patch:
-            real_resume, real_write = pipeline.resume, commit.write
+            real_resume, real_write = restart.resume, store.write
 
             def resume(*args: Any) -> Resumed:
                 resumed = real_resume(*args)
                 assert not resumed.differences, "a replay put out something else (R31)"
                 return resumed
 
-            def write(connection: Any, what: Commit | None, chores: Chores) -> None:
+            def write(connection: sqlite3.Connection, what: Commit | None, chores: Chores) -> None:
                 if what is not None:
-                    self._hashes[what.tick] = [row.hash for row in what.outbox]
-                    agent = self.settings.name
-                    self._identities[what.tick] = [
-                        f"{agent}/{row.epoch:016x}/{row.shard}/{row.seq}" for row in what.outbox
-                    ]
-                for n in chores.covered:
-                    row = connection.execute("SELECT epoch, shard, seq FROM outbox WHERE n = ?", (n,)).fetchone()
-                    assert row is None or self.road.was_told(*row), "a row goes that the cloud has not said to have (R22)"
+                    self._note(what)
+                self._check_chores(connection, chores)
                 real_write(connection, what, chores)
 
             patch.setattr(pipeline, "resume", resume)
@@ -126,6 +112,33 @@ class History:
                 self.act_crash()
                 self.side.drop()
 
+    def _note(self, what: Commit) -> None:
+        """Remember what a tick puts out."""
+        self._hashes[what.tick] = [row.hash for row in what.outbox]
+        self._identities[what.tick] = [
+            f"{self.settings.name}/{row.epoch:016x}/{row.shard}/{row.seq}" for row in what.outbox
+        ]
+
+    def _check_chores(self, connection: sqlite3.Connection, chores: Chores) -> None:
+        """What leaves the file may: rows that the cloud side has said to have (R22), that no kept snapshot needs (R12, R15) and
+        that are older than the horizon (R4).
+        """
+        ticks = snapshot.ticks(connection) if chores.covered or chores.journal_to else []
+        older = ticks[1] if len(ticks) > 1 else 0
+        for n in chores.covered:
+            row = connection.execute(
+                "SELECT tick, epoch, shard, seq FROM outbox WHERE n = ?", (n,)
+            ).fetchone()
+            if row is not None:
+                assert self.road.was_told(*row[1:]), "a row goes that the cloud side has not said to have"
+                assert row[0] <= older, "a row goes that the older snapshot is not after"
+        if chores.journal_to and self.agent is not None:
+            assert chores.journal_to <= older, "a row leaves the journal that the older snapshot is not after"
+            age_us = self.agent.state.age_us - self._ages[chores.journal_to]
+            assert age_us >= self.agent.state.settings.horizon_us, (
+                "a row leaves the journal within the horizon"
+            )
+
     # The agent's process.
 
     def act_start(self) -> None:
@@ -134,7 +147,9 @@ class History:
             return
         self._loop = HandLoop(self.clock)
         with self._loop.running():
-            self.agent = agent = Agent(self.settings, self._path, self.clock, lambda: self.road, "test")
+            self.agent = agent = Agent(
+                self.settings, self._path, self.clock, lambda: cast("Bus", self.road), "test"
+            )
         self._book(agent.state.tick)
         self._taken.clear()
         submit = agent._writer.submit
@@ -157,6 +172,7 @@ class History:
     def _submitted(self, agent: Agent, job: Job) -> None:
         tick, output = job.tick, job.output
         taken = Taken(output.tick, tick.now, [])
+        self._ages[output.tick] = agent.state.age_us
         for burst in agent._under_way:
             if isinstance(burst, SentBurst):
                 burst.tick = output.tick
@@ -301,6 +317,21 @@ class History:
             self.fleet.send(sender, self.fleet.again(said[-1 - which % len(said)]))
         self._then(then)
 
+    def act_beyond(self, which: int, replay: bool) -> None:
+        """Long after, a reading comes for the first time, of a moment when its series was heard: nobody can tell (R4, R20)."""
+        self._come_back()
+        timed = [(said, r) for said in self.books.arrived for r in said.readings if r[1] is not None]
+        sender = self.fleet.clients[0]
+        if not timed or not sender.connected:
+            return
+        self.act_age(100.0)
+        old, (series, time_us, _) = timed[-1 - which % len(timed)]
+        self.fleet.send(sender, self.fleet.again(old, ((series, time_us, 64.0 + len(timed)),)))
+        self._then("settle")
+        if replay:
+            self.act_replay()
+            self.act_settle()
+
     def act_connect(self, which: int, eager: bool, as_new: bool, then: str) -> None:
         """A client connects, or does so again."""
         if not self.is_up:
@@ -326,8 +357,10 @@ class History:
                 self.act_connect(at, False, False, "settle")
 
     def _then(self, then: str) -> None:
-        """What follows: it waits, is read by the agent, is committed, is acknowledged; or the acknowledgement is lost."""
-        if then != "wait":
+        """What follows: it waits, is read by the agent, is committed, is acknowledged; or the acknowledgement is lost, or all of it."""
+        if then == "vanish":
+            self.fleet.lose_all()
+        if then not in ("wait", "vanish"):
             self.act_carry()
         if then == "settle":
             self.act_settle()
@@ -336,10 +369,7 @@ class History:
                 pass
             self.act_work("write")
         if then == "lose":
-            for client in self.fleet.clients:
-                client.lose()
-            for request in self.fleet.requests:
-                request.under_way = False
+            self.fleet.lose_all()
 
     def act_carry(self) -> None:
         """The agent reads its sockets: what devices have to send arrives."""
@@ -363,7 +393,9 @@ class History:
         """The agent gives a burst back: what it holds must be in the journal (R5)."""
         assert self.agent is not None
         there = "SELECT 1 FROM journal WHERE tick = ?"
-        assert self.agent.horizon._reader.execute(there, (burst.tick,)).fetchone(), "acknowledged, not committed"
+        assert self.agent.horizon._reader.execute(there, (burst.tick,)).fetchone(), (
+            "acknowledged, not committed"
+        )
         self._book(burst.tick)
         assert all(said in self.books.arrived for said in burst.said)
         connections = dict.fromkeys(range(0))
@@ -413,7 +445,9 @@ class History:
             ticks = snapshot.ticks(connection)
             if len(ticks) > 1:
                 at = (ticks[0], 1)
-                (body,) = connection.execute("SELECT body FROM snapshot WHERE tick = ? AND section = ?", at).fetchone()
+                (body,) = connection.execute(
+                    "SELECT body FROM snapshot WHERE tick = ? AND section = ?", at
+                ).fetchone()
                 bad = body[:-1] + bytes([body[-1] ^ 1])
                 connection.execute("UPDATE snapshot SET body = ? WHERE tick = ? AND section = ?", (bad, *at))
                 connection.commit()
@@ -429,6 +463,14 @@ class History:
     def act_bus(self, away: bool, answer_lost: bool) -> None:
         """The bus goes, or comes back; or the next answer of it is lost."""
         self.road.away, self.road.answer_lost = away, answer_lost
+
+    def act_outage(self) -> None:
+        """The bus is away while windows close."""
+        self.act_flush()
+        self.act_settle()
+        self.act_bus(True, False)
+        self.act_forward()
+        self.act_bus(False, False)
 
     def act_forward(self) -> None:
         """The forwarder does what its mode asks for."""
@@ -489,7 +531,9 @@ class History:
         self.books.check(stored_windows(self.side))
         bad = [said.payload for said in self.books.arrived if not said.good]
         dead = reader.execute("SELECT bytes FROM dead_letter WHERE reason != 'beyond-horizon'").fetchall()
-        assert sorted(body for (body,) in dead) == sorted(bad), "each message that cannot be read is dead once (R20)"
+        assert sorted(body for (body,) in dead) == sorted(bad), (
+            "each message that cannot be read is dead once (R20)"
+        )
         left = reader.execute("SELECT tick, n FROM dead_letter").fetchall()
         assert not self._taken_again & set(left), "a dead letter that was taken again is still there (R20)"
         put_out = {name for tick, names in self._identities.items() if tick <= state.tick for name in names}
@@ -500,33 +544,3 @@ class History:
         for task in self._tasks:
             assert task.done(), "something waits for ever"
             task.result()
-
-
-def stored_windows(side: Side) -> Places:
-    """All windows of the cloud side's file."""
-    rows = windows_of(side)
-    sketches = unpack_sketches([row[18] for row in rows])
-    found: Places = {}
-    begin = 0
-    for row, end in zip(rows, sketches.end.tolist(), strict=True):
-        buckets = zip(
-            sketches.bucket[begin:end].tolist(), sketches.count[begin:end].tolist(), strict=True
-        )
-        found[row[0], row[1], row[2]] = Window(row[8], row[9] % 2**64, *row[10:18], dict(buckets))
-        begin = end
-    return found
-
-
-def replayed(agent: Agent, hashes: Mapping[int, list[bytes]], settings: Any) -> str:
-    """Run the journal again without the crashes; what it puts out must be the same, and so must the state (R31)."""
-    reader = agent.horizon._reader
-    rows = reader.execute("SELECT tick, body FROM journal ORDER BY tick").fetchall()
-    state = State(settings)
-    if rows[0][0] > 1:
-        state = snapshot.restore(snapshot.read(reader, snapshot.ticks(reader)[-1]))
-    for number, body in rows:
-        if number > state.tick:
-            tick = journal.decode(body)
-            out = commit_of(tick, step(state, tick), [])
-            assert [row.hash for row in out.outbox] == hashes[number], f"tick {number} put out something else"
-    return snapshot.fingerprint(state)

@@ -28,7 +28,7 @@ class Road:
         """Identity of every record that was ever appended."""
         self._haves: list[Stored] = []
         self._known = 0
-        self._told: dict[tuple[str, int], list[int]] = {}
+        self._told: dict[tuple[int, int], list[int]] = {}
         """By epoch and shard, the intervals of seqs that were ever said to be there, end to end."""
 
     def append(self, records: Sequence[Record]) -> None:
