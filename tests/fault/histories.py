@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+from headwater_cloud.intervals import holds
 from headwater_edge import commit, pipeline, restart, snapshot, store
 from headwater_edge.commit import Job
 from headwater_edge.dead_letters import latest
@@ -495,6 +496,15 @@ class History:
             self.side.open()
         self.cloud.left = 0
 
+    def act_through(self, crash_at: int) -> None:
+        """What was put out goes all the way to the cloud side, and what it has back to the agent."""
+        self.act_forward()
+        self.road.all_go_on(self.side.log)
+        self.act_cloud(crash_at)
+        self.act_cloud(0)
+        self.act_have(100, 0)
+        self.act_forward()
+
     # The end.
 
     def finish(self) -> None:
@@ -538,6 +548,11 @@ class History:
         assert not self._taken_again & set(left), "a dead letter that was taken again is still there (R20)"
         put_out = {name for tick, names in self._identities.items() if tick <= state.tick for name in names}
         assert put_out <= self.road.appended.keys(), "rows of the outbox that were never sent"
+        had = self.side.haves()
+        for name in put_out:
+            agent, epoch, shard, seq = name.split("/")
+            intervals = had[agent, int(epoch, 16), int(shard)]
+            assert holds(intervals, int(seq)), f"the cloud side has {name} and does not say so: {intervals}"
         kinds = {kind for kind, _ in self.side.reports()}
         assert not kinds & {"another-body", "went-back"}, self.side.reports()
         assert replayed(self.agent, self._hashes, step_settings(self.settings)) == snapshot.fingerprint(state)

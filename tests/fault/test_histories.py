@@ -76,6 +76,7 @@ ACTS: dict[str, tuple[int, st.SearchStrategy[tuple[object, ...]]]] = {
     "forward": (2, st.just(())),
     "go_on": (1, st.tuples(st.lists(small, min_size=1, max_size=5))),
     "cloud": (2, st.tuples(st.sampled_from((0, 0, 1, 2, 3, 4, 5, 6)))),
+    "through": (2, st.tuples(st.sampled_from((0, 0, 1, 2, 3, 4, 5, 6)))),
     "have": (1, st.tuples(small, small)),
     "bus": (1, st.tuples(st.sampled_from((False, False, True)), st.booleans())),
 }
