@@ -94,7 +94,7 @@ Packet = Callable[[SentBurst], None]
 
 
 class Client:
-    """One client with one session: `clean` ends with its connection."""
+    """One client with one session; a `clean` one begins a new one each time, though the agent keeps the old."""
 
     def __init__(self, name: str, devices: Sequence[str], *, clean: bool = False) -> None:
         self.name = name
@@ -131,7 +131,7 @@ class Client:
         self.connection, self.eager, self.as_new = number, eager, as_new
         if self.clean:
             self._last_id = 0
-        expiry_s = 0 if self.clean else NEVER
+        expiry_s = 3600 if self.clean else NEVER
         event = Connect(number, self.name, "", self.clean, expiry_s)
 
         def packet(burst: SentBurst) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +19,7 @@ from headwater_cloud.intervals import holds
 from headwater_edge import commit, pipeline, restart, snapshot, store
 from headwater_edge.commit import Job
 from headwater_edge.dead_letters import latest
-from headwater_edge.events import Disconnect, LetterGone
+from headwater_edge.events import Disconnect, LetterGone, Start
 from headwater_edge.letter_office import LetterOffice
 from headwater_edge.pipeline import Agent
 from headwater_edge.restart import Resumed
@@ -27,6 +28,7 @@ from headwater_edge.source import Burst
 from headwater_edge.store import Chores, Commit
 from headwater_shared.bus import Bus
 from headwater_shared.clock import SetClock
+from headwater_shared.records import Predecessor
 from tests.cloud.side import Side
 from tests.edge.running import FILE, ScriptedSource
 from tests.fault.books import Books, Key, Taken
@@ -78,6 +80,8 @@ class History:
         self._hashes: dict[int, list[bytes]] = {}
         """By tick, what it put out."""
         self._identities: dict[int, list[str]] = {}
+        self._starts: list[tuple[int, int]] = []
+        """(first tick, epoch) of each start."""
         self._ages: dict[int, int] = {}
         """By tick, how old the agent was."""
         self._tasks: list[asyncio.Task[Any]] = []
@@ -174,6 +178,7 @@ class History:
         tick, output = job.tick, job.output
         taken = Taken(output.tick, tick.now, [])
         self._ages[output.tick] = agent.state.age_us
+        self._check_identities(job)
         for burst in agent._under_way:
             if isinstance(burst, SentBurst):
                 burst.tick = output.tick
@@ -188,6 +193,38 @@ class History:
                 taken.again |= self._replaying.get((event.tick, event.n), set())
                 taken.letters.add((event.tick, event.n))
         self._taken[output.tick] = taken
+
+    def _check_identities(self, job: Job) -> None:
+        """A part bears the epoch in which its tick lay (R1); an epoch's first row in a shard names the one before, and where it ended (R6)."""
+        for _, event in job.tick.events:
+            if isinstance(event, Start):
+                self._starts = [one for one in self._starts if one[0] < job.output.tick]
+                self._starts.append((job.output.tick, event.epoch))
+        begins = [tick for tick, _ in self._starts]
+        for frame in job.output.frames:
+            parts = frame.parts
+            for tick, at in set(zip(parts.tick.tolist(), parts.epoch.tolist(), strict=True)):
+                which = bisect_right(begins, tick)
+                sealed = (
+                    begins[which - 1] == tick
+                )  # what a start closes may open a coarser pane, of the epoch before
+                epochs = [epoch for _, epoch in self._starts[max(0, which - 1 - sealed) : which]]
+                assert parts.epochs[at] in epochs, "a part of another epoch's tick"
+        named = [(row.seq, row.shard, row.predecessor) for row in job.output.anomalies]
+        named += [(row.seq, row.shard, row.predecessor) for row in job.output.frames]
+        for seq, shard, predecessor in named:
+            if seq == 1 and len(self._starts) > 1:
+                before = self._starts[-2][1]
+                ended = max(self._seqs_of(before, shard), default=0)
+                assert predecessor == Predecessor(before, ended), "an epoch does not name the one before"
+
+    def _seqs_of(self, epoch: int, shard: int) -> Iterator[int]:
+        """The seqs of an epoch in a shard, of ticks that lie before the present epoch."""
+        begun = self._starts[-1][0]
+        start = f"{self.settings.name}/{epoch:016x}/{shard}/"
+        for tick, names in self._identities.items():
+            if tick < begun:
+                yield from (int(name.removeprefix(start)) for name in names if name.startswith(start))
 
     def act_crash(self) -> None:
         """kill -9."""
@@ -224,7 +261,7 @@ class History:
 
     @property
     def is_up(self) -> bool:
-        return self.agent is not None and self._started.done()
+        return self.agent is not None and self._started.done() and self._started.result() is None
 
     def act_work(self, what: str) -> bool:
         """Do one thing: turn the loop, do what was handed to a thread, or let the writer do its next job."""
@@ -249,6 +286,7 @@ class History:
             if agent is None or not (agent._gather or agent._waiting):
                 return
             self.act_advance(0.25)
+        assert self.is_up, "the agent does not come up"
         raise AssertionError("the agent does not come to rest")
 
     def act_snapshot(self) -> None:
