@@ -119,6 +119,13 @@ KEPT: dict[str, tuple[str, list[Act]]] = {
     "r04 r20 what cannot be told from a resend is dead, and counts when a person says so": (
         "short", [said(S), said(30 * S), said(30 * S), ("beyond", 0, False), ("beyond", 1, True), said(S)],
     ),
+    "r07 a session whose start moves is gone from the stores": (
+        "short", [said(20 * S), ("flush",), ("settle",), ("through", 0), said(-3 * S), ("flush",), ("settle",), ("through", 0)],
+    ),
+    "r23 the cloud side crashes between two batches of an epoch": (
+        "short",
+        [said(S), said(30 * S), ("flush",), ("settle",), ("through", 0), said(30 * S), ("flush",), ("settle",), ("through", 1)],
+    ),
     "r15 the newest snapshot rots after rows left the journal": (
         "short", [said(S), ("age", 100.0), said(30 * S), ("age", 100.0), said(S), ("crash",), ("rot",), said(-3 * S)],
     ),
