@@ -9,12 +9,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headwater_cloud import publish, runner
-from headwater_edge import commit, forward, keeping, pipeline, recent, store
+from headwater_edge import commit, forward, keeping, opening, pipeline, recent, restart, store
 from headwater_edge.commit import Writer
 from headwater_edge.forward import Forward
 from headwater_edge.pipeline import Agent
@@ -30,15 +31,17 @@ class Killed(BaseException):
 class Fuse:
     """Ends a process at the nth named step that it passes (`headwater_shared.crash`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_last: Callable[[], None] = lambda: None) -> None:
         self.left = 0
         """0: it does not burn."""
+        self._at_last = at_last
 
     def reached(self, name: str) -> None:
         """A step is passed."""
         if self.left:
             self.left -= 1
             if not self.left:
+                self._at_last()
                 raise Killed(name)
 
 
@@ -121,12 +124,32 @@ def write_once(agent: Agent) -> bool:
 
 
 def let_go(agent: Agent, loop: HandLoop) -> None:
-    """Take the process away: nothing is committed, said or tidied up any more; the files stay as they are."""
+    """Take the process away: nothing is committed, said or tidied up any more."""
     agent.horizon.close()
     agent.forward._reader.close()
-    agent._writer._connection.close()  # an open transaction is rolled back, as the next process would
+    agent._writer._connection.close()
     agent._lock.release()
     loop.close()
+
+
+class Left:
+    """The agent's file and its log as they lie on the disk at one moment: to close SQLite's connections would tidy them up."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._bytes: dict[Path, bytes] = {}
+
+    def look(self) -> None:
+        """This is the moment."""
+        paths = (self._path, self._path.with_name(self._path.name + "-wal"))
+        self._bytes = {path: path.read_bytes() for path in paths if path.exists()}
+
+    def put_back(self) -> None:
+        """As a kill leaves them."""
+        for more in ("-wal", "-shm"):
+            self._path.with_name(self._path.name + more).unlink(missing_ok=True)
+        for path, body in self._bytes.items():
+            path.write_bytes(body)
 
 
 @contextmanager
@@ -142,7 +165,7 @@ def by_hand(clock: SetClock, edge: Fuse, cloud: Fuse) -> Iterator[pytest.MonkeyP
         patch.setattr(
             recent, "_FIRST", 8
         )  # memory holds few readings, so that others are looked up in the journal
-        for module in (commit, forward, pipeline, store):
+        for module in (commit, forward, opening, pipeline, restart, store):
             patch.setattr(module, "reached", edge.reached)
         for other in (publish, runner, sqlite_log):
             patch.setattr(other, "reached", cloud.reached)
