@@ -139,6 +139,7 @@ KEPT: dict[str, tuple[str, list[Act]]] = {
 """Histories that chance seldom comes to; and what it once found is put here, as it was printed."""
 
 
+@pytest.mark.covers("R3", "R4", "R7", "R15", "R20", "R22", "R23")
 @pytest.mark.parametrize("name", KEPT)
 def test_kept_histories(name: str, files: Path) -> None:
     """Each reading is in each window once, in a history that its name tells."""
@@ -146,6 +147,7 @@ def test_kept_histories(name: str, files: Path) -> None:
     run(todo, SETTINGS[of], files)
 
 
+@pytest.mark.covers("R1", "R2", "R3", "R4", "R5", "R6", "R7", "R12", "R15", "R20", "R22", "R31")
 @pytest.mark.parametrize("name", SETTINGS)
 def test_r30_whatever_happens_each_reading_is_in_each_window_once(name: str, files: Path) -> None:
     """Any interleaving of what devices, agent, bus and cloud side do, with crashes between any two steps: some 400 of them."""
