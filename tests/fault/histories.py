@@ -123,7 +123,8 @@ class History:
                     getattr(self, f"act_{name}")(*what)
                 self.finish()
             finally:
-                self.act_crash()
+                if self.agent is not None:
+                    let_go(self.agent, self._loop)
                 self.side.drop()
 
     def _note(self, what: Commit) -> None:
@@ -170,9 +171,9 @@ class History:
             self._loop.close()
             self._died()
             return
+        self.agent = agent
         assert agent.set_aside is None, "an unbroken file is set aside"
         assert not self._differences, "a replay put out something else (R31)"
-        self.agent = agent
         self._book(agent.state.tick)
         self._taken.clear()
         submit = agent._writer.submit
