@@ -9,13 +9,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headwater_cloud import publish, runner
-from headwater_edge import commit, forward, keeping, opening, pipeline, recent, restart, store
+from headwater_edge import commit, forward, keeping, opening, outbox, pipeline, recent, restart, store
 from headwater_edge.commit import Writer
 from headwater_edge.forward import Forward
 from headwater_edge.pipeline import Agent
@@ -126,7 +127,7 @@ def write_once(agent: Agent) -> bool:
 def let_go(agent: Agent, loop: HandLoop) -> None:
     """Take the process away: nothing is committed, said or tidied up any more."""
     agent.horizon.close()
-    agent.forward._reader.close()
+    agent.forward.outbox.close()
     agent._writer._connection.close()
     agent._lock.release()
     loop.close()
@@ -165,6 +166,10 @@ def by_hand(clock: SetClock, edge: Fuse, cloud: Fuse) -> Iterator[pytest.MonkeyP
         patch.setattr(
             recent, "_FIRST", 8
         )  # memory holds few readings, so that others are looked up in the journal
+        patch.setattr(outbox, "BEHIND", 4)  # a few rows are a backlog
+        patch.setattr(outbox, "BATCH", 3)
+        patch.setattr(outbox, "_GAPS", 2)
+        patch.setattr(pipeline, "Forward", partial(Forward, monotonic=lambda: clock.mono_us / 1e6))
         for module in (commit, forward, opening, pipeline, restart, store):
             patch.setattr(module, "reached", edge.reached)
         for other in (publish, runner, sqlite_log):

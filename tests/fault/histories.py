@@ -596,9 +596,13 @@ class History:
         assert self.agent is not None
         self._book(self.agent.state.tick)
         assert all(said in self.books.arrived for said in self.fleet.said if said.qos), "lost on its way"
-        for _ in range(20):
+        for _ in range(50):
             self.act_forward()
-        self.act_settle()
+            self.act_advance(1.0)
+            self.act_settle()
+            outbox = self.agent.forward.outbox
+            if self.agent.forward.mode == "live" and not (outbox.gaps or outbox.fresh().rows):
+                break
         self.road.all_go_on(self.side.log)
         self.side.run()
         self._check()
