@@ -277,7 +277,11 @@ class History:
         if agent is None:
             return None
         try:
-            return call(agent)
+            answer = call(agent)
+            for task in self._tasks:  # it may have died inside of one
+                if task.done() and isinstance(error := task.exception(), Killed):
+                    raise error
+            return answer
         except Killed:
             let_go(agent, self._loop)
             self._died()

@@ -131,6 +131,9 @@ KEPT: dict[str, tuple[str, list[Act]]] = {
         "short", [said(S), ("age", 100.0), said(30 * S), ("age", 100.0), said(S), ("crash",), ("rot",), said(-3 * S)],
     ),
     "r22 the bus is away while windows close": ("short", [said(S), said(30 * S), ("outage",)]),
+    "r22 it dies before a backlog is drained": (
+        "short", [*[said(S), ("flush",), ("settle",)] * 6, ("forward",), said(S), ("crash",)],
+    ),
     "r22 rows go once the cloud side has them and two snapshots are after them": (
         "short",
         [said(S), ("flush",), ("settle",), ("forward",), ("go_on", [0, 1, 2, 3, 4, 5, 6]), ("cloud", 0), ("cloud", 0), ("have", 6, 0),
