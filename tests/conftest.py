@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.fault.recorded import Audited, audited, record
 from tests.support import Mosquitto, mosquitto_broker
@@ -16,6 +16,10 @@ from tests.support import Mosquitto, mosquitto_broker
 settings.register_profile("same", derandomize=True, deadline=None, max_examples=100)
 settings.register_profile(
     "explore", deadline=None, max_examples=1000, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+# ... and as `same`, but what is found is not made smaller: a mechanism that was switched off need only be noticed.
+settings.register_profile(
+    "once", settings.get_profile("same"), phases=[Phase.explicit, Phase.generate], print_blob=False
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -103,19 +104,21 @@ def reach(
     differences: list[str] = []
     replayed = size = 0
     stopped = ""
-    rows = connection.execute("SELECT tick, body FROM journal WHERE tick > ? ORDER BY tick", (state.tick,))
-    for tick, body in rows:
-        if tick != state.tick + 1:
-            stopped = f"the journal lacks ticks {state.tick + 1} to {tick - 1}"
-            break
-        reached("restart.row")
-        try:
-            differences += (run or replay)(connection, state, journal.decode(body))
-        except journal.Damaged as error:
-            stopped = f"tick {tick}: {error}"
-            break
-        replayed += 1
-        size += len(body)
+    query = "SELECT tick, body FROM journal WHERE tick > ? ORDER BY tick"
+    # Closed whatever comes: a connection with an open cursor goes on when it is closed, and tidies up the file at some later time.
+    with closing(connection.execute(query, (state.tick,))) as rows:
+        for tick, body in rows:
+            if tick != state.tick + 1:
+                stopped = f"the journal lacks ticks {state.tick + 1} to {tick - 1}"
+                break
+            reached("restart.row")
+            try:
+                differences += (run or replay)(connection, state, journal.decode(body))
+            except journal.Damaged as error:
+                stopped = f"tick {tick}: {error}"
+                break
+            replayed += 1
+            size += len(body)
     reached("restart.replayed")
     for difference in differences[:10]:
         log.error("a replay differs from the outbox; the stored row rules", row=difference)

@@ -13,10 +13,13 @@ import pytest
 
 from headwater_edge import aside
 from headwater_edge.opening import is_damage
+from headwater_edge.restart import resume
+from headwater_edge.settings import step_settings
+from headwater_edge.store import open_store
 from headwater_shared.errors import StateForeign
 from tests.edge import damaged
 from tests.edge.damaged import FIRST, SECOND, SERIES, T0, After, S, Victim, copied, start_again
-from tests.edge.running import FILE, running
+from tests.edge.running import FILE, edge_settings, running
 from tests.support import until_async
 
 WAL = FILE + "-wal"
@@ -333,6 +336,23 @@ def test_a_missing_part_of_the_log_is_no_damage_if_it_is_a_torn_end(victim: Vict
     os.truncate(victim.folder / WAL, size - 500)
     start_again(victim)
     assert _set_aside(victim) == []
+
+
+def test_r15_a_start_that_fails_lets_go_of_the_file(victim: Victim) -> None:
+    """What fails in the middle of the journal leaves no cursor open: the connection is closed when it is closed, and not at some
+    time after the file was set aside, when it would still write to it and delete the log of the one in its place.
+    """
+
+    def fails(*_: object) -> list[str]:
+        raise ArithmeticError
+
+    connection, lock = open_store(victim.folder / FILE)
+    connection.execute("DELETE FROM snapshot")
+    with pytest.raises(ArithmeticError) as failed:
+        resume(connection, step_settings(edge_settings()), fails)
+    connection.close()
+    lock.release()
+    assert not (victim.folder / WAL).exists(), f"still open, while someone looks at {failed}"
 
 
 def test_r06_the_file_of_another_agent_is_refused(victim: Victim) -> None:
