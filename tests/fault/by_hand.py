@@ -20,6 +20,7 @@ from headwater_edge import commit, forward, keeping, opening, outbox, pipeline, 
 from headwater_edge.commit import Writer
 from headwater_edge.forward import Forward
 from headwater_edge.pipeline import Agent
+from headwater_edge.pressure import Pressure
 from headwater_shared import sqlite_log
 from headwater_shared.clock import SetClock
 from tests.reference import splitmix64
@@ -126,6 +127,7 @@ def write_once(agent: Agent) -> bool:
 
 def let_go(agent: Agent, loop: HandLoop) -> None:
     """Take the process away: nothing is committed, said or tidied up any more."""
+    agent.pressure.close()
     agent.horizon.close()
     agent.forward.outbox.close()
     agent._writer._connection.close()
@@ -160,6 +162,7 @@ def by_hand(clock: SetClock, edge: Fuse, cloud: Fuse) -> Iterator[pytest.MonkeyP
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Writer, "start", lambda _: None)
         patch.setattr(Forward, "start", lambda *_: None)
+        patch.setattr(Pressure, "look", lambda _: None)  # disks that fill have tests of their own
         patch.setattr(pipeline, "mono_us", lambda: clock.mono_us)
         patch.setattr(pipeline, "new_epoch", lambda: splitmix64(next(epochs)))
         patch.setattr(keeping, "_REPLAY_US", 2**62)  # snapshots come when a history says so

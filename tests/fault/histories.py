@@ -315,7 +315,7 @@ class History:
             if self.act_work("loop") or self.act_work("look") or self.act_work("write"):
                 continue
             agent = self.agent
-            if agent is None or not (agent._gather or agent._waiting):
+            if agent is None or not (agent._gather or agent._awaited._gathers):
                 return
             self.act_advance(0.25)
         assert self.is_up, "the agent does not come up"
