@@ -14,6 +14,7 @@ from tests.fault.cutting import Cut, Order
 from tests.fault.disks import disks_required, in_namespace
 from tests.fault.recorded import Audited
 from tests.support import ROOT
+from tests.system.load import FEW_IN_FLIGHT
 
 Recorded = Callable[[str, int, str | Audited], Audited]
 
@@ -66,7 +67,7 @@ def _assert_good(cuts: list[Cut], recorded: Recorded) -> None:
 
 def test_r05_what_was_acknowledged_when_the_power_went_is_counted(tmp_path: Path, recorded: Recorded) -> None:
     """Three cuts of one run: in a snapshot, in a commit, in the compaction. Lost 0, twice 0."""
-    order = Order(["snapshot.piece:3", "commit.during:3+2000", "compact.between"])
+    order = Order(["snapshot.piece:3", "commit.during:3+2000", "compact.between"], options=[*FEW_IN_FLIGHT])
     cuts = _cuts(tmp_path, order)
     assert [cut.step for cut in cuts] == order.steps
     _assert_good(cuts, recorded)
@@ -84,7 +85,7 @@ def test_r05_an_agent_that_does_not_sync_is_found_out(tmp_path: Path) -> None:
 def test_r05_fifty_power_cuts(tmp_path: Path, number: int, recorded: Recorded) -> None:
     """Fifty cuts, five a run: more than half in snapshots, compaction, checkpoints and the shrink of a file."""
     options = (["--mqtt", "5"], [], ["--qos", "2"], ["--mqtt", "5", "--qos", "2"], [])[number % 5]
-    order = Order(list(ALL[number::RUNS]), seed=number + 1, options=options)
+    order = Order(list(ALL[number::RUNS]), seed=number + 1, options=[*FEW_IN_FLIGHT, *options])
     assert len(ALL) == 50
     assert 2 * len((*SNAPSHOT, *COMPACTION, *CHECKPOINT, *SHRINK)) >= len(ALL)
     assert len(order.steps) == 5

@@ -14,6 +14,7 @@ from tests.support import ROOT
 from tests.system import kills, result
 from tests.system.box import CLOUD, EDGE
 from tests.system.kills import Kill, Run, whole_run
+from tests.system.load import FEW_IN_FLIGHT
 from tests.system.replayed import assert_replays
 
 Recorded = Callable[[str, int, str | Audited], Audited]
@@ -65,9 +66,6 @@ def test_r05_some_steps_of_today_killed_at(tmp_path: Path, recorded: Recorded) -
     assert not run.box.troubles()
     assert_replays(run.box.data / "edge.db", run.box.settings)
 
-
-FEW_IN_FLIGHT = ("--in-flight", "12")
-"""A long run has many reboots: of what a device without a clock held then, no more is uncertain than the audit can search."""
 
 GROUPS = {
     "tick": _interleaved(steps.kills(steps.RESTART), steps.kills(steps.TICK)),

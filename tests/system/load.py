@@ -19,6 +19,8 @@ SCENARIO = ROOT / "tests" / "system" / "kills.toml"
 ORIGIN = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT00:00:00+00:00")
 """Yesterday: windows of 10 s are kept for seven days."""
 IN_FLIGHT = 64
+FEW_IN_FLIGHT = ("--in-flight", "12")
+"""For a long run, which has many reboots: of what a device held then, no more is uncertain than the audit can search."""
 DEVICES = 200
 _NOTHING_MORE = 0.001
 """Seconds of event time that every device has behind it."""
