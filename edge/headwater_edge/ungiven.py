@@ -39,6 +39,8 @@ class Ungiven:
         self._lock = threading.Lock()
         self._frozen = self._asked = False
         self._spans = self._stored()
+        self._known = set(self._spans)
+        """Spans that the file has, or that are on their way to it."""
         self._wanted: list[Span] | None = None
         """What the file is to hold before more is sent."""
         last = int(self._reader.execute("SELECT coalesce(max(n), 0) FROM outbox").fetchone()[0])
@@ -60,7 +62,6 @@ class Ungiven:
             inside = self._inside(n)
             if inside is not None and not self._frozen and self._wanted is None:
                 self._want(inside, n)
-                self._take_up()  # where the file never knew of the span
                 inside = self._inside(n)
             if inside is None:
                 self._given = max(self._given, n)
@@ -73,6 +74,9 @@ class Ungiven:
 
     def _want(self, inside: Span, n: int) -> None:
         """Ask for a piece of a span that begins with a row; what lies before it may be sent at any time after."""
+        if inside not in self._known:  # the file never heard of it, so that it need not forget it
+            self._spans.remove(inside)
+            return
         after, to = inside
         found = self._reader.execute(
             "SELECT n FROM outbox WHERE n >= ? ORDER BY n LIMIT 1 OFFSET ?", (n, _PIECE)
@@ -83,20 +87,29 @@ class Ungiven:
         if found is not None and found[0] < to:
             left.append((found[0], to))
         self._wanted = sorted(left)
-        self._leave(Chores(ungiven=self._wanted))
+        self._tell(self._wanted)
+
+    def _tell(self, spans: list[Span]) -> None:
+        self._known |= set(spans)
+        self._leave(Chores(ungiven=list(spans)))
 
     def _take_up(self) -> None:
         if self._wanted is not None and self._stored() == self._wanted:
             self._spans, self._wanted = self._wanted, None
+            self._known = set(self._spans)
 
     def away(self) -> None:
-        """The bus is away: what comes from now on is given to nobody."""
+        """The bus is away: what comes from now on is given to nobody. The file is told if it is away again: else all may go out
+        a moment later, and what a commit is just writing could not be taken back.
+        """
         with self._lock:
             self._take_up()
-            if self._wanted is not None or (self._spans and self._spans[-1][1] == EVER):
+            if self._wanted is not None:
                 return
-            self._spans = [*self._spans, (self._given, EVER)][-_MOST:]
-            self._leave(Chores(ungiven=list(self._spans)))
+            if not self._spans or self._spans[-1][1] != EVER:
+                self._spans = [*self._spans, (self._given, EVER)][-_MOST:]
+            elif self._spans[-1] not in self._known:
+                self._tell(self._spans)
 
     def freeze(self) -> list[Span]:
         """Let nothing be taken out from now on; return what may be changed until `thaw`.
