@@ -173,3 +173,19 @@ def test_the_reference_of_the_settings_is_the_default_file() -> None:
 
     shown = (ROOT / "docs" / "settings.md").read_text().partition("```toml\n")[2].partition("```")[0]
     assert shown == default_file().rstrip() + "\n"
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    """`docs/guarantees.md` and the others say what shows a promise: a file of tests, or a test's name."""
+    tests = {
+        path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "tests").rglob("test_*.py")
+    }
+    names = set(re.findall(r"def (test_\w+)\(", "\n".join(tests.values())))
+    files = {path.rpartition("/")[2] for path in tests}
+    missing = [
+        f"{page.name}: {name}"
+        for page in (ROOT / "docs").glob("*.md")
+        for name in re.findall(r"`((?:tests/[\w/]+/)?test_\w+(?:\.py)?)`", page.read_text())
+        if name not in names and name not in tests and name not in files
+    ]
+    assert missing == []
