@@ -105,7 +105,7 @@ def test_a_mean_may_differ_in_the_last_bits_only(tmp_path: Path) -> None:
     assert not audit(truth, found).good
 
 
-def test_an_altered_digest_is_named(tmp_path: Path) -> None:
+def test_r30_an_altered_digest_is_named(tmp_path: Path) -> None:
     """A digest that was written over says that other readings are in the window than were sent."""
     run = Run(tmp_path / "ledger")
     found = stored(run.readings)
@@ -129,7 +129,7 @@ def test_a_count_too_large_is_twice(tmp_path: Path) -> None:
     assert findings.line() == "audit: acknowledged 540, counted 541, dead 0, lost 0, twice 1"
 
 
-def test_a_reading_counted_twice_is_named(tmp_path: Path) -> None:
+def test_r30_a_reading_counted_twice_is_named(tmp_path: Path) -> None:
     """The digest tells which reading of the window was counted twice, at each level that shows it; it is one reading."""
     run = Run(tmp_path / "ledger")
     extra = run.readings[7 * 6]
@@ -162,7 +162,7 @@ def _of_windows(windows: dict[tuple[str, str, int], Window]) -> Stored:
     return Stored(names, levels)
 
 
-def test_a_lost_reading_is_named(tmp_path: Path) -> None:
+def test_r30_a_lost_reading_is_named(tmp_path: Path) -> None:
     """The digest tells which acknowledged reading the window lacks."""
     run = Run(tmp_path / "ledger")
     gone = run.readings[100]
@@ -197,7 +197,7 @@ def test_a_level_without_any_window_is_lost(tmp_path: Path) -> None:
     assert findings.lost == 540
 
 
-def test_values_swapped_between_two_windows_are_named(tmp_path: Path) -> None:
+def test_r30_values_swapped_between_two_windows_are_named(tmp_path: Path) -> None:
     """Two readings that changed their places leave counts and the coarser levels as they were; both windows are named."""
     run = Run(tmp_path / "ledger")
     name = series(0, 0)
@@ -212,7 +212,7 @@ def test_values_swapped_between_two_windows_are_named(tmp_path: Path) -> None:
     assert not findings.good
 
 
-def test_one_reading_in_the_place_of_another_is_named(tmp_path: Path) -> None:
+def test_r30_one_reading_in_the_place_of_another_is_named(tmp_path: Path) -> None:
     """A reading lost and another one counted twice in the same window: the count is right, the digest convicts both."""
     run = Run(tmp_path / "ledger")
     name = series(0, 0)
@@ -275,7 +275,7 @@ def test_one_time_with_two_values_is_two_readings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("taken", [0, 1, 7, 30])
-def test_uncertain_readings_may_be_counted_or_not(tmp_path: Path, taken: int) -> None:
+def test_r30_uncertain_readings_may_be_counted_or_not(tmp_path: Path, taken: int) -> None:
     """Up to 30 unacknowledged readings of a window are searched for those that the window holds; any number may be."""
     run = Run(tmp_path / "ledger", samples=5)
     unsure = [(series(0, 0), T + 5 * S + n, float(n)) for n in range(30)]
@@ -289,7 +289,7 @@ def test_uncertain_readings_may_be_counted_or_not(tmp_path: Path, taken: int) ->
     assert findings.line() == f"audit: acknowledged 30, counted {30 + taken}, dead 0, lost 0, twice 0"
 
 
-def test_too_many_uncertain_readings_are_undecided(tmp_path: Path) -> None:
+def test_r30_too_many_uncertain_readings_are_undecided(tmp_path: Path) -> None:
     """Of more than 30 it cannot be told which are counted: that is said, and is not a pass."""
     run = Run(tmp_path / "ledger", samples=5)
     unsure = [(series(0, 0), T + 5 * S + n, float(n)) for n in range(31)]
@@ -381,7 +381,7 @@ def _bare_run(path: Path, values: list[float], unsure: int = 0) -> Run:
     return run
 
 
-def test_readings_without_a_time_are_audited_by_series(tmp_path: Path) -> None:
+def test_r30_readings_without_a_time_are_audited_by_series(tmp_path: Path) -> None:
     """Only the agent knows the windows of readings that it stamped: all windows of a series together must be right."""
     values = [1.5, 1.5, 2.5, -3.0, 1.5, 1.5]
     run = _bare_run(tmp_path / "ledger", values)
@@ -428,7 +428,7 @@ def test_too_many_uncertain_readings_without_a_time_are_undecided(tmp_path: Path
     assert (only(findings).kind, only(findings).series) == ("undecided", BARE)
 
 
-def test_a_coarser_level_that_its_finer_does_not_explain_is_named(tmp_path: Path) -> None:
+def test_r30_a_coarser_level_that_its_finer_does_not_explain_is_named(tmp_path: Path) -> None:
     """In a series without times the whole may be right while a minute is not what its ten seconds add up to."""
     values = [float(n) for n in range(40)]
     run = _bare_run(tmp_path / "ledger", values)
