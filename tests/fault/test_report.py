@@ -13,8 +13,6 @@ from tests.fault.recorded import Audited, Line
 from tests.support import ROOT
 
 MAY_WAIT = {"R14", "R21", "R24", "R25", "R26", "R28", "R29", "pain 9"}
-AWAITED = {"R17", "pain 3", "pain 4", "pain 5", "pain 12"}
-"""Other parts of issue 6, under way; to be empty when it is done."""
 """Those of issue 6, and what needs Kafka."""
 
 
@@ -23,7 +21,7 @@ def test_every_rule_and_every_pain_is_covered_or_says_why_not() -> None:
     tests = covered.by_key()
     assert set(covered.NOT_YET) <= MAY_WAIT
     without = {key for key, found in tests.items() if not found and key not in covered.NOT_YET}
-    assert without <= AWAITED
+    assert without == set()
     for name in {name for names in covered.ALSO.values() for name in names}:
         path, _, test = name.partition("::")
         assert f"def {test}(" in (ROOT / path).read_text(), f"{name} is no longer there"
