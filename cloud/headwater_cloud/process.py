@@ -6,7 +6,6 @@ import os
 import signal
 import sqlite3
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from headwater_shared.clock import parse_clock
 from headwater_shared.errors import HeadwaterError, TryAgain
 from headwater_shared.settings import Common, duration, load
 from headwater_shared.sqlite_log import SqliteLog, wall_us
+from headwater_shared.stop import Stop
 
 log = logs.get_logger()
 
@@ -41,7 +41,7 @@ class Process:
     def __init__(self, common: Common, settings: CloudSettings) -> None:
         data = Path(common.data)
         data.mkdir(parents=True, exist_ok=True)
-        self.stop = threading.Event()
+        self.stop = Stop()
         self.trouble = ""
         """Why the last step did not work, for `/health`."""
         self.steps = 0
@@ -106,6 +106,7 @@ class Process:
         finally:
             self._bus.close()
             self._store.close()
+            self.stop.close()
 
 
 def _tried(act: Callable[[], int], troubles: list[str]) -> int:
