@@ -485,7 +485,8 @@ def test_r19_a_broker_with_a_small_window_is_a_sender_that_waits(mosquitto: Mosq
     """
 
     async def waiting(receive_maximum: int) -> list[int]:
-        async with client(mosquitto.port, receive_maximum=receive_maximum) as agent:
+        # "At once" is within one and a half naps: long ones leave a busy machine time.
+        async with client(mosquitto.port, receive_maximum=receive_maximum, nap="200ms") as agent:
             await agent.subscribed()
             agent.acknowledge()
             publish(mosquitto.port, *numbered(*range(8)))
