@@ -36,11 +36,13 @@ class Fuse:
     def __init__(self, at_last: Callable[[], None] = lambda: None) -> None:
         self.left = 0
         """0: it does not burn."""
+        self.name = ""
+        """Only steps of this name count, if there is one."""
         self._at_last = at_last
 
     def reached(self, name: str) -> None:
         """A step is passed."""
-        if self.left:
+        if self.left and self.name in ("", name):
             self.left -= 1
             if not self.left:
                 self._at_last()

@@ -30,7 +30,7 @@ from headwater_shared.bus import Bus
 from headwater_shared.clock import SetClock
 from headwater_shared.records import Predecessor
 from tests.cloud.side import Side
-from tests.edge.running import FILE, ScriptedSource
+from tests.edge.running import FILE, ScriptedSource, unsent
 from tests.fault.books import Books, Key, Taken
 from tests.fault.by_hand import Fuse, HandLoop, Killed, Left, by_hand, let_go, write_once
 from tests.fault.devices import Fleet, Said, SentBurst
@@ -266,10 +266,10 @@ class History:
             work.close()
         self._works.clear()
 
-    def act_crash_at(self, step: int) -> None:
-        """The agent dies at the nth of the named steps that it passes from now on."""
+    def act_crash_at(self, step: int, name: str = "") -> None:
+        """The agent dies at the nth of the named steps that it passes from now on; of those called so, if a name is given."""
         if self.is_up or self._attempts < _CAREFUL:
-            self.edge.left = step
+            self.edge.left, self.edge.name = step, name
 
     def _by_agent(self, call: Callable[[Agent], Any]) -> Any:
         """Let the agent do something, if it is there; it may die of it."""
@@ -604,8 +604,7 @@ class History:
             self.act_forward()
             self.act_advance(1.0)
             self.act_settle()
-            outbox = self.agent.forward.outbox
-            if self.agent.forward.mode == "live" and not (outbox.gaps or outbox.fresh().rows):
+            if self.agent.forward.mode == "live" and not unsent(self.agent):
                 break
         self.road.all_go_on(self.side.log)
         self.side.run()

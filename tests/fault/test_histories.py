@@ -126,7 +126,7 @@ KEPT: dict[str, tuple[str, list[Act]]] = {
         "short",
         [said(S), said(30 * S), ("flush",), ("settle",), ("through", 0), said(30 * S), ("flush",), ("settle",), ("through", 1)],
     ),
-    "r15 it dies while a row of the journal is run again": ("default", [("crash",), ("crash_at", 4), ("start",), ("start",)]),
+    "r15 it dies while a row of the journal is run again": ("default", [("crash",), ("crash_at", 2, "restart.row"), ("start",), ("start",)]),
     "r15 the newest snapshot rots after rows left the journal": (
         "short", [said(S), ("age", 100.0), said(30 * S), ("age", 100.0), said(S), ("crash",), ("rot",), said(-3 * S)],
     ),
