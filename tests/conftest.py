@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, Phase, settings
 
-from tests.fault.recorded import Audited, audited, record
+from tests.fault.recorded import Audited, Recorded, audited, record
 from tests.support import Mosquitto, mosquitto_broker
 
 # `make test` tries the same examples every time, so that it is green twice or red twice; `make fault` looks for new ones.
@@ -24,6 +26,17 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Leave the logs of the test run as they were: a process that a test runs inside this one sets its own up."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     """A real Mosquitto of this test's own, on a free port of the loopback."""
@@ -32,7 +45,7 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 @pytest.fixture
-def recorded(request: pytest.FixtureRequest) -> Callable[[str, int, str | Audited], Audited]:
+def recorded(request: pytest.FixtureRequest) -> Recorded:
     """`recorded("kill -9", 30, said)` notes for the report what an audit printed after so many faults, and returns it."""
 
     def note(fault: str, times: int, said: str | Audited) -> Audited:

@@ -287,10 +287,9 @@ def _look_at_outbox(connection: sqlite3.Connection) -> None:
         "kind": "text",
         "tick": "integer",
         "shard": "integer",
+        "seq": "integer",
     }
-    wrong = " OR ".join(
-        f"typeof({column}) != '{kind}'" for column, kind in (kinds | {"seq": "integer"}).items()
-    )
+    wrong = " OR ".join(f"typeof({column}) != '{kind}'" for column, kind in kinds.items())
     if connection.execute(f"SELECT 1 FROM outbox WHERE {wrong} LIMIT 1").fetchone():
         raise journal.Damaged("the outbox holds what is no row of it")
 

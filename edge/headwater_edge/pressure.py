@@ -27,7 +27,7 @@ from headwater_edge.forward import Forward
 from headwater_edge.keeping import Keeping
 from headwater_edge.space import Gauge, Space, fitting, is_high, why_hold
 from headwater_edge.state import State
-from headwater_edge.store import Rewrite
+from headwater_edge.store import PAGE_SIZE, Rewrite
 from headwater_edge.ungiven import Span
 from headwater_shared.logs import get_logger
 
@@ -38,7 +38,6 @@ _SLACK = 1_000_000
 """Bytes of free pages that stay in the file, or a sixteenth of it: what comes next needs them."""
 _PAGES = 2_000
 """Free pages that go back at once: a commit of two MB at most."""
-_PAGE = 1024
 _HALVINGS = 4
 """The dedupe horizon shrinks to a sixteenth at most."""
 _EACH_S = 5
@@ -170,9 +169,9 @@ class Pressure:
         self._mark(space)
         self._shrink()
         self._decide(space)
-        slack = max(_SLACK, space.used // 16) if has_ballast and not self.holding else _PAGE
+        slack = max(_SLACK, space.used // 16) if has_ballast and not self.holding else PAGE_SIZE
         if space.unused > slack and not self._writer.holding:
-            self._writer.give_back(min(_PAGES, (space.unused - slack) // _PAGE + 1))
+            self._writer.give_back(min(_PAGES, (space.unused - slack) // PAGE_SIZE + 1))
         self._hold(self.holding)
 
     def _fit(self, snapshot: int) -> None:

@@ -94,9 +94,7 @@ class Desk:
     def have(self, *intervals: int, shard: int = SHARD) -> None:
         """The cloud says what it has."""
         body = records.encode(Have(AGENT, EPOCH, shard, list(intervals)))
-        headers = records.headers(records.HAVE, "h", "cloud", 0)
-        partition, key = agent_partition(AGENT, HAVE.partitions), f"{AGENT}/{EPOCH:016x}/{shard}"
-        self.bus.append([Record(HAVE.name, partition, key, headers, body)])
+        self.bus.append([have_record(body, shard)])
 
     def once(self, seconds: float = 0.0) -> str:
         """Let time pass, and do one turn; return the mode that follows."""
@@ -112,9 +110,17 @@ class Desk:
             self.do_chores()
         raise AssertionError("it never became live")
 
+    def on_bus(self, shard: int = SHARD) -> list[Stored]:
+        """What lies on the bus of now, heartbeats too, also while it is away."""
+        return SqliteLog.read(self.bus, IN.name, {shard: 0}, 100_000)
+
     def stored(self, shard: int = SHARD) -> list[Stored]:
-        found = SqliteLog(self.folder / "log.db").read(IN.name, {shard: 0}, 100_000)
-        return [stored for stored in found if stored.body.startswith(b"row ")]
+        """The rows of it."""
+        return [stored for stored in self.on_bus(shard) if stored.body.startswith(b"row ")]
+
+    def outbox(self) -> list[int]:
+        """The seqs of the rows that are still in the file."""
+        return [seq for (seq,) in self.connection.execute("SELECT seq FROM outbox ORDER BY n")]
 
     def arrived(self, shard: int = SHARD) -> list[int]:
         """Which rows are on the bus, in order."""
@@ -129,3 +135,10 @@ class Desk:
         self.forward.close()
         self.connection.close()
         self.lock.release()
+
+
+def have_record(body: bytes, shard: int = SHARD) -> Record:
+    """A record on the topic of what the cloud has of the agent's."""
+    headers = records.headers(records.HAVE, "h", "cloud", 0)
+    partition, key = agent_partition(AGENT, HAVE.partitions), f"{AGENT}/{EPOCH:016x}/{shard}"
+    return Record(HAVE.name, partition, key, headers, body)

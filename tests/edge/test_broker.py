@@ -336,7 +336,6 @@ def test_readings_are_as_good_as_canaries(tmp_path: Path) -> None:
     run(test())
 
 
-@pytest.mark.fault  # in a whole run its line is not seen: not understood
 def test_two_agents_with_one_client_id_are_named_though_the_broker_says_nothing(
     mosquitto: Mosquitto, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,96 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from headwater_edge.forward import Forward
 from headwater_edge.outbox import BATCH as _BATCH
 from headwater_edge.outbox import BEHIND as _BACKLOG
 from headwater_edge.output import Completeness
-from headwater_edge.rows import body_hash
-from headwater_edge.store import ANOMALIES, WINDOWS, Chores, Commit, OutboxRow, open_store, write
+from headwater_edge.store import ANOMALIES, WINDOWS, Chores, write
 from headwater_shared import records
-from headwater_shared.bus import Record, Stored
-from headwater_shared.clock import SetClock
-from headwater_shared.identity import agent_partition
-from headwater_shared.records import Have, Heartbeat
-from headwater_shared.sqlite_log import SqliteLog
-from headwater_shared.topics import HAVE, IN
+from headwater_shared.records import Heartbeat
+from tests.edge.forwarding import EPOCH, SHARD, Desk, have_record
 from tests.edge.running import AwayBus
-
-AGENT, EPOCH, SHARD = "a1", 0xFEED, 7
-
-
-class Desk:
-    """An agent's file, its outbox filled by hand, and the bus beside it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "edge.db"
-        self.connection, self.lock = open_store(self.path)
-        self.bus = AwayBus(folder / "log.db")
-        self.clock = SetClock()
-        self.left: list[Chores] = []
-        self.tick = 0
-        self.seq = 0
-        self.forward = self.opened()
-
-    def opened(self) -> Forward:
-        return Forward(self.path, lambda: self.bus, AGENT, self.clock, self.left.append)
-
-    def put(self, lane: int = WINDOWS, rows: int = 1) -> None:
-        """Commit a tick with rows."""
-        self.tick += 1
-        out = []
-        for _ in range(rows):
-            self.seq += 1
-            body = b"row %d" % self.seq
-            kind = records.FRAME if lane == WINDOWS else records.ANOMALY
-            out.append(OutboxRow(lane, EPOCH, SHARD, self.seq, kind, body_hash(body), zlib.compress(body)))
-        write(self.connection, Commit(self.tick, b"", out), Chores())
-
-    def do_chores(self) -> None:
-        """Let the writer's next transaction take along what was left."""
-        for chores in self.left:
-            write(self.connection, None, chores)
-        self.left.clear()
-
-    def have(self, *intervals: int) -> None:
-        """The cloud says what it has."""
-        have = Have(AGENT, EPOCH, SHARD, list(intervals))
-        self.bus.append([_have_record(records.encode(have))])
-
-    def arrived(self) -> list[int]:
-        """Which rows are on the bus, in order."""
-        return [int(stored.body[4:]) for stored in self.stored() if stored.body.startswith(b"row ")]
-
-    def stored(self) -> list[Stored]:
-        return SqliteLog.read(self.bus, IN.name, {SHARD: 0}, 100_000)
-
-    def outbox(self) -> list[int]:
-        return [seq for (seq,) in self.connection.execute("SELECT seq FROM outbox ORDER BY n")]
-
-    def close(self) -> None:
-        self.forward.close()
-        self.connection.close()
-        self.lock.release()
-
-
-def _have_record(body: bytes) -> Record:
-    headers = records.headers(records.HAVE, "h", "cloud", 0)
-    return Record(
-        HAVE.name, agent_partition(AGENT, HAVE.partitions), f"{AGENT}/{EPOCH:016x}/{SHARD}", headers, body
-    )
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
-    yield made
-    made.close()
 
 
 def test_anomalies_go_before_windows(desk: Desk) -> None:
@@ -102,9 +24,9 @@ def test_anomalies_go_before_windows(desk: Desk) -> None:
     desk.forward.once()
     assert desk.arrived() == [3, 4, 1, 2]
     assert desk.forward.mode == "live"
-    kinds = [stored.headers["ce_type"] for stored in desk.stored()]
+    kinds = [stored.headers["ce_type"] for stored in desk.on_bus()]
     assert kinds == ["io.headwater.anomaly"] * 2 + ["io.headwater.frame"] * 2
-    assert desk.stored()[0].headers["ce_id"] == f"a1/{EPOCH:016x}/7/3"
+    assert desk.on_bus()[0].headers["ce_id"] == f"a1/{EPOCH:016x}/7/3"
 
 
 class Asking:
@@ -264,7 +186,7 @@ def test_a_lost_answer_sends_the_same_rows_again(desk: Desk) -> None:
     desk.forward.once()
     desk.forward.once()
     assert desk.arrived() == [1, 2, 1, 2]
-    ids = [stored.headers["ce_id"] for stored in desk.stored()]
+    ids = [stored.headers["ce_id"] for stored in desk.on_bus()]
     assert ids[:2] == ids[2:]
 
 
@@ -281,11 +203,11 @@ def test_live_to_backlog_to_live(desk: Desk) -> None:
     while desk.forward.mode == "backlog":
         desk.forward.once()
     assert desk.arrived()[1:] == list(range(1, _BACKLOG + 2))
-    assert {stored.headers.get("replayed") for stored in desk.stored()} == {"true"}
+    assert {stored.headers.get("replayed") for stored in desk.on_bus()} == {"true"}
     desk.put()
     desk.forward.once()
     assert desk.forward.mode == "live"
-    assert "replayed" not in desk.stored()[-1].headers
+    assert "replayed" not in desk.on_bus()[-1].headers
 
 
 def test_offline_to_backlog(desk: Desk) -> None:
@@ -310,7 +232,7 @@ def test_r23_heartbeats_say_completeness_and_are_said_again_after_a_failure(desk
     desk.forward.once()
     beats = [
         records.decode(Heartbeat, s.body)
-        for s in desk.stored()
+        for s in desk.on_bus()
         if records.kind_of(s.headers) == records.HEARTBEAT
     ]
     assert [(b.epoch, b.shard, b.last_seq, b.complete_us, b.predecessor) for b in beats] == [
@@ -322,7 +244,7 @@ def test_a_have_record_that_cannot_be_read_is_passed_over(desk: Desk) -> None:
     """One of a newer version, say: forwarding goes on, and a later one counts."""
     desk.put()
     desk.forward.keep_from_tick = 1
-    desk.bus.append([_have_record(b"\xc3\x01whatever else")])
+    desk.bus.append([have_record(b"\xc3\x01whatever else")])
     desk.have(1, 1)
     desk.forward.once()
     desk.do_chores()

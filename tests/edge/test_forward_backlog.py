@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,6 @@ from headwater_edge.outbox import BATCH, BATCH_BYTES, BEHIND
 from tests.edge.forwarding import ANOMALY, Desk
 
 MANY = 2 * BEHIND
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
-    yield made
-    made.close()
 
 
 def test_pain12_what_is_new_goes_before_the_backlog(desk: Desk) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import random
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,6 @@ from tests.edge.running import FILE, LOG, AwayBus, Publish, ScriptedSource, edge
 from tests.support import until, until_async
 
 T = 1_800_000_000
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
-    yield made
-    made.close()
 
 
 def test_pain11_tries_come_less_and_less_often_and_begin_anew_after_a_good_while(desk: Desk) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -35,6 +35,10 @@ class Audited(msgspec.Struct, frozen=True):
     def good(self) -> bool:
         """Nothing lost, nothing twice, nothing that could not be told."""
         return not (self.lost or self.twice or self.altered or self.undecided)
+
+
+Recorded = Callable[[str, int, str | Audited], Audited]
+"""The fixture `recorded`: takes down a fault, how often, and what the audit said; returns that."""
 
 
 class Line(msgspec.Struct, frozen=True):

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.fault.agent_for_cuts import CHECKPOINT
-from tests.fault.recorded import Audited
+from tests.fault.ended import ended_well
+from tests.fault.recorded import Recorded
 from tests.support import until
-from tests.system.box import CLOUD, EDGE, Box, box
-from tests.system.kills import audit_of
-from tests.system.load import Load, load
+from tests.system.box import CLOUD, EDGE, box
+from tests.system.load import load
 
 pytestmark = pytest.mark.fault
-
-Recorded = Callable[[str, int, str | Audited], Audited]
 
 AGENT = "tests.fault.agent_for_cuts"
 DELAYS_US = (500, 1000, 1500, 2000, 3000, 4000, 6000, 9000)
@@ -28,16 +25,6 @@ def _in_a_checkpoint(file: Path) -> bool:
     header = file.with_name(file.name + "-shm").read_bytes()[:136]
     (done,), (attempted,) = struct.unpack_from("=I", header, 96), struct.unpack_from("=I", header, 128)
     return bool(attempted > done)
-
-
-def _ended(here: Box, fleet: Load, recorded: Recorded, kills: int) -> None:
-    fleet.finished()
-    here.closed()
-    here.end(EDGE)
-    here.end(CLOUD)
-    assert not here.troubles()
-    found = recorded("kill -9", kills, audit_of(here, fleet.ledger))
-    assert found.good, found
 
 
 WANTED = 8
@@ -63,7 +50,8 @@ def test_r11_killed_inside_a_checkpoint_nothing_is_missing(tmp_path: Path, recor
             assert fleet.sending()
             here.start(EDGE)
             here.ready(EDGE)
-            _ended(here, fleet, recorded, kills)
+            fleet.finished()
+            ended_well(here, fleet, recorded, "kill -9", kills)
 
 
 def test_r11_killed_with_a_wal_of_several_megabytes_nothing_is_missing(
@@ -82,4 +70,5 @@ def test_r11_killed_with_a_wal_of_several_megabytes_nothing_is_missing(
             assert (here.data / "edge.db").stat().st_size < 200_000
             here.start(EDGE)
             here.ready(EDGE)
-            _ended(here, fleet, recorded, 1)
+            fleet.finished()
+            ended_well(here, fleet, recorded, "kill -9", 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -12,14 +12,13 @@ import pytest
 
 from headwater_shared.sqlite_log_packing import unpacked_headers
 from tests.fault.agent_for_cuts import BATCH
-from tests.fault.recorded import Audited
+from tests.fault.ended import ended_well
+from tests.fault.recorded import Recorded
 from tests.fault.relay import relay
 from tests.support import until
 from tests.system.box import CLOUD, EDGE, Box, box
 from tests.system.kills import audit_of
 from tests.system.load import SCENARIO, load
-
-Recorded = Callable[[str, int, str | Audited], Audited]
 
 AGENT = "tests.fault.agent_for_cuts"
 
@@ -92,12 +91,7 @@ def test_pain02_new_settings_take_nothing_from_the_outbox(tmp_path: Path, record
             fleet.finished()
         here.start(CLOUD)
         here.ready(CLOUD)
-        here.closed()
-        here.end(EDGE)
-        here.end(CLOUD)
-        assert not here.troubles()
-        found = recorded("new settings", len(others), audit_of(here, fleet.ledger))
-        assert found.good, found
+        ended_well(here, fleet, recorded, "new settings", len(others))
 
 
 @contextmanager
@@ -145,9 +139,4 @@ def test_pain06_killed_while_it_drains_it_sends_nothing_twice_that_counts(
         assert _copies_on_the_bus(here) > kills
         here.start(EDGE)
         here.ready(EDGE)
-        here.closed()
-        here.end(EDGE)
-        here.end(CLOUD)
-        assert not here.troubles()
-        found = recorded("kill -9", kills, audit_of(here, fleet.ledger))
-        assert found.good, found
+        ended_well(here, fleet, recorded, "kill -9", kills)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -12,11 +11,9 @@ import pytest
 
 from tests.fault.cutting import Cut, Order
 from tests.fault.disks import disks_required, in_namespace
-from tests.fault.recorded import Audited
+from tests.fault.recorded import Recorded
 from tests.support import ROOT
 from tests.system.load import FEW_IN_FLIGHT
-
-Recorded = Callable[[str, int, str | Audited], Audited]
 
 ANYWHERE = ""
 SNAPSHOT = (

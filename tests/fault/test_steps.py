@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.fault import steps
-from tests.fault.recorded import Audited
+from tests.fault.recorded import Recorded
 from tests.support import ROOT
 from tests.system import kills, result
 from tests.system.box import CLOUD, EDGE
 from tests.system.kills import Kill, Run, whole_run
 from tests.system.load import FEW_IN_FLIGHT
 from tests.system.replayed import assert_replays
-
-Recorded = Callable[[str, int, str | Audited], Audited]
 
 HORIZON = '[edge.windows]\nhorizon = "{}"'
 
