@@ -23,6 +23,7 @@ from headwater_shared.ledger import lines_path
 from tests.fault.agent_for_cuts import SYNC
 from tests.fault.disks import Disk, mounted
 from tests.fault.recorded import Audited, audited
+from tests.fault.small_disks import NO_FLOOR
 from tests.support import until
 from tests.system.box import CLOUD, EDGE, Box
 from tests.system.kills import audit_of
@@ -144,7 +145,7 @@ def _after(folder: Path, at: Path, cut: _Taken, order: Order) -> Cut:
 
 def _box(folder: Path, disk: Path) -> Box:
     """Make a box whose data folder lies on a disk."""
-    here = Box(folder, edge='[edge.windows]\nhorizon = "3s"')
+    here = Box(folder, edge=NO_FLOOR + '[edge.windows]\nhorizon = "3s"')
     (disk / "data").mkdir(exist_ok=True)
     here.data.symlink_to(disk / "data")
     return here

@@ -13,6 +13,9 @@ from tests.support import lacking, part_required
 
 MOUNTS = "mounts"
 
+NO_FLOOR = '[edge.disk]\nfree = "0B"\n'
+"""Settings for a disk on which there is never as much free as an agent leaves to others."""
+
 
 @contextmanager
 def tmpfs(folder: Path, megabytes: int) -> Iterator[Path]:
