@@ -71,6 +71,10 @@ class Keeping:
         """Bytes of the last snapshot: about what the next one will take."""
         return self._size
 
+    def is_outweighed(self, size: int) -> bool:
+        """Tell whether what goes once two more snapshots are there is more than these write."""
+        return size > max(_LEAST, 2 * self._size)
+
     @property
     def keep_from_tick(self) -> int:
         """Rows of ticks after this one are needed by the older of the two snapshots."""

@@ -22,6 +22,7 @@ BATCH_BYTES = 262_144
 """... and bytes, as they lie in the outbox: what is live waits for one append of the backlog, never for more."""
 BEHIND = 256
 """Rows of a lane that wait unsent from which on they are a backlog."""
+_GO_AT_ONCE = 500
 _GAPS = 64
 """More are joined: what lies between them then goes out twice, which changes nothing (R1, R23)."""
 
@@ -83,6 +84,9 @@ class Outbox:
         """When the oldest row that is unsent was made, as the wall clock stood; None: all is sent."""
         self._oldest_tick = 0
         self._covered_to = self._deleted_to = self._first() - 1
+        self._covered_bytes = 0
+        self.kept_bytes = 0
+        """Of rows that the cloud has and that stay only because no two snapshots are after them."""
         self.unconfirmed: Row | None = None
         """The oldest row that the bus was given and the cloud does not say it has (its body left out)."""
         self._pending = max(0, self._last() - self._covered_to)
@@ -166,7 +170,7 @@ class Outbox:
             self.sent = dict.fromkeys(self.sent, 0)
             self.gaps = []
             self.waiting = 0
-            self._covered_to = self._deleted_to
+            self._covered_to, self._covered_bytes = self._deleted_to, 0
         self.bus = bus
         return Chores(bus=bus, sent=dict(self.sent), gaps=self.gaps)
 
@@ -218,25 +222,29 @@ class Outbox:
         woken = self._woken  # before the look, which sees every row counted in it
         self.unconfirmed = None
         cursor = self._reader.execute(
-            "SELECT n, epoch, shard, seq FROM outbox WHERE n > ? ORDER BY n LIMIT 5000", (self._covered_to,)
+            "SELECT n, epoch, shard, seq, length(body) FROM outbox WHERE n > ? ORDER BY n LIMIT 5000",
+            (self._covered_to,),
         )
-        for n, epoch, shard, seq in cursor:
+        for n, epoch, shard, seq, size in cursor:
             if not haves.covers(epoch, shard, seq):
                 self.unconfirmed = Row(n, epoch, shard, seq, "", b"")
                 break
             self._covered_to = n
+            self._covered_bytes += size
         cursor.close()
         self._pending = max(0, self._last() - self._covered_to)
         self._looked = woken  # after it: who asks in between is told too many, never too few
         if self.unconfirmed is not None and not self._is_given(self.unconfirmed.n):
             self.unconfirmed = None
         rows = self._reader.execute(
-            "SELECT n FROM outbox WHERE n > ? AND n <= ? AND tick <= ? ORDER BY n LIMIT 500",
-            (self._deleted_to, self._covered_to, keep_from_tick),
-        )
-        covered = [n for (n,) in rows.fetchall()]
+            "SELECT n, length(body) FROM outbox WHERE n > ? AND n <= ? AND tick <= ? ORDER BY n LIMIT ?",
+            (self._deleted_to, self._covered_to, keep_from_tick, _GO_AT_ONCE),
+        ).fetchall()
+        covered = [n for n, _ in rows]
         if covered:
             self._deleted_to = covered[-1]
+            self._covered_bytes -= sum(size for _, size in rows)
+        self.kept_bytes = self._covered_bytes if len(rows) < _GO_AT_ONCE else 0
         return Chores(covered=covered)
 
     @property
@@ -246,7 +254,7 @@ class Outbox:
 
     def doubt(self) -> None:
         """The cloud says less than it did: look at every row anew."""
-        self._covered_to = self._deleted_to
+        self._covered_to, self._covered_bytes = self._deleted_to, 0
 
     def _is_given(self, n: int) -> bool:
         (lane,) = self._reader.execute("SELECT lane FROM outbox WHERE n = ?", (n,)).fetchone() or (WINDOWS,)

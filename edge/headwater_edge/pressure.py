@@ -277,14 +277,17 @@ class Pressure:
 
     def picture_is_due(self, state: State) -> bool:
         """Tell whether to take a snapshot although it is not due: rows go only when two are after them (R12), and while the
-        agent holds back no other comes. Of its last tick there may be one already; then another tick is asked for first.
+        agent holds back, or has drained and little comes in, no other comes. Of its last tick there may be one already; then
+        another tick is asked for first.
         """
-        keeping, tick = self._keeping, state.tick
-        lets_go = self._forward.outbox.waits_for_snapshot or (
-            not self._full
-            and keeping.waits_for_snapshot(state.age_us, self.horizon_us(state.settings.horizon_us))
-        )
-        if not (self.holding and lets_go) or self._writer.holding or keeping.keep_from_tick >= tick - 1:
+        keeping, outbox, tick = self._keeping, self._forward.outbox, state.tick
+        lets_go = keeping.is_outweighed(outbox.kept_bytes)
+        if self.holding and not lets_go:
+            horizon_us = self.horizon_us(state.settings.horizon_us)
+            lets_go = outbox.waits_for_snapshot or (
+                not self._full and keeping.waits_for_snapshot(state.age_us, horizon_us)
+            )
+        if not lets_go or self._writer.holding or keeping.keep_from_tick >= tick - 1:
             self._second = False
             return False
         if keeping.snapshots[:1] == [tick]:

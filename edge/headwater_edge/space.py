@@ -17,6 +17,9 @@ _BEFORE = 0.9
 _WORK = 4_000_000
 """Bytes of journal and outbox that an agent can hold under any quota."""
 
+_TO_GO_ON = 1_000_000
+"""Bytes that must be free beside the ballast before it is taken again; and what the write-ahead log has yet to grow."""
+
 
 class Space(NamedTuple):
     """Bytes, at one moment."""
@@ -74,7 +77,8 @@ class Gauge:
         more = space.wanted_ballast - space.ballast
         if more <= 0:
             return True
-        if space.free - more < max(limits.free, WAL_BYTES):
+        left = max(limits.free, WAL_BYTES - space.log, _TO_GO_ON)
+        if space.free - more < left:
             return False
         return self._ballast.take(space.wanted_ballast)
 

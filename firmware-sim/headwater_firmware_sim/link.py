@@ -58,6 +58,10 @@ class Link(asyncio.Protocol):
         self._out: list[bytes] = []
         self._after = ""
         self._clean = False
+        self._fresh = flash.unused
+        """Nothing of what is kept was sent in any session, whichever the server says it has: a CONNACK may have been lost."""
+        self._returns = False
+        """It hung up only to come back at once."""
         if server.qos == 2:
             self._clean = flash.unused  # whatever session there is, this device does not know its packet ids
             flash.suspect(4 * server.in_flight)
@@ -106,6 +110,9 @@ class Link(asyncio.Protocol):
                 await self._closed
             if self._refused is not None:
                 raise self._refused
+            if self._returns:
+                self._returns = False
+                continue
             waits.held(loop.time() - begun)
             await asyncio.sleep(waits.next())
 
@@ -261,14 +268,15 @@ class Link(asyncio.Protocol):
             return
         self._window = max(1, min(self._server.in_flight, packet.receive_maximum))
         self._keep_alive_s = float(packet.keep_alive_s or self._server.keep_alive_s)
-        if self._clean and self._flash.unused and self._server.version == packets.V311:
-            # That session ends with this connection: the next one begins one that a killed fleet comes back to.
-            self._clean = False
+        if self._clean and self._server.version == packets.V311:
+            # That session ends with this connection, and what was sent in it could not be told from something new: the
+            # next one begins one that the device, or a fleet that was killed, comes back to.
+            self._clean, self._returns = False, True
             assert self._transport is not None
             self._transport.write(packets.disconnect(self._server.version))
             self._transport.close()
             return
-        if self._clean:
+        if self._fresh:
             self._waiting.extend((kept, False) for kept in self._flash.kept())
         elif packet.session_present:
             self._to_release += self._flash.unreleased
@@ -276,7 +284,7 @@ class Link(asyncio.Protocol):
             self._waiting.extend((kept, True) for kept in self._flash.kept())
         else:
             self._waiting.extend((kept, False) for kept in self._flash.renew())
-        self._clean = False
+        self._clean = self._fresh = False
         self._ready = True
         self._tally.connected += 1
         self._tally.connections += 1
@@ -304,7 +312,7 @@ class Link(asyncio.Protocol):
         self._tally.drops += not reboot
         self._tally.reboots += reboot
         if reboot:
-            self._clean = True
+            self._clean = self._fresh = True
             # Before the server hears of it: if fleet and server die in between, it must not come back as if it remembered.
             self._flash.reboot()
         self._ready = False

@@ -88,10 +88,13 @@ def test_r22_a_row_stays_until_the_cloud_has_it_and_both_snapshots_are_after_it(
     desk.do_chores()
     assert desk.outbox() == [1, 2, 3]
     assert desk.forward.pending == 1
+    two_rows = desk.forward.outbox.kept_bytes
+    assert two_rows > 0
     desk.forward.keep_from_tick = 1
     desk.forward.once()
     desk.do_chores()
     assert desk.outbox() == [2, 3]
+    assert desk.forward.outbox.kept_bytes == two_rows // 2
     desk.forward.keep_from_tick = 3
     desk.forward.once()
     desk.do_chores()
@@ -101,6 +104,7 @@ def test_r22_a_row_stays_until_the_cloud_has_it_and_both_snapshots_are_after_it(
     desk.do_chores()
     assert desk.outbox() == []
     assert desk.forward.pending == 0
+    assert desk.forward.outbox.kept_bytes == 0
 
 
 def test_r22_a_gap_in_what_the_cloud_has_holds_its_row(desk: Desk) -> None:
