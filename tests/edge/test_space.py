@@ -37,6 +37,7 @@ def gauge(tmp_path: Path) -> Iterator[Gauge]:
 def test_r17_the_ballast_is_taken_as_soon_as_work_can_go_on_beside_it(
     gauge: Gauge, log: int, beside: int, floor: int, taken: bool
 ) -> None:
+    """Room for what the write-ahead log has yet to grow and 1 MB, or for the floor, is all that is asked for besides."""
     space = Space(used=10 * MB, unused=0, log=log, snapshot=MB, ballast=0, free=0)
     space = space._replace(free=space.wanted_ballast + beside)
     assert gauge.take_ballast(space, DiskLimits(quota=100 * MB, free=floor, high=80 * MB)) is taken
