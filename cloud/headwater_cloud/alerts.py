@@ -1,4 +1,5 @@
 """Anomalies become alerts of the simplest kind: one a rule, series and episode; its begin fires it, its end resolves it.
+A report that a person must act on becomes one too: that an agent's file went back, once an epoch (R6).
 
 An alert is what its begin and its end say, whichever came first: the same anomalies in any order, once or twice, give
 the same row. Its id hashes rule, subject and episode (R26).
@@ -11,9 +12,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from headwater_cloud.outputs import Notification
+from headwater_cloud.outputs import Notification, Report
 from headwater_shared.identity import stable_id
 from headwater_shared.records import Alert, Anomaly
+
+_REPORTED = {"went-back": "state-went-back", "another-body": "identity-twice"}
+"""Rules of the alerts that reports of these kinds become: the agent's file was restored, or two agents run with copies of one."""
 
 
 class Evidence(NamedTuple):
@@ -67,14 +71,35 @@ def alert_id(anomaly: Anomaly) -> str:
     return stable_id(anomaly.rule, anomaly.series, anomaly.begin_us)
 
 
-def step(known: Mapping[str, AlertRow], anomalies: Iterable[Anomaly]) -> Alerts:
-    """Take anomalies in.
+def report_id(report: Report) -> str:
+    """The id of the alert that a report becomes, "" if it becomes none: one an agent and epoch, in whichever shard it shows."""
+    rule = _REPORTED.get(report.kind)
+    return stable_id(rule, report.agent, report.epoch) if rule else ""
+
+
+def ids_of(anomalies: Iterable[Anomaly], reports: Iterable[Report]) -> list[str]:
+    """The ids of all alerts that these belong to."""
+    return [*map(alert_id, anomalies), *filter(None, map(report_id, reports))]
+
+
+def step(
+    known: Mapping[str, AlertRow], anomalies: Iterable[Anomaly], reports: Iterable[Report] = ()
+) -> Alerts:
+    """Take anomalies and reports in.
 
     Args:
-        known: the stored alerts of the ids that the anomalies belong to.
-        anomalies: in the order of the bus.
+        known: the stored alerts of `ids_of` them.
+        anomalies, reports: in the order of the bus.
     """
     out = Alerts({}, [], [])
+    for report in reports:
+        at = report_id(report)
+        if at and at not in known and at not in out.rows:
+            evidence = Evidence(report.time_us, 0.0, "critical", report.text, "")
+            row = AlertRow(at, _REPORTED[report.kind], report.agent, report.time_us, evidence)
+            out.rows[at] = row
+            out.changes.append(row.alert())
+            out.notifications.append(_notification(row.alert()))
     for anomaly in anomalies:
         at = alert_id(anomaly)
         before = out.rows.get(at) or known.get(at)

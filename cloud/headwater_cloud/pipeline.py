@@ -92,8 +92,8 @@ def run(
     arrived = columns_of(frames, names)
     if len(arrived):
         _merge(arrived, names, lookup, max(shard.clock_us for shard in shards.values()), out)
-    known = lookup.alerts_of(map(alerts.alert_id, out.anomalies))
-    alerted = alerts.step(known, out.anomalies)
+    known = lookup.alerts_of(alerts.ids_of(out.anomalies, out.reports))
+    alerted = alerts.step(known, out.anomalies, out.reports)
     out.alerts, out.notifications = alerted.rows, alerted.notifications
     out.records += [record for alert in alerted.changes for record in alert_records(alert)]
     out.counts.update(frames=len(frames), rows=len(arrived), anomalies=len(out.anomalies))

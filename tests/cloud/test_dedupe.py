@@ -94,6 +94,8 @@ def test_r06_a_file_that_went_back_is_reported_once(side: Side, late: bool) -> N
     agent.restart(3)
     side.take(*frames(agent, 1))
     assert kinds(side) == ["went-back"]
+    assert side.rows("SELECT rule, subject, state FROM alert") == [("state-went-back", "a1", "firing")]
+    assert [told["rule"] for told in side.lines()] == ["state-went-back"]
     assert side.rows("SELECT epoch FROM report") == [(f"{1:016x}",)]
     assert side.rows("SELECT sum(count) FROM window") == [(9,)], "all of it counts: parts have their epochs"
 

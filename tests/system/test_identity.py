@@ -66,6 +66,10 @@ def test_r06_a_file_that_went_back_or_is_new(
         with closing(
             sqlite3.connect(here.data / "cloud.db")
         ) as connection:  # what the ledger knows nothing of
+            alerts = connection.execute(
+                "SELECT rule, subject, state FROM alert WHERE rule LIKE 'state%'"
+            ).fetchall()
+            assert alerts == ([("state-went-back", "box", "firing")] if how == "restored" else [])
             (odd,) = connection.execute("SELECT id FROM series WHERE name = 'north/probe/v'").fetchone()
             for table in ("window", "part"):
                 connection.execute(f"DELETE FROM {table} WHERE series = ?", (odd,))
