@@ -111,11 +111,11 @@ def test_the_four_commands(wheel: Path) -> None:
 
 
 def test_extras_do_not_leak_into_the_base(wheel: Path) -> None:
-    """What is required without an extra is exactly the base of DESIGN.md's table."""
+    """What is required without an extra is exactly the base of DESIGN.md's table, and isal (DECISIONS.md, 2026-11-26)."""
     requires = _metadata(wheel).get_all("Requires-Dist") or []
     base = {re.split(r"[ <>=!;\[]", line)[0] for line in requires if "extra ==" not in line}
     assert base == {
-        "fastavro", "msgspec", "numpy", "prometheus-client", "rich", "sqlite-utils", "structlog", "typer",
+        "fastavro", "isal", "msgspec", "numpy", "prometheus-client", "rich", "sqlite-utils", "structlog", "typer",
     }  # fmt: skip
 
 

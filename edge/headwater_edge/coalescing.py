@@ -23,6 +23,7 @@ from headwater_edge.ungiven import Span
 from headwater_shared import frame
 from headwater_shared.frame import Frame
 from headwater_shared.parts import COARSENED, Parts
+from headwater_shared.squeeze import squeezed
 
 Mask = NDArray[np.bool_]
 
@@ -123,9 +124,7 @@ class Coalescing:
                 "SELECT hash, body FROM outbox WHERE n = ?", (numbers[at],)
             ).fetchone()
             thinner = frame.encode(_thinned(_decoded(body), planned.drop[begin:end], planned.mark[begin:end]))
-            rewrites.append(
-                Rewrite(numbers[at], hashed[:_HASH] + body_hash(thinner), zlib.compress(thinner, 1))
-            )
+            rewrites.append(Rewrite(numbers[at], hashed[:_HASH] + body_hash(thinner), squeezed(thinner)))
         event = Coalesced(target.to.name, len(rewrites), int(planned.drop.sum()), planned.windows)
         return Found(event, rewrites)
 

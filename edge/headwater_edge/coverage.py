@@ -14,6 +14,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_shared.squeeze import squeezed
+
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
@@ -118,7 +120,7 @@ def packed(coverage: Coverage, names: Sequence[str]) -> bytes:
     """
     columns = {name: np.ascontiguousarray(c, np.int64).tobytes() for name, c in coverage.dump().items()}
     columns["names"] = "\n".join(names).encode()
-    return b"\x01" + zlib.compress(msgspec.msgpack.encode(columns), 1)
+    return b"\x01" + squeezed(msgspec.msgpack.encode(columns))
 
 
 def unpacked(body: bytes) -> Coverage:

@@ -1,7 +1,7 @@
 """The journal row: one tick's input in few bytes, format 2 (R12). Format 1 had no verdicts of look-ups.
 
-A format byte, then zlib level 1 over a msgpack head and the columns: integers delta-coded, all byte-shuffled (the first
-bytes of all items, then the second ones), which is what makes zlib find the zeros. Values that are decimals of at most
+A format byte, then, squeezed, a msgpack head and the columns: integers delta-coded, all byte-shuffled (the first
+bytes of all items, then the second ones), so that the zeros are found. Values that are decimals of at most
 six digits after the point are written as whole numbers, if every one of them comes back to the same bits.
 """
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from headwater_edge.events import Event
 from headwater_edge.tick import Messages, Readings, Tick
 from headwater_shared.clock import Now
+from headwater_shared.squeeze import squeezed
 
 FORMAT = 2
 KNOWN = (1, 2)
@@ -82,7 +83,7 @@ def encode(tick: Tick) -> bytes:
         _deltas(readings.sent),
         values,
     ]
-    return bytes([FORMAT]) + zlib.compress(b"".join(columns), 1)
+    return bytes([FORMAT]) + squeezed(b"".join(columns))
 
 
 def decode(row: bytes) -> Tick:

@@ -20,6 +20,7 @@ from headwater_shared import frame, records
 from headwater_shared.frame import Frame
 from headwater_shared.parts import Parts
 from headwater_shared.records import Anomaly
+from headwater_shared.squeeze import squeezed
 
 Identity = tuple[bytes, int, int]
 """Epoch, shard, seq."""
@@ -125,7 +126,7 @@ def fill(connection: sqlite3.Connection, agent: str, bad: Mapping[Identity, int]
     for (epoch, shard, seq), (tick, low, high) in sorted(wanted.items(), key=lambda item: (item[1], item[0])):
         empty = Frame(agent, int.from_bytes(epoch, "little"), shard, seq, tick, None, Parts.empty())
         body = frame.encode(empty)
-        row = (records.FRAME, body_hash(body), zlib.compress(body, 1))
+        row = (records.FRAME, body_hash(body), squeezed(body))
         n = _free_number(connection, low, high)
         connection.execute(_INSERT, (n, tick, WINDOWS, epoch, shard, seq, *row))
     return len(wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -53,7 +54,9 @@ def steps(state: State, rows: Iterable[tuple[int, bytes]]) -> Iterator[Stepped]:
         took = journal.decode(body)
         put_out = step(state, took)
         again = commit_of(took, put_out, [])
-        yield Stepped(number, took, put_out, again, again.journal == body)
+        yield Stepped(
+            number, took, put_out, again, zlib.decompress(again.journal[1:]) == zlib.decompress(body[1:])
+        )
 
 
 def begin(connection: sqlite3.Connection, settings: StepSettings, from_tick: int = 0) -> State:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Sequence
 
 import msgspec
@@ -15,6 +14,7 @@ from headwater_edge.output import Output
 from headwater_edge.store import ANOMALIES, WINDOWS, Commit, DeadRow, OutboxRow, Rewrite
 from headwater_edge.tick import Tick
 from headwater_shared import frame, records
+from headwater_shared.squeeze import squeezed
 
 
 def commit_of(
@@ -55,4 +55,4 @@ def body_hash(body: bytes) -> bytes:
 
 
 def _row(lane: int, kind: str, of: records.Anomaly | frame.Frame, body: bytes) -> OutboxRow:
-    return OutboxRow(lane, of.epoch, of.shard, of.seq, kind, body_hash(body), zlib.compress(body, 1))
+    return OutboxRow(lane, of.epoch, of.shard, of.seq, kind, body_hash(body), squeezed(body))

@@ -22,6 +22,7 @@ from headwater_edge.settings import StepSettings
 from headwater_edge.state import Counters, State
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.clock import Now
+from headwater_shared.squeeze import squeezed
 
 FORMAT = 2
 KNOWN = (1, 2)
@@ -160,12 +161,12 @@ def encode(picture: Picture) -> list[bytes]:
     pieces: list[bytes] = []
     sections: list[_Section] = []
     for name, array in picture.arrays.items():
-        packed = zlib.compress(np.ascontiguousarray(array).tobytes(), 1)
+        packed = squeezed(np.ascontiguousarray(array).tobytes())
         cuts = [packed[at : at + _PIECE] for at in range(0, len(packed), _PIECE)]
         sections.append(_Section(name, array.dtype.str, list(array.shape), len(cuts)))
         pieces += cuts
     head = _Head(FORMAT, picture.scalars, sections, [_hash(piece) for piece in pieces])
-    return [bytes([FORMAT]) + zlib.compress(msgspec.msgpack.encode(head), 1), *pieces]
+    return [bytes([FORMAT]) + squeezed(msgspec.msgpack.encode(head)), *pieces]
 
 
 def decode(tick: int, rows: list[bytes]) -> Picture:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from headwater_shared.squeeze import squeezed
+
 _COMPRESS_FROM = 200  # bytes: below, zlib's own header and tables eat the gain
 _PLAIN, _ZLIB = b"\x00", b"\x01"  # the first byte of a stored body
 
@@ -21,9 +23,9 @@ _NUMBERS: dict[str, int | str] = {word: number for number, word in enumerate(WOR
 
 def packed(body: bytes) -> bytes:
     if len(body) > _COMPRESS_FROM:
-        squeezed = zlib.compress(body, 1)
-        if len(squeezed) < len(body):
-            return _ZLIB + squeezed
+        small = squeezed(body)
+        if len(small) < len(body):
+            return _ZLIB + small
     return _PLAIN + body
 
 
