@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from headwater_edge.pipeline import Agent
-from headwater_edge.pressure import hint_of
+from headwater_edge.pressure import MORE_QUOTA
 
 
 def status(agent: Agent) -> dict[str, Any]:
@@ -78,13 +78,13 @@ def health(agent: Agent) -> dict[str, Any]:
     """Return what `/health` answers: reasons if something is wrong."""
     reasons = []
     if agent.holding:
-        reasons.append(f"holding back: {agent.holding}; {hint_of(agent.holding)}")
+        reasons.append(f"holding back: {agent.holding}; {agent.pressure.hint}")
         if agent.provisional.broken:
             reasons.append(f"limits broken by readings that wait: {agent.provisional.broken}; see the log")
     if agent.pressure.high:
         reasons.append(
             f"the disk quota is nearly reached: fine windows are coalesced ({agent.state.counters.coalesced} so far), and "
-            f"the dedupe horizon is 1/{agent.pressure.horizon_shrunk}; {hint_of('quota')}"
+            f"the dedupe horizon is 1/{agent.pressure.horizon_shrunk}; {MORE_QUOTA}"
         )
     if agent.pressure.quota > agent.pressure.asked_quota:
         reasons.append(

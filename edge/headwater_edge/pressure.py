@@ -25,7 +25,7 @@ from headwater_edge.disk_settings import DiskSettings, disk_limits
 from headwater_edge.events import Event
 from headwater_edge.forward import Forward
 from headwater_edge.keeping import Keeping
-from headwater_edge.space import Gauge, Space, fitting, is_high, why_hold
+from headwater_edge.space import Gauge, Space, fitting, is_high, lacking, why_hold
 from headwater_edge.state import State
 from headwater_edge.store import PAGE_SIZE, Rewrite
 from headwater_edge.ungiven import Span
@@ -34,6 +34,7 @@ from headwater_shared.logs import get_logger
 log = get_logger()
 
 FULL = "the disk is full"
+MORE_QUOTA = "see that the cloud side takes what waits, or raise edge.disk.quota"
 _SLACK = 1_000_000
 """Bytes of free pages that stay in the file, or a sixteenth of it: what comes next needs them."""
 _PAGES = 2_000
@@ -124,6 +125,18 @@ class Pressure:
         return 1 << self._halvings
 
     @property
+    def hint(self) -> str:
+        """What a person can do about what it is short of: by the quota if that is it, else by the disk."""
+        if "quota" in self.holding or not self.holding:
+            return MORE_QUOTA
+        more = lacking(self.space, self._limits) if self.space and self._full else 0
+        return (
+            f"free space on the disk, {more:,} bytes if nothing more can go"
+            if more
+            else "free space on the disk"
+        )
+
+    @property
     def lacks_ballast(self) -> bool:
         """Whether there is no ballast, and it was not needed either."""
         return not self._has_ballast and not self._full
@@ -202,7 +215,7 @@ class Pressure:
                 "the disk quota is nearly reached: fine windows are coalesced, and the dedupe horizon shrinks",
                 taken=space.taken,
                 quota=self._limits.quota,
-                hint="see that the cloud side takes what waits, or raise edge.disk.quota",
+                hint=MORE_QUOTA,
             )
         if was and not self.high:
             log.info("there is room in the disk quota again", taken=space.taken, quota=self._limits.quota)
@@ -225,20 +238,20 @@ class Pressure:
         """Hold back, or go on."""
         why = self._writer.holding or (FULL if self._full else "")
         why = why or why_hold(space, self._limits, holding=bool(self.holding))
-        if why and why != self.holding:
+        before, self.holding = self.holding, why
+        if why and why != before:
             log.error(
                 "holding back",
                 why=why,
                 file=str(self._path),
                 taken=space.taken,
                 free=space.free,
-                hint=hint_of(why) + "; nothing is lost, and it goes on by itself",
+                hint=self.hint + "; nothing is lost, and it goes on by itself",
             )
         elif why and self._looks % _TICKS_S == 0:
             self._wants_tick = not self._writer.holding
-        elif self.holding and not why:
+        elif before and not why:
             log.info("going on: there is space again", taken=space.taken, free=space.free)
-        self.holding = why
 
     def full(self) -> None:
         """The writer found no room."""
@@ -305,10 +318,3 @@ class Pressure:
         if self._looking is None:
             self._gauge.close()
             self._coalescing.close()
-
-
-def hint_of(why: str) -> str:
-    """Say what a person can do about a reason to hold back."""
-    if "quota" in why:
-        return "see that the cloud side takes what waits, or raise edge.disk.quota"
-    return "free space on the disk"

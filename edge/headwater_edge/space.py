@@ -74,13 +74,17 @@ class Gauge:
 
     def take_ballast(self, space: Space, limits: DiskLimits) -> bool:
         """Hold as much as there should be, if the disk has room for it besides what is left to others."""
-        more = space.wanted_ballast - space.ballast
-        if more <= 0:
+        if space.wanted_ballast <= space.ballast:
             return True
-        left = max(limits.free, WAL_BYTES - space.log, _TO_GO_ON)
-        if space.free - more < left:
+        if lacking(space, limits):
             return False
         return self._ballast.take(space.wanted_ballast)
+
+
+def lacking(space: Space, limits: DiskLimits) -> int:
+    """Return how many bytes more must be free before the ballast can be taken, and work go on beside it."""
+    left = max(limits.free, WAL_BYTES - space.log, _TO_GO_ON)
+    return max(0, space.wanted_ballast - space.ballast + left - space.free)
 
 
 def fitting(limits: DiskLimits, snapshot: int) -> DiskLimits:

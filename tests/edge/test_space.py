@@ -10,7 +10,7 @@ import pytest
 
 from headwater_edge.ballast import Ballast
 from headwater_edge.disk_settings import DiskLimits
-from headwater_edge.space import Gauge, Space
+from headwater_edge.space import Gauge, Space, lacking
 from headwater_edge.store import WAL_BYTES, open_store
 
 MB = 1_000_000
@@ -40,4 +40,8 @@ def test_r17_the_ballast_is_taken_as_soon_as_work_can_go_on_beside_it(
     """Room for what the write-ahead log has yet to grow and 1 MB, or for the floor, is all that is asked for besides."""
     space = Space(used=10 * MB, unused=0, log=log, snapshot=MB, ballast=0, free=0)
     space = space._replace(free=space.wanted_ballast + beside)
-    assert gauge.take_ballast(space, DiskLimits(quota=100 * MB, free=floor, high=80 * MB)) is taken
+    limits = DiskLimits(quota=100 * MB, free=floor, high=80 * MB)
+    more = lacking(space, limits)
+    assert (more == 0) is taken
+    assert not lacking(space._replace(free=space.free + more), limits)
+    assert gauge.take_ballast(space, limits) is taken
