@@ -33,7 +33,7 @@ bench: $(TESTS) ## speed and size beside a baseline, into tests/bench/results/
 fault: $(TESTS) ## the long runs: kills, cuts, full disks, searches for new counterexamples
 	@tests/parts.sh
 	@rm -f .fault.jsonl
-	HYPOTHESIS_PROFILE=explore HEADWATER_RECORDED=$(CURDIR)/.fault.jsonl $(BIN)/python -m pytest -m fault --durations=5 $(ARGS); \
+	HYPOTHESIS_PROFILE=explore HEADWATER_RECORDED=$(CURDIR)/.fault.jsonl $(BIN)/python -m pytest -m fault -o faulthandler_timeout=7200 --durations=5 $(ARGS); \
 	failed=$$?; $(BIN)/python -m tests.fault.report .fault.jsonl && exit $$failed
 
 mutants: $(TESTS) ## each mechanism of promise 1 switched off in turn: its test must notice; ARGS="retained" to choose
