@@ -17,6 +17,7 @@ from headwater_edge.restart import resume
 from headwater_edge.settings import step_settings
 from headwater_edge.store import open_store
 from headwater_shared.errors import StateForeign
+from headwater_shared.sqlite_file import read_only
 from tests.edge import damaged
 from tests.edge.damaged import FIRST, SECOND, SERIES, T0, After, S, Victim, copied, start_again
 from tests.edge.running import FILE, edge_settings, running
@@ -125,6 +126,18 @@ def test_a_log_of_another_file(victim: Victim, tmp_path: Path) -> None:
     after = start_again(victim)
     assert _set_aside(victim) == [FILE + ".damaged-1"]
     assert {key for key in victim.sent if key[1] < (T0 + 10 * FIRST) * S} <= after.counted | after.dead
+
+
+def test_a_log_is_its_own_though_the_files_name_is_damaged(victim: Victim) -> None:
+    """One flipped bit in the name that the file has for itself (found by random damage): what only its log holds is not lost."""
+    path = victim.folder / FILE
+    with closing(read_only(path)) as connection:
+        (name,) = connection.execute("SELECT value FROM meta WHERE name = 'file'").fetchone()
+    at = path.read_bytes().find(name.encode())
+    assert at > 0
+    _overwrite(path, at, bytes((name.encode()[0] ^ 1,)))
+    _all_there(start_again(victim), victim)
+    assert not any("another file" in event["why"] for event in _events(victim))
 
 
 def test_something_else_under_its_name(victim: Victim) -> None:
