@@ -23,7 +23,7 @@ from headwater_edge.remains import UNREADABLE, has_two_names, is_sound
 from headwater_edge.restart import Resumed, resume
 from headwater_edge.salvage import salvage
 from headwater_edge.settings import StepSettings
-from headwater_edge.store import PAGE_SIZE, births, write_store
+from headwater_edge.store import PAGE_SIZE, births, misnamed, write_store
 from headwater_shared import pages
 from headwater_shared.clock import Now
 from headwater_shared.crash import reached
@@ -178,6 +178,9 @@ def _start(
     _bound(path, known, settings.agent, device, adopt=adopt)  # to open a file for writing may change it
     connection = write_store(path)
     try:
+        wrong = misnamed(connection)
+        if wrong:
+            raise journal.Damaged(f"the file's own words for its tables are damaged: {', '.join(wrong)}")
         attempt = int(known.get("attempts", 0)) + 1
         _count(connection, attempt, settings.agent, device or known.get("hardware", ""))
         reached("start.counted")

@@ -78,7 +78,8 @@ def has_two_names(path: Path) -> bool:
     if len(names) < 2:
         return False
     one, other = names
-    return sum(a != b for a, b in zip_longest(one, other)) > len(other) // 4
+    different: int = sum(a != b for a, b in zip_longest(one, other))
+    return different > len(other) // 4
 
 
 def is_sound(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -164,6 +165,26 @@ def write_store(path: Path) -> sqlite3.Connection:
     connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES}").fetchall()
     connection.execute("PRAGMA cache_size=-1024")
     return connection
+
+
+def misnamed(connection: sqlite3.Connection) -> list[str]:
+    """Return the tables whose columns are not those that they were made with: SQLite reads damaged names as it reads others."""
+    with closing(sqlite3.connect(":memory:")) as made:
+        for script in SCHEMA:
+            made.executescript(script)
+        wanted = _columns(made)
+    found = _columns(connection)
+    return [table for table, columns in wanted.items() if found.get(table) != columns]
+
+
+def _columns(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    out: dict[str, list[str]] = {}
+    for table, column in connection.execute(
+        "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c "
+        "WHERE m.type = 'table' ORDER BY m.name, c.cid"
+    ):
+        out.setdefault(table, []).append(column)
+    return out
 
 
 def read_store(path: Path) -> sqlite3.Connection:

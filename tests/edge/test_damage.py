@@ -137,7 +137,19 @@ def test_a_log_is_its_own_though_the_files_name_is_damaged(victim: Victim) -> No
     assert at > 0
     _overwrite(path, at, bytes((name.encode()[0] ^ 1,)))
     _all_there(start_again(victim), victim)
-    assert not any("another file" in event["why"] for event in _events(victim))
+    assert not any("another file" in str(event["why"]) for event in _events(victim))
+
+
+def test_a_flipped_bit_in_the_name_of_a_column(victim: Victim) -> None:
+    """SQLite finds the file sound and says "no such column" (as random damage found): it is damage, and salvaged as such."""
+    _change(victim)
+    path = victim.folder / FILE
+    at = path.read_bytes().find(b"coverage(tick INTEGER")
+    assert at > 0
+    _overwrite(path, at + len(b"coverage("), b"u")
+    _all_there(start_again(victim), victim)
+    (event,) = _events(victim)
+    assert event["lost_ticks"] == event["lost_rows"] == 0
 
 
 def test_something_else_under_its_name(victim: Victim) -> None:
