@@ -81,7 +81,7 @@ def run(here: Box, fleet: Load, kills: Sequence[Kill]) -> Told:
         if not (left[part] and left[part][0].step):  # else it may die before it is ready
             here.ready(part)
         begun[part] = fleet.written()
-    told.fleet = fleet.finished()
+    told.fleet = fleet.finished(600)  # a busy machine takes its time
     told.status = here.closed()
     here.end(EDGE)
     here.end(CLOUD)
