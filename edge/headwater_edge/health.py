@@ -39,7 +39,7 @@ def status(agent: Agent) -> dict[str, Any]:
         "snapshots": list(agent.keeping.snapshots),
         **disk(agent),
         "holding_back": agent.holding,
-        "early_ticks": agent.early_ends,
+        "early_ticks": agent.ticker.early_ends,
         **_of_damage(agent),
     }
 

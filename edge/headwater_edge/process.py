@@ -60,7 +60,7 @@ async def run(common: Common, settings: EdgeSettings, *, adopt: bool = False) ->
     agent = Agent(settings, data / FILE, clock, lambda: SqliteLog(bus), _version(), adopt=adopt)
     registry = health.registry(agent)
     numbers = count(1)
-    subscribed = agent.state.sessions.connections_for
+    sessions = agent.state.sessions
     listener = agent.attach(
         lambda deliver: Listener(
             settings.listener,
@@ -69,12 +69,13 @@ async def run(common: Common, settings: EdgeSettings, *, adopt: bool = False) ->
             numbers,
             deliver,
             registry=registry,
-            connections_for=subscribed,
+            connections_for=sessions.connections_for,
+            qos_of=sessions.qos_of,
         )
     )
     http = _http(agent, settings, users, clock, numbers, registry) if settings.http.port is not None else None
     brokers = attach_brokers(
-        agent, settings.name, settings.broker, broker_passwords, clock, numbers, registry
+        agent, settings.name, settings.broker, broker_passwords, clock, numbers, registry, settings.act
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

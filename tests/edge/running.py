@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -69,6 +69,8 @@ class ScriptedSource:
         self.sessions: dict[int, bool] = {}
         self.refused: set[int] = set()
         self.published: list[tuple[bytes, bytes]] = []
+        self.there: dict[bytes, list[int]] = {}
+        self.commands: list[tuple[bytes, bytes, int]] = []
         self.held = 0
         self.paused = 0
         self.resumed = 0
@@ -83,6 +85,12 @@ class ScriptedSource:
     def publish(self, topic: bytes, payload: bytes) -> bool:
         self.published.append((topic, payload))
         return True
+
+    def command(self, topic: bytes, payload: bytes, left_s: int, but: Container[int]) -> list[int]:
+        """Take commands to the topics of those that `there` names, each over its connection."""
+        over = [number for number in self.there.get(topic, ()) if number not in but]
+        self.commands += [(topic, payload, left_s)] * len(over)
+        return over
 
     def hold(self) -> None:
         self.held += 1

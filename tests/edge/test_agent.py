@@ -397,7 +397,7 @@ def test_r19_what_cannot_wait_shortens_a_tick_that_gathers(tmp_path: Path) -> No
             box.source.send(reading(0, 1.0))
             await box.agent.flush()
             agent = box.agent
-            agent._ticker._tokens, agent._ticker._refilled_us = 0.0, mono_us()
+            agent.ticker._tokens, agent.ticker._refilled_us = 0.0, mono_us()
             box.source.send(reading(1, 2.0))
             assert agent._timer is not None
             left = agent._timer.when() - asyncio.get_running_loop().time()
