@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 
 from headwater_edge import broker_packets as packets
+from headwater_edge import protocol
 from headwater_edge.answers import publish
 from headwater_edge.broker_burst import BrokerBurst
 from headwater_edge.broker_counts import BrokerCounts
@@ -14,17 +15,7 @@ from headwater_edge.broker_settings import CANARY, BrokerSettings, Terms
 from headwater_edge.control import read_puback, read_pubrel
 from headwater_edge.events import Connect, Subscribe, Unsubscribe
 from headwater_edge.outgoing import Outgoing
-from headwater_edge.protocol import (
-    CONNACK,
-    DISCONNECT,
-    PINGRESP,
-    PUBACK,
-    PUBREL,
-    SUBACK,
-    UNSUBACK,
-    BadPacket,
-    body,
-)  # fmt: skip
+from headwater_edge.protocol import PUBREL, BadPacket, body
 from headwater_edge.publishes import Known, cut, pubrels
 from headwater_edge.sessions import BROKERS, NEVER
 from headwater_edge.source import QOS1, QOS2, RETAIN
@@ -234,20 +225,20 @@ class Talk:
         ):  # with a reason code; the short ones are cut in `take`
             burst.releases(self.number, [read_pubrel(data, *found, self._v5)])
             return
-        if flags or (not self.number and kind not in {CONNACK, DISCONNECT}):
+        if flags or (not self.number and kind not in {protocol.CONNACK, protocol.DISCONNECT}):
             raise BadPacket(f"a packet that begins with 0x{data[at]:02x}", reason="packet-type")
-        if kind == CONNACK and not self.number:
+        if kind == protocol.CONNACK and not self.number:
             self._connack(packets.read_connack(data, *found, self._v5), burst, now)
-        elif kind == SUBACK:
+        elif kind == protocol.SUBACK:
             self._suback(packets.read_suback("SUBACK", data, *found, self._v5), burst, now)
-        elif kind == DISCONNECT and self._v5:
+        elif kind == protocol.DISCONNECT and self._v5:
             code, why = packets.read_disconnect(data, *found)
             reason = "taken-over" if code == packets.TAKEN_OVER else "disconnect"
             hint = packets.HINTS.get(code, "")
             raise BrokerLost(f"the broker ended the connection: {why}", reason=reason, hint=hint)
-        elif kind == PUBACK:
+        elif kind == protocol.PUBACK:
             self._outgoing.answered(read_puback(data, *found))
-        elif kind not in {PINGRESP, UNSUBACK}:
+        elif kind not in {protocol.PINGRESP, protocol.UNSUBACK}:
             raise BadPacket(f"a packet that begins with 0x{data[at]:02x}", reason="packet-type")
 
     def _connack(self, answer: packets.Connack, burst: BrokerBurst, now: float) -> None:

@@ -106,7 +106,7 @@ class Commands:
 
     def open(self) -> list[Command]:
         """Return what is let out and has no answer."""
-        return [command for command in self.by_id.values() if command.state == OPEN]
+        return [command for command in list(self.by_id.values()) if command.state == OPEN]
 
     def begin(self, order: Order, anomaly: Anomaly, now: Now, put: Put) -> None:
         """An anomaly begins: its command is let out, or stands behind the one before it."""

@@ -147,7 +147,8 @@ class Courier:
         taken = {errand.chain for errand in self._provisional.values()}
         held = [e for e in self._errands.values() if not taken or e.chain not in taken]
         next_s = float("inf")
-        for errand in [*held, *self._provisional.values()]:
+        every = [*held, *self._provisional.values()]
+        for errand in sorted(every, key=lambda e: bool(e.over)):  # what went nowhere yet, before repeats
             if errand.due_us <= now.mono_us or errand.again_s == float("inf"):
                 continue
             self._one(errand, clock, now)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headwater_edge import aside, health, words
+from headwater_edge import aside, device_commands, health, words
 from headwater_edge.broker import Broker
 from headwater_edge.brokers import attach_brokers, passwords_of, with_status, with_troubles
 from headwater_edge.letter_office import LetterOffice
@@ -140,6 +140,9 @@ def _words(agent: Agent, office: LetterOffice, brokers: Sequence[Broker]) -> dic
     async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return with_status(health.status(agent), brokers)
 
+    async def commands(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        return device_commands.told(agent.state.commands, agent.courier.waiting)
+
     async def replay(request: Mapping[str, Any]) -> Mapping[str, Any]:
         taken, refused = await office.replay(_letters(request))
         return {"taken": taken, "refused": refused}
@@ -147,7 +150,7 @@ def _words(agent: Agent, office: LetterOffice, brokers: Sequence[Broker]) -> dic
     async def purge(request: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"gone": await office.purge(_letters(request))}
 
-    return {"flush": flush, "status": status, "replay": replay, "purge": purge}
+    return {"flush": flush, "status": status, "commands": commands, "replay": replay, "purge": purge}
 
 
 def _letters(request: Mapping[str, Any]) -> list[tuple[int, int]]:

@@ -21,7 +21,11 @@ from tests.edge.run import Run
 
 HOT = LimitSettings(name="hot", series="*/temp", above=80.0, clear=70.0, text="too hot")
 SHUT = ActSettings(
-    name="cool", rule="hot", command={"name": "shut", "why": "{text}", "value": "{value}"}, undo="open", ttl="1m"
+    name="cool",
+    rule="hot",
+    command={"name": "shut", "why": "{text}", "value": "{value}"},
+    undo="open",
+    ttl="1m",
 )
 ACK = "hw/s/d/cmd/ack"
 
@@ -280,7 +284,9 @@ def _check_lives(plant: Plant) -> None:
         ends = [status for status in life if status != "open"]
         if life[0] == "open" and command not in still:
             assert ends, life
-        assert ends in ([], ["done"], ["refused"], ["expired"], ["done", "undone"], ["expired", "undone"]), life
+        assert ends in ([], ["done"], ["refused"], ["expired"], ["done", "undone"], ["expired", "undone"]), (
+            life
+        )
         if command in still:
             assert life == ["open"]
 
@@ -294,7 +300,10 @@ def _check_lives(plant: Plant) -> None:
         (msgspec.structs.replace(SHUT, device="valve-1"), "names no device"),
         (msgspec.structs.replace(SHUT, topic="hw/+/cmd"), "is no topic"),
         (msgspec.structs.replace(SHUT, ttl="0s"), "longer than nothing"),
-        (msgspec.structs.replace(SHUT, command={"name": "shut", "x": float("nan")}), "cannot be written as JSON"),
+        (
+            msgspec.structs.replace(SHUT, command={"name": "shut", "x": float("nan")}),
+            "cannot be written as JSON",
+        ),
     ],
 )
 def test_an_act_that_cannot_be_is_a_clear_error(act: ActSettings, message: str) -> None:
