@@ -78,7 +78,12 @@ def test_r14_a_kill_at_every_step_of_a_commands_life(tmp_path: Path, turn: int) 
     """Each step of a command, of a tick, of a snapshot and of a start in turn, the fleet between them; then at other counts."""
     of_a_tick = [f"{step}:{max(1, count - 2 * (turn - 1))}" for step, count in steps.TICK.items()]
     of_commands = [f"{step}:{count * turn}" for step, count in steps.COMMANDS.items()]
-    todo = [*of_commands, FLEET, *of_a_tick, *(f"{step}:1" for step in steps.RESTART if step != "forward.started")]
+    todo = [
+        *of_commands,
+        FLEET,
+        *of_a_tick,
+        *(f"{step}:1" for step in steps.RESTART if step != "forward.started"),
+    ]
     found = _run(tmp_path, [*todo, FLEET, *of_commands], 90)
     assert found.done > found.anomalies > 100
 
