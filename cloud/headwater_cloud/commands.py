@@ -53,10 +53,13 @@ def commands(
     settings: SettingsFile = None,
     last: Annotated[int | None, typer.Option(help="The latest so many.")] = None,
     form: Format = "table",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Show commands to devices and what became of them, the newest first."""
     history = _history(settings)
-    for line in queries.shown(queries.COMMAND, queries.commands(history, device, last), form):
+    for line in queries.shown(
+        queries.COMMAND, queries.commands(history, device, last), "json" if as_json else form
+    ):
         print(line)
 
 
