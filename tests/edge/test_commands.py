@@ -234,6 +234,21 @@ def test_a_command_of_a_box_without_a_clock_expires_over_a_reboot() -> None:
     assert plant.records[-1].reason == "nobody knows how long the agent was off"
 
 
+def test_r14_commands_outlive_the_journal_that_let_them_out() -> None:
+    """A start from a snapshot knows what is open, what is done and may be undone, and the last ends."""
+    plant = Plant()
+    plant.temperature(81.0)
+    plant.temperature(81.0, "e")
+    plant.answer(plant.id_of("shut"), topic="hw/s/e/cmd/ack")
+    plant.run.picture()
+    plant.run.crash(plant.run.pictures[-1])
+    assert plant.open() == ["shut"]
+    assert plant.answer(plant.records[0].id) == ["shut done"]
+    plant.temperature(60.0, "e")
+    assert plant.open() == ["open"]
+    assert [one.status for one in plant.run.state.commands.ended] == ["done", "done"]
+
+
 moves = st.one_of(
     st.tuples(st.just("temperature"), st.sampled_from((60.0, 75.0, 90.0)), st.sampled_from("ab")),
     st.tuples(st.just("answer"), st.integers(0, 9), st.sampled_from(("done", "refused"))),

@@ -112,11 +112,13 @@ def test_r14_nothing_goes_out_before_the_commit(tmp_path: Path, monkeypatch: pyt
             held: list[object] = []
             monkeypatch.setattr(box.agent._writer, "submit", held.append)
             box.source.send(temperature(1, 81.0))
-            await until_async(lambda: held)
-            assert len(box.agent.state.commands.open()) == 1
-            assert sent(box) == []
-            monkeypatch.undo()
-            box.agent._writer.submit(held[0])  # type: ignore[arg-type]
+            try:
+                await until_async(lambda: held)
+                assert len(box.agent.state.commands.open()) == 1
+                assert sent(box) == []
+            finally:
+                monkeypatch.undo()
+                box.agent._writer.submit(held[0])  # type: ignore[arg-type]
             await until_async(lambda: sent(box))
 
     run(test())
