@@ -125,7 +125,7 @@ def orders(acts: Sequence[Act], anomaly: Evidence | Anomaly) -> list[Order]:
 
 
 def _order(act: Act, anomaly: Evidence | Anomaly) -> Order:
-    site, device, metric = anomaly.series.split("/", 2)
+    site, device, metric = (*anomaly.series.split("/", 2), "", "")[:3]
     words: dict[str, Any] = {"site": site, "device": device, "metric": metric}
     whom = _filled(act.device, words)
     to_site, _, to_device = whom.partition("/")

@@ -60,7 +60,7 @@ def _die(here: Box, devices: Fleet, step: str) -> None:
         devices.goes_on(150)
         devices.kill()
         devices.start()
-    devices.goes_on(random.Random(step).randint(30, 400))
+    devices.goes_on(random.Random(step).randint(30, 250))
     here.kill(EDGE)
 
 
@@ -93,5 +93,5 @@ def test_r14_fifty_kills_at_random(tmp_path: Path, seed: int) -> None:
     """At moments that nobody chose: 50 of the agent, and some of the fleet among them."""
     chance = random.Random(seed)
     todo = [chance.choice(("", "", "", FLEET)) for _ in range(50)]
-    found = _run(tmp_path, todo, 150)
+    found = _run(tmp_path, todo, 110)
     assert found.done > found.anomalies > 200
