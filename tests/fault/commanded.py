@@ -62,7 +62,7 @@ begin = "{begin}ms"
 end = "{end}ms"
 size = 40.0
 """
-_EVERY_MS, _HOT_MS, _CALM_S = 4_000, 2_000, 8
+_EVERY_MS, _HOT_MS, _CALM_S = 4_000, 2_000, 6
 
 
 class Fleet:

@@ -68,8 +68,8 @@ def test_r14_some_steps_of_a_commands_life_killed_at(tmp_path: Path) -> None:
     """A few of the steps, others each day, and the fleet once: each command has its end, each device obeyed once."""
     every = steps.of_today(steps.COMMANDS, 2)
     todo = [f"{step}:{count}" for step, count in every.items()]
-    found = _run(tmp_path, [*todo, FLEET], 10)
-    assert found.anomalies > 20
+    found = _run(tmp_path, [*todo, FLEET], 8)
+    assert found.anomalies >= 20
     assert found.done > found.anomalies
 
 
