@@ -90,7 +90,11 @@ class Courier:
                 id=one.id,
                 reason=one.reason,
             )
-        if self._commands.version != self._version:
+        changed = self._commands.version != self._version
+        if not (changed or self._errands):
+            return
+        comes = any(type(event) in _COMING for _, event in events)
+        if changed:
             self._version = self._commands.version
             reached("command.committed")
             before = self._errands
@@ -99,12 +103,10 @@ class Courier:
                 for c in self._commands.open()
                 if not c.unsure
             }
-            for command in before.keys() - self._errands.keys():
+            if before.keys() - self._errands.keys():
                 reached("command.ended")
-                del before[command]
-            self._look()
-        elif self._errands and any(type(event) in _COMING for _, event in events):
-            self._look()
+        if changed or comes:
+            self._look(comes=comes)
 
     def act_provisionally(self, orders: Iterable[Order | Command], series: str) -> None:
         """The disk is full: send what the step will let out, with the id that it will have (R18). What went before it on its
@@ -137,8 +139,8 @@ class Courier:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look(self) -> None:
-        """Send what may go now, and come back when something may go again."""
+    def _look(self, *, comes: bool = False) -> None:
+        """Send what may go now, and come back when something may go again; `comes`: a device may be there that was not."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -151,7 +153,8 @@ class Courier:
         for errand in sorted(every, key=lambda e: bool(e.over)):  # what went nowhere yet, before repeats
             if errand.due_us <= now.mono_us or errand.again_s == float("inf"):
                 continue
-            self._one(errand, clock, now)
+            if comes or clock >= errand.again_s:
+                self._one(errand, clock, now)
             next_s = min(next_s, errand.again_s)
         if next_s < float("inf"):
             self._timer = loop.call_at(max(next_s, clock + _SOONEST_S), self._look)

@@ -19,7 +19,9 @@ from tests.fault.ends import new_files
 from tests.fault.histories import Act, History
 
 TOO_HOT = LimitSettings("too-hot", "*/temp", above=90.0)
-COOL = ActSettings(name="cool", rule="too-hot", command={"name": "shut", "at": "{value}"}, undo="open", ttl="1m")
+COOL = ActSettings(
+    name="cool", rule="too-hot", command={"name": "shut", "at": "{value}"}, undo="open", ttl="1m"
+)
 TABLES = (hopping("1m", "20s"), session("10s", "s1/*"), session("1m", "s2/*"))
 SHORT = {"levels": ("1s", "3s", "9s"), "held": "2s", "lateness": "0s", "idle": "1s", "horizon": "1m"}
 SETTINGS: dict[str, EdgeSettings] = {
