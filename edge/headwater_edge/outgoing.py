@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_MOST = 20
+_MOST = 100
 """That may be on the way unanswered, however many the other side would take."""
 _LAST = 65_535
 
