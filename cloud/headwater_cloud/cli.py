@@ -14,6 +14,7 @@ from headwater_shared.errors import HeadwaterError
 app = typer.Typer(help="The cloud side.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(commands.query)
 app.command()(commands.alerts)
+app.command()(commands.commands)
 
 
 def main() -> None:

@@ -48,6 +48,21 @@ def alerts(
         print(line)
 
 
+def commands(
+    device: Annotated[str, typer.Argument(help="site/device; * and ? match any text, quote them.")] = "*",
+    settings: SettingsFile = None,
+    last: Annotated[int | None, typer.Option(help="The latest so many.")] = None,
+    form: Format = "table",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+) -> None:
+    """Show commands to devices and what became of them, the newest first."""
+    history = _history(settings)
+    for line in queries.shown(
+        queries.COMMAND, queries.commands(history, device, last), "json" if as_json else form
+    ):
+        print(line)
+
+
 def _history(settings: Path | None) -> History:
     common = load(settings, "common", Common) if settings else Common()
     cloud = load(settings, "cloud", CloudSettings) if settings else CloudSettings()

@@ -99,6 +99,26 @@ class AnomalyView(msgspec.Struct, frozen=True):
     """JSON: a list of times (microseconds) and a list of values."""
 
 
+class CommandView(msgspec.Struct, frozen=True):
+    """A command to a device as it stands; times by its agent's clock."""
+
+    id: str
+    status: Literal["open", "done", "refused", "expired", "undone"]
+    name: str
+    device: str
+    act: str
+    rule: str
+    series: str
+    reason: str
+    undoes: str
+    agent: str
+    anomaly: str
+    arguments: str
+    let_out_us: int
+    """0: it never was."""
+    changed_us: int
+
+
 class ReportView(msgspec.Struct, frozen=True):
     """A report about an agent's stream."""
 
@@ -242,6 +262,18 @@ class History:
         found = [AnomalyView(*row) for row in rows if fnmatchcase(row[4], series)]
         return found[:last]
 
+    def commands(self, device: str = "*", last: int | None = None) -> list[CommandView]:
+        """Return the commands to the devices (site/device) that match, the newest first."""
+        rows = self._rows(
+            "SELECT id, status, name, device, act, rule, series, reason, undoes, agent, anomaly, arguments, time_us FROM command"
+            " ORDER BY time_us DESC, id"
+        )
+        by_id: dict[str, list[tuple[Any, ...]]] = {}
+        for row in rows:
+            if fnmatchcase(row[3], device):
+                by_id.setdefault(row[0], []).append(row)
+        return [_command(found) for found in list(by_id.values())[:last]]
+
     def reports(self, last: int | None = None) -> list[ReportView]:
         """Return reports about agents' streams, the newest first."""
         rows = self._rows(
@@ -281,3 +313,14 @@ def _structured(rows: list[tuple[Any, ...]], dtype: np.dtype[Any]) -> NDArray[An
         return np.array(rows, dtype)
     except TypeError:  # SQLite keeps NaN, the mean of values beyond the range of floats, as NULL
         return np.array([tuple(np.nan if field is None else field for field in row) for row in rows], dtype)
+
+
+_ORDER = ("open", "expired", "refused", "done", "undone")
+"""Of what is said of one command the last of these is how it stands."""
+
+
+def _command(rows: list[tuple[Any, ...]]) -> CommandView:
+    latest = max(rows, key=lambda row: _ORDER.index(row[1]))
+    let_out = min((row[-1] for row in rows if row[1] == "open"), default=0)
+    fields = zip(CommandView.__struct_fields__, (*latest[:-1], let_out, latest[-1]), strict=True)
+    return msgspec.convert(dict(fields), CommandView)

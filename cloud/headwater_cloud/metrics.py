@@ -18,6 +18,7 @@ class Metrics:
         self.rows = counter("rows", "Parts taken in.")
         self.windows = counter("windows", "Windows written, each time they changed.")
         self.anomalies = counter("anomalies", "Anomalies taken in.")
+        self.commands = counter("commands", "Records of commands to devices taken in.")
         self.repeats = counter("repeats", "Rows that came again and were dropped.")
         self.clocks_ignored = counter("clocks_ignored", "Clock records too far from their append time.")
         self.commits = counter("commits", "Commits of the cloud's file.")

@@ -61,6 +61,14 @@ SCHEMA = (
     ALTER TABLE output ADD COLUMN producer TEXT NOT NULL DEFAULT '';
     UPDATE output SET producer = 'cloud/' || (SELECT value FROM meta WHERE name = 'producer');
     """,
+    """
+    CREATE TABLE command(
+        id TEXT, status TEXT, agent TEXT, epoch TEXT, shard INTEGER, seq INTEGER, tick INTEGER, reason TEXT, act TEXT,
+        rule TEXT, anomaly TEXT, series TEXT, device TEXT, topic TEXT, name TEXT, arguments TEXT, undoes TEXT,
+        begin_us INTEGER, time_us INTEGER, ttl_us INTEGER,
+        PRIMARY KEY(id, status, agent, epoch, shard, seq)) WITHOUT ROWID;
+    CREATE INDEX command_time ON command(time_us);
+    """,
 )
 """A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
 those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted.

@@ -18,7 +18,7 @@ from headwater_cloud.pipeline import Output
 from headwater_cloud.store import opener_row
 from headwater_shared.bus import Record
 from headwater_shared.parts import COARSENED
-from headwater_shared.records import Anomaly
+from headwater_shared.records import Anomaly, Command
 
 
 def write(
@@ -29,6 +29,7 @@ def write(
     if out.merged is not None:
         _merged(connection, out.merged, *out.stored)
     _anomalies(connection, out.anomalies)
+    _commands(connection, out.commands)
     _alerts(connection, out.alerts.values())
     _progress(connection, out.progress)
     _reports(connection, out.reports)
@@ -81,6 +82,19 @@ def _anomalies(connection: sqlite3.Connection, anomalies: Iterable[Anomaly]) -> 
                 msgspec.json.encode([a.sample_times, a.sample_values]).decode(),
             )
             for a in anomalies
+        ],
+    )  # fmt: skip
+
+
+def _commands(connection: sqlite3.Connection, commands: Iterable[Command]) -> None:
+    connection.executemany(
+        f"INSERT OR REPLACE INTO command VALUES ({', '.join('?' * 20)})",
+        [
+            (
+                c.id, c.status, c.agent, f"{c.epoch:016x}", c.shard, c.seq, c.tick, c.reason, c.act, c.rule, c.anomaly,
+                c.series, c.device, c.topic, c.name, c.arguments, c.undoes, c.begin_us, c.time_us, c.ttl_us,
+            )
+            for c in commands
         ],
     )  # fmt: skip
 

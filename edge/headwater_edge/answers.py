@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 import mqtt5
 
+from headwater_edge.properties import MESSAGE_EXPIRY
 from headwater_edge.protocol import (
     BAD_AUTHENTICATION_METHOD,
     CLIENT_ID_INVALID,
@@ -139,10 +140,16 @@ def pubcomps(v5: bool, packet_ids: Sequence[int], unknown: Collection[int]) -> b
     )
 
 
-def publish(v5: bool, topic: bytes, payload: bytes) -> bytes:
-    """Send a message at QoS 0."""
-    rest = (b"\0" if v5 else b"") + payload
-    return as_packet(PUBLISH << 4, len(topic).to_bytes(2, "big") + topic + rest)
+def publish(v5: bool, topic: bytes, payload: bytes, packet_id: int = 0, expiry_s: int = 0) -> bytes:
+    """Send a message, at QoS 1 if it has a packet id; in MQTT 5 with the seconds for which it is worth anything, if there are."""
+    head = len(topic).to_bytes(2, "big") + topic
+    if packet_id:
+        head += packet_id.to_bytes(2, "big")
+    if v5:
+        head += (
+            bytes((5, MESSAGE_EXPIRY)) + min(expiry_s, 2**32 - 1).to_bytes(4, "big") if expiry_s else b"\0"
+        )
+    return as_packet(PUBLISH << 4 | (2 if packet_id else 0), head + payload)
 
 
 def suback(v5: bool, packet_id: int, codes: Sequence[int]) -> bytes:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from headwater_edge.answers import pubcomps
 from headwater_edge.broker_burst import BrokerBurst
 from headwater_edge.broker_counts import BrokerCounts
 from headwater_edge.broker_faults import BrokerLost, closed, named, unreachable
+from headwater_edge.broker_known import known_of
 from headwater_edge.broker_link import Link, open_link
 from headwater_edge.broker_packets import GOODBYE, HINTS, TAKEN_OVER
 from headwater_edge.broker_retry import Retry
 from headwater_edge.broker_settings import BrokerSettings, terms, tls_context
-from headwater_edge.broker_talk import Talk, known_of
+from headwater_edge.broker_talk import Talk
 from headwater_edge.connection import HABIT
 from headwater_edge.events import Disconnect
 from headwater_edge.naps import Naps
@@ -114,10 +115,18 @@ class Broker:
 
     def publish(self, topic: bytes, payload: bytes) -> bool:
         """Publish at QoS 0; tell whether the broker is connected and takes it."""
-        if self._talk is None:
-            return False
+        return self._talk is not None and self._published(self._talk, topic, payload)
+
+    def command(self, topic: bytes, payload: bytes, left_s: int, but: Container[int]) -> list[int]:
+        """Give the broker a command (see `Source`): whether its device is there, nobody says."""
+        talk = self._talk
+        if talk is None or talk.number in but:
+            return []
+        return [talk.number] if self._published(talk, topic, payload, max(1, left_s)) else []
+
+    def _published(self, talk: Talk, topic: bytes, payload: bytes, left_s: int = 0) -> bool:
         try:
-            return self._talk.publish(topic, payload, self._monotonic())
+            return talk.publish(topic, payload, self._monotonic(), left_s)
         except OSError as error:
             self._lose(error)
             return False

@@ -67,3 +67,14 @@ def overlap(first: str, second: str) -> bool:
         return False  # only the empty topic, which is none
     longer, shared = (a, len(b)) if len(a) > len(b) else (b, len(a))
     return len(longer) == shared or longer[shared] == "#"
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Tell whether a valid filter lets through all that another does; neither begins with a wildcard for a server's own topics."""
+    a, b = wide.split("/"), narrow.split("/")
+    for at, level in enumerate(a):
+        if level == "#":
+            return True
+        if at >= len(b) or b[at] == "#" or (level not in {"+", b[at]}):
+            return False
+    return len(a) == len(b)

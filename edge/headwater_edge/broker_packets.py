@@ -18,6 +18,7 @@ from headwater_edge.properties import (
     OF_SUBACK,
     PACKET_MAXIMUM,
     REASON,
+    RECEIVE_MAXIMUM,
     SERVER_KEEP_ALIVE,
     SERVER_REFERENCE,
     read_properties,
@@ -86,6 +87,7 @@ class Connack(NamedTuple):
     keep_alive_s: int
     """-1: as asked for; 0: none is wanted."""
     max_packet: int
+    receive_maximum: int
 
 
 class Suback(NamedTuple):
@@ -171,6 +173,7 @@ def read_connack(data: bytes, at: int, end: int, v5: bool) -> Connack:
         found.get(ASSIGNED_ID, ""),
         found.get(SERVER_KEEP_ALIVE, -1),
         found.get(PACKET_MAXIMUM, 0),
+        found.get(RECEIVE_MAXIMUM, 0),
     )
 
 

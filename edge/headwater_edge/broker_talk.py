@@ -6,14 +6,16 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 
 from headwater_edge import broker_packets as packets
+from headwater_edge import protocol
 from headwater_edge.answers import publish
 from headwater_edge.broker_burst import BrokerBurst
 from headwater_edge.broker_counts import BrokerCounts
 from headwater_edge.broker_faults import BrokerLost
 from headwater_edge.broker_settings import CANARY, BrokerSettings, Terms
-from headwater_edge.control import read_pubrel
+from headwater_edge.control import read_puback, read_pubrel
 from headwater_edge.events import Connect, Subscribe, Unsubscribe
-from headwater_edge.protocol import CONNACK, DISCONNECT, PINGRESP, PUBREL, SUBACK, UNSUBACK, BadPacket, body
+from headwater_edge.outgoing import Outgoing
+from headwater_edge.protocol import PUBREL, BadPacket, body
 from headwater_edge.publishes import Known, cut, pubrels
 from headwater_edge.sessions import BROKERS, NEVER
 from headwater_edge.source import QOS1, QOS2, RETAIN
@@ -30,14 +32,6 @@ _SUBSCRIBE_ID, _UNSUBSCRIBE_ID = 1, 2
 def session_name(broker: str) -> str:
     """Return under which client id a broker's session is in the journal."""
     return BROKERS + broker
-
-
-def known_of(settings: BrokerSettings, terms: Terms) -> Known:
-    """Make what a broker's connections remember of topics and lengths; retained messages are no plain ones (R9)."""
-    # A client of 3.1.1 cannot ask for short packets, and one that it does not take would come for ever.
-    known = Known(terms.max_packet if settings.version == "5" else packets.LONGEST)
-    known.plain_bits |= RETAIN
-    return known
 
 
 class Talk:
@@ -72,6 +66,7 @@ class Talk:
         """Delivered and not acknowledged; the bytes are those of whole packets."""
         self._opened = self._wrote = self._heard = self._seen = now
         """When it began, when we last wrote, when bytes came, when messages came."""
+        self._outgoing = Outgoing(_UNSUBSCRIBE_ID + 1)
         self._keep_alive_s = terms.keep_alive_s
         self._max_packet = packets.LONGEST
         self._subscribed = False
@@ -113,11 +108,12 @@ class Talk:
             now,
         )
 
-    def publish(self, topic: bytes, payload: bytes, now: float) -> bool:
-        """Publish at QoS 0; False if the broker has not let us in, or takes no packet of that length."""
-        if not self.number:
+    def publish(self, topic: bytes, payload: bytes, now: float, left_s: int = 0) -> bool:
+        """Publish at QoS 0, or at QoS 1 what is worth something for `left_s` seconds; False if the broker cannot have it now."""
+        packet_id = self._outgoing.take() if self.number and left_s else 0
+        if not self.number or (left_s and not packet_id):
             return False
-        packet = publish(self._v5, topic, payload)
+        packet = publish(self._v5, topic, payload, packet_id, left_s)
         if len(packet) > self._max_packet:
             return False
         self.write(packet, now)
@@ -229,18 +225,20 @@ class Talk:
         ):  # with a reason code; the short ones are cut in `take`
             burst.releases(self.number, [read_pubrel(data, *found, self._v5)])
             return
-        if flags or (not self.number and kind not in {CONNACK, DISCONNECT}):
+        if flags or (not self.number and kind not in {protocol.CONNACK, protocol.DISCONNECT}):
             raise BadPacket(f"a packet that begins with 0x{data[at]:02x}", reason="packet-type")
-        if kind == CONNACK and not self.number:
+        if kind == protocol.CONNACK and not self.number:
             self._connack(packets.read_connack(data, *found, self._v5), burst, now)
-        elif kind == SUBACK:
+        elif kind == protocol.SUBACK:
             self._suback(packets.read_suback("SUBACK", data, *found, self._v5), burst, now)
-        elif kind == DISCONNECT and self._v5:
+        elif kind == protocol.DISCONNECT and self._v5:
             code, why = packets.read_disconnect(data, *found)
             reason = "taken-over" if code == packets.TAKEN_OVER else "disconnect"
             hint = packets.HINTS.get(code, "")
             raise BrokerLost(f"the broker ended the connection: {why}", reason=reason, hint=hint)
-        elif kind not in {PINGRESP, UNSUBACK}:
+        elif kind == protocol.PUBACK:
+            self._outgoing.answered(read_puback(data, *found))
+        elif kind not in {protocol.PINGRESP, protocol.UNSUBACK}:
             raise BadPacket(f"a packet that begins with 0x{data[at]:02x}", reason="packet-type")
 
     def _connack(self, answer: packets.Connack, burst: BrokerBurst, now: float) -> None:
@@ -249,6 +247,7 @@ class Talk:
             raise BrokerLost(f"the broker refuses: {answer.why}", reason="refused", hint=hint)
         self.client_id = answer.assigned or self.client_id
         self._max_packet = answer.max_packet or packets.LONGEST
+        self._outgoing.allow(answer.receive_maximum)
         if answer.keep_alive_s >= 0:
             self._keep_alive_s = answer.keep_alive_s
         self.number = next(self._numbers)

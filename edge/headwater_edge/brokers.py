@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from headwater_edge import broker_counts
+from headwater_edge.acts import ActSettings, answer_filters
 from headwater_edge.broker import Broker
+from headwater_edge.broker_filters import covers
 from headwater_edge.broker_settings import BrokerSettings, check_brokers
 from headwater_edge.broker_talk import session_name
 from headwater_edge.pipeline import Agent
@@ -35,10 +39,15 @@ def attach_brokers(
     clock: Clock,
     connections: Iterator[int],
     registry: CollectorRegistry,
+    acts: Sequence[ActSettings] = (),
 ) -> list[Broker]:
-    """Attach a source for each broker; `name` is the agent's, `connections` numbers connections of all sources."""
+    """Attach a source for each broker; `name` is the agent's, `connections` numbers connections of all sources.
+
+    Where there are acts, the answers to their commands are subscribed to beside the settings' filters.
+    """
+    answers = answer_filters(acts)
     attached = [
-        _attach(agent, name, broker, password, clock, connections)
+        _attach(agent, name, with_answers(broker, answers), password, clock, connections)
         for broker, password in zip(brokers, passwords, strict=True)
     ]
     broker_counts.register(registry, [broker.counts for broker in attached])
@@ -55,6 +64,12 @@ def _attach(
             remembered=lambda: sessions.filters_of(session),
         )
     )  # fmt: skip
+
+
+def with_answers(broker: BrokerSettings, answers: Sequence[str]) -> BrokerSettings:
+    """Add filters for answers that no filter of the broker lets through already: an answer that comes twice is one (R14)."""
+    more = tuple(one for one in answers if not any(covers(filter_, one) for filter_ in broker.filters))
+    return msgspec.structs.replace(broker, filters=(*broker.filters, *more))
 
 
 def with_troubles(health: dict[str, Any], brokers: Sequence[Broker]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from headwater_edge.grants import Grant
+from headwater_edge.outgoing import Outgoing
 from headwater_edge.source import Burst
 
 UNSENT = 1_000_000
@@ -49,6 +50,7 @@ class Connection:
         "number",
         "one_by_one",
         "opened",
+        "outgoing",
         "packet_maximum",
         "parts",
         "receive",
@@ -92,6 +94,8 @@ class Connection:
         """Bytes of the longest packet that it takes, 0 for any."""
         self.aliases: dict[int, bytes] = {}
         """Topics by alias; they end with the connection."""
+        self.outgoing = Outgoing()
+        """Of commands to it."""
         self.subscribed = 0
         """Filters that were granted on it."""
         self.unreleased = 0

@@ -19,6 +19,7 @@ from headwater_edge.properties import (
     OF_UNSUBSCRIBE,
     OF_WILL,
     PACKET_MAXIMUM,
+    RECEIVE_MAXIMUM,
     SESSION_EXPIRY,
     SUBSCRIPTION_ID,
     WILL_DELAY,
@@ -38,9 +39,8 @@ FOREVER = 0xFFFFFFFF
 
 
 class ConnectRequest(NamedTuple):
-    """A CONNECT. `packet_maximum`: bytes of the longest packet that the client takes, 0 if it did not say.
-
-    Its Receive Maximum is not here: nothing goes out that it would limit, since all that we send is at QoS 0.
+    """A CONNECT. `packet_maximum`: bytes of the longest packet that the client takes; `receive_maximum`: commands that it takes at
+    once; 0 if it did not say.
     """
 
     v5: bool
@@ -53,6 +53,7 @@ class ConnectRequest(NamedTuple):
     will: WillMessage | None
     authentication: bool
     packet_maximum: int
+    receive_maximum: int
 
 
 class SubscribeRequest(NamedTuple):
@@ -125,6 +126,7 @@ def read_connect(data: bytes, at: int, end: int) -> ConnectRequest:
         will=will,
         authentication=AUTH_METHOD in found,
         packet_maximum=found.get(PACKET_MAXIMUM, 0),
+        receive_maximum=found.get(RECEIVE_MAXIMUM, 0),
     )
 
 
@@ -208,6 +210,15 @@ def read_pubrel(data: bytes, at: int, end: int, v5: bool) -> int:
     if code not in (0, UNKNOWN_ID):
         raise BadPacket(f"PUBREL with the reason code 0x{code:02x}", reason="pubrel-code")
     return packet_id
+
+
+def read_puback(data: bytes, at: int, end: int) -> int:
+    """Read the body of a PUBACK; returns its packet id. What it says beside, in MQTT 5, changes nothing.
+
+    Raises:
+        BadPacket: it is malformed.
+    """
+    return Fields("PUBACK", data, at, end).packet_id()
 
 
 def read_disconnect(data: bytes, at: int, end: int, v5: bool, expiry_s: int) -> DisconnectNotice:

@@ -124,7 +124,9 @@ def decoder(settings: EdgeSettings, index: SeriesIndex) -> Decode:
     """
     metric_settings.check(settings.metric)
     index.counts_up = partial(metric_settings.counts_up, settings.metric)
-    return Decode(index, Formats(index, settings.format, settings.site), Ranges(settings.metric))
+    return Decode(
+        index, Formats(index, settings.format, settings.site, settings.act), Ranges(settings.metric)
+    )
 
 
 def _codec(place: Any) -> Any:

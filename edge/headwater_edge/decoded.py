@@ -9,6 +9,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge.events import Answered
+
 IN_PART = frozenset(
     {
         "not-taken",
@@ -64,6 +66,8 @@ class Decoded(NamedTuple):
     """(topic, payload) to publish at once to who listens there, such as a request for a birth."""
     skipped: int = 0
     """Values that are no readings: text, null, data sets; and messages of topics that are ignored."""
+    answers: Sequence[tuple[int, Answered]] = ()
+    """(message, what a device said of a command): events of the tick, each before its message."""
 
     def unreadable(self) -> list[tuple[int, int]]:
         """Return (message, crc32 of its payload) of the dead letters: what R3 compares of them."""
@@ -105,6 +109,7 @@ def woven(parts: list[tuple[Sequence[int], Decoded]], n: int) -> Decoded:
         [birth for decoded in every for birth in decoded.births],
         [ask for decoded in every for ask in decoded.asks],
         sum(decoded.skipped for decoded in every),
+        sorted((answer for decoded in every for answer in decoded.answers), key=lambda answer: answer[0]),
     )
 
 

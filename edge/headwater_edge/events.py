@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -80,6 +82,15 @@ class WillsPublished(msgspec.Struct, frozen=True, tag="wills", array_like=True):
     numbers: list[int]
 
 
+class Answered(msgspec.Struct, frozen=True, tag="answered", array_like=True):
+    """A device said on a topic of answers what became of the command `id` (R14)."""
+
+    topic: str
+    id: str
+    status: Literal["done", "refused"]
+    reason: str = ""
+
+
 class Flush(msgspec.Struct, frozen=True, tag="flush", array_like=True):
     """Close every window now, as at the end of a demo."""
 
@@ -155,4 +166,5 @@ Event = (
     | Keyed
     | Release
     | WillsPublished
+    | Answered
 )

@@ -11,6 +11,7 @@ from headwater_edge.connection import NOBODY, UNSENT, Connection, ListenerBurst
 from headwater_edge.control import (
     read_connect,
     read_disconnect,
+    read_puback,
     read_pubrel,
     read_subscribe,
     read_unsubscribe,
@@ -37,6 +38,7 @@ from headwater_edge.protocol import (
 )
 from headwater_edge.publishes import Known, cut, pubrels
 from headwater_edge.subscriptions import code_of, is_granted
+from headwater_shared.crash import reached
 
 _FLAGS = {CONNECT: 0, SUBSCRIBE: 2, UNSUBSCRIBE: 2, PINGREQ: 0, DISCONNECT: 0, PUBACK: 0, PUBREL: 2}
 """The control packets that a client may send, and the lower half of their first byte."""
@@ -165,7 +167,9 @@ class Exchange:
         elif kind == DISCONNECT:
             notice = read_disconnect(data, begin, end, connection.v5, connection.expiry_s)
             self._wire.end(connection, "disconnect", clean=notice.clean, expiry_s=notice.expiry_s)
-        # A PUBACK is for a command, of which this version sends none.
+        elif kind == PUBACK:  # for a command; that it was done is another thing, which the device says itself
+            connection.outgoing.answered(read_puback(data, begin, end))
+            reached("command.received")
 
     def _connect(
         self, connection: Connection, data: bytes, begin: int, end: int, burst: ListenerBurst
@@ -176,6 +180,7 @@ class Exchange:
         connection.v5 = request.v5
         connection.client = request.client
         connection.packet_maximum = request.packet_maximum
+        connection.outgoing.allow(request.receive_maximum)
         if not fits(bytes(LEAST_PACKET), request.packet_maximum):
             message = f"it takes no packet of more than {request.packet_maximum} bytes"
             raise NotAdmitted(message, reason="packet-maximum", code=TOO_LARGE)

@@ -149,6 +149,7 @@ def _told(one: Compared) -> dict[str, Any]:
         "frames": [[frame.shard, frame.seq, len(frame.parts)] for frame in out.frames],
         "parts": dict(levels),
         "anomalies": [f"{a.rule} {a.phase} {a.series}" for a in out.anomalies],
+        "commands": [f"{c.name} {c.status} {c.device}" for c in out.commands],
         "stored_so": one.same,
         "gone": one.gone,
         "differences": one.differences,
@@ -164,6 +165,8 @@ def _print_tick(one: Compared, names: list[str], *, verbose: bool) -> None:
         print(f"    frame, shard {shard}, seq {seq}: {parts} parts")
     for anomaly in told["anomalies"]:
         print(f"    anomaly: {anomaly}")
+    for command in told["commands"]:
+        print(f"    command: {command}")
     if verbose:
         took = one.stepped.took.readings
         columns = took.series.tolist(), took.sent.tolist(), took.value.tolist()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from headwater_edge.acks import Answers
+from headwater_edge.acts import ANSWERS, ActSettings
 from headwater_edge.format_settings import FormatSettings, resolved
 from headwater_edge.influx import Influx
 from headwater_edge.json_codec import JsonCodec
@@ -26,6 +28,8 @@ OURS = (
 )
 """What is read without any settings."""
 
+_COMMANDS = "hw/{site}/{device}/cmd"
+"""Ours: an agent that subscribes to all hears its own, which mean nothing to it."""
 _OF_MAPPING = ("metric", "time", "rows", "values", "rename", "skip")
 
 
@@ -83,14 +87,24 @@ class Formats:
     """
 
     def __init__(
-        self, index: SeriesIndex, settings: Sequence[FormatSettings] = (), site: str = "site-1"
+        self,
+        index: SeriesIndex,
+        settings: Sequence[FormatSettings] = (),
+        site: str = "site-1",
+        acts: Sequence[ActSettings] = (),
     ) -> None:
         if not valid_name(site):
             raise SettingsError(f"edge.site = {site!r} is no name", hint="1 to 128 characters without / + #")
         self.sparkplug = Sparkplug(index)
         self.json = JsonCodec(index)
         self._ignored = _Ignored()
-        self._rules: list[tuple[Pattern, Any]] = []
+        answers = Answers()
+        commanded = list(dict.fromkeys([_COMMANDS, *(act.topic for act in acts)]))
+        self._rules: list[tuple[Pattern, Any]] = [
+            rule
+            for topic in commanded
+            for rule in ((Pattern(topic + ANSWERS), answers), (Pattern(topic), self._ignored))
+        ]
         for one in [*resolved(tuple(settings), site), *OURS]:
             codec = self._codec(one, index)
             patterns = [Pattern(topic) for topic in one.topics]

@@ -39,7 +39,10 @@ class Gather:
 
     def add(self, burst: Burst, decoded: Decoded | None) -> None:
         """Take in a burst; `decoded` is None if it holds events only."""
-        self.events += [(self.messages + at, event) for at, event in burst.events]
+        events = burst.events
+        if decoded is not None and decoded.answers:
+            events = sorted([*events, *decoded.answers], key=lambda event: event[0])
+        self.events += [(self.messages + at, event) for at, event in events]
         self.bursts.append(burst)
         if decoded is not None:
             burst.dead = decoded.dead

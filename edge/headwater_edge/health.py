@@ -38,8 +38,13 @@ def status(agent: Agent) -> dict[str, Any]:
         "drain_rate": round(forward.drain_rate, 1),
         "snapshots": list(agent.keeping.snapshots),
         **disk(agent),
+        "commands": {
+            "open": len(state.commands.open()),
+            "waiting_for_their_device": agent.courier.waiting,
+            **msgspec.to_builtins(state.commands.counts),
+        },
         "holding_back": agent.holding,
-        "early_ticks": agent.early_ends,
+        "early_ticks": agent.ticker.early_ends,
         **_of_damage(agent),
     }
 
@@ -144,6 +149,19 @@ class AgentMetrics(Collector):
         for device, missing in list(self._agent.decode.formats.sparkplug.gaps.items()):
             gaps.add_metric([device], missing)
         yield gaps
+        commands = CounterMetricFamily(
+            "headwater_edge_commands",
+            "Commands to devices and their answers, by what became of them",
+            labels=["became"],
+        )
+        for name, count in msgspec.to_builtins(self._agent.state.commands.counts).items():
+            commands.add_metric([name], count)
+        yield commands
+        yield GaugeMetricFamily(
+            "headwater_edge_commands_open",
+            "Commands that are let out and not answered",
+            value=numbers["commands"]["open"],
+        )
         yield GaugeMetricFamily(
             "headwater_edge_holding_back",
             "1 while nothing is taken in, for want of disk space or by the quota",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -162,6 +162,10 @@ class HttpSource:
             self.release(request)
             self.turn_down(request, _no_room_for_letters())
             request.connection.flush()
+
+    def command(self, topic: bytes, payload: bytes, left_s: int, but: Container[int]) -> list[int]:
+        """Nobody listens here."""
+        return []
 
     def publish(self, topic: bytes, payload: bytes) -> bool:
         """Nobody listens here."""

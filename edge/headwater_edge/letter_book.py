@@ -60,6 +60,7 @@ class LetterBook:
             sent=decoded.sent[kept],
             value=decoded.value[kept],
             dead=[],
+            answers=[answer for answer in decoded.answers if taken[answer[0]]],
         )
         return left, {burst.runs[int(at)][0] for at in np.searchsorted(ends, bad, side="right")}
 

@@ -7,7 +7,7 @@ import errno
 import resource
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -61,6 +61,7 @@ class Listener:
         deliver: takes a burst, which has messages or events; not before `start`, not after `close`.
         registry: where the listener's metrics are to be shown.
         connections_for: the connections whose sessions have one of some filters.
+        qos_of: the QoS that one of them was granted for these.
 
     Raises:
         SettingsError: the settings do not make sense, or would let anyone in from outside.
@@ -77,8 +78,9 @@ class Listener:
         registry: CollectorRegistry | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         connections_for: Callable[..., Sequence[int]] = lambda *_: (),
+        qos_of: Callable[..., int] = lambda *_: 1,
     ) -> None:
-        self._connections_for = connections_for
+        self._connections_for, self._qos_of = connections_for, qos_of
         self._limits = limits(settings)
         tls = settings.tls
         self._certificates = Certificates(tls, clock, monotonic) if tls.certificate else None
@@ -192,16 +194,39 @@ class Listener:
         """Send a message at QoS 0 to every connected client that subscribed to its topic; whether there was one."""
         reached = False
         for number in self._connections_for(*filters_for(topic.decode())):
-            connection = self._sockets.by_number.get(number)
-            if connection is None or not connection.connacked:
+            connection = self._hears(number, topic)
+            if connection is None:
                 continue
-            if connection.grant is not None and not connection.grant.allows(topic):
-                continue  # it subscribed when it might still have it
             packet = publish(connection.v5, topic, payload)
             if fits(packet, connection.packet_maximum):
                 self._sockets.send(connection, packet)
                 reached = True
         return reached
+
+    def command(self, topic: bytes, payload: bytes, left_s: int, but: Container[int]) -> list[int]:
+        """Send a command to every connected client that subscribed to its topic (see `Source`), at the QoS that it asked for."""
+        filters, over = filters_for(topic.decode()), []
+        for number in self._connections_for(*filters):
+            connection = self._hears(number, topic)
+            if connection is None or number in but:
+                continue
+            packet_id = 0
+            if self._qos_of(number, *filters):
+                packet_id = connection.outgoing.take()
+                if not packet_id:
+                    continue  # it has as many as it may
+            packet = publish(connection.v5, topic, payload, packet_id, left_s)
+            if fits(packet, connection.packet_maximum):
+                self._sockets.send(connection, packet)
+                over.append(number)
+        return over
+
+    def _hears(self, number: int, topic: bytes) -> Connection | None:
+        """Return a connection that has subscribed to a topic, if it is there and may still have it."""
+        connection = self._sockets.by_number.get(number)
+        if connection is None or not connection.connacked:
+            return None
+        return connection if connection.grant is None or connection.grant.allows(topic) else None
 
     def hold(self) -> None:
         """Accept nobody, and take nothing at QoS 0: of that nobody is promised anything."""

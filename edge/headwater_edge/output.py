@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from headwater_edge.idempotency import Verdict
 from headwater_shared.frame import Frame
-from headwater_shared.records import Anomaly
+from headwater_shared.records import Anomaly, Command
 
 
 @dataclass(slots=True)
@@ -17,6 +17,8 @@ class Output:
     tick: int
     epoch: int
     anomalies: list[Anomaly] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
+    """What became of commands to devices; those that are open are in the state."""
     frames: list[Frame] = field(default_factory=list)
     sessions: dict[int, bool] = field(default_factory=dict)
     """Whether a session was present, by connection that connected."""
@@ -32,6 +34,11 @@ class Output:
     age_us: int = 0
     coverage: bytes = b""
     """What every series was heard in, now and then: it stands for the journal's rows up to this tick once they go."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the outbox it is."""
+        return len(self.frames) + len(self.anomalies) + len(self.commands)
 
 
 class Completeness(NamedTuple):

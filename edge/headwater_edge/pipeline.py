@@ -1,7 +1,7 @@
 """The way of a reading through the agent, in one place.
 
-    source ─ burst ▶ decode ▶ gather ─ tick ▶ step ─ output ▶ writer ─ commit ▶ acknowledge, forward ▶ bus
-                                               └ sessions ▶ duplicates ▶ levels ▶ limits ▶ watermarks
+    source ─ burst ▶ decode ▶ gather ─ tick ▶ step ─ output ▶ writer ─ commit ▶ acknowledge, command, forward ▶ bus
+                                               └ sessions ▶ duplicates ▶ levels ▶ limits ▶ watermarks ▶ act
 
 Everything but the writer's and the forwarder's threads runs on one event loop. At most one tick is uncommitted; the
 next one gathers meanwhile, and is stepped when the commit returns. Only then are messages acknowledged (R5).
@@ -23,6 +23,7 @@ from headwater_edge.aside import all_aside
 from headwater_edge.awaited import Awaited, result
 from headwater_edge.ballast import for_start
 from headwater_edge.commit import Job, Writer
+from headwater_edge.courier import Courier
 from headwater_edge.decode import Births, DeadLetter, Decoded, decoder
 from headwater_edge.events import Event, Flush, Settings, Start
 from headwater_edge.forward import Forward
@@ -96,7 +97,7 @@ class Agent:
         """Readings are being looked up in the journal: none of its rows may go."""
         self.index.know(self.state.names)
         self.index.add_rates()
-        self._ticker = Ticker(duration(settings.tick), settings.tick_readings)
+        self.ticker = Ticker(duration(settings.tick), settings.tick_readings)
         self._gather = Gather()
         self._under_way: list[Burst] = []
         self._busy = False
@@ -117,7 +118,8 @@ class Agent:
             path, settings.disk, ballast, self._step_settings.levels, self._writer, self.forward,
             self.keeping, self._hold,
         )  # fmt: skip
-        self.provisional = Provisional(self.state, self.index)
+        self.courier = Courier(self.state.commands, self._sources.command, clock)
+        self.provisional = Provisional(self.state, self.index, self.courier)
         self.failed: asyncio.Future[None]
 
     async def start(self) -> None:
@@ -146,11 +148,6 @@ class Agent:
         """Return the damaged files that lie beside the one in use."""
         return all_aside(self._path)
 
-    @property
-    def early_ends(self) -> int:
-        """Ticks that something in them ended early (R19)."""
-        return self._ticker.early_ends
-
     async def flush(self) -> int:
         """Close every window; return the tick that did, once it is committed."""
         return await self.take_in([(self.events(Flush()), None)])
@@ -166,14 +163,15 @@ class Agent:
         done = self._awaited.of_next()
         for burst, decoded in bursts:
             self._gather.add(burst, decoded)
-        self._ticker.began(mono_us())
-        self._ticker.ask_early()
+        self.ticker.began(mono_us())
+        self.ticker.ask_early()
         self._end_tick_if_over()
         return await result(done, self.failed)
 
     async def close(self) -> None:
         """Commit what has gathered, acknowledge it, and let go of the file; the sources are closed before."""
         self._idle_timer.cancel()
+        self.courier.close()
         while not self.holding and (self._gather or self._busy):  # what is held back comes again
             if not self._busy:
                 self._end_tick()
@@ -183,10 +181,8 @@ class Agent:
         await self._loop.run_in_executor(None, self._close_threads)
 
     def _close_threads(self) -> None:
-        self.pressure.close()
-        self.forward.close()
-        self.horizon.close()
-        self._writer.close()
+        for part in (self.pressure, self.forward, self.horizon, self._writer):
+            part.close()
         self._lock.release()
 
     # The loop's side: bursts in, ticks out.
@@ -200,13 +196,13 @@ class Agent:
             decoded, turned_out = self.letters.refuse(burst, decoded)
             source.refuse(turned_out)
         self._gather.add(burst, decoded)
-        self._ticker.began(mono_us())
+        self.ticker.began(mono_us())
         if self.holding:
             self.provisional.look(self._gather)
         if burst.urgent or (decoded is not None and self.state.turns(decoded.series, decoded.value)):
-            self._ticker.ask_early()
+            self.ticker.ask_early()
         elif burst.waiting * _SOME >= burst.senders > 0:
-            self._ticker.ask_early(urgent=False)
+            self.ticker.ask_early(urgent=False)
         self._sources.weigh(self._gather.readings + self._gather.messages)
         self._end_tick_if_over()
 
@@ -216,10 +212,10 @@ class Agent:
         if self._busy or not self._gather or self.pressure.holding:
             return
         now_us = mono_us()
-        if self._ticker.is_over(now_us, self._gather.readings):
+        if self.ticker.is_over(now_us, self._gather.readings):
             self._end_tick()
             return
-        due = self._loop.time() + self._ticker.due_in_us(now_us) / 1e6
+        due = self._loop.time() + self.ticker.due_in_us(now_us) / 1e6
         if (
             self._timer is not None and self._timer.when() > due + _SOON_S
         ):  # something came that cannot wait so long
@@ -234,7 +230,7 @@ class Agent:
 
     def _end_tick(self) -> None:
         gather, self._gather = self._gather, Gather()
-        self._ticker.ended(mono_us(), gather.readings)
+        self.ticker.ended(mono_us(), gather.readings)
         tick, dead = gather.tick(self._clock.now(), self.index.take_fresh())
         self._under_way = gather.bursts
         self._awaited.ended()
@@ -271,7 +267,7 @@ class Agent:
             self._timer.cancel()
             self._timer = None
         began = time.monotonic_ns()
-        output = step(self.state, tick)
+        output = self.provisional.stepped = step(self.state, tick)
         self.keeping.stepped((time.monotonic_ns() - began) // 1000)
         for warning in output.warnings:
             log.warning(warning)
@@ -307,7 +303,7 @@ class Agent:
         self.horizon.committed(job.output.tick, job.tick.arrival)
         self.keeping.committed(job)
         self.letters.kept(job.dead)
-        rows = len(job.output.frames) + len(job.output.anomalies)
+        rows = job.output.rows
         if rows or mono_us() > self._completed_us + _COMPLETE_US:
             self._completed_us = mono_us()
             self.forward.complete = completeness(self.state)  # of this tick: the next is not stepped yet
@@ -323,6 +319,7 @@ class Agent:
             self._writer.picture(snapshot.take(self.state))
         self.pressure.committed()
         self._wills.look()
+        self.courier.committed(job.tick.events, job.output.commands)
         self._end_tick_if_over()
 
     def _hold(self, why: str) -> None:
@@ -330,6 +327,8 @@ class Agent:
         self._sources.hold(why)
         if not why:
             self.provisional.over()
+        elif self._busy:
+            self.provisional.stuck()
         if not self._busy and self.pressure.picture_is_due(self.state):
             self._writer.picture(snapshot.take(self.state))
         self._end_tick_if_over()

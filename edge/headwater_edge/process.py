@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headwater_edge import aside, health, words
+from headwater_edge import aside, device_commands, health, words
 from headwater_edge.broker import Broker
 from headwater_edge.brokers import attach_brokers, passwords_of, with_status, with_troubles
 from headwater_edge.letter_office import LetterOffice
@@ -60,7 +60,7 @@ async def run(common: Common, settings: EdgeSettings, *, adopt: bool = False) ->
     agent = Agent(settings, data / FILE, clock, lambda: SqliteLog(bus), _version(), adopt=adopt)
     registry = health.registry(agent)
     numbers = count(1)
-    subscribed = agent.state.sessions.connections_for
+    sessions = agent.state.sessions
     listener = agent.attach(
         lambda deliver: Listener(
             settings.listener,
@@ -69,12 +69,13 @@ async def run(common: Common, settings: EdgeSettings, *, adopt: bool = False) ->
             numbers,
             deliver,
             registry=registry,
-            connections_for=subscribed,
+            connections_for=sessions.connections_for,
+            qos_of=sessions.qos_of,
         )
     )
     http = _http(agent, settings, users, clock, numbers, registry) if settings.http.port is not None else None
     brokers = attach_brokers(
-        agent, settings.name, settings.broker, broker_passwords, clock, numbers, registry
+        agent, settings.name, settings.broker, broker_passwords, clock, numbers, registry, settings.act
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -139,6 +140,9 @@ def _words(agent: Agent, office: LetterOffice, brokers: Sequence[Broker]) -> dic
     async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return with_status(health.status(agent), brokers)
 
+    async def commands(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        return device_commands.told(agent.state.commands, agent.courier.waiting)
+
     async def replay(request: Mapping[str, Any]) -> Mapping[str, Any]:
         taken, refused = await office.replay(_letters(request))
         return {"taken": taken, "refused": refused}
@@ -146,7 +150,7 @@ def _words(agent: Agent, office: LetterOffice, brokers: Sequence[Broker]) -> dic
     async def purge(request: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"gone": await office.purge(_letters(request))}
 
-    return {"flush": flush, "status": status, "replay": replay, "purge": purge}
+    return {"flush": flush, "status": status, "commands": commands, "replay": replay, "purge": purge}
 
 
 def _letters(request: Mapping[str, Any]) -> list[tuple[int, int]]:

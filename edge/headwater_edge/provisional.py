@@ -1,7 +1,8 @@
 """While the agent holds back, limit rules run on what arrives, and what they find is said at once (R18).
 
 It is provisional: not journaled, and with the id that the anomaly will have when the reading is taken in, so that who acts on
-both knows them as one. There is no local alert yet: it goes to log, status and metrics.
+both knows them as one; and so are the commands that it leads to, which the courier sends. There is no local alert yet: it
+goes to log, status and metrics.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from headwater_edge import stamps
+from headwater_edge.acts import Evidence, orders
+from headwater_edge.courier import Courier
 from headwater_edge.decoded import Decoded
 from headwater_edge.gather import Gather
-from headwater_edge.limits import Limits
+from headwater_edge.limits import LimitRule, Limits
+from headwater_edge.output import Output
 from headwater_edge.state import State
 from headwater_edge.topics import SeriesIndex
 from headwater_shared.digest import NO_TIME
@@ -24,12 +28,15 @@ log = get_logger()
 class Provisional:
     """The limit rules beside the step, over what no step has seen yet."""
 
-    def __init__(self, state: State, index: SeriesIndex) -> None:
+    def __init__(self, state: State, index: SeriesIndex, courier: Courier) -> None:
         self._state = state
+        self._courier = courier
         self._index = index
         self._limits: Limits | None = None
         self._looked = 0
         """Bursts of what gathers that were judged."""
+        self.stepped: Output | None = None
+        """What the last tick put out, whether or not it is committed."""
         self.found = 0
         """Begins and ends that were said."""
 
@@ -44,6 +51,13 @@ class Provisional:
         self._looked += len(waiting)
         for arrived_us, decoded in waiting:
             self._judge(decoded, arrived_us)
+            self._courier.hear(decoded.answers)
+
+    def stuck(self) -> None:
+        """The last tick was stepped and cannot be committed: what it would have done goes out at once."""
+        known, said = self._state.commands.by_id, self.stepped.commands if self.stepped is not None else []
+        for let_out in [known[one.id] for one in said if one.status == "open" and one.id in known]:
+            self._courier.act_provisionally([let_out], let_out.series)
 
     def _judge(self, decoded: Decoded, arrived_us: int) -> None:
         """Judge a burst's readings, those that repeat one too: they change nothing again."""
@@ -71,8 +85,24 @@ class Provisional:
                 id=stable_id(rule.name, name, change.begin_us),
                 text=rule.text,
             )
+            if change.begins:
+                self._act(rule, name, float(value[change.reading]), change.begin_us)
+
+    def _act(self, rule: LimitRule, series: str, value: float, begin_us: int) -> None:
+        begin = Evidence(
+            stable_id(rule.name, series, begin_us),
+            rule.name,
+            series,
+            rule.severity,
+            rule.text,
+            value,
+            rule.limit,
+            begin_us,
+        )
+        self._courier.act_provisionally(orders(self._state.settings.acts, begin), series)
 
     def over(self) -> None:
         """The agent goes on: the step says the rest."""
+        self._courier.go_on()
         self._looked = 0
         self._limits = None

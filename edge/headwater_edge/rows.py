@@ -26,6 +26,7 @@ def commit_of(
 ) -> Commit:
     """Make the transaction of one tick; `rewrites`: what its event coalesced."""
     outbox = [_row(ANOMALIES, records.ANOMALY, a, records.encode(a)) for a in output.anomalies]
+    outbox += [_row(ANOMALIES, records.COMMAND, c, records.encode(c)) for c in output.commands]
     outbox += [_row(WINDOWS, records.FRAME, f, frame.encode(f)) for f in output.frames]
     starts = [event for _, event in tick.events if isinstance(event, Start)]
     return Commit(
@@ -54,5 +55,5 @@ def body_hash(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=8).digest()
 
 
-def _row(lane: int, kind: str, of: records.Anomaly | frame.Frame, body: bytes) -> OutboxRow:
+def _row(lane: int, kind: str, of: records.Anomaly | records.Command | frame.Frame, body: bytes) -> OutboxRow:
     return OutboxRow(lane, of.epoch, of.shard, of.seq, kind, body_hash(body), squeezed(body))

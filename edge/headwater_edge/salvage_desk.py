@@ -29,7 +29,7 @@ def salvage_to(
 
     Args:
         settings: of its agent; without, its name is looked for in the file.
-        as_folder: `frames/`, `anomalies.jsonl`, `dead-letters.jsonl` and `summary.json`, in place of a new agent's file.
+        as_folder: `frames/`, `anomalies.jsonl`, `commands.jsonl`, `dead-letters.jsonl` and `summary.json`, in place of a new agent's file.
 
     Raises:
         StateError: there is no file, it is in use, or nothing in it says whose it is.
@@ -61,7 +61,7 @@ def agent_of(file: Path) -> str:
         if found:
             return str(found[0])
     for cell in pages.cells_of(file, PAGE_SIZE):
-        if len(cell.values) >= 9 and cell.values[6] in (records.FRAME, records.ANOMALY):
+        if len(cell.values) >= 9 and cell.values[6] in (records.FRAME, records.ANOMALY, records.COMMAND):
             with suppress(zlib.error, ValueError, TypeError):
                 return outbox_rows.read(cell.values[6], zlib.decompress(cell.values[8])).agent
     raise StateError(f"nothing in {file.name} says whose it is", hint="name its settings with --settings")
@@ -70,7 +70,7 @@ def agent_of(file: Path) -> str:
 def _write_folder(connection: sqlite3.Connection, folder: Path, event: SetAside) -> None:
     frames = folder / "frames"
     frames.mkdir(parents=True)
-    anomalies = []
+    lines_of: dict[str, list[bytes]] = {records.ANOMALY: [], records.COMMAND: []}
     for epoch, shard, seq, kind, body in connection.execute(
         "SELECT epoch, shard, seq, kind, body FROM outbox ORDER BY n"
     ):
@@ -79,11 +79,16 @@ def _write_folder(connection: sqlite3.Connection, folder: Path, event: SetAside)
             name = f"{int.from_bytes(epoch, 'little'):016x}-{shard}-{seq}.avro"
             (frames / name).write_bytes(raw)
         else:
-            anomalies.append(msgspec.json.encode(outbox_rows.read(kind, raw)))
+            lines_of[kind].append(msgspec.json.encode(outbox_rows.read(kind, raw)))
     letters = [
         msgspec.json.encode(_fields(letter)) for letter in reversed(dead_letters.latest(connection, -1))
     ]
-    for name, lines in (("anomalies.jsonl", anomalies), ("dead-letters.jsonl", letters)):
+    anomalies, commands = lines_of[records.ANOMALY], lines_of[records.COMMAND]
+    for name, lines in (
+        ("anomalies.jsonl", anomalies),
+        ("commands.jsonl", commands),
+        ("dead-letters.jsonl", letters),
+    ):
         (folder / name).write_bytes(b"".join(line + b"\n" for line in lines))
     (folder / "summary.json").write_bytes(msgspec.json.encode(event) + b"\n")
 

@@ -105,6 +105,11 @@ class Sessions:
         found = (self.by_client[client].connection for client in clients)
         return [connection for connection in found if connection]
 
+    def qos_of(self, connection: int, *filters: str) -> int:
+        """Return the QoS that a live connection was granted for a topic that these filters match."""
+        granted = self.by_client[self.clients[connection]].filters
+        return max(granted.get(one, 0) for one in filters)
+
     def filters_of(self, client: str) -> dict[str, int] | None:
         """Return what a client subscribed to in its session; None if it has none."""
         session = self.by_client.get(client)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from headwater_edge.acts import Act, ActSettings, resolved
 from headwater_edge.broker_settings import BrokerSettings
 from headwater_edge.disk_settings import DiskSettings
 from headwater_edge.format_settings import FormatSettings
@@ -155,6 +156,9 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
     windows: WindowSettings = WindowSettings()
     window: Annotated[tuple[SomeWindows, ...], Meta(description="Windows that only some series have.")] = ()
     limit: Annotated[tuple[LimitSettings, ...], Meta(description="Limit rules.")] = ()
+    act: Annotated[
+        tuple[ActSettings, ...], Meta(description="Commands to devices that anomalies lead to.")
+    ] = ()
     format: Annotated[
         tuple[FormatSettings, ...],
         Meta(description="Formats of other devices, by topic; docs/formats.md shows each."),
@@ -182,13 +186,14 @@ class StepSettings(msgspec.Struct, frozen=True):
     """The defaults are what steps did before there was the setting: a journal of then is run again under them."""
     some_levels: tuple[SomeLevel, ...] = ()
     """Those that only some series have."""
+    acts: list[Act] = []
 
 
 def step_settings(settings: EdgeSettings) -> StepSettings:
     """Resolve and check what a step depends on.
 
     Raises:
-        SettingsError: levels that do not fit each other, a rule without a limit, a name that is none.
+        SettingsError: levels that do not fit each other, a rule without a limit, an act without a rule, a name that is none.
     """
     if not valid_name(settings.name):
         raise SettingsError(
@@ -209,6 +214,7 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
         future_us=duration(windows.future),
         clock_wait_us=duration(windows.clock_wait),
         some_levels=some_levels(settings.window, levels),
+        acts=resolved(settings.act, (limit.name for limit in settings.limit)),
         metrics=[
             MetricRule(one.series, one.scale, one.offset, one.counter, one.wraps_at or 0.0)
             for one in settings.metric

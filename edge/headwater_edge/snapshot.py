@@ -75,6 +75,7 @@ def take(state: State) -> Picture:
         "previous": [state.previous[0], dict(state.previous[1])] if state.previous else None,
         "sessions": state.sessions.dump(),
         "idempotency": keys,
+        "commands": state.commands.dump(),
         "counters": msgspec.to_builtins(state.counters),
         "late": state.levels.fine.late,
         "prune_at": state.levels.fine.recent.prune_at,
@@ -117,6 +118,7 @@ def restore(picture: Picture) -> State:
         epoch, seqs = scalars["previous"]
         state.previous = (epoch, {int(shard): seq for shard, seq in seqs.items()})
     state.sessions.load(scalars["sessions"])
+    state.commands.load(scalars.get("commands", {}))
     state.counters = msgspec.convert(scalars["counters"], Counters)
     for name in _OWN:
         setattr(state, name, arrays[name].copy())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -93,6 +93,16 @@ class Source(Protocol):
         """Send a message at QoS 0 to whoever is there to hear it; tell whether anybody was.
 
         It is for requests to devices that may be lost, since they are made again: a Sparkplug node is asked for its births.
+        """
+
+    def command(self, topic: bytes, payload: bytes, left_s: int, but: Container[int]) -> list[int]:
+        """Send a command at QoS 1 over each connection on which somebody may hear it, other than those of `but`.
+
+        Args:
+            left_s: seconds for which it is worth anything; whoever keeps it for a device (MQTT 5) lets go of it then.
+
+        Returns:
+            the numbers of the connections over which it went; the device's own answer comes as a message.
         """
 
     async def close(self) -> None:

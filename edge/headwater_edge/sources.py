@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TypeVar
 
 from headwater_edge.output import Output
@@ -45,6 +45,11 @@ class Sources:
                 by_source.setdefault(id(source), (source, []))[1].append(burst)
         for source, own in by_source.values():
             source.acknowledge(own, output.sessions)
+
+    def command(self, topic: bytes, payload: bytes, left_s: int, but: Container[int]) -> list[int]:
+        """Send a command by every source over which somebody may hear it (see `Source`)."""
+        every = [source.command(topic, payload, left_s, but) for source in self._attached]
+        return [connection for connections in every for connection in connections]
 
     def weigh(self, waiting: int) -> None:
         """Pause where too much waits in memory, resume when half of that is gone."""

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge.commands import Commands
 from headwater_edge.coverage import Coverage
 from headwater_edge.duplicates import Transport
 from headwater_edge.event_time import Waiting
@@ -96,6 +97,7 @@ class State:
         self.meaning = Meaning(settings.metrics)
         self.levels.fine.meaning = self.meaning
         self.limits = Limits(settings.rules)
+        self.commands = Commands()
 
     def configure(self, settings: StepSettings, now: Now) -> None:
         """Take up other settings: watermarks stay, and so does what is broken by a rule of the same name.
@@ -159,8 +161,8 @@ class State:
         return self.limits.turns(series, self.meaning.of(series, value))
 
     def is_due(self, now: Now) -> bool:
-        """Whether time alone closes a window, makes a will due, or may let go of readings that wait for a clock."""
-        if len(self.waiting):
+        """Whether time alone closes a window, makes a will due, ends a command, or lets go of readings that wait for a clock."""
+        if len(self.waiting) or self.commands.is_due(now):
             return True
         marks = self.series_watermark(self.watermarks.advanced(now))
         return self.levels.is_due(marks) or self.sessions.wills.is_due(now.mono_us)

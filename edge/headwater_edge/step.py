@@ -1,7 +1,7 @@
 """The step: a pure function from state and one tick's columns to what goes out; no input or output, no clock, no chance.
 
 The order of the calls is the way of a reading through the agent: sessions, duplicates, windows, limits, watermarks,
-closing. State is changed in place.
+closing, acting. State is changed in place.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_edge.accept import accept
+from headwater_edge.act import act
 from headwater_edge.coverage import packed
 from headwater_edge.event_time import CLAMPED, HELD, RESTAMPED, Stamped, joined, was_set_back
 from headwater_edge.events import Coalesced, Flush, SetAside, Settings, Start
 from headwater_edge.levels import Piece
 from headwater_edge.limits import Change, LimitRule
+from headwater_edge.numbering import next_seq
 from headwater_edge.output import Completeness, Output
 from headwater_edge.recent import NEVER
 from headwater_edge.ring import Panes
@@ -27,7 +29,7 @@ from headwater_shared.clock import SYNCHRONISED
 from headwater_shared.frame import Frame
 from headwater_shared.identity import SHARDS, shard_of, site_of, stable_id
 from headwater_shared.parts import Parts, Sketches
-from headwater_shared.records import Anomaly, Predecessor
+from headwater_shared.records import Anomaly
 
 Ints = NDArray[np.int64]
 
@@ -61,6 +63,7 @@ def step(state: State, tick: Tick) -> Output:
     starts = any(isinstance(event, Start) and event.announces for _, event in tick.events)
     if starts:
         _announce(state, out)
+    act(state, tick, out)
     state.counters.anomalies += len(out.anomalies)
     state.counters.late = state.levels.fine.late
     if state.grow_older(tick.now) or starts:
@@ -76,6 +79,7 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
             pieces = state.levels.seal(state.tick)
             state.watermarks.start(state.now, tick.now)
             state.sessions.start(state.now, tick.now)
+            state.commands.start(state.now, tick.now)
             if state.epoch:
                 state.previous = (state.epoch, dict(state.seq))
             state.epoch = event.epoch
@@ -103,7 +107,7 @@ def _announce(state: State, out: Output) -> None:
     """
     for shard in sorted(state.previous[1] if state.previous else ()):
         if shard not in state.seq:
-            seq, predecessor = _next_seq(state, shard)
+            seq, predecessor = next_seq(state, shard)
             out.frames.append(
                 Frame(state.settings.agent, state.epoch, shard, seq, state.tick, predecessor, Parts.empty())
             )
@@ -158,7 +162,7 @@ def _put_anomaly(
 ) -> None:
     name = state.names[series]
     shard = shard_of(site_of(name))
-    seq, predecessor = _next_seq(state, shard)
+    seq, predecessor = next_seq(state, shard)
     recent = state.levels.fine.recent
     rows = recent.last_of(series, _SAMPLES)
     out.anomalies.append(
@@ -183,16 +187,6 @@ def _put_anomaly(
             sample_values=state.meaning.of(recent.series[rows], recent.value[rows]).tolist(),
         )
     )
-
-
-def _next_seq(state: State, shard: int) -> tuple[int, Predecessor | None]:
-    """Number a row for the bus; an epoch's first in a shard names the epoch before and its last seq (R6)."""
-    first = shard not in state.seq
-    seq = state.seq[shard] = state.seq.get(shard, 0) + 1
-    if not first or state.previous is None:
-        return seq, None
-    epoch, seqs = state.previous
-    return seq, Predecessor(epoch, seqs.get(shard, 0))
 
 
 def _frames(
@@ -231,7 +225,7 @@ def _frames(
         parts = whole.take(shard == number)
         used, parts.series = np.unique(parts.series, return_inverse=True)
         parts.names = [state.names[i] for i in used.tolist()]
-        seq, predecessor = _next_seq(state, number)
+        seq, predecessor = next_seq(state, number)
         out.frames.append(
             Frame(state.settings.agent, state.epoch, number, seq, state.tick, predecessor, parts)
         )

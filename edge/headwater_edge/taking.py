@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_edge.decoded import DeadLetter, Decoded, Refused, letter_of
+from headwater_edge.events import Answered
 from headwater_shared.errors import Unreadable
 
 
@@ -25,6 +26,7 @@ class Taking:
         self.dead: list[DeadLetter] = []
         self.births: list[tuple[bytes, bytes | None]] = []
         self.asks: list[tuple[bytes, bytes]] = []
+        self.answers: list[tuple[int, Answered]] = []
         self.skipped = 0
         self._before = 0
 
@@ -62,6 +64,7 @@ class Taking:
             self.births,
             self.asks,
             self.skipped,
+            self.answers,
         )
 
     def _sent(self) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ class Ticker:
         self._begun_us: int | None = None
         self._early = self._urgent = False
         self.early_ends = 0
+        """Ticks that something in them ended early (R19)."""
 
     def began(self, now_us: int) -> None:
         """The first burst of a tick came."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -148,6 +148,10 @@ class WillSource:
 
     def refuse(self, connections: Iterable[int]) -> None:
         """Nobody is there any more to be turned out."""
+
+    def command(self, topic: bytes, payload: bytes, left_s: int, but: Container[int]) -> list[int]:
+        """Nobody listens here."""
+        return []
 
     def publish(self, topic: bytes, payload: bytes) -> bool:
         """Nobody is there to hear it."""

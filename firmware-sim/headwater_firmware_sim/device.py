@@ -78,6 +78,10 @@ class Device:
             return [readings] if readings else []
         return [(reading,) for reading in readings]
 
+    def metric_of(self, number: int) -> str:
+        """Return what the ledger's number of a metric stands for."""
+        return self._names[number]
+
     def render(self, readings: tuple[Reading, ...]) -> tuple[str, bytes]:
         """Return topic and payload; the same readings give the same bytes."""
         if self.format == "multi":

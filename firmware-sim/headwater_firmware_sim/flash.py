@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from headwater_firmware_sim.device import Device
 from headwater_firmware_sim.misbehave import Step
+from headwater_firmware_sim.orders import Orders
 from headwater_shared.ledger import COPY, RESENT, Message, Reading
 from headwater_shared.ledger_writer import Ledger
 
@@ -34,9 +35,16 @@ class Flash:
     """
 
     def __init__(
-        self, device: Device, book: Ledger, next_number: int = 0, unacknowledged: Sequence[Message] = ()
+        self,
+        device: Device,
+        book: Ledger,
+        next_number: int = 0,
+        unacknowledged: Sequence[Message] = (),
+        orders: Orders | None = None,
     ) -> None:
         self._device = device
+        self.orders = orders
+        """What it was told to do, if it takes commands."""
         self._book = book
         self._index = book.device(device.site, device.name)
         self._next = next_number
@@ -58,6 +66,14 @@ class Flash:
     def unreleased(self) -> list[int]:
         """Packet ids that are acknowledged and not complete: each wants a PUBREL."""
         return list(self._unreleased)
+
+    @property
+    def spare_id(self) -> int:
+        """A packet id that no message has, nor will have soon."""
+        number = self._next + PACKET_IDS // 2
+        while (packet_id := number % PACKET_IDS + 1) in self._kept or packet_id in self._unreleased:
+            number += 1
+        return packet_id
 
     def suspect(self, count: int) -> None:
         """Take the ids of the last messages that are not kept for unreleased ones: the ledger does not tell.
@@ -88,7 +104,8 @@ class Flash:
     def take(self, step: Step) -> Kept:
         """Keep a message of the script, under a new number."""
         topic = self._device.topic if not step.readings else ""
-        return self._add(step.readings, topic, step.payload, step.flags)
+        readings = self.orders.changed(step.readings) if self.orders is not None else step.readings
+        return self._add(readings, topic, step.payload, step.flags)
 
     def acknowledge(self, packet_id: int) -> Kept | None:
         """Let go of an acknowledged message; None if none is kept under this packet id."""

@@ -10,7 +10,7 @@ from typing import cast
 from headwater_firmware_sim import packets
 from headwater_firmware_sim.flash import Flash, Kept
 from headwater_firmware_sim.misbehave import Step
-from headwater_firmware_sim.packets import PUBCOMP, PUBREC, Ack, Connack, Incoming, Malformed
+from headwater_firmware_sim.packets import PUBCOMP, PUBREC, Ack, Connack, Incoming, Malformed, Told
 from headwater_firmware_sim.server import Server, Waits, refused_by_tls, tls_context
 from headwater_firmware_sim.tally import Tally
 from headwater_shared.errors import SettingsError
@@ -209,6 +209,8 @@ class Link(asyncio.Protocol):
                     self._acknowledged(packet)
                 elif isinstance(packet, Connack):
                     self._let_in(packet)
+                elif isinstance(packet, Told):
+                    self._told(packet)
         except Malformed:
             if self._transport is not None:
                 self._transport.abort()
@@ -288,6 +290,25 @@ class Link(asyncio.Protocol):
         self._ready = True
         self._tally.connected += 1
         self._tally.connections += 1
+        orders = self._flash.orders
+        if orders is not None and orders.takes and self._transport is not None:
+            self._transport.write(packets.subscribe(self._server.version, orders.topic, self._flash.spare_id))
+
+    def _told(self, packet: Told) -> None:
+        """Take a command: that it came is one thing, the device's own answer another."""
+        orders = self._flash.orders
+        if not self._ready or self._transport is None or orders is None:
+            return
+        self._tally.commands += 1
+        if packet.packet_id:
+            self._transport.write(packets.puback(packet.packet_id))
+        orders.take(packet.payload, self._answer)
+
+    def _answer(self, payload: bytes) -> None:
+        """Say what became of a command; at QoS 0, for whoever does not hear it asks again."""
+        orders = self._flash.orders
+        if self._ready and self._transport is not None and orders is not None:
+            self._transport.write(packets.publish_once(self._server.version, f"{orders.topic}/ack", payload))
 
     def _acknowledged(self, ack: Ack) -> None:
         if ack.kind == PUBCOMP:

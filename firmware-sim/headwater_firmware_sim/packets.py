@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-CONNACK, PUBACK, PUBREC, PUBCOMP, PINGRESP, DISCONNECT = 2, 4, 5, 7, 13, 14
+CONNACK, PUBLISH, PUBACK, PUBREC, PUBCOMP, SUBACK, PINGRESP, DISCONNECT = 2, 3, 4, 5, 7, 9, 13, 14
 """Types of packet that come in (2.1.2)."""
 
 PINGREQ = b"\xc0\x00"
@@ -63,6 +63,13 @@ class Ack(NamedTuple):
     kind: int = PUBACK
 
 
+class Told(NamedTuple):
+    """A PUBLISH from the server, of what was subscribed to; `packet_id` 0: at QoS 0."""
+
+    payload: bytes
+    packet_id: int
+
+
 class Malformed(Exception):
     """What came is not MQTT: nothing but ending the connection helps."""
 
@@ -100,6 +107,23 @@ def publish(
     )
 
 
+def publish_once(version: int, topic: str, payload: bytes) -> bytes:
+    """Encode PUBLISH at QoS 0 (3.3)."""
+    rest = _text(topic) + (b"\x00" if version == V5 else b"") + payload
+    return b"\x30" + _length(len(rest)) + rest
+
+
+def puback(packet_id: int) -> bytes:
+    """Encode PUBACK (3.4), the same in both."""
+    return b"\x40\x02" + packet_id.to_bytes(2)
+
+
+def subscribe(version: int, topic: str, packet_id: int) -> bytes:
+    """Encode SUBSCRIBE to one topic at QoS 1 (3.8)."""
+    rest = packet_id.to_bytes(2) + (b"\x00" if version == V5 else b"") + _text(topic) + b"\x01"
+    return b"\x82" + _length(len(rest)) + rest
+
+
 def pubrel(packet_id: int) -> bytes:
     """Encode PUBREL (3.6), the same in both."""
     return b"\x62\x02" + packet_id.to_bytes(2)
@@ -122,15 +146,15 @@ class Incoming:
         self._version = version
         self._rest = b""
 
-    def feed(self, data: bytes) -> list[Connack | Ack | int]:
-        """Take bytes in; return what is whole: CONNACKs, acknowledgements, and the type of any other packet.
+    def feed(self, data: bytes) -> list[Connack | Ack | Told | int]:
+        """Take bytes in; return what is whole: CONNACKs, acknowledgements, messages, and the type of any other packet.
 
         Raises:
             Malformed: this is not MQTT from a server.
         """
         data = self._rest + data if self._rest else data
         at, end = 0, len(data)
-        found: list[Connack | Ack | int] = []
+        found: list[Connack | Ack | Told | int] = []
         while end - at >= 2:
             size, body = data[at + 1], at + 2
             if size > 127:
@@ -145,11 +169,13 @@ class Incoming:
         self._rest = data[at:]
         return found
 
-    def _packet(self, first: int, body: bytes) -> Connack | Ack | int:
+    def _packet(self, first: int, body: bytes) -> Connack | Ack | Told | int:
         kind = first >> 4
         try:
             if kind in {PUBACK, PUBREC, PUBCOMP}:
                 return Ack(_two(body, 0), body[2] if len(body) > 2 else 0, kind)
+            if kind == PUBLISH:
+                return self._told(first, body)
             if kind == CONNACK:
                 properties = _properties(body, 2) if self._version == V5 else {}
                 return Connack(
@@ -160,9 +186,22 @@ class Incoming:
                 )
         except IndexError:
             raise Malformed(f"a packet of type {kind} ends too early") from None
-        if kind not in {PINGRESP, DISCONNECT}:
-            raise Malformed(f"a packet of type {kind} from a server that nobody subscribed to")
+        if kind not in {SUBACK, PINGRESP, DISCONNECT}:
+            raise Malformed(f"a packet of type {kind} from a server")
         return kind
+
+    def _told(self, first: int, body: bytes) -> Told:
+        at = 2 + _two(body, 0)
+        packet_id = 0
+        if first & 0x06:
+            packet_id = _two(body, at)
+            at += 2
+        if self._version == V5:
+            whole = _read_length(body, at)
+            if whole is None:
+                raise IndexError
+            at = sum(whole)
+        return Told(body[at:], packet_id)
 
 
 def _properties(body: bytes, at: int) -> dict[int, int]:

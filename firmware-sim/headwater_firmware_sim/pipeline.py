@@ -6,6 +6,8 @@ faults       what is wrong with it, from an exact begin to an exact end
 plan         one run of a scenario: seed, origin, how long
 device       samples and messages of one device
 misbehave    its script: copies, disorder, unreadable payloads, lost connections, reboots
+reactions    what devices do with commands
+orders       the commands of one device, each executed once
 flash        what it keeps until it is acknowledged; the ledger is where
 roster       every device, new or taken up again from the ledger
 packets      MQTT as bytes
@@ -92,7 +94,7 @@ def run(
     clock = clock or RealClock()
     with Ledger(ledger) as book:
         plan = plans.enter(plan, book)
-        members = muster(plan, book)
+        members = muster(plan, book, clock)
         if driver == "paho":
             from headwater_firmware_sim.paho_fleet import PahoFleet  # an extra: only where it is asked for
 

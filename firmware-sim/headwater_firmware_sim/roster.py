@@ -10,8 +10,10 @@ from typing import NamedTuple
 from headwater_firmware_sim.device import Device
 from headwater_firmware_sim.flash import Flash
 from headwater_firmware_sim.misbehave import Step, script
+from headwater_firmware_sim.orders import Orders
 from headwater_firmware_sim.plan import Plan
-from headwater_shared.ledger import Message
+from headwater_shared.clock import Clock, RealClock
+from headwater_shared.ledger import Executed, Message
 from headwater_shared.ledger_writer import Ledger, Progress
 
 
@@ -23,8 +25,16 @@ class Member(NamedTuple):
     script: Iterator[Step]
 
 
-def muster(plan: Plan, book: Ledger) -> list[Member]:
-    """Make the devices of a plan; each goes on where the ledger says that it was, with what it still keeps."""
+def muster(plan: Plan, book: Ledger, clock: Clock | None = None) -> list[Member]:
+    """Make the devices of a plan; each goes on where the ledger says that it was, with what it still keeps and was told to do.
+
+    Args:
+        clock: event time; the real one by default.
+    """
+    clock = clock or RealClock()
+    executed: dict[int, list[Executed]] = defaultdict(list)
+    for one in book.were_executed:
+        executed[one.device].append(one)
     metric_ids = [book.metric(name) for name in plan.scenario.metrics]
     progress = book.progress()
     kept: dict[int, list[Message]] = defaultdict(list)
@@ -35,7 +45,8 @@ def muster(plan: Plan, book: Ledger) -> list[Member]:
         device = Device(plan, number, metric_ids)
         index = book.device(device.site, device.name)
         so_far = progress.get(index, Progress(0, 0))
-        flash = Flash(device, book, so_far.next_message, kept[index])
+        orders = Orders(device, book, clock, executed[index])
+        flash = Flash(device, book, so_far.next_message, kept[index], orders)
         members.append(Member(device, flash, islice(script(device), so_far.own, None)))
     book.commit()
     return members

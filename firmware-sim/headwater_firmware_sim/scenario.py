@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 
 from headwater_firmware_sim.faults import Fault
+from headwater_firmware_sim.reactions import Reaction
 from headwater_firmware_sim.signals import Signal
 from headwater_shared.errors import SettingsError
 from headwater_shared.identity import valid_name
@@ -90,6 +91,9 @@ class Scenario(Section, frozen=True, forbid_unknown_fields=True):
     formats: Formats = Formats()
     misbehaviour: Misbehaviour = Misbehaviour()
     faults: list[Fault] = msgspec.field(default_factory=list)
+    commands: Annotated[
+        dict[str, Reaction], msgspec.Meta(description="What devices do with commands, by their names.")
+    ] = msgspec.field(default_factory=dict)
 
     def device_name(self, index: int) -> str:
         """Return the name of device 0, 1, ..., which is its MQTT client id too."""
@@ -142,6 +146,8 @@ def _check(path: Path, found: Scenario) -> None:
         raise SettingsError(f"{path}: formats gives no device a format", hint="write formats = { multi = 1 }")
     if duration(found.period) <= 0:
         raise SettingsError(f"{path}: period must be longer than nothing", hint='write period = "1s"')
+    for name, reaction in found.commands.items():
+        _check_reaction(path, found, name, reaction)
     known = {found.device_name(index) for index in range(found.devices)}
     for fault in found.faults:
         if fault.device not in known:
@@ -158,3 +164,21 @@ def _check(path: Path, found: Scenario) -> None:
             raise SettingsError(
                 f"{path}: a fault of {fault.device} ends before it begins", hint="let end be later than begin"
             )
+
+
+def _check_reaction(path: Path, found: Scenario, name: str, reaction: Reaction) -> None:
+    wrong = next((metric for metric in reaction.towards if metric not in found.metrics), "")
+    if wrong:
+        raise SettingsError(
+            f"{path}: the command {name!r} names the metric {wrong!r}, which is not there",
+            hint=f"metrics: {', '.join(found.metrics)}",
+        )
+    if reaction.ends and reaction.ends not in found.commands:
+        raise SettingsError(
+            f"{path}: the command {name!r} ends {reaction.ends!r}, which is not there",
+            hint=f"commands: {', '.join(found.commands)}",
+        )
+    if duration(reaction.within) <= 0:
+        raise SettingsError(
+            f"{path}: within of {name!r} must be longer than nothing", hint='write within = "20s"'
+        )

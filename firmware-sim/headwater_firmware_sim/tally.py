@@ -26,6 +26,8 @@ class Tally:
     connections: int = 0
     drops: int = 0
     reboots: int = 0
+    commands: int = 0
+    """That came, repeats too."""
     begun: float = field(default_factory=time.monotonic)
 
     @property

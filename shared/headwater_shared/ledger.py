@@ -1,7 +1,7 @@
 """The ledger's format, and reading it: what a fleet of simulated devices sent, and what of it was acknowledged.
 
 `PATH` holds records of 32 bytes, little-endian, the first one the header; `PATH.jsonl` holds what they refer to, a JSON
-object a line: the run, devices, metrics, fault intervals, payloads that nobody can read. What is to be sent is
+object a line: the run, devices, metrics, fault intervals, payloads that nobody can read, commands that were executed. What is to be sent is
 written, by one write, before the socket is; acknowledgements come after. The last record of each write bears `WRITE_END`,
 so what a kill tore off is known and cut off, and none of it can have reached a socket. `ledger_writer` writes it, and
 is the devices' resend store too. Its unit is the reading (R30); an unreadable message is one.
@@ -93,6 +93,15 @@ class Unreadable(NamedTuple):
     topic: str
     crc: int
     acknowledged: bool
+
+
+class Executed(NamedTuple):
+    """A command that a device executed: a line beside the records, once for each time that it did so."""
+
+    device: int
+    id: str
+    name: str
+    time_us: int
 
 
 @dataclass(slots=True)
@@ -201,6 +210,7 @@ class Names:
         self.faults: list[dict[str, Any]] = []
         self.devices: list[tuple[str, str]] = []
         self.metrics: list[str] = []
+        self.executed: list[Executed] = []
         self.payloads: dict[tuple[int, int], tuple[str, bytes]] = {}
         """(device, message) of each unreadable one: its topic and payload."""
         for line in lines:
@@ -213,6 +223,8 @@ class Names:
                 self.devices.append((body["site"], body["name"]))
             elif kind == "metric":
                 self.metrics.append(body["name"])
+            elif kind == "executed":
+                self.executed.append(Executed(**body))
             elif kind == "unreadable":
                 key = body["device"], body["message"]
                 self.payloads[key] = body["topic"], base64.b64decode(body["payload"])

@@ -31,6 +31,7 @@ from headwater_shared.ledger import (
     UNREADABLE,
     VERSION,
     WRITE_END,
+    Executed,
     Message,
     Messages,
     Names,
@@ -84,6 +85,8 @@ class Ledger:
         names = Names.read(path)
         self.run = names.run
         """What `begin` was told, or None in a new ledger."""
+        self.were_executed = names.executed
+        """Commands, as of when it was opened."""
         self._devices = {name: index for index, name in enumerate(names.devices)}
         self._metrics = {name: index for index, name in enumerate(names.metrics)}
 
@@ -128,6 +131,10 @@ class Ledger:
     def refused(self, device: int, number: int) -> None:
         """Add that the server answered that it does not take it."""
         self._records += _pack(REFUSED, 0, 0, device, number, 0, 0.0)
+
+    def executed(self, command: Executed) -> None:
+        """Add that a device executes a command: after `commit` it is to have an effect, and to be answered."""
+        self._lines.append(json.dumps({"executed": command._asdict()}))
 
     def commit(self) -> None:
         """Write what was added: it outlives the process from here on.

@@ -1,4 +1,4 @@
-"""The records beside the frames: anomalies, heartbeats, clock records, what the cloud has, alerts."""
+"""The records beside the frames: anomalies, commands, heartbeats, clock records, what the cloud has, alerts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 from headwater_shared import avro
 
 FRAME, ANOMALY, HEARTBEAT, CLOCK, HAVE, ALERT = "frame", "anomaly", "heartbeat", "clock", "have", "alert"
+COMMAND = "command"
 """Kinds of record: the end of `ce_type`."""
 
 CE_TYPE = "io.headwater."
@@ -44,6 +45,36 @@ class Anomaly(msgspec.Struct, frozen=True):
     text: str
     sample_times: list[int] = []
     sample_values: list[float] = []
+
+
+CommandStatus = Literal["open", "done", "refused", "expired", "undone"]
+"""A command is let out (`open`) and then ends; one that was done, or expired and may have been, can be `undone` later."""
+
+
+class Command(msgspec.Struct, frozen=True):
+    """What became of a command to a device: that it was let out, or how it ended (R14)."""
+
+    agent: str
+    epoch: int
+    shard: int
+    seq: int
+    tick: int
+    predecessor: Predecessor | None
+    id: str
+    status: CommandStatus
+    reason: str
+    act: str
+    rule: str
+    anomaly: str
+    series: str
+    device: str
+    topic: str
+    name: str
+    arguments: str
+    undoes: str
+    begin_us: int
+    time_us: int
+    ttl_us: int
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -91,6 +122,7 @@ class Alert(msgspec.Struct, frozen=True):
 
 _KINDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
     Anomaly: ("anomaly-1",),
+    Command: ("command-1",),
     Heartbeat: ("heartbeat-1",),
     ClockRecord: ("clock-1",),
     Have: ("have-1",),
@@ -99,10 +131,10 @@ _KINDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
 """The schemas each kind can be read from, the one it is written under first."""
 
 
-T = TypeVar("T", Anomaly, Heartbeat, ClockRecord, Have, Alert)
+T = TypeVar("T", Anomaly, Command, Heartbeat, ClockRecord, Have, Alert)
 
 
-def encode(record: Anomaly | Heartbeat | ClockRecord | Have | Alert) -> bytes:
+def encode(record: Anomaly | Command | Heartbeat | ClockRecord | Have | Alert) -> bytes:
     """Encode under the newest schema of its kind."""
     datum: dict[str, Any] = msgspec.structs.asdict(record)
     if "epoch" in datum:

@@ -77,7 +77,8 @@ def _tables_below(path: str, field: inspect.Field, value: Value, off: str) -> It
             yield from _entries(f"[[{path}]]", path, kind.item_type, value or (), off)
         elif isinstance(kind, inspect.DictType):
             named: dict[str, Sequence[Value]] = {
-                f"{path}.{_name(name)}": (entry,) for name, entry in (value or {}).items()
+                f"{path}.{_name(name)}": (entry,)
+                for name, entry in (value if isinstance(value, Mapping) else {}).items()
             }
             for inner, entries in (named or {f"{path}.NAME": ()}).items():
                 yield from _entries(f"[{inner}]", inner, kind.value_type, entries, off)

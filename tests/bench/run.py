@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.bench import (
+    act,
     audit,
     broker,
     decode,
@@ -31,6 +32,7 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("edge-start",): size.start,
     ("edge-recover",): recover.run,
     ("edge-alert-latency",): latency.latency,
+    ("edge-act-latency",): act.latency,
     ("edge-listener-20",): listener.twenty,
     ("edge-listener-500",): listener.five_hundred,
     ("edge-listener-max",): listener.largest,

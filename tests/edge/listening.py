@@ -23,7 +23,7 @@ from headwater_edge.listener_settings import ListenerSettings, TlsSettings
 from headwater_edge.source import Burst
 from headwater_edge.users import Users
 from headwater_firmware_sim import packets
-from headwater_firmware_sim.packets import V311, Ack, Connack, Incoming
+from headwater_firmware_sim.packets import V311, Ack, Connack, Incoming, Told
 from headwater_shared.clock import SetClock
 from tests.support import until
 
@@ -166,7 +166,7 @@ class Client:
         self._packet_id += 1
         return packets.publish(self.version, topic, payload, self._packet_id)
 
-    def answer(self) -> Connack | Ack | int:
+    def answer(self) -> Connack | Ack | Told | int:
         """Return the next packet."""
         while True:
             data = self.sock.recv(65_536)

@@ -15,6 +15,7 @@ from headwater_edge.events import Connect, Disconnect, Event, Release
 from headwater_edge.listener import Listener
 from headwater_edge.listener_settings import ListenerSettings
 from headwater_edge.pipeline import Agent
+from headwater_edge.settings import EdgeSettings
 from headwater_edge.source import Burst
 from headwater_edge.users import Users
 from headwater_shared.clock import SetClock
@@ -159,13 +160,13 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    folder: Path, clock: SetClock | None = None, log: Path | None = None
+    folder: Path, clock: SetClock | None = None, log: Path | None = None, settings: EdgeSettings | None = None
 ) -> AsyncIterator[Served]:
     """Run an agent with a listener in a folder that is there; ended as a signal ends it."""
     clock = clock or SetClock()
     log = log or folder / LOG
     bus = AwayBus(log)
-    agent = Agent(edge_settings(tick="1ms"), folder / FILE, clock, lambda: bus, "test")
+    agent = Agent(settings or edge_settings(tick="1ms"), folder / FILE, clock, lambda: bus, "test")
     listener = agent.attach(
         lambda deliver: Listener(
             ListenerSettings(port=0, nap="1ms"),
@@ -174,6 +175,7 @@ async def served(
             count(1),
             deliver,
             connections_for=agent.state.sessions.connections_for,
+            qos_of=agent.state.sessions.qos_of,
         )
     )
     await agent.start()

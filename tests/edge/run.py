@@ -136,6 +136,8 @@ class Run:
         for frame in output.frames:
             assert frame.epoch == self.state.epoch
             self.merged.take(frame)
+        for command in output.commands:
+            self.merged.number(command.epoch, command.shard, command.seq)
         self.outputs.append(output)
         return output
 

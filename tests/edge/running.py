@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from headwater_shared.bus import Record, Stored
 from headwater_shared.clock import SetClock
 from headwater_shared.errors import BusUnavailable
 from headwater_shared.identity import SHARDS
-from headwater_shared.records import Anomaly
+from headwater_shared.records import Anomaly, Command
 from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import IN
 from tests.support import until_async
@@ -69,6 +69,8 @@ class ScriptedSource:
         self.sessions: dict[int, bool] = {}
         self.refused: set[int] = set()
         self.published: list[tuple[bytes, bytes]] = []
+        self.there: dict[bytes, list[int]] = {}
+        self.commands: list[tuple[bytes, bytes, int]] = []
         self.held = 0
         self.paused = 0
         self.resumed = 0
@@ -83,6 +85,12 @@ class ScriptedSource:
     def publish(self, topic: bytes, payload: bytes) -> bool:
         self.published.append((topic, payload))
         return True
+
+    def command(self, topic: bytes, payload: bytes, left_s: int, but: Container[int]) -> list[int]:
+        """Take commands to the topics of those that `there` names, each over its connection."""
+        over = [number for number in self.there.get(topic, ()) if number not in but]
+        self.commands += [(topic, payload, left_s)] * len(over)
+        return over
 
     def hold(self) -> None:
         self.held += 1
@@ -153,6 +161,20 @@ class Running:
         await until_async(lambda: unsent(self.agent) == 0 and forward.mode == "live", what="forwarded")
 
 
+def full(box: Running) -> Callable[[], None]:
+    """Make the disk full for the agent's file, as SQLite says it; return what makes space again."""
+    connection = box.agent._writer._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (before,) = connection.execute("PRAGMA max_page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages}").fetchone()
+    connection.execute("CREATE TEMP TABLE none(x)")  # the cap counts from the next transaction on
+
+    def space() -> None:
+        connection.execute(f"PRAGMA max_page_count={before}").fetchone()
+
+    return space
+
+
 def unsent(agent: Agent) -> int:
     """Return on how many lanes rows wait to be forwarded."""
     reader = read_store(agent._path)
@@ -197,6 +219,18 @@ def as_after_a_kill(folder: Path, copy: Path) -> Path:
     for name in (FILE, FILE + "-wal"):  # in this order: the log is only appended to meanwhile
         shutil.copyfile(folder / name, copy / name)
     return copy
+
+
+def commands_on_bus(path: Path) -> list[Command]:
+    """Read what a log holds of commands, each identity once, in the order of their seqs."""
+    log = SqliteLog(path)
+    found: dict[tuple[int, int, int], Command] = {}
+    for stored in log.read(IN.name, dict.fromkeys(range(SHARDS), 0), 1_000_000):
+        if records.kind_of(stored.headers) == records.COMMAND:
+            one = records.decode(Command, stored.body)
+            found.setdefault((one.epoch, one.shard, one.seq), one)
+    log.close()
+    return sorted(found.values(), key=lambda c: (c.tick, c.shard, c.seq))
 
 
 def on_bus(path: Path) -> tuple[list[frame.Frame], list[Anomaly]]:

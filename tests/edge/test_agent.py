@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from headwater_shared.records import Have
 from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import HAVE
 from tests.edge.merged import Merged, assert_equal_windows
-from tests.edge.running import LOG, Publish, Running, as_after_a_kill, edge_settings, on_bus, running
+from tests.edge.running import LOG, Publish, as_after_a_kill, edge_settings, full, on_bus, running
 from tests.reference import all_windows
 from tests.support import until_async
 
@@ -160,7 +160,7 @@ def test_r05_acknowledgements_come_after_the_commit_in_order(
             await box.connect(1, "c1")
             await box.publish(reading(0, 0.0, 1))
             before = len(box.source.acknowledged)
-            space = _fill(box)
+            space = full(box)
             large = [reading(1000 + at, at / 3) for at in range(300)]
             bursts = [box.source.send(*large)]
             bursts += [box.source.send(reading(at, 1.0, at + 1)) for at in range(1, 4)]
@@ -176,20 +176,6 @@ def test_r05_acknowledgements_come_after_the_commit_in_order(
     run(test())
 
 
-def _fill(box: Running) -> Callable[[], None]:
-    """Make the disk full for the agent's file, as SQLite says it; return what makes space again."""
-    connection = box.agent._writer._connection
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    (before,) = connection.execute("PRAGMA max_page_count").fetchone()
-    connection.execute(f"PRAGMA max_page_count={pages}").fetchone()
-    connection.execute("CREATE TEMP TABLE none(x)")  # the cap counts from the next transaction on
-
-    def space() -> None:
-        connection.execute(f"PRAGMA max_page_count={before}").fetchone()
-
-    return space
-
-
 def test_r11_a_full_disk_holds_the_tick_and_tries_it_again_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,7 +185,7 @@ def test_r11_a_full_disk_holds_the_tick_and_tries_it_again_unchanged(
     async def test() -> None:
         async with running(tmp_path) as box:
             await box.publish(reading(0, 1.0))
-            space = _fill(box)
+            space = full(box)
             held = box.source.send(*[reading(at, at / 3) for at in range(20, 220)])
             later = box.source.send(reading(300, 2.0))
             await until_async(lambda: box.agent.holding)
@@ -346,7 +332,7 @@ def test_holding_back_ends_when_there_is_room_again(tmp_path: Path, monkeypatch:
 
     async def test() -> None:
         async with running(tmp_path, edge_settings(max_unacknowledged=1000)) as box:
-            space = _fill(box)
+            space = full(box)
             under_way = box.source.send(*[reading(at, at / 3) for at in range(300)])
             await until_async(lambda: box.agent.holding)
             large = box.source.send(*[reading(1000 + at, 1.0) for at in range(1001)])
@@ -397,7 +383,7 @@ def test_r19_what_cannot_wait_shortens_a_tick_that_gathers(tmp_path: Path) -> No
             box.source.send(reading(0, 1.0))
             await box.agent.flush()
             agent = box.agent
-            agent._ticker._tokens, agent._ticker._refilled_us = 0.0, mono_us()
+            agent.ticker._tokens, agent.ticker._refilled_us = 0.0, mono_us()
             box.source.send(reading(1, 2.0))
             assert agent._timer is not None
             left = agent._timer.when() - asyncio.get_running_loop().time()

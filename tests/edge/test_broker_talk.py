@@ -16,9 +16,10 @@ from headwater_edge import broker_packets as packets
 from headwater_edge.broker import Broker
 from headwater_edge.broker_burst import BrokerBurst
 from headwater_edge.broker_counts import BrokerCounts
+from headwater_edge.broker_known import known_of
 from headwater_edge.broker_retry import Retry
 from headwater_edge.broker_settings import BrokerSettings, terms
-from headwater_edge.broker_talk import Talk, known_of
+from headwater_edge.broker_talk import Talk
 from headwater_edge.events import Connect, Release, Subscribe
 from headwater_edge.source import DUP, QOS1, QOS2, RETAIN, Burst
 from headwater_shared.clock import SetClock

@@ -159,7 +159,7 @@ def test_what_cannot_be_read_is_a_dead_letter_with_its_bytes(payload: bytes, rea
 
 
 @pytest.mark.parametrize(
-    "topic", [b"", b"hw", b"hw/s/d", b"hw/s/d/cmd", b"hw/s//data", b"hw/s/d/data/\x01", b"\xff/s/d/data"]
+    "topic", [b"", b"hw", b"hw/s/d", b"hw/s/d/cmd/what", b"hw/s//data", b"hw/s/d/data/\x01", b"\xff/s/d/data"]
 )
 def test_a_topic_that_is_none_of_ours_is_a_dead_letter(topic: bytes) -> None:
     """Whatever the payload says; the message beside it counts."""

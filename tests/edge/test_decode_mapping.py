@@ -252,5 +252,6 @@ def test_filters_let_through_all_that_is_read() -> None:
     """For whoever subscribes at a broker on behalf of the agent."""
     filters = decode_with(FormatSettings(use="tasmota")).formats.filters()
     assert filters == [
+        "hw/+/+/cmd/ack",
         "tele/+/SENSOR", "tele/+/STATE", "stat/+/+", "hw/+/+/data/+", "hw/+/+/data", "hw/+/+/senml", "hw/+/+/influx", "spBv1.0/#",
     ]  # fmt: skip

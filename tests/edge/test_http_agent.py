@@ -15,8 +15,8 @@ from headwater_edge.http_settings import HttpSettings
 from headwater_edge.http_source import HttpSource
 from headwater_shared.clock import SetClock
 from tests.edge.posting import Client, post
-from tests.edge.running import LOG, Running, as_after_a_kill, edge_settings, running
-from tests.edge.test_agent import T0, _fill, check, rows, run
+from tests.edge.running import LOG, Running, as_after_a_kill, edge_settings, full, running
+from tests.edge.test_agent import T0, check, rows, run
 from tests.support import until_async
 
 LINES = "Content-Type: application/x-ndjson"
@@ -155,7 +155,7 @@ def test_r18_a_full_disk_holds_answers_back(tmp_path: Path, monkeypatch: pytest.
     async def test() -> None:
         async with posting(tmp_path) as p:
             assert (await p.client.ask(post(timed(0, 0.0)))).status == 200
-            space = _fill(p.box)
+            space = full(p.box)
             clients = [await p.another() for _ in range(8)]
             bodies = [b"\n".join(timed(1 + n * 2_000 + at, at / 3) for at in range(2_000)) for n in range(8)]
             for client, body in zip(clients, bodies, strict=True):
@@ -190,7 +190,7 @@ def test_r19_who_waits_for_each_answer_is_not_kept_waiting(tmp_path: Path) -> No
         async with posting(tmp_path, tick="60s", tick_readings=10_000) as p:
             for at in range(3):
                 assert (await p.client.ask(post(timed(at, 1.0)))).status == 200
-            assert p.box.agent.early_ends >= 3
+            assert p.box.agent.ticker.early_ends >= 3
 
     run(test())
 

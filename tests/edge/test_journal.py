@@ -6,7 +6,7 @@ import random
 import tracemalloc
 import zlib
 from collections.abc import Iterator
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -52,6 +52,7 @@ def event_of(kind: Any) -> st.SearchStrategy[Any]:
     )
 
 
+OF_TYPE[Literal["done", "refused"]] = st.sampled_from(("done", "refused"))
 VALUES = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.sampled_from((0.0, -0.0, 0.1, 20.25, 5e-324, 1.7976931348623157e308, -1e300, 2.0**52, 2.0**53)),

@@ -27,6 +27,14 @@ TICK = {
     "acknowledge.between": 77,
     "acknowledge.after": 5,
 }
+COMMANDS = {
+    "command.committed": 3,
+    "command.sending": 4,
+    "command.sent": 5,
+    "command.received": 4,
+    "command.ended": 3,
+}
+"""Of a life of a command; the steps of a tick lie between: test_command_kills.py dies at all of them."""
 SNAPSHOT = {
     "snapshot.taken": 2,
     "snapshot.piece": 30,
@@ -90,7 +98,7 @@ ELSEWHERE = {
 }
 """Steps that need a file of their own: the tests that kill there. As far as the source has them."""
 
-OF_THE_AGENT = TICK | SNAPSHOT | COMPACTION | FORWARD | RESTART
+OF_THE_AGENT = COMMANDS | TICK | SNAPSHOT | COMPACTION | FORWARD | RESTART
 OF_THE_CLOUD_SIDE = CONSUME | CLOUD_RESTART
 ALL = OF_THE_AGENT | OF_THE_CLOUD_SIDE | CLOUD_RETENTION
 

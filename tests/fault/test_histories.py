@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater_edge.acts import ActSettings
 from headwater_edge.settings import EdgeSettings, LimitSettings
 from tests.cloud.side import in_memory
 from tests.edge.feed import S, hopping, session
@@ -18,11 +19,14 @@ from tests.fault.ends import new_files
 from tests.fault.histories import Act, History
 
 TOO_HOT = LimitSettings("too-hot", "*/temp", above=90.0)
+COOL = ActSettings(
+    name="cool", rule="too-hot", command={"name": "shut", "at": "{value}"}, undo="open", ttl="1m"
+)
 TABLES = (hopping("1m", "20s"), session("10s", "s1/*"), session("1m", "s2/*"))
 SHORT = {"levels": ("1s", "3s", "9s"), "held": "2s", "lateness": "0s", "idle": "1s", "horizon": "1m"}
 SETTINGS: dict[str, EdgeSettings] = {
-    "default": edge_settings(windows={"horizon": "1m"}, window=TABLES, limit=(TOO_HOT,)),
-    "short": edge_settings(window=(hopping("6s", "2s"), session("7s")), windows=SHORT, limit=(TOO_HOT,)),
+    "default": edge_settings(windows={"horizon": "1m"}, window=TABLES, limit=(TOO_HOT,), act=(COOL,)),
+    "short": edge_settings(window=(hopping("6s", "2s"), session("7s")), windows=SHORT, limit=(TOO_HOT,), act=(COOL,)),
     "ticks of several": edge_settings(tick_readings=4, windows={"levels": ("10s", "1m"), "held": "0s", "horizon": "30s"}),
     "future": edge_settings(windows={"levels": ("10s", "1m"), "future": "1m", "horizon": "1h"}),
     "by transport": edge_settings(windows=SHORT | {"duplicates": "transport"}),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater_firmware_sim import packets
-from headwater_firmware_sim.packets import V5, V311, Ack, Connack, Incoming, Malformed
+from headwater_firmware_sim.packets import V5, V311, Ack, Connack, Incoming, Malformed, Told
 
 PUBACKS = b"".join(b"\x40\x02" + n.to_bytes(2) for n in (1, 2, 65_535))
 CONNACK5 = b"\x20\x10\x01\x00\x0d\x21\x00\x14\x13\x00\x3c\x12\x00\x02id\x24\x01"
@@ -40,7 +40,7 @@ def test_packets_may_come_in_any_pieces(cuts: list[int]) -> None:
     stream = CONNACK5 + PUBACKS * 5
     whole = Incoming(V5).feed(stream)
     reader = Incoming(V5)
-    pieces: list[Connack | Ack | int] = []
+    pieces: list[Connack | Ack | Told | int] = []
     for cut in cuts:
         pieces += reader.feed(stream[:cut])
         stream = stream[cut:]

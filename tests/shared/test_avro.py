@@ -18,6 +18,7 @@ FINGERPRINTS = {
     "alert-1": "5033df148f895c0d",
     "anomaly-1": "2756c7efa62fc900",
     "clock-1": "1066cbd6a1c544ec",
+    "command-1": "bb1fa3bbc0160e89",
     "frame-1": "bff8ca9bd1977b54",
     "have-1": "bc46230ff1160dfd",
     "heartbeat-1": "5213d262a2f4b04c",

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from headwater_firmware_sim import packets
-from headwater_firmware_sim.packets import V311, Ack, Connack, Incoming
+from headwater_firmware_sim.packets import V311, Ack, Connack, Incoming, Told
 
 
 class Wire:
@@ -21,7 +21,7 @@ class Wire:
         self.acknowledged: list[int] = []
         self._next = 0
         self.sock.sendall(packets.connect(version, client, clean=True, keep_alive_s=60))
-        found: list[Connack | Ack | int] = []
+        found: list[Connack | Ack | Told | int] = []
         while not found:
             found = self._incoming.feed(self._receive())
         assert isinstance(found[0], Connack)

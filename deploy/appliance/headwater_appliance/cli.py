@@ -17,6 +17,7 @@ from headwater_shared.settings import Common, load
 app = typer.Typer(help="Headwater on one box.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(commands.query)
 app.command()(commands.alerts)
+app.command()(commands.commands)
 app.add_typer(certs_commands.app, name="certs")
 
 SettingsFile = Annotated[

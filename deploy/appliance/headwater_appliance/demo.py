@@ -15,6 +15,7 @@ import msgspec
 
 from headwater_appliance.audit import run_audit
 from headwater_appliance.ports import steady_port
+from headwater_appliance.story import Story
 from headwater_appliance.supervise import Supervisor, end_with_parent, python
 from headwater_appliance.tamper import tamper
 from headwater_appliance.up import parts
@@ -43,9 +44,16 @@ port = {mqtt}
 name = "too-hot"
 series = "*/temperature"
 above = 80.0
-clear = 75.0
+clear = 60.0
 severity = "critical"
 text = "a pump is hotter than 80 degrees: look at its cooling"
+
+[[edge.act]]
+name = "cool-down"
+rule = "too-hot"
+command = {{ name = "shut", why = "{{value}} degrees" }}
+undo = "run"
+ttl = "1m"
 
 [cloud]
 health_port = {cloud_health}
@@ -85,11 +93,12 @@ async def _box(folder: Path, fleet_s: int, scenario: str, out: IO[bytes]) -> int
         loop.add_signal_handler(number, interrupted.set)
     fleet: asyncio.subprocess.Process | None = None
     view = View(data)
+    story = Story(view, folder / "ledger")
     try:
         place = await _ready(data, running)
         _say_where(folder, data, place, scenario)
         fleet = await _start_fleet(folder, int(place["mqtt"]), fleet_s, scenario, out)
-        await _tell(view, fleet, running, interrupted)
+        await _tell(view, story, fleet, running, interrupted)
         if interrupted.is_set():
             print("interrupted", flush=True)
             return 130
@@ -97,7 +106,7 @@ async def _box(folder: Path, fleet_s: int, scenario: str, out: IO[bytes]) -> int
         if interrupted.is_set():
             print("interrupted", flush=True)
             return 130
-        for line in view.news():
+        for line in story.news(RealClock().now().wall_us):
             print(line, flush=True)
     except TryAgain as error:
         print(f"headwater demo: {error}; see {folder / 'demo.log'}", flush=True)
@@ -141,6 +150,7 @@ def _say_where(folder: Path, data: Path, place: dict[str, int], scenario: str) -
 Meanwhile, in another terminal:
   .venv/bin/headwater query 'north/*/temperature' --settings {settings} --last 3
   .venv/bin/headwater alerts --settings {settings}
+  .venv/bin/headwater commands --settings {settings}
   .venv/bin/headwater-edge status --settings {settings}
 """,
         flush=True,
@@ -160,9 +170,13 @@ async def _start_fleet(
 
 
 async def _tell(
-    view: View, fleet: asyncio.subprocess.Process, running: asyncio.Future[int], interrupted: asyncio.Event
+    view: View,
+    story: Story,
+    fleet: asyncio.subprocess.Process,
+    running: asyncio.Future[int],
+    interrupted: asyncio.Event,
 ) -> None:
-    """Print a line every few seconds, and alerts as they come, until the fleet is done."""
+    """Print a line every few seconds, and the story as it goes on, until the fleet is done."""
     began, clock = time.monotonic(), RealClock()
     done = asyncio.ensure_future(fleet.wait())
     stopped = asyncio.ensure_future(interrupted.wait())
@@ -170,7 +184,7 @@ async def _tell(
     try:
         while not (done.done() or running.done() or interrupted.is_set()):
             await asyncio.wait({done, stopped}, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
-            for line in view.news():
+            for line in story.news(clock.now().wall_us):
                 print(line, flush=True)
             seconds = time.monotonic() - began
             if seconds >= next_line:

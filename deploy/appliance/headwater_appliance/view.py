@@ -58,8 +58,8 @@ class View:
             f"late {status['late']:,}  dead {status['dead']:,}"
         )
 
-    def news(self) -> list[str]:
-        """Return a line for each alert that fired or was resolved since the last look."""
+    def news(self) -> list[tuple[AlertView, str]]:
+        """Return a line for each alert that fired or was resolved since the last look, with the alert."""
         history = self.history()
         if history is None:
             return []
@@ -67,9 +67,9 @@ class View:
         for alert in reversed(history.alerts()):
             if self._alerts.get(alert.id) != alert.state:
                 if alert.id not in self._alerts and alert.state == "resolved":
-                    lines.append(_line(alert, "firing"))
+                    lines.append((alert, _line(alert, "firing")))
                 self._alerts[alert.id] = alert.state
-                lines.append(_line(alert, alert.state))
+                lines.append((alert, _line(alert, alert.state)))
         return lines
 
     def close(self) -> None:

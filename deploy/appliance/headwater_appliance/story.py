@@ -1,0 +1,98 @@
+"""The story of a demo: what breaks, how it is found and why, what the device is told, what it answers, and the end; a line each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from headwater_appliance.view import View, clock_time
+from headwater_cloud.history import AlertView, CommandView, History
+from headwater_shared.ledger import Names
+
+_SAMPLES = 6
+"""Of an anomaly, the last of which broke the limit."""
+
+
+Said = tuple[int, list[str]]
+"""When it was, microseconds, and the lines that tell it."""
+
+
+class Story:
+    """What happened since the last look, as lines in the order in which it is told: fault, anomaly, command, answer, end."""
+
+    def __init__(self, view: View, ledger: Path) -> None:
+        self._view = view
+        self._ledger = ledger
+        self._faults: set[str] = set()
+        self._commands: dict[str, str] = {}
+        """What each command had become when last looked at."""
+
+    def news(self, now_us: int) -> list[str]:
+        """Return the lines since the last look, in the order of what they tell."""
+        said = self._of_faults(now_us)
+        history = self._view.history()
+        if history is not None:
+            said += [_of_alert(history, alert, line) for alert, line in self._view.news()]
+            said += self._of_commands(history)
+        return [line for _, lines in sorted(said, key=lambda one: one[0]) for line in lines]
+
+    def _of_faults(self, now_us: int) -> list[Said]:
+        """Say what the simulator broke: the truth, which nobody else is told."""
+        said = []
+        for fault in Names.read(self._ledger).faults:
+            name = f"{fault['device']} {fault['kind']} {fault['begin_us']}"
+            if name in self._faults or fault["begin_us"] > now_us:
+                continue
+            self._faults.add(name)
+            what = f"{fault['site']}/{fault['device']}/{fault['metric'] or '*'}  {fault['kind']}"
+            size = f" of {fault['size']:g}" if "size" in fault else ""
+            line = f"        FAULT  {clock_time(fault['begin_us'])}  {what}{size}, until {clock_time(fault['end_us'])}"
+            said.append((fault["begin_us"], [line]))
+        return said
+
+    def _of_commands(self, history: History) -> list[Said]:
+        said: list[Said] = []
+        for command in sorted(
+            history.commands(), key=lambda one: not one.undoes
+        ):  # what undoes goes before what is undone
+            before = self._commands.get(command.id)
+            if before == command.status:
+                continue
+            self._commands[command.id] = command.status
+            if before is None and command.let_out_us:
+                said.append((command.let_out_us, [_told(command)]))
+            if command.status != "open":
+                said.append((command.changed_us, [_became(command)]))
+        return said
+
+
+def _of_alert(history: History, alert: AlertView, line: str) -> Said:
+    if line.lstrip().startswith("ALERT"):
+        return alert.episode_us, [line, *_why(history, alert)]
+    return alert.time_us, [line]
+
+
+def _why(history: History, alert: AlertView) -> list[str]:
+    """Say what the rule saw: the limit, and the readings up to the one that broke it."""
+    of_series = history.anomalies(alert.subject)
+    found = next((one for one in of_series if one.id == alert.id and one.phase == "begin"), None)
+    if found is None:
+        return []
+    _, values = msgspec.json.decode(found.samples, type=tuple[list[int], list[float]])
+    samples = " ".join(f"{value:g}" for value in values[-_SAMPLES:])
+    return [f"               because {found.value:g} is past {found.limit:g}; its last readings: {samples}"]
+
+
+def _told(command: CommandView) -> str:
+    what = f"{command.name} {command.arguments}" if command.arguments != "{}" else command.name
+    undo = "  (undoes the one before)" if command.undoes else ""
+    return (
+        f"        TELL   {clock_time(command.let_out_us)}  {command.device}  {what}  by {command.act}{undo}"
+    )
+
+
+def _became(command: CommandView) -> str:
+    why = f": {command.reason}" if command.reason else ""
+    said = {"done": "it answers: done", "refused": "refused", "expired": "expired", "undone": "undone"}
+    return f"        {command.status.upper():6} {clock_time(command.changed_us)}  {command.device}  {command.name}  {said[command.status]}{why}"

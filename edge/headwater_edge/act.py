@@ -1,0 +1,65 @@
+"""Acting, in the step: what anomalies and answers do to commands, and the records of it (R14)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headwater_edge import commands
+from headwater_edge.acts import orders
+from headwater_edge.events import Answered
+from headwater_edge.numbering import next_seq
+from headwater_edge.output import Output
+from headwater_edge.state import State
+from headwater_edge.tick import Tick
+from headwater_shared.identity import shard_of, site_of
+from headwater_shared.records import Command, CommandStatus
+
+
+def act(state: State, tick: Tick, out: Output) -> None:
+    """Let the tick's anomalies lead to commands, take its answers, and end what is past its time to live."""
+
+    def put(command: commands.Command, status: CommandStatus, reason: str) -> None:
+        out.commands.append(_record(state, command, status, reason, tick.now.wall_us))
+
+    every, now = state.commands, tick.now
+    for anomaly in out.anomalies:
+        if anomaly.phase == "end":
+            every.over(anomaly, now, put)
+            continue
+        for order in orders(state.settings.acts, anomaly):
+            every.begin(order, anomaly, now, put)
+    for _, event in tick.events:
+        if isinstance(event, Answered):
+            every.answer(event, now, put)
+    every.ripen(now, put)
+
+
+def _record(
+    state: State, command: commands.Command, status: CommandStatus, reason: str, now_us: int
+) -> Command:
+    shard = shard_of(site_of(command.series))
+    seq, predecessor = next_seq(state, shard)
+    said = msgspec.json.decode(command.command)
+    return Command(
+        agent=state.settings.agent,
+        epoch=state.epoch,
+        shard=shard,
+        seq=seq,
+        tick=state.tick,
+        predecessor=predecessor,
+        id=command.id,
+        status=status,
+        reason=reason,
+        act=command.act,
+        rule=command.rule,
+        anomaly=command.anomaly,
+        series=command.series,
+        device=command.device,
+        topic=command.topic,
+        name=said["name"],
+        arguments=msgspec.json.encode(said["arguments"]).decode(),
+        undoes=command.undoes,
+        begin_us=command.begin_us,
+        time_us=now_us,
+        ttl_us=command.ttl_us,
+    )
