@@ -13,10 +13,10 @@ from headwater_edge.disk_settings import DiskSettings
 from headwater_edge.format_settings import FormatSettings
 from headwater_edge.forward_settings import ForwardSettings
 from headwater_edge.http_settings import HttpSettings
-from headwater_edge.limits import LimitRule
 from headwater_edge.listener_settings import ListenerSettings
 from headwater_edge.meaning import MetricRule
 from headwater_edge.metric_settings import MetricSettings
+from headwater_edge.rules import LimitRule, MoreRules
 from headwater_edge.window_settings import SomeLevel, SomeWindows, TimeBase, levels_of, some_levels
 from headwater_shared.errors import SettingsError
 from headwater_shared.identity import valid_name
@@ -182,6 +182,8 @@ class StepSettings(msgspec.Struct, frozen=True):
     """The defaults are what steps did before there was the setting: a journal of then is run again under them."""
     some_levels: tuple[SomeLevel, ...] = ()
     """Those that only some series have."""
+    more_rules: MoreRules = MoreRules()
+    """Rules of all kinds but limits."""
 
 
 def step_settings(settings: EdgeSettings) -> StepSettings:

@@ -1,6 +1,6 @@
 """The step: a pure function from state and one tick's columns to what goes out; no input or output, no clock, no chance.
 
-The order of the calls is the way of a reading through the agent: sessions, duplicates, windows, limits, watermarks,
+The order of the calls is the way of a reading through the agent: sessions, duplicates, windows, rules, watermarks,
 closing. State is changed in place.
 """
 
@@ -15,15 +15,15 @@ from headwater_edge.coverage import packed
 from headwater_edge.event_time import CLAMPED, HELD, RESTAMPED, Stamped, joined, was_set_back
 from headwater_edge.events import Coalesced, Flush, SetAside, Settings, Start
 from headwater_edge.levels import Piece
-from headwater_edge.limits import Change, LimitRule
 from headwater_edge.output import Completeness, Output
 from headwater_edge.recent import NEVER
 from headwater_edge.ring import Panes
+from headwater_edge.rules import Change
 from headwater_edge.settings import StepSettings
 from headwater_edge.state import State
 from headwater_edge.tick import Tick
 from headwater_shared.aggregates import Aggregates
-from headwater_shared.clock import SYNCHRONISED
+from headwater_shared.clock import SYNCHRONISED, Now
 from headwater_shared.frame import Frame
 from headwater_shared.identity import SHARDS, shard_of, site_of, stable_id
 from headwater_shared.parts import Parts, Sketches
@@ -44,9 +44,10 @@ def step(state: State, tick: Tick) -> Output:
     state.add_series(tick.new_series, tick.now)
     _sessions(state, tick, out)
     back = was_set_back(state.now, tick.now) and state.watermarks.set_back(tick.now.wall_us)
+    if back:
+        state.detectors.set_back(state.watermarks.newest[state.device])
     accepted = _count(state, tick, accept(state, tick, out))
-    if accepted is not None:
-        _detect(state, accepted, out)
+    _detect(state, accepted, tick.now, out)
     marks = state.watermarks.advance(tick.now)
     pieces = state.levels.close(state.series_watermark(marks), state.tick)
     if any(isinstance(event, Flush) for _, event in tick.events):
@@ -76,6 +77,8 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
             pieces = state.levels.seal(state.tick)
             state.watermarks.start(state.now, tick.now)
             state.sessions.start(state.now, tick.now)
+            if state.now is not None:
+                state.detectors.start(tick.now.mono_us - state.now.mono_us)
             if state.epoch:
                 state.previous = (state.epoch, dict(state.seq))
             state.epoch = event.epoch
@@ -88,11 +91,12 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
             settings = msgspec.json.decode(event.body, type=StepSettings)
             if settings != state.settings:
                 pieces += state.levels.seal(state.tick)
-                for rule, series, begin_us in state.limits.orphans(settings.rules):
-                    end = Change(0, 0, begins=False, begin_us=begin_us)
-                    _put_anomaly(
-                        state, rule, series, end, (begin_us, rule.limit), out, note="the rule is gone"
-                    )
+                for rule, series, begin_us in state.detectors.orphans(
+                    settings.rules, settings.more_rules, state.names
+                ):
+                    limit = getattr(rule, "limit", 0.0)
+                    end = Change(rule, series, -1, False, begin_us, begin_us, limit, limit)
+                    _put_anomaly(state, end, out, note="the rule is gone")
                 state.configure(settings, tick.now)
     return pieces
 
@@ -137,25 +141,19 @@ def _count(state: State, tick: Tick, taken: Stamped | None) -> Stamped | None:
     return rows
 
 
-def _detect(state: State, accepted: Stamped, out: Output) -> None:
-    """Judge the raw columns by the limit rules."""
-    value = state.meaning.of(accepted.series, accepted.value)
-    changes = state.limits.run(accepted.series, accepted.event, value)
+def _detect(state: State, accepted: Stamped | None, now: Now, out: Output) -> None:
+    """Judge the raw columns by the rules, and the passing of time."""
+    changes = []
+    if accepted is not None:
+        value = state.meaning.of(accepted.series, accepted.value)
+        changes = state.detectors.run(accepted.series, accepted.event, value, now.mono_us)
+    changes += state.detectors.passed(now.mono_us, state.waiting.series)
     for change in changes:
-        rule = state.limits.rules[change.rule]
-        evidence = int(accepted.event[change.reading]), float(value[change.reading])
-        _put_anomaly(state, rule, int(accepted.series[change.reading]), change, evidence, out)
+        _put_anomaly(state, change, out)
 
 
-def _put_anomaly(
-    state: State,
-    rule: LimitRule,
-    series: int,
-    change: Change,
-    evidence: tuple[int, float],
-    out: Output,
-    note: str = "",
-) -> None:
+def _put_anomaly(state: State, change: Change, out: Output, note: str = "") -> None:
+    rule, series = change.rule, change.series
     name = state.names[series]
     shard = shard_of(site_of(name))
     seq, predecessor = _next_seq(state, shard)
@@ -174,9 +172,9 @@ def _put_anomaly(
             series=name,
             phase="begin" if change.begins else "end",
             begin_us=change.begin_us,
-            time_us=evidence[0],
-            value=evidence[1],
-            limit=rule.limit,
+            time_us=change.time_us,
+            value=change.value,
+            limit=change.limit,
             severity=rule.severity,
             text=note or rule.text,
             sample_times=recent.event[rows].tolist(),
