@@ -171,9 +171,7 @@ def jump(rule: JumpRule, one: One, event: int, value: float, _mono: int) -> Said
             step = mean - one.mean
             begun = one.window * rule.length_us
             bound = rule.limit if step >= 0 else -rule.limit
-            out = _turned(
-                one, abs(step) > rule.limit, abs(step) < rule.clear, begun, event, step, bound
-            )
+            out = _turned(one, abs(step) > rule.limit, abs(step) < rule.clear, begun, event, step, bound)
         one.mean = mean
     if window != one.window:
         one.window, one.total, one.count = window, 0.0, 0

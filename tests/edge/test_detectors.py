@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater_edge.detectors import Detectors
@@ -24,7 +24,7 @@ from tests.edge.plain_rules import Plain, Told
 
 NAMES = ["s1/d1/temp", "s1/d1/flow", "s1/d2/temp", "s2/d3/flow"]
 S = 1_000_000
-VALUES = (-3.0, -1.0, -0.0, 0.0, 0.5, 1.0, 2.0, 5.0)
+VALUES = (-3.0, -0.0, 0.0, 0.0, 1.0, 1.0, 5.0)
 STEPS = (0, 1, S // 2, S, 2 * S, 5 * S, 11 * S, 30 * S, -S, -7 * S, -40 * S)
 """How far the next reading of a series is from the one before."""
 
@@ -43,7 +43,9 @@ def _rule(number: int, draw: st.DrawFn) -> Rule:
         sign = draw(st.sampled_from((1.0, -1.0)))
         return LimitRule(name, series, sign, sign * limit, sign * clear, *last, draw(spans))
     if kind is RangeRule:
-        return RangeRule(name, series, -limit, limit, draw(st.sampled_from((0.0, limit / 2))), *last, draw(spans))
+        return RangeRule(
+            name, series, -limit, limit, draw(st.sampled_from((0.0, limit / 2))), *last, draw(spans)
+        )
     if kind is RateRule:
         sign = draw(st.sampled_from((1.0, -1.0, 0.0)))
         return RateRule(name, series, sign, limit, clear, S, draw(some), *last, draw(spans))
@@ -102,6 +104,7 @@ def restored(made: Detectors, rules: Sequence[Rule]) -> Detectors:
     return after
 
 
+@settings(max_examples=500)
 @given(rules_of(), acts, st.randoms())
 def test_detectors_find_what_plain_python_finds_wherever_ticks_end(
     rules: list[Rule], todo: list[tuple[str, object]], chance: object
@@ -135,7 +138,9 @@ def test_detectors_find_what_plain_python_finds_wherever_ticks_end(
             found[2] += plain.passes(mono)
         else:
             cut = restored(cut, rules)
-        orders = [sorted(one, key=lambda t: (t.series, t.rule)) for one in found]  # stable: in the order of arrival
+        orders = [
+            sorted(one, key=lambda t: (t.series, t.rule)) for one in found
+        ]  # stable: in the order of arrival
         assert orders[0] == orders[2]
         assert orders[1] == orders[2]
 

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater_edge.limits import Limits
+from headwater_edge.rule_settings import LimitSettings
 from headwater_edge.rules import LimitRule
-from headwater_edge.settings import EdgeSettings, LimitSettings, step_settings
+from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_shared.errors import SettingsError
 
 NAMES = ["s1/d1/temp", "s1/d1/flow", "s1/d2/temp", "s2/d3/flow"]
