@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headwater_appliance import certs_commands
+from headwater_appliance import certs_commands, rules_commands
 from headwater_cloud import commands
 from headwater_shared.errors import HeadwaterError
 from headwater_shared.settings import Common, load
@@ -18,6 +18,7 @@ app = typer.Typer(help="Headwater on one box.", no_args_is_help=True, pretty_exc
 app.command()(commands.query)
 app.command()(commands.alerts)
 app.add_typer(certs_commands.app, name="certs")
+app.add_typer(rules_commands.app, name="rules")
 
 SettingsFile = Annotated[
     Path | None, typer.Option("--settings", help="Settings file; the defaults without it.", dir_okay=False)
