@@ -7,7 +7,6 @@ least, largest, last and mean value are known, and what is found in them is near
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,23 +17,22 @@ from numpy.typing import NDArray
 from headwater_edge import journal, stamps
 from headwater_edge.accept import arrived_at
 from headwater_edge.detectors import Detectors
+from headwater_edge.duplicates import by_meaning
 from headwater_edge.event_time import Stamped, joined, stamped
 from headwater_edge.events import Start
 from headwater_edge.meaning import Meaning
+from headwater_edge.recent import NEVER, Recent
 from headwater_edge.rules import Change, Rule
 from headwater_edge.settings import StepSettings
 from headwater_edge.tick import Tick
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.clock import Now
-from headwater_shared.digest import NO_TIME, reading_digests
 from headwater_shared.parts import level_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _WARM_US = 60_000_000
-_REMEMBERED = 5_000_000
-"""Readings among which resends are looked for."""
 _NOBODY = np.zeros(0, np.int32)
 
 
@@ -134,9 +132,9 @@ class _Past:
         self.episodes = Episodes(names)
         self.looked = Looked()
         self._now: Now | None = None
-        self._newest: Ints = np.full(len(names), np.iinfo(np.int64).min)
-        self._seen: deque[NDArray[np.uint64]] = deque()
-        self._by_arrival = level_of(settings.levels[0]).arrival
+        self._recent = Recent()
+        self._last_sent: Ints = np.full(len(names), NEVER)
+        self._base = level_of(settings.levels[0])
 
     def take(self, tick: Tick) -> None:
         """Take a tick in."""
@@ -165,30 +163,30 @@ class _Past:
 
         def arrived() -> Ints:
             at = arrived_at(tick.messages)[message]
-            return at if after is None or self._by_arrival else at + after
+            return at if after is None or self._base.arrival else at + after
 
         rows = stamped(
             readings.series, sent, readings.value, arrived, tick.now, self._settings.future_us,
-            by_arrival=self._by_arrival,
+            by_arrival=self._base.arrival,
         )  # fmt: skip
         kept = np.ones(len(sent), np.bool_)
         kept[tick.known] = kept[tick.beyond] = False
         if self._settings.by_meaning:
-            kept &= ~self._repeated(readings.series, sent, readings.value)
-        return rows.take(kept)
+            repeated, _ = by_meaning(
+                self._recent, self._last_sent, readings.series, sent, readings.value, message
+            )
+            kept &= ~repeated
+        rows = rows.take(kept)
+        self._remember(rows)
+        return rows
 
-    def _repeated(self, series: NDArray[np.int32], sent: Ints, value: Floats) -> NDArray[np.bool_]:
-        timed = sent != NO_TIME
-        who = reading_digests(sent, value) ^ (series.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-        repeated = np.zeros(len(sent), np.bool_)
-        (old,) = np.nonzero(timed & (sent <= self._newest[series]))
-        if len(old):
-            repeated[old] = np.isin(who[old], np.concatenate([*self._seen, np.zeros(0, np.uint64)]))
-        np.maximum.at(self._newest, series[timed], sent[timed])
-        self._seen.append(who[timed])
-        while sum(map(len, self._seen)) > _REMEMBERED:
-            self._seen.popleft()
-        return repeated
+    def _remember(self, rows: Stamped) -> None:
+        """Keep readings for a while: among them resends are looked for; the agent's look-ups farther back are in its journal."""
+        recent = self._recent
+        recent.append(rows.series, rows.sent, rows.event, rows.value, np.full(len(rows.series), -1, np.int32))
+        if recent.is_full():
+            keep_us = self._settings.held_us + self._settings.lateness_us + 2 * self._base.length_us
+            recent.prune(self._last_sent - keep_us, np.zeros(0, np.int64), self._base.length_us)
 
 
 def over_windows(settings: StepSettings, windows: Sequence[tuple[str, Aggregates]]) -> list[Episode]:
