@@ -127,19 +127,19 @@ class Detector(Generic[R]):
         ]
 
     def dump(self) -> dict[str, NDArray[Any]]:
-        """Return the columns for a snapshot."""
-        return {name: getattr(self, name).copy() for name in ("rule", "series", *self.KEPT)}
+        """Return the columns for a snapshot; which pairs there are follows from rules and names."""
+        return {name: getattr(self, name).copy() for name in self.KEPT}
 
     def load(self, columns: dict[str, NDArray[Any]]) -> None:
-        """Take up the columns of a snapshot, by rule and series; those that it lacks stay as they are."""
-        if not len(self.rule) or "rule" not in columns:
-            return
-        many = len(self.rules)
-        keys, wanted = columns["series"] * many + columns["rule"], self.series * many + self.rule
-        both, here, there = np.intersect1d(wanted, keys, assume_unique=True, return_indices=True)
-        for name in self.KEPT:
-            if name in columns and len(both):
-                getattr(self, name)[here] = columns[name][there]
+        """Take up the columns of a snapshot; those that it lacks stay as they are.
+
+        Raises:
+            ValueError: they are of other pairs.
+        """
+        for name, column in columns.items():
+            if len(column) != len(self.rule):
+                raise ValueError(f"{len(column)} of {len(self.rule)} pairs of rules and series")
+            setattr(self, name, column.copy())
 
     # Of a tick's readings.
 

@@ -55,12 +55,14 @@ class Jumps(Bounded[JumpRule]):
             return []
         rows = self._sorted(rows)
         window = event[rows.reading] // self.length_us[rows.pair]
-        timely = window >= newest_before(groups_of(rows.pair), window, self.window[rows.pair])
+        groups = groups_of(rows.pair)
+        timely = window >= newest_before(groups, window, self.window[rows.pair])
         if not timely.any():
             return []
         if not timely.all():
             rows, window = rows.take(timely), window[timely]
-        pair, groups = rows.pair, groups_of(rows.pair)
+            groups = groups_of(rows.pair)
+        pair = rows.pair
         opens = window > before_each(groups, window, self.window[pair])
         if not opens.any():  # mostly
             np.add.at(self.total, pair, value[rows.reading])

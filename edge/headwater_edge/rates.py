@@ -45,13 +45,14 @@ class Rates(Bounded[RateRule]):
             return []
         rows = self._sorted(rows)
         event, apart = event[rows.reading], self.apart_us[rows.pair]
-        turn = event // apart
-        newer = turn > newest_before(groups_of(rows.pair), turn, self.last_event[rows.pair] // apart)
+        turn, groups = event // apart, groups_of(rows.pair)
+        newer = turn > newest_before(groups, turn, self.last_event[rows.pair] // apart)
         if not newer.any():
             return []
         if not newer.all():
             rows, event, apart = rows.take(newer), event[newer], apart[newer]
-        value, pair, groups = value[rows.reading], rows.pair, groups_of(rows.pair)
+            groups = groups_of(rows.pair)
+        value, pair = value[rows.reading], rows.pair
         before_event = before_each(groups, event, self.last_event[pair])
         with np.errstate(over="ignore"):
             change = value - before_each(groups, value, self.last[pair])

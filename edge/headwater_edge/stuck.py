@@ -37,12 +37,14 @@ class Stuck(Detector[StuckRule]):
             return []
         rows = self._sorted(rows)
         event, carried = event[rows.reading], self.last_event[rows.pair]
-        newer = event > newest_before(groups_of(rows.pair), event, carried)
+        groups = groups_of(rows.pair)
+        newer = event > newest_before(groups, event, carried)
         if not newer.any():
             return []
         if not newer.all():
             rows, event, carried = rows.take(newer), event[newer], carried[newer]
-        value, pair, groups = value[rows.reading], rows.pair, groups_of(rows.pair)
+            groups = groups_of(rows.pair)
+        value, pair = value[rows.reading], rows.pair
         other = value != before_each(groups, value, self.last[pair])
         other |= groups.first & (carried == NEVER)
         at = np.arange(len(pair))
