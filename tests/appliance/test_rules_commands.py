@@ -206,11 +206,11 @@ def test_a_check_names_line_and_remedy(settings: Path) -> None:
     file.write_text(EACH)
     done = headwater("check", file, "--settings", settings)
     assert done.exit_code == 0
-    assert done.stdout.endswith("6 rules, no mistake, 4 warnings\n")
+    assert done.stdout.endswith("6 rules, 0 mistakes, 4 warnings\n")
 
 
 def test_a_settings_file_is_checked_with_the_file_that_it_names(settings: Path) -> None:
     """Its own data folder is looked into."""
     settings.write_text(settings.read_text().replace("[edge]", '[edge]\nrules = "rules.toml"'))
     done = headwater("check", settings)
-    assert (done.exit_code, done.stdout) == (0, f"{settings}: 6 rules, no mistake, 0 warnings\n")
+    assert (done.exit_code, done.stdout) == (0, f"{settings}: 6 rules, 0 mistakes, 0 warnings\n")

@@ -52,9 +52,8 @@ def check(file: File, settings: SettingsFile = None, as_json: AsJson = False) ->
             print(f"{one.file}:{one.line}: {one.what}\n  hint: {one.remedy}")
         for one in found.warnings:
             print(f"{one.file}:{one.line}: warning: {one.what}\n  hint: {one.remedy}")
-        count = len(found.rules)
-        said = f"{len(found.mistakes)} mistakes" if found.mistakes else "no mistake"
-        print(f"{file}: {count} rule{'s' * (count != 1)}, {said}, {len(found.warnings)} warnings")
+        counts = (found.rules, "rule"), (found.mistakes, "mistake"), (found.warnings, "warning")
+        print(f"{file}: " + ", ".join(f"{len(some)} {word}{'s' * (len(some) != 1)}" for some, word in counts))
     raise typer.Exit(1 if found.mistakes else 0)
 
 

@@ -21,6 +21,7 @@ from headwater_edge.places import FILE
 from headwater_edge.rule_trial import Episode, Looked, over_journal, over_windows
 from headwater_edge.settings import StepSettings
 from headwater_shared.errors import Refused, StateError
+from headwater_shared.parts import level_of
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -81,7 +82,7 @@ def tried(box: Box, settings: StepSettings, from_us: int, to_us: int) -> Tried:
         if looked.ticks:
             found.looked.append(_of_journal(box.agent, looked))
             found.episodes += episodes
-            before_us = min(before_us, looked.first_us)
+            before_us = min(before_us, looked.first_us - level_of(settings.levels[0]).length_us)
     if from_us < before_us and box.cloud.is_file():
         _in_windows(box.cloud, settings, from_us, before_us, found)
     if not found.looked:
@@ -108,7 +109,7 @@ def _in_windows(path: Path, settings: StepSettings, from_us: int, to_us: int, fo
     if not count:
         return
     found.looked.append(
-        f"{count:,} windows of {levels[0]} in {path}, {iso(from_us)} to {iso(to_us)}: first, least, largest, last and mean "
+        f"{count:,} window{'s' * (count > 1)} of {levels[0]} in {path}, {iso(from_us)} to {iso(to_us)}: first, least, largest, last and mean "
         "value of each, so what begins and ends within one may be missed"
     )
     found.episodes += over_windows(settings, windows)
@@ -151,6 +152,7 @@ def lines(found: Tried, rules: list[str]) -> Iterator[str]:
         yield (
             f"{iso(one.found_us)}  {one.rule.severity:8}  {one.rule.name}: {one.series} "
             f"{one.value:.6g} (limit {one.limit:.6g}), since {iso(one.begin_us)}, {end}"
+            f"{': ' * bool(one.rule.text)}{one.rule.text}"
         )
     counts = {name: sum(one.rule.name == name for one in found.episodes) for name in rules}
     never = [name for name, count in counts.items() if not count]
