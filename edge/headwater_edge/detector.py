@@ -112,8 +112,8 @@ class Detector(Generic[R]):
             return at, np.zeros(len(at), np.bool_)
         return at, (keys[at] == wanted) & (former[after.rule] >= 0)
 
-    def orphans(self, rules: Sequence[R], names: Sequence[str]) -> list[tuple[R, int, int]]:
-        """Return what is broken now and would not be watched under other rules: (rule, series, begin)."""
+    def orphans(self, rules: Sequence[R], names: Sequence[str]) -> list[Change]:
+        """Return the ends of what is broken now and would not be watched under other rules."""
         if not self.active.any():
             return []
         after = type(self)(rules)
@@ -121,10 +121,12 @@ class Detector(Generic[R]):
         at, kept = self._heirs(after)
         gone = self.active.copy()
         gone[at[kept]] = False
-        return [
-            (self.rules[self.rule[pair]], int(self.series[pair]), int(self.begin[pair]))
-            for pair in np.flatnonzero(gone).tolist()
-        ]
+        ends = []
+        for pair in np.flatnonzero(gone).tolist():
+            rule, begin_us = self.rules[self.rule[pair]], int(self.begin[pair])
+            limit = float(getattr(rule, "limit", 0.0))
+            ends.append(Change(rule, int(self.series[pair]), -1, False, begin_us, begin_us, limit, limit))
+        return ends
 
     def dump(self) -> dict[str, NDArray[Any]]:
         """Return the columns for a snapshot; which pairs there are follows from rules and names."""

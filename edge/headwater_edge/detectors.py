@@ -13,7 +13,7 @@ from headwater_edge.jumps import Jumps
 from headwater_edge.limits import Limits
 from headwater_edge.missing import Missing
 from headwater_edge.rates import Rates
-from headwater_edge.rules import Change, LimitRule, MoreRules, Rule
+from headwater_edge.rules import Change, LimitRule, MoreRules
 from headwater_edge.stuck import Stuck
 
 Ints = NDArray[np.int64]
@@ -88,10 +88,8 @@ class Detectors:
             setattr(after, name, self.by_kind[name].followed_by(one.rules, names))
         return after
 
-    def orphans(
-        self, limits: Sequence[LimitRule], more: MoreRules, names: Sequence[str]
-    ) -> list[tuple[Rule, int, int]]:
-        """Return what is broken now and would not be watched under other rules: (rule, series, begin)."""
+    def orphans(self, limits: Sequence[LimitRule], more: MoreRules, names: Sequence[str]) -> list[Change]:
+        """Return the ends of what is broken now and would not be watched under other rules."""
         after = Detectors(limits, more).by_kind
         return [
             orphan for name, one in self.by_kind.items() for orphan in one.orphans(after[name].rules, names)

@@ -6,6 +6,8 @@ closing. State is changed in place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -91,12 +93,8 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
             settings = msgspec.json.decode(event.body, type=StepSettings)
             if settings != state.settings:
                 pieces += state.levels.seal(state.tick)
-                for rule, series, begin_us in state.detectors.orphans(
-                    settings.rules, settings.more_rules, state.names
-                ):
-                    limit = getattr(rule, "limit", 0.0)
-                    end = Change(rule, series, -1, False, begin_us, begin_us, limit, limit)
-                    _put_anomaly(state, end, out, note="the rule is gone")
+                gone = state.detectors.orphans(settings.rules, settings.more_rules, state.names)
+                _put_anomalies(state, gone, out, note="the rule is gone")
                 state.configure(settings, tick.now)
     return pieces
 
@@ -148,17 +146,20 @@ def _detect(state: State, accepted: Stamped | None, now: Now, out: Output) -> No
         value = state.meaning.of(accepted.series, accepted.value)
         changes = state.detectors.run(accepted.series, accepted.event, value, now.mono_us)
     changes += state.detectors.passed(now.mono_us, state.waiting.series)
+    _put_anomalies(state, changes, out)
+
+
+def _put_anomalies(state: State, changes: Sequence[Change], out: Output, note: str = "") -> None:
+    samples = state.levels.fine.recent.last_of({change.series for change in changes}, _SAMPLES)
     for change in changes:
-        _put_anomaly(state, change, out)
+        _put_anomaly(state, change, samples[change.series], out, note)
 
 
-def _put_anomaly(state: State, change: Change, out: Output, note: str = "") -> None:
-    rule, series = change.rule, change.series
-    name = state.names[series]
+def _put_anomaly(state: State, change: Change, rows: Ints, out: Output, note: str) -> None:
+    rule, name = change.rule, state.names[change.series]
     shard = shard_of(site_of(name))
     seq, predecessor = _next_seq(state, shard)
     recent = state.levels.fine.recent
-    rows = recent.last_of(series, _SAMPLES)
     out.anomalies.append(
         Anomaly(
             agent=state.settings.agent,

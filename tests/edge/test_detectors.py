@@ -184,7 +184,7 @@ def test_rules_that_stay_go_on_and_others_end_what_they_found(
         tuple(more.rates.rules), tuple(more.stuck.rules), tuple(more.missing.rules), tuple(more.jumps.rules),
     )  # fmt: skip
     orphans = made.orphans(*rules, NAMES)
-    assert {(rule.name, series): begin for rule, series, begin in orphans} == {
+    assert {(one.rule.name, one.series): one.begin_us for one in orphans} == {
         key: change.begin_us for key, change in begun.items() if key not in stay
     }
     followed = made.followed_by(*rules, NAMES)

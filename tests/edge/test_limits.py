@@ -174,7 +174,8 @@ def test_other_rules_go_on_where_those_of_their_name_were(
     if said:
         _run(limits, said, 0)
         plain.run(said, 0)
-    followed, orphans = limits.followed_by(after, NAMES), limits.orphans(after, NAMES)
+    followed = limits.followed_by(after, NAMES)
+    orphans = [(one.rule, one.series, one.begin_us) for one in limits.orphans(after, NAMES)]
     kept, gone = {}, []
     for (index, series), begun in plain.begun.items():
         name = before[index].name
