@@ -68,7 +68,7 @@ def accept(state: State, tick: Tick, out: Output) -> Stamped | None:
     counters.accepted += len(series)
 
     def arrived() -> Ints:
-        at = _arrived(messages)[message]
+        at = arrived_at(messages)[message]
         return at if after_arrival is None or by_arrival else at + after_arrival
 
     by_arrival = state.levels.fine.level.arrival
@@ -99,7 +99,7 @@ def _forget_sessions(state: State) -> None:
         state.transport.end_sessions(np.array(state.sessions.live_numbers(), np.int64))
 
 
-def _arrived(messages: Messages) -> Ints:
+def arrived_at(messages: Messages) -> Ints:
     """Return when each message was read."""
     return np.repeat(messages.burst_arrived, _sizes(messages.burst_end))
 

@@ -188,7 +188,7 @@ def resolved(settings: Sequence[ActSettings], rules: Iterable[str]) -> list[Act]
                 f"{where}: there is no rule {act.rule!r}",
                 hint=f"rules: {', '.join(sorted(known))}"
                 if known
-                else "write an [[edge.limit]] of that name",
+                else "write a rule of that name, for instance an [[edge.limit]]",
             )
         _check_address(where, act)
         if not duration(act.ttl) or not duration(act.retry):

@@ -112,8 +112,10 @@ class Courier:
         """The disk is full: send what the step will let out, with the id that it will have (R18). What went before it on its
         series is not repeated meanwhile, so that it is not overtaken.
         """
-        now = self._clock.now()
-        for order in orders:
+        now, wanted = self._clock.now(), list(orders)
+        if not wanted:
+            return
+        for order in wanted:
             if order.id not in self._errands and order.id not in self._provisional:
                 undoes = order.undoes if isinstance(order, Command) else ""
                 errand = _Errand(order, now.mono_us + order.ttl_us, undoes, (order.act, series))

@@ -1,108 +1,45 @@
-"""The limit rule: a value above (or below) a limit begins an anomaly, one back past `clear` ends it.
+"""Limits and ranges: a value beyond a bound begins an anomaly, one back past `clear` ends it.
 
-Rules look at the raw columns in the order in which a device's readings were accepted, so that what they find does not
-depend on where a tick ended. No loop over readings: the last reading that decided is carried forward over those between
-limit and clear.
+They look at every accepted reading, in the order of arrival; of the other kinds, those that compare times look only at
+what is newer than all before it of its series.
 """
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
-from typing import NamedTuple
-
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from headwater_edge.bounded import Bounded, Four, one_sided
+from headwater_edge.detector import Looked, groups_of
+from headwater_edge.recent import NEVER
+from headwater_edge.rules import Change, LimitRule, RangeRule
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-class LimitRule(msgspec.Struct, frozen=True):
-    """One rule over the series that match; times `sign`, the value is compared with limit and clear from above."""
+class Limits(Bounded[LimitRule | RangeRule]):
+    """All limits and ranges over all series."""
 
-    name: str
-    series: str
-    sign: float
-    limit: float
-    clear: float
-    severity: str
-    text: str
-
-
-class Change(NamedTuple):
-    """A rule began or ceased to be broken at a reading; `begin_us` is the event time at which it began."""
-
-    rule: int
-    reading: int
-    begins: bool
-    begin_us: int
-
-
-class Limits:
-    """All rules over all series: matrices (rule, series) of limit and clear times sign, and of what is broken now."""
-
-    def __init__(self, rules: list[LimitRule]) -> None:
-        self.rules = rules
-        self._names: list[str] = []
-        self.active = np.zeros((len(rules), 0), np.bool_)
-        self.begin: Ints = np.zeros((len(rules), 0), np.int64)
-        """Event time at which what is broken now began."""
-        self._limit: Floats = np.zeros((len(rules), 0))
-        self._clear: Floats = np.zeros((len(rules), 0))
-
-    def grow(self, names: list[str]) -> None:
-        """Make room for all series called so; those known before come first."""
-        known = len(self._names)
-        more = names[known:]
-        if not more:
-            return
-        self._names = list(names)
-        blank = np.zeros((len(self.rules), len(more)), np.bool_)
-        self.active = np.concatenate([self.active, blank], axis=1)
-        self.begin = np.concatenate([self.begin, blank.astype(np.int64)], axis=1)
-        fits = np.array([[fnmatchcase(name, rule.series) for name in more] for rule in self.rules]).reshape(
-            blank.shape
-        )
-        limit = np.array([[rule.sign * rule.limit] for rule in self.rules]).reshape(-1, 1)
-        clear = np.array([[rule.sign * rule.clear] for rule in self.rules]).reshape(-1, 1)
-        self._limit = np.concatenate([self._limit, np.where(fits, limit, np.inf)], axis=1)
-        self._clear = np.concatenate([self._clear, np.where(fits, clear, -np.inf)], axis=1)
-
-    def followed_by(self, rules: list[LimitRule]) -> Limits:
-        """Return other rules over the same series; what a rule of the same name found broken stays so."""
-        after = Limits(rules)
-        after.grow(self._names)
-        for index, rule in enumerate(rules):
-            for old in (i for i, former in enumerate(self.rules) if former.name == rule.name):
-                fits = after._limit[index] < np.inf
-                after.active[index] = self.active[old] & fits
-                after.begin[index] = self.begin[old]
-        return after
-
-    def orphans(self, rules: list[LimitRule]) -> list[tuple[LimitRule, int, int]]:
-        """Return what is broken now and would not be watched under other rules: (rule, series, begin)."""
-        after = self.followed_by(rules)
-        kept = {rule.name: index for index, rule in enumerate(rules)}
-        return [
-            (rule, series, int(self.begin[old, series]))
-            for old, rule in enumerate(self.rules)
-            for series in np.flatnonzero(self.active[old]).tolist()
-            if rule.name not in kept or not after.active[kept[rule.name], series]
-        ]
+    def _bounds(self, rule: LimitRule | RangeRule) -> Four:
+        if isinstance(rule, LimitRule):
+            return one_sided(rule.sign, rule.limit, rule.clear)
+        clear_high = float(np.nextafter(rule.high - rule.clear_by, np.inf))  # at the bound it is inside
+        return rule.high, rule.low, clear_high, float(np.nextafter(rule.low + rule.clear_by, -np.inf))
 
     def turns(self, series: NDArray[np.int32], value: Floats) -> bool:
-        """Tell whether some reading may begin or end an anomaly: a cheap look that may end a tick early."""
-        if not self.rules or not len(value) or int(series.max()) >= self.active.shape[1]:
+        """Tell whether some reading may begin or end an anomaly at once: a cheap look that may end a tick early."""
+        if not self.rules or not len(value) or int(series.max()) >= self._known:
             return False  # of a series' first readings the tick will see
-        for index, rule in enumerate(self.rules):
-            signed, active = value * rule.sign, self.active[index]
-            over = signed > self._limit[index][series]
-            if over.any() and not active[series[over]].all():
-                return True
-            if active.any() and bool((active[series] & (signed < self._clear[index][series])).any()):
-                return True
-        return False
+        rows = self._look(series)
+        if rows is None:
+            return False
+        pair, value = rows.pair, value[rows.reading]
+        active = self.active[pair]
+        begins = self._over(pair, value) & ~active
+        if self._waits:
+            begins &= self.for_us[pair] == 0
+        return bool(begins.any()) or bool(active.any() and (self._under(pair, value) & active).any())
 
     def run(self, series: NDArray[np.int32], event: Ints, value: Floats) -> list[Change]:
         """Judge a tick's accepted readings.
@@ -111,51 +48,28 @@ class Limits:
             series, event, value: in the order of arrival; shape (n,).
 
         Returns:
-            what changed, in the order of arrival; `active` and `begin` are moved on.
+            what changed; what is carried on is moved on.
         """
-        changes: list[Change] = []
-        s = order = None
-        for index, rule in enumerate(self.rules):
-            signed, active = value * rule.sign, self.active[index]
-            if not (signed > self._limit[index][series]).any() and not active.any():
-                continue
-            if s is None or order is None:
-                order = np.argsort(series, kind="stable")
-                s = series[order]
-            signed = signed[order]
-            over, under = signed > self._limit[index][s], signed < self._clear[index][s]
-            changes += self._changes(index, s, over, under, order, event)
-        changes.sort(key=lambda change: (change.reading, change.rule))
-        return changes
+        rows = self._look(series)
+        if rows is None or not self._matters(rows, event, value):
+            return []
+        rows = self._sorted(rows)
+        groups = groups_of(rows.pair)
+        event, value = event[rows.reading], value[rows.reading]
+        over, under = self._over(rows.pair, value), self._under(rows.pair, value)
+        over, since = self._lasting(rows, groups, over, event)
+        return self._turn(rows, groups, over, under, since, event, value, self._bound(rows.pair, value))
 
-    def _changes(
-        self,
-        index: int,
-        s: NDArray[np.int32],
-        over: NDArray[np.bool_],
-        under: NDArray[np.bool_],
-        order: Ints,
-        event: Ints,
-    ) -> list[Change]:
-        n = len(s)
-        first = np.empty(n, np.bool_)
-        first[0] = True
-        np.not_equal(s[1:], s[:-1], out=first[1:])
-        group = np.maximum.accumulate(np.where(first, np.arange(n), 0))
-        decided = np.maximum.accumulate(np.where(over | under, np.arange(n), -1))
-        carried = decided >= group  # some reading of this series in this tick has decided
-        active = self.active[index]
-        now = np.where(carried, over[decided], active[s])
-        before = np.empty(n, np.bool_)
-        before[1:] = now[:-1]
-        before[first] = active[s[first]]
-        (turned,) = np.nonzero(now != before)
-        out = []
-        for at in turned.tolist():
-            begins = bool(now[at])
-            if begins:
-                self.begin[index, s[at]] = event[order[at]]
-            out.append(Change(index, int(order[at]), begins, int(self.begin[index, s[at]])))
-        last = np.append(first[1:], True)
-        active[s[last]] = now[last]
-        return out
+    def _matters(self, rows: Looked, event: Ints, value: Floats) -> bool:
+        """Tell whether these readings change anything: mostly they do not, and need no sorting."""
+        pair, value = rows.pair, value[rows.reading]
+        over, active = self._over(pair, value), self.active[pair]
+        if active.any() and bool((self._under(pair, value) & active).any()):
+            return True
+        begins = over & ~active
+        if not self._waits:
+            return bool(begins.any())
+        waits, since = self.for_us[pair] > 0, self.since[pair]
+        if bool((begins & ~waits).any()) or bool((waits & (over != (since > NEVER))).any()):
+            return True
+        return bool((begins & (event[rows.reading] - since >= self.for_us[pair])).any())

@@ -14,8 +14,9 @@ from headwater_edge.acts import Evidence, orders
 from headwater_edge.courier import Courier
 from headwater_edge.decoded import Decoded
 from headwater_edge.gather import Gather
-from headwater_edge.limits import LimitRule, Limits
+from headwater_edge.limits import Limits
 from headwater_edge.output import Output
+from headwater_edge.rules import Change
 from headwater_edge.state import State
 from headwater_edge.topics import SeriesIndex
 from headwater_shared.digest import NO_TIME
@@ -61,11 +62,11 @@ class Provisional:
 
     def _judge(self, decoded: Decoded, arrived_us: int) -> None:
         """Judge a burst's readings, those that repeat one too: they change nothing again."""
-        rules = self._state.settings.rules
-        if not rules or not len(decoded.value):
+        if not self._state.detectors.limits.rules or not len(decoded.value):
             return
         if self._limits is None:
-            self._limits = self._state.limits.followed_by(rules)  # a copy, with what is broken now
+            rules, names = self._state.detectors.limits, self._state.names
+            self._limits = rules.followed_by(rules.rules, names)  # with what is broken now
         self._limits.grow(self._index.names)
         series, value = decoded.series, decoded.value.copy()
         known = series < len(self._state.names)
@@ -73,31 +74,32 @@ class Provisional:
         sent, _ = stamps.split(decoded.sent)
         event = np.where(sent == NO_TIME, arrived_us, sent)
         for change in self._limits.run(series, event, value):
-            rule, name = rules[change.rule], self._index.names[int(series[change.reading])]
+            rule, name = change.rule, self._index.names[change.series]
             self.found += 1
             log.warning(
                 "provisional: a limit is broken" if change.begins else "provisional: a limit holds again",
                 rule=rule.name,
                 series=name,
-                value=float(value[change.reading]),
-                limit=rule.limit,
+                value=change.value,
+                limit=change.limit,
                 severity=rule.severity,
                 id=stable_id(rule.name, name, change.begin_us),
                 text=rule.text,
             )
             if change.begins:
-                self._act(rule, name, float(value[change.reading]), change.begin_us)
+                self._act(change, name)
 
-    def _act(self, rule: LimitRule, series: str, value: float, begin_us: int) -> None:
+    def _act(self, change: Change, series: str) -> None:
+        rule = change.rule
         begin = Evidence(
-            stable_id(rule.name, series, begin_us),
+            stable_id(rule.name, series, change.begin_us),
             rule.name,
             series,
             rule.severity,
             rule.text,
-            value,
-            rule.limit,
-            begin_us,
+            change.value,
+            change.limit,
+            change.begin_us,
         )
         self._courier.act_provisionally(orders(self._state.settings.acts, begin), series)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,10 +120,21 @@ class Recent:
             rows, panes = rows[ours], panes[ours]
         return panes, rows
 
-    def last_of(self, series: int, count: int) -> Ints:
-        """Return the rows of the latest `count` readings of a series, in the order of arrival."""
-        (rows,) = np.nonzero(self.series[: self.size] == series)
-        return rows[-count:]
+    def last_of(self, series: Collection[int], count: int) -> dict[int, Ints]:
+        """Return the rows of the latest `count` readings of each series, in the order of arrival; one pass for all of them."""
+        asked = np.array(sorted(set(series)), np.int64)
+        if not len(asked):
+            return {}
+        which = np.full(max(int(asked[-1]), int(self.series[: self.size].max(initial=0))) + 1, False)
+        which[asked] = True
+        (rows,) = np.nonzero(which[self.series[: self.size]])
+        rows = rows[np.argsort(self.series[rows], kind="stable")]
+        ends = np.searchsorted(self.series[rows], asked, side="right")
+        starts = np.searchsorted(self.series[rows], asked)
+        return {
+            one: rows[max(start, end - count) : end]
+            for one, start, end in zip(asked.tolist(), starts.tolist(), ends.tolist(), strict=True)
+        }
 
     def dump(self) -> Iterator[tuple[str, NDArray[np.generic]]]:
         """Yield the columns for a snapshot."""

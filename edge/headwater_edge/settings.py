@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -14,29 +14,26 @@ from headwater_edge.disk_settings import DiskSettings
 from headwater_edge.format_settings import FormatSettings
 from headwater_edge.forward_settings import ForwardSettings
 from headwater_edge.http_settings import HttpSettings
-from headwater_edge.limits import LimitRule
 from headwater_edge.listener_settings import ListenerSettings
 from headwater_edge.meaning import MetricRule
 from headwater_edge.metric_settings import MetricSettings
+from headwater_edge.rule_settings import (
+    JumpSettings,
+    LimitSettings,
+    MissingSettings,
+    RangeSettings,
+    RateSettings,
+    RuleTables,
+    StuckSettings,
+    names_of,
+    rules_of,
+)
+from headwater_edge.rules import LimitRule, MoreRules
 from headwater_edge.window_settings import SomeLevel, SomeWindows, TimeBase, levels_of, some_levels
 from headwater_shared.errors import SettingsError
 from headwater_shared.identity import valid_name
+from headwater_shared.parts import level_of
 from headwater_shared.settings import Duration, Secret, Section, Size, duration
-
-
-class LimitSettings(Section, frozen=True, forbid_unknown_fields=True):
-    """A limit on the series that match: an anomaly begins when it is broken and ends past `clear`."""
-
-    name: Annotated[str, Meta(description="Name of the rule; alerts bear it.")]
-    series: Annotated[str, Meta(description="Series it is for: site/device/metric, * and ? match any text.")]
-    above: Annotated[float | None, Meta(description="Broken by a value above this ...")] = None
-    below: Annotated[float | None, Meta(description="... or by one below this; one of the two.")] = None
-    clear: Annotated[
-        float | None,
-        Meta(description="Over when a value is back past this (hysteresis); the limit itself by default."),
-    ] = None
-    severity: Annotated[Literal["info", "warning", "critical"], Meta(description="Of the alert.")] = "warning"
-    text: Annotated[str, Meta(description="What a person is told.")] = ""
 
 
 class WindowSettings(Section, frozen=True, forbid_unknown_fields=True):
@@ -155,10 +152,23 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
     broker: Annotated[tuple[BrokerSettings, ...], Meta(description="Brokers to subscribe to.")] = ()
     windows: WindowSettings = WindowSettings()
     window: Annotated[tuple[SomeWindows, ...], Meta(description="Windows that only some series have.")] = ()
+    rules: Annotated[
+        str,
+        Meta(
+            description='A file of more rules, such as "rules.toml", relative to this one: [[limit]], [[rate]] and so on.'
+        ),
+    ] = ""
     limit: Annotated[tuple[LimitSettings, ...], Meta(description="Limit rules.")] = ()
     act: Annotated[
         tuple[ActSettings, ...], Meta(description="Commands to devices that anomalies lead to.")
     ] = ()
+    range: Annotated[tuple[RangeSettings, ...], Meta(description="Rules of ranges.")] = ()
+    rate: Annotated[tuple[RateSettings, ...], Meta(description="Rules of rates of change.")] = ()
+    stuck: Annotated[tuple[StuckSettings, ...], Meta(description="Rules of values that stay the same.")] = ()
+    missing: Annotated[
+        tuple[MissingSettings, ...], Meta(description="Rules of series that are not heard.")
+    ] = ()
+    jump: Annotated[tuple[JumpSettings, ...], Meta(description="Rules of jumps between windows.")] = ()
     format: Annotated[
         tuple[FormatSettings, ...],
         Meta(description="Formats of other devices, by topic; docs/formats.md shows each."),
@@ -166,6 +176,19 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
     metric: Annotated[
         tuple[MetricSettings, ...], Meta(description="Units, ranges and scales of metrics.")
     ] = ()
+
+    def with_files(self, path: Path) -> Self:
+        """Return these settings with the rules of the file that they name.
+
+        Args:
+            path: of the settings file.
+
+        Raises:
+            SettingsError: naming file, line and key of a rule that is wrong, here or there.
+        """
+        from headwater_edge.rule_files import with_rules
+
+        return with_rules(self, path)
 
 
 class StepSettings(msgspec.Struct, frozen=True):
@@ -187,13 +210,15 @@ class StepSettings(msgspec.Struct, frozen=True):
     some_levels: tuple[SomeLevel, ...] = ()
     """Those that only some series have."""
     acts: list[Act] = []
+    more_rules: MoreRules = MoreRules()
+    """Rules of all kinds but limits."""
 
 
 def step_settings(settings: EdgeSettings) -> StepSettings:
     """Resolve and check what a step depends on.
 
     Raises:
-        SettingsError: levels that do not fit each other, a rule without a limit, an act without a rule, a name that is none.
+        SettingsError: levels that do not fit each other, a rule that cannot be, an act without a rule, a name that is none.
     """
     if not valid_name(settings.name):
         raise SettingsError(
@@ -201,6 +226,8 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
         )
     windows = settings.windows
     levels = levels_of(windows.levels, windows.time)
+    rules = tables_of(settings)
+    limits, more_rules = rules_of(rules, level_of(levels[0]).length_us)
     by_arrival = windows.time == "arrival"  # nothing is late then, and time passes for all alike
     return StepSettings(
         settings.name,
@@ -209,42 +236,23 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
         0 if by_arrival else duration(windows.idle),
         duration(windows.held),
         windows.duplicates == "meaning",
-        _rules(settings.limit),
+        limits,
         horizon_us=duration(windows.horizon),
         future_us=duration(windows.future),
         clock_wait_us=duration(windows.clock_wait),
         some_levels=some_levels(settings.window, levels),
-        acts=resolved(settings.act, (limit.name for limit in settings.limit)),
+        acts=resolved(settings.act, names_of(rules)),
         metrics=[
             MetricRule(one.series, one.scale, one.offset, one.counter, one.wraps_at or 0.0)
             for one in settings.metric
             if one.counter or (one.scale, one.offset) != (1.0, 0.0)
         ],
+        more_rules=more_rules,
     )
 
 
-def _rules(limits: Sequence[LimitSettings]) -> list[LimitRule]:
-    names = [limit.name for limit in limits]
-    for name in names:
-        if names.count(name) > 1:
-            raise SettingsError(
-                f"two limits are called {name!r}",
-                hint="give each a name of its own: alerts are told apart by it",
-            )
-    return [_rule(limit) for limit in limits]
-
-
-def _rule(rule: LimitSettings) -> LimitRule:
-    if (rule.above is None) == (rule.below is None):
-        raise SettingsError(
-            f"limit {rule.name!r} needs either above or below", hint="write above = 80.0, for example"
-        )
-    sign, limit = (1.0, rule.above) if rule.above is not None else (-1.0, rule.below)
-    assert limit is not None
-    clear = limit if rule.clear is None else rule.clear
-    if clear * sign > limit * sign:
-        raise SettingsError(
-            f"limit {rule.name!r}: clear = {clear} is on the broken side of {limit}",
-            hint="clear lies on the good side of the limit",
-        )
-    return LimitRule(rule.name, rule.series, sign, limit, clear, rule.severity, rule.text)
+def tables_of(settings: EdgeSettings) -> RuleTables:
+    """Return the rules of the settings, of all kinds."""
+    return RuleTables(
+        settings.limit, settings.range, settings.rate, settings.stuck, settings.missing, settings.jump
+    )

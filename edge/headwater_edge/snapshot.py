@@ -1,6 +1,6 @@
-"""The snapshot: the state as sections of raw arrays under one head, written piece by piece, format 2 (R15).
+"""The snapshot: the state as sections of raw arrays under one head, written piece by piece, format 3 (R15).
 
-Of format 1, what was not there yet is taken as empty.
+Of older formats, what was not there yet is taken as empty.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from headwater_shared.aggregates import Aggregates
 from headwater_shared.clock import Now
 from headwater_shared.squeeze import squeezed
 
-FORMAT = 2
-KNOWN = (1, 2)
+FORMAT = 3
+KNOWN = (1, 2, 3)
 _PIECE = 256 * 1024
 _MARKS = ("mark", "newest", "heard")
 _OWN = ("device", "shard", "device_shard", "last_sent", "coarse")
@@ -94,7 +94,7 @@ def take(state: State) -> Picture:
     arrays |= {f"coverage.{name}": column for name, column in state.coverage.dump().items()}
     arrays |= {f"idempotency.{name}": column for name, column in key_columns.items()}
     arrays |= {f"recent.{name}": column for name, column in state.levels.fine.recent.dump()}
-    arrays |= {"limits.active": state.limits.active.copy(), "limits.begin": state.limits.begin.copy()}
+    arrays |= {f"rules.{name}": column for name, column in state.detectors.dump().items()}
     for at, ring in enumerate(_rings(state)):
         arrays |= {f"ring{at}.{name}": getattr(ring, name).copy() for name in ring.COLUMNS}
     for at, level in enumerate(state.levels.coarser):
@@ -137,8 +137,10 @@ def restore(picture: Picture) -> State:
     state.meaning.grow(state.names)
     for name, column in _under("meaning", arrays).items():
         setattr(state.meaning, name, column.copy())
-    state.limits.grow(state.names)
-    state.limits.active, state.limits.begin = arrays["limits.active"].copy(), arrays["limits.begin"].copy()
+    state.detectors.grow(state.names)
+    if "limits.active" in arrays:  # of format 2 and before
+        state.detectors.load_dense(arrays["limits.active"], arrays["limits.begin"])
+    state.detectors.load(_under("rules", arrays))
     state.levels.fine.late = scalars["late"]
     state.levels.fine.recent.load(_under("recent", arrays), scalars["prune_at"])
     for at, ring in enumerate(_rings(state)):

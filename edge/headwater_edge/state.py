@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from headwater_edge.commands import Commands
 from headwater_edge.coverage import Coverage
+from headwater_edge.detectors import Detectors
 from headwater_edge.duplicates import Transport
 from headwater_edge.event_time import Waiting
 from headwater_edge.idempotency import Idempotency
 from headwater_edge.levels import Levels
-from headwater_edge.limits import Limits
 from headwater_edge.meaning import Meaning
 from headwater_edge.recent import NEVER
 from headwater_edge.sessions import Sessions
@@ -96,7 +96,7 @@ class State:
         self.watermarks = Watermarks(settings.lateness_us, settings.idle_us)
         self.meaning = Meaning(settings.metrics)
         self.levels.fine.meaning = self.meaning
-        self.limits = Limits(settings.rules)
+        self.detectors = Detectors(settings.rules, settings.more_rules)
         self.commands = Commands()
 
     def configure(self, settings: StepSettings, now: Now) -> None:
@@ -113,11 +113,12 @@ class State:
             known = slice(0, before.recent.size)
             np.maximum.at(self.last_sent, before.recent.series[known], before.recent.sent[known])
         self.watermarks.lateness_us, self.watermarks.idle_us = settings.lateness_us, settings.idle_us
-        self.limits = self.limits.followed_by(settings.rules)
+        self.detectors = self.detectors.followed_by(settings.rules, settings.more_rules, self.names)
         self.meaning = self.meaning.followed_by(settings.metrics, self.names)
         self.levels.fine.meaning = self.meaning
         self.settings = settings
         self.room(now)
+        self.detectors.watch(self.watermarks.newest[self.device], now.mono_us)
         self.levels.follow(former)
 
     def add_series(self, names: list[str], now: Now) -> None:
@@ -141,7 +142,7 @@ class State:
         self.levels.grow(self.names)
         self.coverage.grow(len(self.names))
         self.meaning.grow(self.names)
-        self.limits.grow(self.names)
+        self.detectors.grow(self.names)
         self.watermarks.grow(len(self.device_numbers), now)
 
     def grow_older(self, now: Now) -> bool:
@@ -158,11 +159,13 @@ class State:
         """Tell whether some reading, as decoded, may begin or end an anomaly: a cheap look that may end a tick early."""
         if not len(value) or int(series.max()) >= len(self.names):
             return False  # of a series' first readings the tick will see
-        return self.limits.turns(series, self.meaning.of(series, value))
+        return self.detectors.turns(series, self.meaning.of(series, value))
 
     def is_due(self, now: Now) -> bool:
-        """Whether time alone closes a window, makes a will due, ends a command, or lets go of readings that wait for a clock."""
-        if len(self.waiting) or self.commands.is_due(now):
+        """Whether time alone closes a window, makes a will due or a series missing, ends a command, or may let go of readings that
+        wait for a clock.
+        """
+        if len(self.waiting) or self.commands.is_due(now) or self.detectors.is_due(now.mono_us):
             return True
         marks = self.series_watermark(self.watermarks.advanced(now))
         return self.levels.is_due(marks) or self.sessions.wills.is_due(now.mono_us)

@@ -1,10 +1,12 @@
 """The step: a pure function from state and one tick's columns to what goes out; no input or output, no clock, no chance.
 
-The order of the calls is the way of a reading through the agent: sessions, duplicates, windows, limits, watermarks,
+The order of the calls is the way of a reading through the agent: sessions, duplicates, windows, rules, watermarks,
 closing, acting. State is changed in place.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -16,16 +18,16 @@ from headwater_edge.coverage import packed
 from headwater_edge.event_time import CLAMPED, HELD, RESTAMPED, Stamped, joined, was_set_back
 from headwater_edge.events import Coalesced, Flush, SetAside, Settings, Start
 from headwater_edge.levels import Piece
-from headwater_edge.limits import Change, LimitRule
 from headwater_edge.numbering import next_seq
 from headwater_edge.output import Completeness, Output
 from headwater_edge.recent import NEVER
 from headwater_edge.ring import Panes
+from headwater_edge.rules import Change
 from headwater_edge.settings import StepSettings
 from headwater_edge.state import State
 from headwater_edge.tick import Tick
 from headwater_shared.aggregates import Aggregates
-from headwater_shared.clock import SYNCHRONISED
+from headwater_shared.clock import SYNCHRONISED, Now
 from headwater_shared.frame import Frame
 from headwater_shared.identity import SHARDS, shard_of, site_of, stable_id
 from headwater_shared.parts import Parts, Sketches
@@ -46,9 +48,10 @@ def step(state: State, tick: Tick) -> Output:
     state.add_series(tick.new_series, tick.now)
     _sessions(state, tick, out)
     back = was_set_back(state.now, tick.now) and state.watermarks.set_back(tick.now.wall_us)
+    if back:
+        state.detectors.set_back(state.watermarks.newest[state.device])
     accepted = _count(state, tick, accept(state, tick, out))
-    if accepted is not None:
-        _detect(state, accepted, out)
+    _detect(state, accepted, tick.now, out)
     marks = state.watermarks.advance(tick.now)
     pieces = state.levels.close(state.series_watermark(marks), state.tick)
     if any(isinstance(event, Flush) for _, event in tick.events):
@@ -80,6 +83,8 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
             state.watermarks.start(state.now, tick.now)
             state.sessions.start(state.now, tick.now)
             state.commands.start(state.now, tick.now)
+            if state.now is not None:
+                state.detectors.start(tick.now.mono_us - state.now.mono_us)
             if state.epoch:
                 state.previous = (state.epoch, dict(state.seq))
             state.epoch = event.epoch
@@ -92,11 +97,8 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
             settings = msgspec.json.decode(event.body, type=StepSettings)
             if settings != state.settings:
                 pieces += state.levels.seal(state.tick)
-                for rule, series, begin_us in state.limits.orphans(settings.rules):
-                    end = Change(0, 0, begins=False, begin_us=begin_us)
-                    _put_anomaly(
-                        state, rule, series, end, (begin_us, rule.limit), out, note="the rule is gone"
-                    )
+                gone = state.detectors.orphans(settings.rules, settings.more_rules, state.names)
+                _put_anomalies(state, gone, out, note="the rule is gone")
                 state.configure(settings, tick.now)
     return pieces
 
@@ -141,30 +143,27 @@ def _count(state: State, tick: Tick, taken: Stamped | None) -> Stamped | None:
     return rows
 
 
-def _detect(state: State, accepted: Stamped, out: Output) -> None:
-    """Judge the raw columns by the limit rules."""
-    value = state.meaning.of(accepted.series, accepted.value)
-    changes = state.limits.run(accepted.series, accepted.event, value)
+def _detect(state: State, accepted: Stamped | None, now: Now, out: Output) -> None:
+    """Judge the raw columns by the rules, and the passing of time."""
+    changes = []
+    if accepted is not None:
+        value = state.meaning.of(accepted.series, accepted.value)
+        changes = state.detectors.run(accepted.series, accepted.event, value, now.mono_us)
+    changes += state.detectors.passed(now.mono_us, state.waiting.series)
+    _put_anomalies(state, changes, out)
+
+
+def _put_anomalies(state: State, changes: Sequence[Change], out: Output, note: str = "") -> None:
+    samples = state.levels.fine.recent.last_of({change.series for change in changes}, _SAMPLES)
     for change in changes:
-        rule = state.limits.rules[change.rule]
-        evidence = int(accepted.event[change.reading]), float(value[change.reading])
-        _put_anomaly(state, rule, int(accepted.series[change.reading]), change, evidence, out)
+        _put_anomaly(state, change, samples[change.series], out, note)
 
 
-def _put_anomaly(
-    state: State,
-    rule: LimitRule,
-    series: int,
-    change: Change,
-    evidence: tuple[int, float],
-    out: Output,
-    note: str = "",
-) -> None:
-    name = state.names[series]
+def _put_anomaly(state: State, change: Change, rows: Ints, out: Output, note: str) -> None:
+    rule, name = change.rule, state.names[change.series]
     shard = shard_of(site_of(name))
     seq, predecessor = next_seq(state, shard)
     recent = state.levels.fine.recent
-    rows = recent.last_of(series, _SAMPLES)
     out.anomalies.append(
         Anomaly(
             agent=state.settings.agent,
@@ -178,9 +177,9 @@ def _put_anomaly(
             series=name,
             phase="begin" if change.begins else "end",
             begin_us=change.begin_us,
-            time_us=evidence[0],
-            value=evidence[1],
-            limit=rule.limit,
+            time_us=change.time_us,
+            value=change.value,
+            limit=change.limit,
             severity=rule.severity,
             text=note or rule.text,
             sample_times=recent.event[rows].tolist(),

@@ -15,7 +15,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 
@@ -49,6 +49,14 @@ _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of settings. A subclass repeats `frozen=True, forbid_unknown_fields=True` for the type checker."""
+
+    def with_files(self, path: Path) -> Self:
+        """Return these settings with what stands in files that they name, relative to `path`, that of the settings file.
+
+        Raises:
+            SettingsError: as `load`.
+        """
+        return self
 
 
 class Common(Section, frozen=True, forbid_unknown_fields=True):
@@ -229,8 +237,9 @@ def _convert(path: Path, text_and_data: tuple[str, dict[str, Any]], section: str
     text, data = text_and_data
     table = data.get(section, {})
     try:
-        return msgspec.convert(table, kind, strict=True)
+        settings = msgspec.convert(table, kind, strict=True)
     except msgspec.ValidationError as error:
         from headwater_shared.settings_faults import Fault
 
         raise Fault(path, text, section, table, kind, str(error)).explain() from None
+    return settings.with_files(path) if isinstance(settings, Section) else settings

@@ -82,8 +82,8 @@ def top_level(path: Path, text: str, data: dict[str, Any], known: Sequence[str])
 def line_of(text: str, key: Key) -> int:
     """The number of the line, from 1, on which `key` is set first, such as ("edge", "limits", 1, "high")."""
     lines = text.splitlines()
-    begin = 0  # lines before it belong to statements that are complete
-    for end in range(1, len(lines) + 1):
+    begin = _before(lines, key)  # lines before it belong to statements that are complete
+    for end in range(begin + 1, len(lines) + 1):
         try:
             data = tomllib.loads("\n".join(lines[:end]))
         except tomllib.TOMLDecodeError:
@@ -92,6 +92,20 @@ def line_of(text: str, key: Key) -> int:
             return _within(lines, begin, end, key)
         begin = end
     return max(1, len(lines))
+
+
+def _before(lines: list[str], key: Key) -> int:
+    """How many lines from the first on certainly do not hold the key: up to one that begins a table, found by halving."""
+    tables = [0, *(at for at, line in enumerate(lines) if line.startswith("["))]
+    low, high = 0, len(tables)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            holds = _holds(tomllib.loads("\n".join(lines[: tables[middle]])), key)
+        except tomllib.TOMLDecodeError:
+            return tables[low]  # a line within a list of several lines
+        low, high = (low, middle) if holds else (middle, high)
+    return tables[low]
 
 
 def _within(lines: list[str], begin: int, end: int, key: Key) -> int:
@@ -175,15 +189,14 @@ class Fault:
         return SettingsError(f"{self._path}:{line}: {message}", hint=hint)
 
     def _line(self, key: Key) -> int:
-        return line_of(self._text, (self._section, *key))
+        return line_of(self._text, (*((self._section,) if self._section else ()), *key))
 
     def _dotted(self) -> str:
-        return self._section + "".join(
-            f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.key
-        )
+        parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.key)
+        return (self._section + "".join(parts)).removeprefix(".")
 
     def _table_name(self) -> str:
-        words = ".".join(str(part) for part in (self._section, *self.key) if isinstance(part, str))
+        words = ".".join(str(part) for part in (self._section, *self.key) if isinstance(part, str) and part)
         return f"[[{words}]]" if self.key and isinstance(self.key[-1], int) else f"[{words}]"
 
     def _resolve(self, written: str) -> Key:

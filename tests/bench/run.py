@@ -17,6 +17,7 @@ from tests.bench import (
     listener,
     pages,
     recover,
+    rules,
     size,
     step,
     stop_and_wait,
@@ -25,6 +26,7 @@ from tests.bench.results import GOALS, Result, keep
 
 BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("edge-step",): step.run,
+    ("rules-1000",): rules.run,
     ("decode-json",): decode.json_payloads,
     ("decode-senml",): decode.senml,
     ("decode-sparkplug",): decode.sparkplug,

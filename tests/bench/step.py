@@ -17,7 +17,8 @@ from headwater_edge.events import Connect, Settings, Start
 from headwater_edge.gather import Gather
 from headwater_edge.publishes import Known, cut, pubacks
 from headwater_edge.rows import commit_of
-from headwater_edge.settings import EdgeSettings, LimitSettings, step_settings
+from headwater_edge.rule_settings import LimitSettings
+from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_edge.source import Burst
 from headwater_edge.state import State
 from headwater_edge.step import step

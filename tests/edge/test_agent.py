@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headwater_edge import commit, keeping
-from headwater_edge.settings import LimitSettings
+from headwater_edge.rule_settings import LimitSettings
 from headwater_edge.store import read_store
 from headwater_edge.ticker import mono_us
 from headwater_shared import records

@@ -11,7 +11,8 @@ from headwater_edge import commands
 from headwater_edge.acts import ActSettings
 from headwater_edge.events import Answered, Event, Start
 from headwater_edge.output import Output
-from headwater_edge.settings import EdgeSettings, LimitSettings, StepSettings, step_settings
+from headwater_edge.rule_settings import LimitSettings
+from headwater_edge.settings import EdgeSettings, StepSettings, step_settings
 from headwater_shared.clock import HELD, SYNCHRONISED
 from headwater_shared.errors import SettingsError
 from headwater_shared.identity import stable_id

@@ -16,7 +16,8 @@ from headwater_edge.acts import ActSettings
 from headwater_edge.broker import Broker
 from headwater_edge.brokers import with_answers
 from headwater_edge.events import Subscribe
-from headwater_edge.settings import EdgeSettings, LimitSettings
+from headwater_edge.rule_settings import LimitSettings
+from headwater_edge.settings import EdgeSettings
 from headwater_shared.clock import SetClock
 from tests.brokers import broker_settings
 from tests.brokers import publish as say_to_broker

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater_edge.limits import Change, LimitRule, Limits
-from headwater_edge.settings import EdgeSettings, LimitSettings, step_settings
+from headwater_edge.limits import Limits
+from headwater_edge.rule_settings import LimitSettings
+from headwater_edge.rules import LimitRule
+from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_shared.errors import SettingsError
 
 NAMES = ["s1/d1/temp", "s1/d1/flow", "s1/d2/temp", "s2/d3/flow"]
@@ -19,6 +22,15 @@ LEVELS = (-2.0, -1.0, -0.0, 0.0, 1.0, 2.0, 1e300)
 
 Reading = tuple[int, float]
 """Series and value; its place in the list is its event time."""
+
+
+class Change(NamedTuple):
+    """What is compared of a change."""
+
+    rule: int
+    reading: int
+    begins: bool
+    begin_us: int
 
 
 def rule(name: str, series: str, limit: float, clear: float, sign: float = 1.0) -> LimitRule:
@@ -69,7 +81,19 @@ class Plain:
 def _run(limits: Limits, said: list[Reading], first: int) -> list[Change]:
     series = np.array([s for s, _ in said], np.int32)
     event = first + np.arange(len(said))
-    return limits.run(series, event, np.array([v for _, v in said], np.float64))
+    numbers = {one.name: number for number, one in enumerate(limits.rules)}
+    found = limits.run(series, event, np.array([v for _, v in said], np.float64))
+    changes = [
+        Change(numbers[change.rule.name], change.reading, change.begins, change.begin_us) for change in found
+    ]
+    return sorted(changes, key=lambda change: (change.reading, change.rule))
+
+
+def _active(limits: Limits) -> dict[tuple[int, int], int]:
+    """By (rule, series), what is broken and since when."""
+    at = np.flatnonzero(limits.active)
+    pairs = zip(limits.rule[at].tolist(), limits.series[at].tolist(), strict=True)
+    return dict(zip(pairs, limits.begin[at].tolist(), strict=True))
 
 
 def _limits(rules: list[LimitRule]) -> Limits:
@@ -87,8 +111,7 @@ def test_rules_find_what_a_plain_loop_finds_wherever_ticks_end(
     bounds = sorted({0, len(said), *(cut for cut in cuts if cut < len(said))})
     for begin, end in pairwise(bounds):
         assert _run(limits, said[begin:end], begin) == plain.run(said[begin:end], begin)
-        active = {(r, s) for r, s in zip(*(at.tolist() for at in np.nonzero(limits.active)), strict=True)}
-        assert active == plain.begun.keys()
+        assert _active(limits).keys() == plain.begun.keys()
 
 
 @given(rules_of(), readings, readings)
@@ -139,7 +162,7 @@ def test_a_rule_is_for_the_series_that_match() -> None:
         (0, 2),
         (1, 2),
     ]
-    assert limits.active[:, :3].tolist() == [[True, False, True], [True, True, True]]
+    assert sorted(_active(limits)) == [(0, 0), (0, 2), (1, 0), (1, 1), (1, 2)]
 
 
 @given(rules_of(), rules_of(), readings)
@@ -151,7 +174,8 @@ def test_other_rules_go_on_where_those_of_their_name_were(
     if said:
         _run(limits, said, 0)
         plain.run(said, 0)
-    followed, orphans = limits.followed_by(after), limits.orphans(after)
+    followed = limits.followed_by(after, NAMES)
+    orphans = [(one.rule, one.series, one.begin_us) for one in limits.orphans(after, NAMES)]
     kept, gone = {}, []
     for (index, series), begun in plain.begun.items():
         name = before[index].name
@@ -161,8 +185,7 @@ def test_other_rules_go_on_where_those_of_their_name_were(
         else:
             gone.append((before[index], series, begun))
     assert sorted(orphans, key=repr) == sorted(gone, key=repr)
-    active = list(zip(*(at.tolist() for at in np.nonzero(followed.active)), strict=True))
-    assert {at: int(followed.begin[at]) for at in active} == kept
+    assert _active(followed) == kept
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from headwater_edge.events import Settings
 from headwater_edge.metric_settings import MetricSettings
-from headwater_edge.settings import EdgeSettings, LimitSettings, StepSettings, WindowSettings, step_settings
+from headwater_edge.rule_settings import LimitSettings
+from headwater_edge.settings import EdgeSettings, StepSettings, WindowSettings, step_settings
 from tests.edge.feed import DAY, Message, S
 from tests.edge.run import Run
 from tests.edge.running import Publish, edge_settings, running

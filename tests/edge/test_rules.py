@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from headwater_edge.events import Disconnect, Flush, Settings, Start
-from headwater_edge.limits import LimitRule
 from headwater_edge.output import Output
+from headwater_edge.rules import LimitRule
 from headwater_edge.settings import StepSettings
 from headwater_edge.snapshot import fingerprint
 from headwater_edge.state import State

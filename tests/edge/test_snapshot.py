@@ -90,7 +90,10 @@ def test_r15_the_scene_leaves_nothing_out() -> None:
     assert state.previous is not None
     assert {session.connection for session in state.sessions.by_client.values()} == {1, 2}
     assert len(state.transport.dump()["key"])
-    assert state.limits.active.any()
+    assert {kind for kind, one in state.detectors.by_kind.items() if one.active.any()} == {
+        "limits", "rates", "stuck", "missing", "jumps"
+    }  # fmt: skip
+    assert {rule.name for rule in state.detectors.limits.rules} == {"hot", "odd"}
     assert len(state.waiting)
     for ring in (state.levels.fine.ring, *(level.ring for level in state.levels.coarser)):
         assert (ring.status == OPEN).any()

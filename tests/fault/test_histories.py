@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater_edge.acts import ActSettings
-from headwater_edge.settings import EdgeSettings, LimitSettings
+from headwater_edge.rule_settings import LimitSettings
+from headwater_edge.settings import EdgeSettings
 from tests.cloud.side import in_memory
 from tests.edge.feed import S, hopping, session
 from tests.edge.running import edge_settings
