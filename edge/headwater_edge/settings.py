@@ -9,8 +9,11 @@ import msgspec
 from msgspec import Meta
 
 from headwater_edge.acts import Act, ActSettings, resolved
+from headwater_edge.alert_settings import AlertSettings
 from headwater_edge.broker_settings import BrokerSettings
+from headwater_edge.device_settings import DeviceSettings, PresenceRules, presence_rules
 from headwater_edge.disk_settings import DiskSettings
+from headwater_edge.egress_settings import EgressSettings
 from headwater_edge.format_settings import FormatSettings
 from headwater_edge.forward_settings import ForwardSettings
 from headwater_edge.http_settings import HttpSettings
@@ -148,6 +151,7 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
             "the device of that name."
         ),
     ] = msgspec.field(default_factory=dict)
+    devices: DeviceSettings = DeviceSettings()
     disk: DiskSettings = DiskSettings()
     listener: ListenerSettings = ListenerSettings()
     http: HttpSettings = HttpSettings()
@@ -159,6 +163,8 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
     act: Annotated[
         tuple[ActSettings, ...], Meta(description="Commands to devices that anomalies lead to.")
     ] = ()
+    alert: Annotated[tuple[AlertSettings, ...], Meta(description="Local alerts: which go where.")] = ()
+    egress: EgressSettings = EgressSettings()
     format: Annotated[
         tuple[FormatSettings, ...],
         Meta(description="Formats of other devices, by topic; docs/formats.md shows each."),
@@ -187,6 +193,7 @@ class StepSettings(msgspec.Struct, frozen=True):
     some_levels: tuple[SomeLevel, ...] = ()
     """Those that only some series have."""
     acts: list[Act] = []
+    presence: PresenceRules = PresenceRules()
 
 
 def step_settings(settings: EdgeSettings) -> StepSettings:
@@ -215,6 +222,7 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
         clock_wait_us=duration(windows.clock_wait),
         some_levels=some_levels(settings.window, levels),
         acts=resolved(settings.act, (limit.name for limit in settings.limit)),
+        presence=presence_rules(settings.devices),
         metrics=[
             MetricRule(one.series, one.scale, one.offset, one.counter, one.wraps_at or 0.0)
             for one in settings.metric
