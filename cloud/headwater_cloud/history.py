@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,6 +17,15 @@ from headwater_cloud.columns import REALS, aggregates_of, unpack_sketches
 from headwater_cloud.quantiles import quantiles
 from headwater_cloud.retention import length_us
 from headwater_cloud.store import APPLICATION, VERSION
+from headwater_cloud.views import (
+    AlertView,
+    AnomalyView,
+    CommandView,
+    DeviceChangeView,
+    DeviceView,
+    ProgressView,
+    ReportView,
+)
 from headwater_shared.aggregates import COLUMNS, Aggregates
 from headwater_shared.parts import COARSENED, is_within, level_of
 from headwater_shared.sqlite_file import open_reader
@@ -65,81 +74,6 @@ class LevelWindows:
 
     def __len__(self) -> int:
         return len(self.start)
-
-
-class AlertView(msgspec.Struct, frozen=True):
-    """An alert as it stands; times in microseconds of event time."""
-
-    id: str
-    rule: str
-    subject: str
-    state: Literal["firing", "resolved"]
-    severity: str
-    text: str
-    episode_us: int
-    time_us: int
-    value: float
-
-
-class AnomalyView(msgspec.Struct, frozen=True):
-    """An anomaly as it was found."""
-
-    id: str
-    phase: Literal["begin", "end"]
-    agent: str
-    rule: str
-    series: str
-    begin_us: int
-    time_us: int
-    value: float
-    limit: float
-    severity: str
-    text: str
-    samples: str
-    """JSON: a list of times (microseconds) and a list of values."""
-
-
-class CommandView(msgspec.Struct, frozen=True):
-    """A command to a device as it stands; times by its agent's clock."""
-
-    id: str
-    status: Literal["open", "done", "refused", "expired", "undone"]
-    name: str
-    device: str
-    act: str
-    rule: str
-    series: str
-    reason: str
-    undoes: str
-    agent: str
-    anomaly: str
-    arguments: str
-    let_out_us: int
-    """0: it never was."""
-    changed_us: int
-
-
-class ReportView(msgspec.Struct, frozen=True):
-    """A report about an agent's stream."""
-
-    time_us: int
-    kind: str
-    shard: int
-    agent: str
-    epoch: str
-    text: str
-
-
-class ProgressView(msgspec.Struct, frozen=True):
-    """Up to when an agent's windows are complete in a shard."""
-
-    shard: int
-    agent: str
-    epoch: str
-    complete_us: int
-    heard_us: int
-    silent: bool
-    waiting: int
 
 
 class History:
@@ -273,6 +207,21 @@ class History:
             if fnmatchcase(row[3], device):
                 by_id.setdefault(row[0], []).append(row)
         return [_command(found) for found in list(by_id.values())[:last]]
+
+    def devices(self, pattern: str = "*") -> list[DeviceView]:
+        """Return the latest status of the devices that match, by name."""
+        rows = self._rows(
+            "SELECT device, status, reason, since_us, heard_us, agent FROM device ORDER BY device"
+        )
+        return [DeviceView(*row) for row in rows if fnmatchcase(row[0], pattern)]
+
+    def device_changes(self, pattern: str = "*", last: int | None = None) -> list[DeviceChangeView]:
+        """Return changes of status of the devices that match, the newest first."""
+        rows = self._rows(
+            'SELECT device, time_us, status, "before", reason, heard_us, agent FROM device_change'
+            " ORDER BY time_us DESC, tick DESC, seq DESC"
+        )
+        return [DeviceChangeView(*row) for row in rows if fnmatchcase(row[0], pattern)][:last]
 
     def reports(self, last: int | None = None) -> list[ReportView]:
         """Return reports about agents' streams, the newest first."""

@@ -64,6 +64,7 @@ class Picture:
 def take(state: State) -> Picture:
     """Copy the state."""
     keys, key_columns = state.idempotency.dump()
+    presence, presence_columns = state.presence.dump()
     scalars: dict[str, Any] = {
         "settings": msgspec.to_builtins(state.settings),
         "tick": state.tick,
@@ -76,6 +77,7 @@ def take(state: State) -> Picture:
         "sessions": state.sessions.dump(),
         "idempotency": keys,
         "commands": state.commands.dump(),
+        "presence": presence,
         "counters": msgspec.to_builtins(state.counters),
         "late": state.levels.fine.late,
         "prune_at": state.levels.fine.recent.prune_at,
@@ -93,6 +95,7 @@ def take(state: State) -> Picture:
     arrays |= {f"waiting.{name}": column for name, column in state.waiting.dump().items()}
     arrays |= {f"coverage.{name}": column for name, column in state.coverage.dump().items()}
     arrays |= {f"idempotency.{name}": column for name, column in key_columns.items()}
+    arrays |= {f"presence.{name}": column for name, column in presence_columns.items()}
     arrays |= {f"recent.{name}": column for name, column in state.levels.fine.recent.dump()}
     arrays |= {f"rules.{name}": column for name, column in state.detectors.dump().items()}
     for at, ring in enumerate(_rings(state)):
@@ -134,6 +137,10 @@ def restore(picture: Picture) -> State:
         state.waiting.load(_under("waiting", arrays))
     state.coverage.grow(len(state.names))
     state.idempotency.load(scalars.get("idempotency", {}), _under("idempotency", arrays))
+    if "presence" in scalars:  # nor are devices' status
+        state.presence.load(scalars["presence"], _under("presence", arrays))
+    if state.now is not None:
+        state.presence.grow(state.device_numbers, state.now)
     state.meaning.grow(state.names)
     for name, column in _under("meaning", arrays).items():
         setattr(state.meaning, name, column.copy())
@@ -141,6 +148,11 @@ def restore(picture: Picture) -> State:
     if "limits.active" in arrays:  # of format 2 and before
         state.detectors.load_dense(arrays["limits.active"], arrays["limits.begin"])
     state.detectors.load(_under("rules", arrays))
+    _levels_of(state, scalars, arrays)
+    return state
+
+
+def _levels_of(state: State, scalars: dict[str, Any], arrays: Arrays) -> None:
     state.levels.fine.late = scalars["late"]
     state.levels.fine.recent.load(_under("recent", arrays), scalars["prune_at"])
     for at, ring in enumerate(_rings(state)):
@@ -153,7 +165,6 @@ def restore(picture: Picture) -> State:
         level.log.load(_under(f"coarse{at}", arrays))
     for at, sessions in enumerate(state.levels.sessions):
         sessions.load(_under(f"session{at}", arrays))
-    return state
 
 
 def _rings(state: State) -> list[Ring]:

@@ -240,7 +240,7 @@ def test_the_file_shrinks(aged: Side) -> None:
     assert list(counts(aged)) == [9 * 86_400]
     after = size(aged)
     assert before > 500_000
-    assert after < before / 3
+    assert after < before / 2
     ((free,),) = aged.rows("PRAGMA freelist_count")
     ((pages,),) = aged.rows("PRAGMA page_count")
     assert free <= pages / 4 + 1

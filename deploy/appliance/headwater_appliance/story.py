@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from headwater_appliance.view import View, clock_time
-from headwater_cloud.history import AlertView, CommandView, History
+from headwater_cloud.history import History
+from headwater_cloud.views import AlertView, CommandView
 from headwater_shared.ledger import Names
 
 _SAMPLES = 6

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from headwater_cloud.history import AlertView, History
+from headwater_cloud.history import History
+from headwater_cloud.views import AlertView
 from headwater_edge import words
 from headwater_shared.errors import Refused, StateError
 
