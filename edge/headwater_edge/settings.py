@@ -163,9 +163,6 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
         ),
     ] = ""
     limit: Annotated[tuple[LimitSettings, ...], Meta(description="Limit rules.")] = ()
-    act: Annotated[
-        tuple[ActSettings, ...], Meta(description="Commands to devices that anomalies lead to.")
-    ] = ()
     range: Annotated[tuple[RangeSettings, ...], Meta(description="Rules of ranges.")] = ()
     rate: Annotated[tuple[RateSettings, ...], Meta(description="Rules of rates of change.")] = ()
     stuck: Annotated[tuple[StuckSettings, ...], Meta(description="Rules of values that stay the same.")] = ()
@@ -173,6 +170,9 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
         tuple[MissingSettings, ...], Meta(description="Rules of series that are not heard.")
     ] = ()
     jump: Annotated[tuple[JumpSettings, ...], Meta(description="Rules of jumps between windows.")] = ()
+    act: Annotated[
+        tuple[ActSettings, ...], Meta(description="Commands to devices that anomalies lead to.")
+    ] = ()
     alert: Annotated[tuple[AlertSettings, ...], Meta(description="Local alerts: which go where.")] = ()
     egress: EgressSettings = EgressSettings()
     format: Annotated[
