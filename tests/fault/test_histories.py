@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater_edge.acts import ActSettings
-from headwater_edge.rule_settings import LimitSettings
+from headwater_edge.rule_settings import (
+    JumpSettings,
+    LimitSettings,
+    MissingSettings,
+    RangeSettings,
+    RateSettings,
+    StuckSettings,
+)
 from headwater_edge.settings import EdgeSettings
 from tests.cloud.side import in_memory
 from tests.edge.feed import S, hopping, session
@@ -23,16 +30,24 @@ TOO_HOT = LimitSettings("too-hot", "*/temp", above=90.0)
 COOL = ActSettings(
     name="cool", rule="too-hot", command={"name": "shut", "at": "{value}"}, undo="open", ttl="1m"
 )
+RULES = {
+    "limit": (TOO_HOT,),
+    "range": (RangeSettings("odd", "s1/*", low=-1.0, high=50.0, for_="2s"),),
+    "rate": (RateSettings("moves", "*", changes=10.0, per="1s"),),
+    "stuck": (StuckSettings("stuck", "*", for_="5s"),),
+    "missing": (MissingSettings("silent", "*", for_="20s"),),
+    "jump": (JumpSettings("jump", "*", by=5.0),),
+}
 TABLES = (hopping("1m", "20s"), session("10s", "s1/*"), session("1m", "s2/*"))
 SHORT = {"levels": ("1s", "3s", "9s"), "held": "2s", "lateness": "0s", "idle": "1s", "horizon": "1m"}
 SETTINGS: dict[str, EdgeSettings] = {
     "default": edge_settings(windows={"horizon": "1m"}, window=TABLES, limit=(TOO_HOT,), act=(COOL,)),
-    "short": edge_settings(window=(hopping("6s", "2s"), session("7s")), windows=SHORT, limit=(TOO_HOT,), act=(COOL,)),
+    "short": edge_settings(window=(hopping("6s", "2s"), session("7s")), windows=SHORT, **RULES, act=(COOL,)),
     "ticks of several": edge_settings(tick_readings=4, windows={"levels": ("10s", "1m"), "held": "0s", "horizon": "30s"}),
     "future": edge_settings(windows={"levels": ("10s", "1m"), "future": "1m", "horizon": "1h"}),
     "by transport": edge_settings(windows=SHORT | {"duplicates": "transport"}),
     "by arrival": edge_settings(windows={"levels": ("10s", "1m"), "time": "arrival", "duplicates": "transport"}, window=(hopping("1m", "20s"),)),
-    "waits for a clock": edge_settings(windows={"levels": ("10s", "1m"), "clock_wait": "1m"}),
+    "waits for a clock": edge_settings(windows={"levels": ("10s", "1m"), "clock_wait": "1m"}, **RULES),
 }  # fmt: skip
 
 VALUES = (1.5, -0.0, 20.1, 95.0, -2.25)
