@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from headwater_edge.acts import ActSettings
 from headwater_edge.courier import Courier
 from headwater_edge.decode import Decode
 from headwater_edge.gather import Gather
@@ -74,30 +76,47 @@ def _made(folder: Path) -> Path:
 
 
 def test_r18_limits_and_ranges_are_told_at_once_with_the_id_that_they_will_have() -> None:
-    """While readings wait, a duration too; the step finds the same afterwards, and what was broken before is not told again."""
-    settings = settings_of(
-        limit=(LimitSettings("hot", "*/temp", above=80.0, for_="20s"),),
-        range=(RangeSettings("odd", "*/flow", low=0.0, high=10.0),),
-    )
-    state, index, clock = State(settings), SeriesIndex([], 100), SetClock()
-    decode, gather = Decode(index), Gather()
-    courier = Courier(state.commands, lambda *_: [], clock)
-    provisional = Provisional(state, index, courier)
-    with capture_logs() as said:
-        for at, temp, flow in ((0, 81, 11), (10, 82, 12), (20, 83, 5), (30, 70, 5)):
-            burst = Burst(clock.wall_us)
-            for metric, value in (("temp", temp), ("flow", flow)):
-                burst.topics.append(f"hw/s1/d1/data/{metric}".encode())
-                burst.payloads.append(f'{{"t":{T0 + at},"v":{value}}}'.encode())
-            burst.packet_ids, burst.flags, burst.runs = [0, 0], [0, 0], [(1, 2)]
-            gather.add(burst, decode.burst(burst))
-            provisional.look(gather)
-    tick, _ = gather.tick(clock.now(), index.take_fresh())
-    found = step(state, tick).anomalies
-    told = [(line["id"], "broken" in line["event"], line["value"], line["limit"]) for line in said]
-    assert told == [(a.id, a.phase == "begin", a.value, a.limit) for a in found]
-    assert [a.rule for a in found] == ["odd", "hot", "odd", "hot"]
-    assert provisional.broken == 0
+    """While readings wait, a duration too, and the commands that they lead to; the step finds the same afterwards."""
+
+    async def test() -> None:
+        settings = settings_of(
+            limit=(LimitSettings("hot", "*/temp", above=80.0, for_="20s"),),
+            range=(RangeSettings("odd", "*/flow", low=0.0, high=10.0),),
+            act=(
+                ActSettings(name="cool", rule="hot", command="shut"),
+                ActSettings(name="stop", rule="odd", command={"name": "stop", "at": "{value}"}),
+            ),
+        )
+        state, index, clock = State(settings), SeriesIndex([], 100), SetClock()
+        decode, gather = Decode(index), Gather()
+        sent: list[str] = []
+
+        def send(_topic: bytes, payload: bytes, _seconds: int, _leave_out: object) -> list[int]:
+            sent.append(json.loads(payload)["id"])
+            return [1]
+
+        courier = Courier(state.commands, send, clock)
+        provisional = Provisional(state, index, courier)
+        with capture_logs() as logged:
+            for at, temp, flow in ((0, 81, 11), (10, 82, 12), (20, 83, 5), (30, 70, 5)):
+                burst = Burst(clock.wall_us)
+                for metric, value in (("temp", temp), ("flow", flow)):
+                    burst.topics.append(f"hw/s1/d1/data/{metric}".encode())
+                    burst.payloads.append(f'{{"t":{T0 + at},"v":{value}}}'.encode())
+                burst.packet_ids, burst.flags, burst.runs = [0, 0], [0, 0], [(1, 2)]
+                gather.add(burst, decode.burst(burst))
+                provisional.look(gather)
+        tick, _ = gather.tick(clock.now(), index.take_fresh())
+        output = step(state, tick)
+        said = [line for line in logged if line["event"].startswith("provisional: a limit")]
+        told = [(line["id"], "broken" in line["event"], line["value"], line["limit"]) for line in said]
+        assert told == [(a.id, a.phase == "begin", a.value, a.limit) for a in output.anomalies]
+        assert [a.rule for a in output.anomalies] == ["odd", "hot", "odd", "hot"]
+        assert {one.id for one in output.commands if one.status == "open"} == set(sent)
+        assert len(set(sent)) == 2
+        courier.close()
+
+    run(test())
 
 
 @pytest.mark.parametrize(("value", "early"), [(81.0, True), (11.0, False), (-1.0, True)])

@@ -77,7 +77,7 @@ def try_(
     from_us, to_us = _time(since, now_us), _time(until, now_us) if until else now_us + 1
     of_agent, rules = _rules(file, settings)
     tables = {kind: getattr(rules, kind) for kind in KINDS}
-    step = step_settings(msgspec.structs.replace(of_agent, **tables))
+    step = step_settings(msgspec.structs.replace(of_agent, **tables, act=()))
     found = past.tried(past.box_of(common.data, cloud), step, from_us, to_us)
     if as_json:
         print(past.as_json(found))
