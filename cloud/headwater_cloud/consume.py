@@ -1,4 +1,4 @@
-"""Records of the bus become frames, anomalies, commands, heartbeats and clock records by shard; what cannot be read, dead letters."""
+"""Records of the bus become frames, anomalies, commands, device status, heartbeats and clock records; the rest dead letters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headwater_shared import frame, records
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.bus import Stored
 from headwater_shared.frame import Frame
-from headwater_shared.records import Anomaly, ClockRecord, Command, Heartbeat, Predecessor
+from headwater_shared.records import Anomaly, ClockRecord, Command, Device, Heartbeat, Predecessor
 
 CLOCK_OFF_US = 5_000_000
 """A clock record further than this from the time at which it was appended is ignored (R24)."""
@@ -30,7 +30,7 @@ class Arrived(NamedTuple):
     epoch: int
     seq: int
     check: int
-    what: Frame | Anomaly | Command | DeadLetter
+    what: Frame | Anomaly | Command | Device | DeadLetter
     predecessor: Predecessor | None
 
 
@@ -65,6 +65,8 @@ def consume(batch: Sequence[Stored], wall_of: Callable[[int], int]) -> dict[int,
             _take(taken, stored, _record(stored, Anomaly))
         elif kind == records.COMMAND:
             _take(taken, stored, _record(stored, Command))
+        elif kind == records.DEVICE:
+            _take(taken, stored, _record(stored, Device))
         elif kind == records.HEARTBEAT:
             heartbeat = _record(stored, Heartbeat)
             if isinstance(heartbeat, DeadLetter):
@@ -78,7 +80,7 @@ def consume(batch: Sequence[Stored], wall_of: Callable[[int], int]) -> dict[int,
     return shards
 
 
-def _take(taken: Taken, stored: Stored, what: Frame | Anomaly | Command | DeadLetter) -> None:
+def _take(taken: Taken, stored: Stored, what: Frame | Anomaly | Command | Device | DeadLetter) -> None:
     check = crc32(stored.body)
     if not isinstance(what, DeadLetter):
         taken.arrived.append(Arrived(what.agent, what.epoch, what.seq, check, what, what.predecessor))
@@ -99,7 +101,7 @@ def _frame(stored: Stored) -> Frame | DeadLetter:
     return _misplaced(found, found.seq, stored) or found
 
 
-T = TypeVar("T", Anomaly, Command, Heartbeat)
+T = TypeVar("T", Anomaly, Command, Device, Heartbeat)
 
 
 def _record(stored: Stored, kind: type[T]) -> T | DeadLetter:
@@ -130,7 +132,9 @@ def _unreadable(stored: Stored, error: ValueError) -> DeadLetter:
     return DeadLetter(reason, str(error), stored)
 
 
-def _misplaced(found: Frame | Anomaly | Command | Heartbeat, seq: int, stored: Stored) -> DeadLetter | None:
+def _misplaced(
+    found: Frame | Anomaly | Command | Device | Heartbeat, seq: int, stored: Stored
+) -> DeadLetter | None:
     """State is by shard: what says another one than its partition's would be kept where nobody looks for it."""
     if found.shard != stored.partition:
         return DeadLetter("wrong-shard", f"it is of shard {found.shard}", stored)

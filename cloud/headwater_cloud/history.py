@@ -119,6 +119,29 @@ class CommandView(msgspec.Struct, frozen=True):
     changed_us: int
 
 
+class DeviceView(msgspec.Struct, frozen=True):
+    """A device's status as its agent said it last; times in microseconds of that agent's wall clock."""
+
+    device: str
+    status: Literal["online", "silent", "offline"]
+    reason: str
+    since_us: int
+    heard_us: int
+    agent: str
+
+
+class DeviceChangeView(msgspec.Struct, frozen=True):
+    """One change of a device's status."""
+
+    device: str
+    time_us: int
+    status: Literal["online", "silent", "offline"]
+    before: str
+    reason: str
+    heard_us: int
+    agent: str
+
+
 class ReportView(msgspec.Struct, frozen=True):
     """A report about an agent's stream."""
 
@@ -273,6 +296,21 @@ class History:
             if fnmatchcase(row[3], device):
                 by_id.setdefault(row[0], []).append(row)
         return [_command(found) for found in list(by_id.values())[:last]]
+
+    def devices(self, pattern: str = "*") -> list[DeviceView]:
+        """Return the latest status of the devices that match, by name."""
+        rows = self._rows(
+            "SELECT device, status, reason, since_us, heard_us, agent FROM device ORDER BY device"
+        )
+        return [DeviceView(*row) for row in rows if fnmatchcase(row[0], pattern)]
+
+    def device_changes(self, pattern: str = "*", last: int | None = None) -> list[DeviceChangeView]:
+        """Return changes of status of the devices that match, the newest first."""
+        rows = self._rows(
+            'SELECT device, time_us, status, "before", reason, heard_us, agent FROM device_change'
+            " ORDER BY time_us DESC, tick DESC, seq DESC"
+        )
+        return [DeviceChangeView(*row) for row in rows if fnmatchcase(row[0], pattern)][:last]
 
     def reports(self, last: int | None = None) -> list[ReportView]:
         """Return reports about agents' streams, the newest first."""

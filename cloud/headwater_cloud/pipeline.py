@@ -35,7 +35,7 @@ from headwater_shared.bus import Record, Stored
 from headwater_shared.frame import Frame
 from headwater_shared.identity import shard_of, site_of
 from headwater_shared.parts import Parts
-from headwater_shared.records import Anomaly, Command
+from headwater_shared.records import Anomaly, Command, Device
 
 
 class Limits(NamedTuple):
@@ -54,6 +54,8 @@ class Output:
     """Of `merged.source`: rows below the first stood in their window, those below the second beside it."""
     anomalies: list[Anomaly] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
+    devices: list[Device] = field(default_factory=list)
+    """Changes of devices' status."""
     alerts: dict[str, AlertRow] = field(default_factory=dict)
     progress: dict[tuple[int, str], Progress] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
@@ -66,7 +68,9 @@ class Output:
     @property
     def can_wait(self) -> bool:
         """Whether it holds nothing but clocks and heartbeats, which can be read once more after a crash."""
-        return self.merged is None and not (self.anomalies or self.commands or self.reports or self.records)
+        return self.merged is None and not (
+            self.anomalies or self.commands or self.devices or self.reports or self.records
+        )
 
     def after(self, earlier: Output) -> None:
         """Take along what an earlier output that could wait still has to write."""
@@ -130,6 +134,7 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Fram
     dead = taken.dead + [row.what for row in found.fresh if isinstance(row.what, DeadLetter)]
     out.anomalies += [row.what for row in found.fresh if isinstance(row.what, Anomaly)]
     out.commands += [row.what for row in found.fresh if isinstance(row.what, Command)]
+    out.devices += [row.what for row in found.fresh if isinstance(row.what, Device)]
     out.records += [dead_letter_record(letter) for letter in dead]
     out.records += [have_record(have, now_us) for have in found.haves]
     out.reports += found.reports

@@ -69,6 +69,14 @@ SCHEMA = (
         PRIMARY KEY(id, status, agent, epoch, shard, seq)) WITHOUT ROWID;
     CREATE INDEX command_time ON command(time_us);
     """,
+    """
+    CREATE TABLE device(
+        device TEXT PRIMARY KEY, status TEXT, reason TEXT, since_us INTEGER, heard_us INTEGER, agent TEXT, tick INTEGER,
+        seq INTEGER) WITHOUT ROWID;
+    CREATE TABLE device_change(
+        device TEXT, time_us INTEGER, agent TEXT, epoch TEXT, shard INTEGER, seq INTEGER, tick INTEGER, id TEXT, status TEXT,
+        "before" TEXT, reason TEXT, heard_us INTEGER, PRIMARY KEY(device, time_us, agent, epoch, shard, seq)) WITHOUT ROWID;
+    """,
 )
 """A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
 those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted.

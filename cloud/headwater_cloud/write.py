@@ -18,7 +18,7 @@ from headwater_cloud.pipeline import Output
 from headwater_cloud.store import opener_row
 from headwater_shared.bus import Record
 from headwater_shared.parts import COARSENED
-from headwater_shared.records import Anomaly, Command
+from headwater_shared.records import Anomaly, Command, Device
 
 
 def write(
@@ -30,6 +30,7 @@ def write(
         _merged(connection, out.merged, *out.stored)
     _anomalies(connection, out.anomalies)
     _commands(connection, out.commands)
+    _devices(connection, out.devices)
     _alerts(connection, out.alerts.values())
     _progress(connection, out.progress)
     _reports(connection, out.reports)
@@ -97,6 +98,24 @@ def _commands(connection: sqlite3.Connection, commands: Iterable[Command]) -> No
             for c in commands
         ],
     )  # fmt: skip
+
+
+def _devices(connection: sqlite3.Connection, devices: Iterable[Device]) -> None:
+    """Each change, and of each device the latest: by time, then as its agent numbered them, whatever came first."""
+    changes = [
+        (d.device, d.time_us, d.agent, f"{d.epoch:016x}", d.shard, d.seq, d.tick, d.id, d.status, d.before, d.reason, d.heard_us)
+        for d in devices
+    ]  # fmt: skip
+    connection.executemany(_insert("device_change", [""] * 12), changes)
+    connection.executemany(
+        """
+        INSERT INTO device VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT(device) DO UPDATE SET status = excluded.status, reason = excluded.reason, since_us = excluded.since_us,
+            heard_us = excluded.heard_us, agent = excluded.agent, tick = excluded.tick, seq = excluded.seq
+        WHERE (excluded.since_us, excluded.tick, excluded.seq, excluded.agent) >= (since_us, tick, seq, agent)
+        """,
+        [(d.device, d.status, d.reason, d.time_us, d.heard_us, d.agent, d.tick, d.seq) for d in devices],
+    )
 
 
 def _alerts(connection: sqlite3.Connection, rows: Iterable[AlertRow]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import secrets
 from typing import NamedTuple
 
+from headwater_edge.allowed import Allowed
 from headwater_edge.connection import Connection, ListenerBurst
 from headwater_edge.control import ConnectRequest
 from headwater_edge.protocol import (
@@ -72,6 +73,8 @@ class Admission:
 
     def __init__(self, users: Users, max_connections: int) -> None:
         self._users = users
+        self.allowed = Allowed()
+        """Which devices may speak."""
         self._max_connections = max_connections
 
     def admit(self, request: ConnectRequest, connection: Connection) -> Admitted:
@@ -109,9 +112,28 @@ class Admission:
                 code=NOT_ALLOWED,
                 hint=_MORE,
             )
+        self._must_be_listed(grant, request)
         assigned = "" if client else f"auto-{secrets.token_hex(8)}"
         name = client or assigned
         return Admitted(name if grant is None else f"{grant.user}\0{name}", assigned, grant)
+
+    def _must_be_listed(self, grant: Grant | None, request: ConnectRequest) -> None:
+        """Turn away whom the list of devices leaves out, as far as a CONNECT says which device it is: by its user, who speaks
+        for the device of that name only, or by the topic of its will. Of all others their readings tell.
+        """
+        self.allowed.refresh()
+        if not self.allowed:
+            return
+        if grant is not None and grant.own and not self.allowed.allows_any(grant.user):
+            why = self.allowed.refused(grant.user)
+        else:
+            words = request.will.topic.decode(errors="replace").split("/") if request.will is not None else []
+            if len(words) < 4 or words[0] != "hw" or self.allowed.allows(f"{words[1]}/{words[2]}"):
+                return
+            why = self.allowed.refused(f"{words[1]}/{words[2]}")
+        raise NotAdmitted(
+            why, reason="not-listed", code=NOT_ALLOWED, hint="add it to the list, if it should speak"
+        )
 
     def room(self, others: int) -> None:
         """See whether there is room for one more; `others` are the clients that are connected and stay so.

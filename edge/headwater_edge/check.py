@@ -14,6 +14,7 @@ from headwater_shared import pages
 _TABLES = {
     "journal": "length(body)", "arrival": "length(body)", "coverage": "length(body)", "snapshot": "length(body)",
     "outbox": "length(body) + length(hash)", "dead_letter": "length(bytes) + length(topic) + coalesce(length(readings), 0)",
+    "alert": "length(body) + length(topic)",
 }  # fmt: skip
 _GROWING = ("journal", "arrival", "coverage", "dead_letter")
 _DAY_US = 86_400_000_000

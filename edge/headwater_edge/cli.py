@@ -74,9 +74,28 @@ def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
         shown = (
             ", ".join(f"{key.replace('_', ' ')} {each}" for key, each in value.items())
             if isinstance(value, dict)
+            else ", ".join(map(str, value)) or "none"
+            if isinstance(value, list)
             else value
         )
         print(f"{name.replace('_', ' '):{width}}  {shown}")
+
+
+@app.command("try-alert")
+def try_alert(
+    name: Annotated[str, typer.Argument(help="Name of an [[edge.alert]]; all without it.")] = "",
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have the running agent send a test by its local alerts, and show which arrived; exit code 1 if one did not."""
+    answer = words.say(data_folder(settings) / SOCKET, "try-alert", 120.0, alert=name)["alerts"]
+    if as_json:
+        print(_json(answer))
+    else:
+        for one, why in answer.items():
+            print(f"{one}: {why or 'delivered'}")
+    if any(answer.values()):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from headwater_edge.decode import DeadLetter
 from headwater_edge.output import Output
 from headwater_edge.rows import commit_of
 from headwater_edge.snapshot import Picture
-from headwater_edge.store import Chores, Rewrite, read_store, write
+from headwater_edge.store import AlertRow, Chores, Rewrite, read_store, write
 from headwater_edge.tick import Tick
 from headwater_shared.crash import reached
 from headwater_shared.logs import get_logger
@@ -38,6 +38,8 @@ class Job:
     """Bytes of its journal row, once committed."""
     rewrites: Sequence[Rewrite] = ()
     """Outbox rows that its event coalesced."""
+    alerts: Sequence[AlertRow] = ()
+    """Local alerts that were written with it, once committed."""
 
 
 class FreePages(int):
@@ -76,6 +78,8 @@ class Writer:
         """What is left of a snapshot to write: (tick, section, body), the head last."""
         self._drop_picture = False
         self._stop = threading.Event()
+        self.alerts_of: Callable[[Output], Sequence[AlertRow]] = lambda _: ()
+        """What of an output is to be said on the spot."""
         self.holding = ""
         """Why commits wait, if they do: the disk is full."""
         self.commits = self.times_full = 0
@@ -99,6 +103,7 @@ class Writer:
         with self._chores_lock:
             self._chores.sent |= chores.sent
             self._chores.covered += chores.covered
+            self._chores.alerts_gone += chores.alerts_gone
             if chores.gaps is not None:
                 self._chores.gaps = chores.gaps
             self._chores.bus = chores.bus or self._chores.bus
@@ -166,7 +171,10 @@ class Writer:
             return bool(self._chores)
 
     def _commit(self, job: Job | None) -> None:
-        commit = commit_of(job.tick, job.output, job.dead, job.births, job.rewrites) if job else None
+        commit = None
+        if job:
+            job.alerts = self.alerts_of(job.output)
+            commit = commit_of(job.tick, job.output, job.dead, job.births, job.rewrites, job.alerts)
         with self._chores_lock:
             chores, self._chores = self._chores, Chores()
         if commit is None and not chores:

@@ -78,7 +78,8 @@ def again(letter: Letter, decode: Decode) -> tuple[Burst, Decoded]:
     burst.size = len(letter.topic) + len(letter.body)
     burst.events.append((0, LetterGone(letter.tick, letter.n)))
     decoded = decode.burst(burst)
-    if letter.reason in IN_PART or letter.readings is not None:
+    in_part = letter.reason in IN_PART and ": " in letter.detail  # else its topic names the one metric
+    if in_part or letter.readings is not None:
         decoded = _only(letter, decoded, decode)
     if decoded.dead or not len(decoded.value):
         why = decoded.dead[0].detail if decoded.dead else "it holds no reading that was not taken"

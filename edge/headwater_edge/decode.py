@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from headwater_edge import metric_settings
+from headwater_edge.allowed import Allowed, Unlisted
 from headwater_edge.decoded import Births, DeadLetter, Decoded, Refused, without, woven
 from headwater_edge.formats import Formats
 from headwater_edge.ranges import Ranges
 from headwater_edge.settings import EdgeSettings
 from headwater_edge.source import Burst
 from headwater_edge.taking import Taking
-from headwater_edge.topics import Place, SeriesIndex, Topics
+from headwater_edge.topics import NOT_LISTED, Place, SeriesIndex, Topics
 from headwater_shared.errors import Unreadable
+from headwater_shared.identity import device_of
 
 __all__ = ["Births", "DeadLetter", "Decode", "Decoded", "decoder"]
 
@@ -37,12 +40,16 @@ class Decode:
         self._json = self.formats.json
         self._ranges = ranges or Ranges(())
         self._topics = Topics(self.formats.place_of)
+        self._unlisted = Unlisted(index.allowed)
+        self.not_listed = 0
+        """Messages of devices that may not speak, since the start."""
         self.skipped = 0
         """Values that were no readings, and messages of topics that bring none, since the start."""
 
     def burst(self, burst: Burst) -> Decoded:
         """Turn a burst to columns; new series are numbered by `index`, which keeps them for the tick."""
         self.index.now_us = burst.arrived_us
+        self.index.allowed.refresh()
         places = self._topics.places(burst.topics)
         fast = None
         if type(places[0]) is int:
@@ -52,6 +59,8 @@ class Decode:
             fast = self._json.manies(burst.payloads, places)
         decoded = fast if fast is not None else self._finite(self._mixed(burst, places), burst)
         self.skipped += decoded.skipped
+        if self.index.allowed:
+            decoded = self._listed(decoded, burst)
         return self._in_range(decoded, burst) if self._ranges else decoded
 
     def learn(self, births: Iterable[tuple[bytes, bytes]]) -> None:
@@ -101,6 +110,19 @@ class Decode:
         ]
         return without(decoded, bad, refused, burst.topics, burst.payloads)
 
+    def _listed(self, decoded: Decoded, burst: Burst) -> Decoded:
+        """Take out readings of devices that may not speak (any more): they are dead letters `not-listed`."""
+        bad = self._unlisted.of(decoded.series, self.index.names)
+        if bad.any():
+            allowed, names = self.index.allowed, self.index.names
+            refused = [
+                Refused(self._metric(series), allowed.refused(device_of(names[series])), NOT_LISTED)
+                for series in decoded.series[bad].tolist()
+            ]
+            decoded = without(decoded, bad, refused, burst.topics, burst.payloads)
+        self.not_listed += sum(1 for letter in decoded.dead if letter.reason == NOT_LISTED)
+        return decoded
+
     def _in_range(self, decoded: Decoded, burst: Burst) -> Decoded:
         """Take out readings that cannot be: they are dead letters `out-of-range`."""
         bad = self._ranges.outside(decoded.series, decoded.value, self.index.names)
@@ -116,13 +138,14 @@ class Decode:
         return self.index.names[series].rpartition("/")[2]
 
 
-def decoder(settings: EdgeSettings, index: SeriesIndex) -> Decode:
-    """Make the decoder of an agent.
+def decoder(settings: EdgeSettings, index: SeriesIndex, folder: Path = Path()) -> Decode:
+    """Make the decoder of an agent; `folder` is that of its data.
 
     Raises:
         SettingsError: a format or a metric that cannot be.
     """
     metric_settings.check(settings.metric)
+    index.allowed = Allowed(settings.devices.only, folder)
     index.counts_up = partial(metric_settings.counts_up, settings.metric)
     return Decode(
         index, Formats(index, settings.format, settings.site, settings.act), Ranges(settings.metric)

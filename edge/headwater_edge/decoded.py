@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_edge.events import Answered
+from headwater_edge.events import Answered, DeviceSaid
 
 IN_PART = frozenset(
     {
@@ -18,6 +18,7 @@ IN_PART = frozenset(
         "too-many-new-series",
         "unknown-alias",
         "out-of-range",
+        "not-listed",
     }
 )
 """Reasons that a message of many readings may have for some of them: its detail names which, see `Refused`."""
@@ -68,6 +69,8 @@ class Decoded(NamedTuple):
     """Values that are no readings: text, null, data sets; and messages of topics that are ignored."""
     answers: Sequence[tuple[int, Answered]] = ()
     """(message, what a device said of a command): events of the tick, each before its message."""
+    said: Sequence[tuple[int, DeviceSaid]] = ()
+    """(message, what it says of a device), ascending."""
 
     def unreadable(self) -> list[tuple[int, int]]:
         """Return (message, crc32 of its payload) of the dead letters: what R3 compares of them."""
@@ -110,6 +113,7 @@ def woven(parts: list[tuple[Sequence[int], Decoded]], n: int) -> Decoded:
         [ask for decoded in every for ask in decoded.asks],
         sum(decoded.skipped for decoded in every),
         sorted((answer for decoded in every for answer in decoded.answers), key=lambda answer: answer[0]),
+        sorted((one for decoded in every for one in decoded.said), key=lambda one: one[0]),
     )
 
 

@@ -91,6 +91,13 @@ class Answered(msgspec.Struct, frozen=True, tag="answered", array_like=True):
     reason: str = ""
 
 
+class DeviceSaid(msgspec.Struct, frozen=True, tag="device-said", array_like=True):
+    """A message says of a device (`site/device`) that it is there or gone: an availability topic, a birth, a death."""
+
+    device: str
+    online: bool
+
+
 class Flush(msgspec.Struct, frozen=True, tag="flush", array_like=True):
     """Close every window now, as at the end of a demo."""
 
@@ -161,6 +168,7 @@ Event = (
     | Subscribe
     | Unsubscribe
     | Disconnect
+    | DeviceSaid
     | Flush
     | LetterGone
     | Keyed

@@ -265,7 +265,7 @@ class Exchange:
         self, connection: Connection, data: bytes, begin: int, end: int, burst: ListenerBurst
     ) -> None:
         request = read_unsubscribe(data, begin, end, connection.v5)
-        ours = [is_granted(topic) for topic in request.filters]
+        ours = [is_granted(topic, connection.grant) for topic in request.filters]
         codes = [_GRANTED if was else _NO_SUBSCRIPTION for was in ours]
         reply = _if_it_fits(connection, unsuback(connection.v5, request.packet_id, codes))
         given_up = [topic for topic, was in zip(request.filters, ours, strict=True) if was]

@@ -47,7 +47,7 @@ def explain(topic: str, payload: bytes, settings: EdgeSettings, file: Path, now_
 
     Returns:
         `readings` (series, time, value each; the time is None where it is that of arrival), `dead` (reason, detail),
-        `skipped`, `asks` (topics of requests), and `hint`.
+        `skipped`, `said` (device, online each), `asks` (topics of requests), and `hint`.
     """
     decode = _decoder(settings, file)
     burst = Burst(now_us, [topic.encode()], [payload])
@@ -65,6 +65,7 @@ def explain(topic: str, payload: bytes, settings: EdgeSettings, file: Path, now_
         "readings": readings,
         "dead": [{"reason": letter.reason, "detail": letter.detail} for letter in found.dead],
         "skipped": found.skipped,
+        "said": [{"device": one.device, "online": one.online} for _, one in found.said],
         "asks": [topic.decode(errors="replace") for topic, _ in found.asks],
         "hint": _hint(topic) if any(letter.reason == "bad-topic" for letter in found.dead) else "",
     }
@@ -74,6 +75,7 @@ def lines(told: dict[str, Any]) -> list[str]:
     """Say what `explain` found, a line each."""
     out = [f"{r['series']} = {r['value']:.15g}  {r['time'] or 'when it arrives'}" for r in told["readings"]]
     out += [f"dead letter {letter['reason']}: {letter['detail']}" for letter in told["dead"]]
+    out += [f"{one['device']} is {'online' if one['online'] else 'offline'}" for one in told["said"]]
     if told["skipped"]:
         out.append(f"skipped: {told['skipped']} that are no readings (text, null, a topic that brings none)")
     out += [f"asks for a birth on {topic}" for topic in told["asks"]]
@@ -83,7 +85,7 @@ def lines(told: dict[str, Any]) -> list[str]:
 
 
 def _decoder(settings: EdgeSettings, file: Path) -> Decode:
-    decode = decoder(settings, SeriesIndex([], settings.max_series))
+    decode = decoder(settings, SeriesIndex([], settings.max_series), file.parent)
     if file.exists():
         reader = read_store(file)
         decode.learn(births(reader))

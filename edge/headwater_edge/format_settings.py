@@ -34,6 +34,13 @@ class FormatSettings(Section, frozen=True, forbid_unknown_fields=True):
     ignore: Annotated[
         tuple[str, ...], Meta(description="Topics among them that bring no readings: counted, not kept.")
     ] = ()
+    availability: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Topics on which it is said that a {device} is there or gone (online or offline, true or false, ON or OFF, "
+            'or an object such as {"state": "online"}): they become its status.'
+        ),
+    ] = ()
     codec: Annotated[
         Literal["mapping", "json", "senml", "sparkplug", "influx"],
         Meta(

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from headwater_edge.acks import Answers
 from headwater_edge.acts import ANSWERS, ActSettings
+from headwater_edge.availability import Availability
 from headwater_edge.format_settings import FormatSettings, resolved
 from headwater_edge.influx import Influx
 from headwater_edge.json_codec import JsonCodec
@@ -25,6 +26,7 @@ OURS = (
     FormatSettings(topics=("hw/{site}/{device}/senml",), codec="senml"),
     FormatSettings(topics=("hw/{site}/{device}/influx",), codec="influx"),
     FormatSettings(topics=("spBv1.0/#",), codec="sparkplug"),
+    FormatSettings(availability=("hw/{site}/{device}/status",)),
 )
 """What is read without any settings."""
 
@@ -106,9 +108,12 @@ class Formats:
             for rule in ((Pattern(topic + ANSWERS), answers), (Pattern(topic), self._ignored))
         ]
         for one in [*resolved(tuple(settings), site), *OURS]:
-            codec = self._codec(one, index)
+            codec, availability = self._codec(one, index), Availability(one)
             patterns = [Pattern(topic) for topic in one.topics]
+            says = [Pattern(topic) for topic in one.availability]
+            _check_availability(one, patterns, says)
             _check(one, patterns)
+            self._rules += [(pattern, availability) for pattern in says]
             self._rules += [(Pattern(topic), self._ignored) for topic in one.ignore]
             self._rules += [(pattern, codec) for pattern in patterns]
 
@@ -157,13 +162,22 @@ class Formats:
                 return Mapping(settings, index)
 
 
-def _check(settings: FormatSettings, patterns: list[Pattern]) -> None:
-    where = f"[[edge.format]] topics = {list(settings.topics)}"
-    if not patterns:
+def _check_availability(settings: FormatSettings, patterns: list[Pattern], says: list[Pattern]) -> None:
+    if not patterns and not says:
         raise SettingsError(
             "an [[edge.format]] has neither use nor topics",
             hint='write topics = ["meters/{device}/data"], for example',
         )
+    for pattern in says:
+        if not (settings.device or pattern.names("device")):
+            raise SettingsError(
+                f"[[edge.format]] availability = {pattern.text!r}: nothing says which device it is of",
+                hint="put {device} into it, or set device",
+            )
+
+
+def _check(settings: FormatSettings, patterns: list[Pattern]) -> None:
+    where = f"[[edge.format]] topics = {list(settings.topics)}"
     if settings.codec != "mapping":
         wrong = [key for key in _OF_MAPPING if getattr(settings, key)]
         if wrong:

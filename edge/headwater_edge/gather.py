@@ -40,8 +40,8 @@ class Gather:
     def add(self, burst: Burst, decoded: Decoded | None) -> None:
         """Take in a burst; `decoded` is None if it holds events only."""
         events = burst.events
-        if decoded is not None and decoded.answers:
-            events = sorted([*events, *decoded.answers], key=lambda event: event[0])
+        if decoded is not None and (decoded.answers or decoded.said):
+            events = sorted([*events, *decoded.answers, *decoded.said], key=lambda event: event[0])
         self.events += [(self.messages + at, event) for at, event in events]
         self.bursts.append(burst)
         if decoded is not None:

@@ -10,8 +10,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from headwater_edge.aside import all_aside
 from headwater_edge.pipeline import Agent
+from headwater_edge.presence import OFFLINE, SILENT
 from headwater_edge.pressure import MORE_QUOTA
+
+_NAMED = 20
+"""Devices that the status names, the longest unheard first."""
 
 
 def status(agent: Agent) -> dict[str, Any]:
@@ -23,6 +28,11 @@ def status(agent: Agent) -> dict[str, Any]:
         "tick": agent.committed,
         "series": len(state.names),
         "devices": len(state.device_numbers),
+        **{f"devices_{status}": devices for status, devices in state.presence.counts().items()},
+        "silent_devices": state.presence.named(SILENT, _NAMED),
+        "offline_devices": state.presence.named(OFFLINE, _NAMED),
+        "not_listed": agent.decode.not_listed,
+        "readers": state.sessions.readers,
         **msgspec.to_builtins(state.counters),
         "dead_letters": agent.letters.letters,
         "dead_letter_bytes": agent.letters.size,
@@ -46,12 +56,13 @@ def status(agent: Agent) -> dict[str, Any]:
         "holding_back": agent.holding,
         "early_ticks": agent.ticker.early_ends,
         **_of_damage(agent),
+        **agent.put_out.status(),
     }
 
 
 def _of_damage(agent: Agent) -> dict[str, Any]:
     """What became of the last file that was set aside; it stays in the status as long as the file lies there."""
-    files = agent.files_aside()
+    files = all_aside(agent.path)
     last = agent.set_aside
     return {
         "files_set_aside": len(files),
@@ -102,13 +113,14 @@ def health(agent: Agent) -> dict[str, Any]:
             "the dead letters are full, and messages that cannot be read are not acknowledged: "
             "see 'headwater-edge dead-letters list', then replay or purge them"
         )
+    reasons += agent.put_out.troubles()
     forward = agent.forward
     if forward.mode == "offline":
         reasons.append("the bus is away; everything waits in the outbox")
     said: dict[str, Any] = {"reasons": reasons, "ready": agent.committed > 0, "tick": agent.committed}
-    if agent.files_aside():  # nothing that starting again would mend: no reason to call the agent failing
+    if all_aside(agent.path):  # nothing that starting again would mend: no reason to call the agent failing
         why = f": {agent.set_aside.why}" if agent.set_aside else ""
-        said["set_aside"] = [file.name for file in agent.files_aside()]
+        said["set_aside"] = [file.name for file in all_aside(agent.path)]
         said["damage"] = (
             f"a damaged file was set aside{why}; see 'headwater-edge status', and remove the file once you have looked"
         )
@@ -162,6 +174,7 @@ class AgentMetrics(Collector):
             "Commands that are let out and not answered",
             value=numbers["commands"]["open"],
         )
+        yield from _put_out(self._agent)
         yield GaugeMetricFamily(
             "headwater_edge_holding_back",
             "1 while nothing is taken in, for want of disk space or by the quota",
@@ -169,6 +182,33 @@ class AgentMetrics(Collector):
         )
 
 
+def _put_out(agent: Agent) -> Iterable[Metric]:
+    """Yield what became of local alerts, by the way that they go, and of egress."""
+    for name, text in _ALERTS.items():
+        family = GaugeMetricFamily if name == "waiting" else CounterMetricFamily
+        metric = family(f"headwater_edge_alerts_{name}", text, labels=["alert"])
+        for route in list(agent.put_out.alerts.routes.values()):
+            metric.add_metric([route.settings.name], getattr(route, name))
+        yield metric
+    if agent.put_out.egress is not None:
+        for name, number in agent.put_out.egress.status().items():
+            family = GaugeMetricFamily if name == "waiting" else CounterMetricFamily
+            yield family(f"headwater_edge_egress_{name}", _EGRESS[name], value=number)
+
+
+_ALERTS = {
+    "sent": "Local alerts that were delivered",
+    "waiting": "Local alerts that wait",
+    "dropped": "Local alerts that were dropped: the queue was full, or it took too long",
+    "refused": "Local alerts that were refused for good",
+    "failures": "Tries to deliver a local alert that failed",
+}
+_EGRESS = {
+    "shown": "Messages of egress that subscribers at the listener were sent",
+    "published": "Messages of egress that the broker was given",
+    "waiting": "Messages of egress that wait for the broker",
+    "dropped": "Messages of egress that were dropped, for the broker did not take them",
+}
 _COUNTERS = {
     "messages": "Messages taken in",
     "readings": "Readings taken in, duplicates too",
@@ -196,6 +236,11 @@ _GAUGES = {
     "tick": "The last committed tick",
     "series": "Series known",
     "devices": "Devices known",
+    "devices_online": "Devices that are online",
+    "devices_silent": "Devices that are there and send nothing",
+    "devices_offline": "Devices whose connection has ended, or that are said to be gone",
+    "readers": "Filters under which others read alerts and egress at the listener",
+    "not_listed": "Messages of devices that may not speak (edge.devices.only)",
     "dead_letters": "Dead letters that are kept",
     "dead_letter_bytes": "Their bytes",
     "refused": "Messages that were not taken because the dead letters were full",

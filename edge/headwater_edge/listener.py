@@ -98,7 +98,7 @@ class Listener:
                 hint="name edge.listener.tls.certificate, or set plain = true",
             )
         self._monotonic = monotonic
-        self._sockets = Sockets(self._limits, users, clock, connections, deliver, monotonic)
+        self.sockets = self._sockets = Sockets(self._limits, users, clock, connections, deliver, monotonic)
         self._listening: dict[socket.socket, bool] = {}
         self._paused = False
         self._loop: asyncio.AbstractEventLoop | None = None

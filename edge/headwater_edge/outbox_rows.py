@@ -19,7 +19,7 @@ from headwater_edge.unreached import hear as _hear
 from headwater_shared import frame, records
 from headwater_shared.frame import Frame
 from headwater_shared.parts import Parts
-from headwater_shared.records import Anomaly, Command
+from headwater_shared.records import Anomaly, Command, Device
 from headwater_shared.squeeze import squeezed
 
 Identity = tuple[bytes, int, int]
@@ -30,7 +30,7 @@ Place = tuple[int, int, int]
 _INSERT = "INSERT INTO outbox(n, tick, lane, epoch, shard, seq, kind, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
-def read(kind: str, body: bytes) -> Frame | Anomaly | Command:
+def read(kind: str, body: bytes) -> Frame | Anomaly | Command | Device:
     """Decode a row's uncompressed body.
 
     Raises:
@@ -42,6 +42,8 @@ def read(kind: str, body: bytes) -> Frame | Anomaly | Command:
         return records.decode(Anomaly, body)
     if kind == records.COMMAND:
         return records.decode(Command, body)
+    if kind == records.DEVICE:
+        return records.decode(Device, body)
     raise ValueError(f"no row of the outbox is a {kind}")
 
 

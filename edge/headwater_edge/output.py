@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from headwater_edge.idempotency import Verdict
 from headwater_shared.frame import Frame
-from headwater_shared.records import Anomaly, Command
+from headwater_shared.records import Anomaly, Command, Device
 
 
 @dataclass(slots=True)
@@ -20,6 +20,8 @@ class Output:
     commands: list[Command] = field(default_factory=list)
     """What became of commands to devices; those that are open are in the state."""
     frames: list[Frame] = field(default_factory=list)
+    devices: list[Device] = field(default_factory=list)
+    """Devices whose status changed."""
     sessions: dict[int, bool] = field(default_factory=dict)
     """Whether a session was present, by connection that connected."""
     unknown: frozenset[tuple[int, int]] = frozenset()

@@ -19,7 +19,6 @@ import msgspec
 
 from headwater_edge import snapshot
 from headwater_edge.arrivals import excluding
-from headwater_edge.aside import all_aside
 from headwater_edge.awaited import Awaited, result
 from headwater_edge.ballast import for_start
 from headwater_edge.commit import Job, Writer
@@ -34,6 +33,7 @@ from headwater_edge.letter_book import LetterBook
 from headwater_edge.opening import open_state
 from headwater_edge.pressure import Pressure
 from headwater_edge.provisional import Provisional
+from headwater_edge.put_out import PutOut
 from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_edge.source import Burst, Source, ask
 from headwater_edge.sources import Sources
@@ -79,8 +79,8 @@ class Agent:
         self._settings = settings
         self._step_settings = step_settings(settings)
         self.index = SeriesIndex([], settings.max_series, settings.new_series_per_hour)
-        self.decode = decoder(settings, self.index)
-        self._path = path
+        self.decode = decoder(settings, self.index, path.parent)
+        self.path = path
         self._clock = clock
         self._version = version
         ballast, began = for_start(path), time.monotonic_ns()
@@ -119,7 +119,8 @@ class Agent:
             self.keeping, self._hold,
         )  # fmt: skip
         self.courier = Courier(self.state.commands, self._sources.command, clock)
-        self.provisional = Provisional(self.state, self.index, self.courier)
+        self.put_out = PutOut(settings, self._writer)
+        self.provisional = Provisional(self.state, self.index, self.courier, self.put_out.alerts.provisional)
         self.failed: asyncio.Future[None]
 
     async def start(self) -> None:
@@ -143,10 +144,6 @@ class Agent:
     def holding(self) -> str:
         """Why nothing is taken in, if that is so."""
         return self._writer.holding or self.pressure.holding
-
-    def files_aside(self) -> list[Path]:
-        """Return the damaged files that lie beside the one in use."""
-        return all_aside(self._path)
 
     async def flush(self) -> int:
         """Close every window; return the tick that did, once it is committed."""
@@ -314,6 +311,7 @@ class Agent:
         self._sources.acknowledge(bursts, job.output)
         reached("acknowledge.after")
         self._awaited.committed(job.output.tick)
+        self.put_out.committed(job)
         self._sources.weigh(self._gather.readings + self._gather.messages)
         if self.keeping.picture_is_due():
             self._writer.picture(snapshot.take(self.state))

@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headwater_edge import aside, device_commands, health, words
+from headwater_edge.about import about_of
 from headwater_edge.broker import Broker
 from headwater_edge.brokers import attach_brokers, passwords_of, with_status, with_troubles
 from headwater_edge.letter_office import LetterOffice
@@ -25,10 +27,12 @@ from headwater_edge.listener import Listener
 from headwater_edge.opening import is_damage
 from headwater_edge.pipeline import Agent
 from headwater_edge.places import ADOPT, FILE, PLACE, SOCKET
+from headwater_edge.put_out import check_put_out
 from headwater_edge.settings import EdgeSettings
+from headwater_edge.showing import show
 from headwater_edge.users import Users
 from headwater_shared import extras
-from headwater_shared.clock import Clock, parse_clock
+from headwater_shared.clock import Clock, RealClock, parse_clock
 from headwater_shared.errors import HeadwaterError, Refused, StartAgain
 from headwater_shared.health import serve
 from headwater_shared.logs import configure, get_logger
@@ -51,6 +55,7 @@ async def run(common: Common, settings: EdgeSettings, *, adopt: bool = False) ->
         sqlite3.Error: a commit's outcome is unknown: start again from the file (R11).
     """
     broker_passwords = passwords_of(settings.broker)
+    check_put_out(settings)
     data = Path(common.data)
     data.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything waits for the loop
     clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
@@ -73,6 +78,7 @@ async def run(common: Common, settings: EdgeSettings, *, adopt: bool = False) ->
             qos_of=sessions.qos_of,
         )
     )
+    listener.sockets.admission.allowed = agent.index.allowed
     http = _http(agent, settings, users, clock, numbers, registry) if settings.http.port is not None else None
     brokers = attach_brokers(
         agent, settings.name, settings.broker, broker_passwords, clock, numbers, registry, settings.act
@@ -101,6 +107,9 @@ async def run(common: Common, settings: EdgeSettings, *, adopt: bool = False) ->
         for broker in brokers:
             open_parts.push_async_callback(broker.close)
             broker.start()
+        shown = partial(show, listener.sockets, sessions.readers_of)
+        agent.put_out.start(data / FILE, shown, broker_passwords, about_of(settings, data), _version())
+        open_parts.push_async_callback(agent.put_out.close)
         office = LetterOffice(agent, data / FILE)
         heard = await words.listen(data / SOCKET, _words(agent, office, brokers))
         open_parts.callback(heard.close)
@@ -150,7 +159,13 @@ def _words(agent: Agent, office: LetterOffice, brokers: Sequence[Broker]) -> dic
     async def purge(request: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"gone": await office.purge(_letters(request))}
 
-    return {"flush": flush, "status": status, "commands": commands, "replay": replay, "purge": purge}
+    async def try_alert(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        name, agent_name = str(request.get("alert", "")), agent.state.settings.agent
+        return {"alerts": await agent.put_out.alerts.try_out(name, agent_name, RealClock().now().wall_us)}
+
+    return {
+        "flush": flush, "status": status, "commands": commands, "try-alert": try_alert, "replay": replay, "purge": purge,
+    }  # fmt: skip
 
 
 def _letters(request: Mapping[str, Any]) -> list[tuple[int, int]]:

@@ -1,11 +1,13 @@
 """While the agent holds back, limit rules run on what arrives, and what they find is said at once (R18).
 
 It is provisional: not journaled, and with the id that the anomaly will have when the reading is taken in, so that who acts on
-both knows them as one; and so are the commands that it leads to, which the courier sends. There is no local alert yet: it
-goes to log, status and metrics.
+both knows them as one; and so are the commands that it leads to, which the courier sends. It goes to log, status and
+metrics, and as a local alert to whom the settings say.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from headwater_edge.topics import SeriesIndex
 from headwater_shared.digest import NO_TIME
 from headwater_shared.identity import stable_id
 from headwater_shared.logs import get_logger
+from headwater_shared.records import Anomaly
 
 log = get_logger()
 
@@ -29,7 +32,14 @@ log = get_logger()
 class Provisional:
     """The limit rules beside the step, over what no step has seen yet."""
 
-    def __init__(self, state: State, index: SeriesIndex, courier: Courier) -> None:
+    def __init__(
+        self,
+        state: State,
+        index: SeriesIndex,
+        courier: Courier,
+        tell: Callable[[Anomaly], None] = lambda _: None,
+    ) -> None:
+        """`tell`: who is to know besides the log."""
         self._state = state
         self._courier = courier
         self._index = index
@@ -38,6 +48,7 @@ class Provisional:
         """Bursts of what gathers that were judged."""
         self.stepped: Output | None = None
         """What the last tick put out, whether or not it is committed."""
+        self._tell = tell
         self.found = 0
         """Begins and ends that were said."""
 
@@ -76,6 +87,7 @@ class Provisional:
         for change in self._limits.run(series, event, value):
             rule, name = change.rule, self._index.names[change.series]
             self.found += 1
+            id_ = stable_id(rule.name, name, change.begin_us)
             log.warning(
                 "provisional: a limit is broken" if change.begins else "provisional: a limit holds again",
                 rule=rule.name,
@@ -83,9 +95,16 @@ class Provisional:
                 value=change.value,
                 limit=change.limit,
                 severity=rule.severity,
-                id=stable_id(rule.name, name, change.begin_us),
+                id=id_,
                 text=rule.text,
             )
+            self._tell(
+                Anomaly(
+                    self._state.settings.agent, self._state.epoch, 0, 0, 0, None, id_, rule.name, name,
+                    "begin" if change.begins else "end", change.begin_us, change.time_us,
+                    change.value, change.limit, rule.severity, rule.text,
+                )
+            )  # fmt: skip
             if change.begins:
                 self._act(change, name)
 

@@ -11,7 +11,7 @@ from headwater_edge import journal
 from headwater_edge.decode import Births, DeadLetter
 from headwater_edge.events import LetterGone, Start
 from headwater_edge.output import Output
-from headwater_edge.store import ANOMALIES, WINDOWS, Commit, DeadRow, OutboxRow, Rewrite
+from headwater_edge.store import ANOMALIES, WINDOWS, AlertRow, Commit, DeadRow, OutboxRow, Rewrite
 from headwater_edge.tick import Tick
 from headwater_shared import frame, records
 from headwater_shared.squeeze import squeezed
@@ -23,10 +23,12 @@ def commit_of(
     dead: list[DeadLetter],
     births: Births = (),
     rewrites: Sequence[Rewrite] = (),
+    alerts: Sequence[AlertRow] = (),
 ) -> Commit:
-    """Make the transaction of one tick; `rewrites`: what its event coalesced."""
+    """Make the transaction of one tick; `rewrites`: what its event coalesced; `alerts`: local ones that are to be sent."""
     outbox = [_row(ANOMALIES, records.ANOMALY, a, records.encode(a)) for a in output.anomalies]
     outbox += [_row(ANOMALIES, records.COMMAND, c, records.encode(c)) for c in output.commands]
+    outbox += [_row(ANOMALIES, records.DEVICE, d, records.encode(d)) for d in output.devices]
     outbox += [_row(WINDOWS, records.FRAME, f, frame.encode(f)) for f in output.frames]
     starts = [event for _, event in tick.events if isinstance(event, Start)]
     return Commit(
@@ -42,6 +44,7 @@ def commit_of(
         coverage=(output.age_us, output.coverage) if output.coverage else None,
         letters_gone=[(event.tick, event.n) for _, event in tick.events if isinstance(event, LetterGone)],
         rewrites=list(rewrites),
+        alerts=list(alerts),
     )
 
 
@@ -55,5 +58,7 @@ def body_hash(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=8).digest()
 
 
-def _row(lane: int, kind: str, of: records.Anomaly | records.Command | frame.Frame, body: bytes) -> OutboxRow:
+def _row(
+    lane: int, kind: str, of: records.Anomaly | records.Command | records.Device | frame.Frame, body: bytes
+) -> OutboxRow:
     return OutboxRow(lane, of.epoch, of.shard, of.seq, kind, body_hash(body), squeezed(body))

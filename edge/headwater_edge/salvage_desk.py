@@ -50,6 +50,10 @@ def salvage_to(
             return event
 
 
+_BESIDE = (records.ANOMALY, records.COMMAND, records.DEVICE)
+"""Kinds of rows beside the frames."""
+
+
 def agent_of(file: Path) -> str:
     """Find whose file it is: as noted, or as its frames say.
 
@@ -61,7 +65,7 @@ def agent_of(file: Path) -> str:
         if found:
             return str(found[0])
     for cell in pages.cells_of(file, PAGE_SIZE):
-        if len(cell.values) >= 9 and cell.values[6] in (records.FRAME, records.ANOMALY, records.COMMAND):
+        if len(cell.values) >= 9 and cell.values[6] in (records.FRAME, *_BESIDE):
             with suppress(zlib.error, ValueError, TypeError):
                 return outbox_rows.read(cell.values[6], zlib.decompress(cell.values[8])).agent
     raise StateError(f"nothing in {file.name} says whose it is", hint="name its settings with --settings")
@@ -70,7 +74,7 @@ def agent_of(file: Path) -> str:
 def _write_folder(connection: sqlite3.Connection, folder: Path, event: SetAside) -> None:
     frames = folder / "frames"
     frames.mkdir(parents=True)
-    lines_of: dict[str, list[bytes]] = {records.ANOMALY: [], records.COMMAND: []}
+    lines_of: dict[str, list[bytes]] = {one: [] for one in _BESIDE}
     for epoch, shard, seq, kind, body in connection.execute(
         "SELECT epoch, shard, seq, kind, body FROM outbox ORDER BY n"
     ):
@@ -83,10 +87,10 @@ def _write_folder(connection: sqlite3.Connection, folder: Path, event: SetAside)
     letters = [
         msgspec.json.encode(_fields(letter)) for letter in reversed(dead_letters.latest(connection, -1))
     ]
-    anomalies, commands = lines_of[records.ANOMALY], lines_of[records.COMMAND]
     for name, lines in (
-        ("anomalies.jsonl", anomalies),
-        ("commands.jsonl", commands),
+        ("anomalies.jsonl", lines_of[records.ANOMALY]),
+        ("commands.jsonl", lines_of[records.COMMAND]),
+        ("devices.jsonl", lines_of[records.DEVICE]),
         ("dead-letters.jsonl", letters),
     ):
         (folder / name).write_bytes(b"".join(line + b"\n" for line in lines))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from headwater_edge.events import Connect, Disconnect, Event, Subscribe, Unsubscribe, WillsPublished
+from headwater_edge.subscriptions import is_command, matches
 from headwater_edge.wills import Wills
 from headwater_shared.clock import SYNCHRONISED, Now
 
@@ -49,6 +50,8 @@ class Sessions:
         self._gone: list[int] = []
         self._subscribers: dict[str, dict[str, None]] = {}
         """By filter: the clients whose sessions have it, in the order in which they came; made from the sessions."""
+        self._readers: dict[str, None] = {}
+        """Filters of these that are for what is put out: alerts, egress."""
 
     def take(self, event: Event, now_us: int) -> bool | None:
         """Apply an event; for a Connect, return whether a session was present."""
@@ -61,7 +64,7 @@ class Sessions:
                 client = self.clients[event.connection]
                 self.by_client[client].filters.update(event.filters)
                 for topic, _ in event.filters:
-                    self._subscribers.setdefault(topic, {})[client] = None
+                    self._subscribe(client, topic)
             case Unsubscribe():
                 client = self.clients[event.connection]
                 for topic in event.filters:
@@ -109,6 +112,15 @@ class Sessions:
         """Return the QoS that a live connection was granted for a topic that these filters match."""
         granted = self.by_client[self.clients[connection]].filters
         return max(granted.get(one, 0) for one in filters)
+
+    def readers_of(self, topic: str) -> list[int]:
+        """Return the live connections that subscribed to what is put out on a topic, each once."""
+        return self.connections_for(*(one for one in self._readers if matches(one, topic)))
+
+    @property
+    def readers(self) -> int:
+        """Filters that sessions have for what is put out."""
+        return len(self._readers)
 
     def filters_of(self, client: str) -> dict[str, int] | None:
         """Return what a client subscribed to in its session; None if it has none."""
@@ -158,11 +170,17 @@ class Sessions:
             self._unsubscribe(client, topic)
         self.ended += 1
 
+    def _subscribe(self, client: str, topic: str) -> None:
+        self._subscribers.setdefault(topic, {})[client] = None
+        if not is_command(topic):
+            self._readers[topic] = None
+
     def _unsubscribe(self, client: str, topic: str) -> None:
         clients = self._subscribers.get(topic, {})
         clients.pop(client, None)
         if not clients:
             self._subscribers.pop(topic, None)
+            self._readers.pop(topic, None)
 
     def _forget_one(self) -> None:
         for client, session in self.by_client.items():
@@ -192,7 +210,7 @@ class Sessions:
             self.wills.load(msgspec.convert(dumped["wills"], dict[str, object]))
         for client, session in self.by_client.items():
             for topic in session.filters:
-                self._subscribers.setdefault(topic, {})[client] = None
+                self._subscribe(client, topic)
 
 
 def _expired(session: Session, now_us: int) -> bool:

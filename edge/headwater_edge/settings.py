@@ -9,8 +9,11 @@ import msgspec
 from msgspec import Meta
 
 from headwater_edge.acts import Act, ActSettings, resolved
+from headwater_edge.alert_settings import AlertSettings
 from headwater_edge.broker_settings import BrokerSettings
+from headwater_edge.device_settings import DeviceSettings, PresenceRules, presence_rules
 from headwater_edge.disk_settings import DiskSettings
+from headwater_edge.egress_settings import EgressSettings
 from headwater_edge.format_settings import FormatSettings
 from headwater_edge.forward_settings import ForwardSettings
 from headwater_edge.http_settings import HttpSettings
@@ -145,6 +148,7 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
             "the device of that name."
         ),
     ] = msgspec.field(default_factory=dict)
+    devices: DeviceSettings = DeviceSettings()
     disk: DiskSettings = DiskSettings()
     listener: ListenerSettings = ListenerSettings()
     http: HttpSettings = HttpSettings()
@@ -169,6 +173,8 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
         tuple[MissingSettings, ...], Meta(description="Rules of series that are not heard.")
     ] = ()
     jump: Annotated[tuple[JumpSettings, ...], Meta(description="Rules of jumps between windows.")] = ()
+    alert: Annotated[tuple[AlertSettings, ...], Meta(description="Local alerts: which go where.")] = ()
+    egress: EgressSettings = EgressSettings()
     format: Annotated[
         tuple[FormatSettings, ...],
         Meta(description="Formats of other devices, by topic; docs/formats.md shows each."),
@@ -212,6 +218,7 @@ class StepSettings(msgspec.Struct, frozen=True):
     acts: list[Act] = []
     more_rules: MoreRules = MoreRules()
     """Rules of all kinds but limits."""
+    presence: PresenceRules = PresenceRules()
 
 
 def step_settings(settings: EdgeSettings) -> StepSettings:
@@ -242,6 +249,7 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
         clock_wait_us=duration(windows.clock_wait),
         some_levels=some_levels(settings.window, levels),
         acts=resolved(settings.act, names_of(rules)),
+        presence=presence_rules(settings.devices),
         metrics=[
             MetricRule(one.series, one.scale, one.offset, one.counter, one.wraps_at or 0.0)
             for one in settings.metric

@@ -64,6 +64,7 @@ class Picture:
 def take(state: State) -> Picture:
     """Copy the state."""
     keys, key_columns = state.idempotency.dump()
+    presence, presence_columns = state.presence.dump()
     scalars: dict[str, Any] = {
         "settings": msgspec.to_builtins(state.settings),
         "tick": state.tick,
@@ -76,6 +77,7 @@ def take(state: State) -> Picture:
         "sessions": state.sessions.dump(),
         "idempotency": keys,
         "commands": state.commands.dump(),
+        "presence": presence,
         "counters": msgspec.to_builtins(state.counters),
         "late": state.levels.fine.late,
         "prune_at": state.levels.fine.recent.prune_at,
@@ -93,6 +95,7 @@ def take(state: State) -> Picture:
     arrays |= {f"waiting.{name}": column for name, column in state.waiting.dump().items()}
     arrays |= {f"coverage.{name}": column for name, column in state.coverage.dump().items()}
     arrays |= {f"idempotency.{name}": column for name, column in key_columns.items()}
+    arrays |= {f"presence.{name}": column for name, column in presence_columns.items()}
     arrays |= {f"recent.{name}": column for name, column in state.levels.fine.recent.dump()}
     arrays |= {f"rules.{name}": column for name, column in state.detectors.dump().items()}
     for at, ring in enumerate(_rings(state)):
@@ -134,6 +137,8 @@ def restore(picture: Picture) -> State:
         state.waiting.load(_under("waiting", arrays))
     state.coverage.grow(len(state.names))
     state.idempotency.load(scalars.get("idempotency", {}), _under("idempotency", arrays))
+    presence = _under("presence", arrays)  # nor is this
+    state.presence.load(scalars.get("presence"), presence, state.device_numbers, state.now)
     state.meaning.grow(state.names)
     for name, column in _under("meaning", arrays).items():
         setattr(state.meaning, name, column.copy())

@@ -59,8 +59,8 @@ class Sockets:
         self._clock = clock
         self._deliver = deliver
         self._monotonic = monotonic
-        admission = Admission(users, limits.max_connections)
-        self._exchange = Exchange(self, admission, limits, numbers)
+        self.admission = Admission(users, limits.max_connections)
+        self._exchange = Exchange(self, self.admission, limits, numbers)
         self.by_number = self._exchange.by_number
         self.counts = ListenerCounts()
         complaints = Complaints(monotonic)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from headwater_edge.decoded import Refused
+from headwater_edge.events import DeviceSaid
 from headwater_edge.source import REPLAY, Burst
 from headwater_edge.sparkplug_nodes import IN_DOUBLE, IN_FLOAT, IN_INT, MOST, Holder, Metric, Node
 from headwater_edge.sparkplug_schema import BOOLEAN, messages
@@ -88,7 +89,7 @@ class Sparkplug:
                 ):  # it is of another time: its readings count, what it says of the session does not
                     self._metrics(_as_born(holder, payload, place.what), payload, taking, refused)
                 else:
-                    self._message(place.what, holder, payload, body, taking, refused)
+                    self._message(message, place.what, holder, payload, body, taking, refused)
             except (no_payload, UnicodeDecodeError) as error:
                 taking.refuse(
                     message, Unreadable(f"no Sparkplug B: {error}", reason="unreadable"), topic, body
@@ -100,12 +101,20 @@ class Sparkplug:
                 taking.asks.append(self._ask(holder.node, burst.arrived_us))
 
     def _message(
-        self, what: str, holder: Holder, payload: Any, body: bytes, taking: Taking, refused: list[Refused]
+        self,
+        message: int,
+        what: str,
+        holder: Holder,
+        payload: Any,
+        body: bytes,
+        taking: Taking,
+        refused: list[Refused],
     ) -> None:
         if what == _DEATH:
-            self._death(holder, payload, taking)
+            self._death(message, holder, payload, taking)
             return
         if what == _BIRTH:
+            taking.said.append((message, DeviceSaid(_name(holder), online=True)))
             self._birth(holder, payload, body, taking)
         if payload.HasField("seq"):
             holder.node.follow(payload.seq)
@@ -219,13 +228,16 @@ class Sparkplug:
         holder.learn(payload)
         taking.births.append((holder.birth_topic, body))
 
-    def _death(self, holder: Holder, payload: Any, taking: Taking) -> None:
+    def _death(self, message: int, holder: Holder, payload: Any, taking: Taking) -> None:
         """Forget what the dead named. A node's death counts for the session that it names, and for no later one."""
         if isinstance(holder, Node):
             session = _session(payload)
             if None not in (session, holder.session) and session != holder.session:
                 return
             self._forget_devices(holder, taking)
+            for device in holder.devices.values():
+                taking.said.append((message, DeviceSaid(_name(device), online=False)))
+        taking.said.append((message, DeviceSaid(_name(holder), online=False)))
         if holder.born:
             taking.births.append((holder.birth_topic, None))
         holder.forget()
@@ -252,6 +264,10 @@ def _as_born(holder: Holder, payload: Any, what: str) -> Holder:
     own = Holder(holder.node, holder.place.site, holder.place.device, holder.birth_topic)
     own.learn(payload)
     return own
+
+
+def _name(holder: Holder) -> str:
+    return f"{holder.place.site}/{holder.place.device}"
 
 
 def _session(payload: Any) -> int | None:

@@ -14,6 +14,7 @@ from headwater_edge.event_time import Waiting
 from headwater_edge.idempotency import Idempotency
 from headwater_edge.levels import Levels
 from headwater_edge.meaning import Meaning
+from headwater_edge.presence import Presence
 from headwater_edge.recent import NEVER
 from headwater_edge.sessions import Sessions
 from headwater_edge.settings import StepSettings
@@ -82,6 +83,7 @@ class State:
         self.previous: tuple[int, dict[int, int]] | None = None
         """The epoch before, and its last seqs."""
         self.sessions = Sessions()
+        self.presence = Presence(settings.presence)
         self.transport = Transport(self.sessions.of_brokers)
         self.waiting = Waiting()
         self.coverage = Coverage()
@@ -112,6 +114,7 @@ class State:
         ):  # until now nobody looked at what was sent before
             known = slice(0, before.recent.size)
             np.maximum.at(self.last_sent, before.recent.series[known], before.recent.sent[known])
+        self.presence.configure(settings.presence)
         self.watermarks.lateness_us, self.watermarks.idle_us = settings.lateness_us, settings.idle_us
         self.detectors = self.detectors.followed_by(settings.rules, settings.more_rules, self.names)
         self.meaning = self.meaning.followed_by(settings.metrics, self.names)
@@ -144,6 +147,7 @@ class State:
         self.meaning.grow(self.names)
         self.detectors.grow(self.names)
         self.watermarks.grow(len(self.device_numbers), now)
+        self.presence.grow(self.device_numbers, now)
 
     def grow_older(self, now: Now) -> bool:
         """End a tick: time has passed. Tell whether coverage is to be put out, once in a share of the dedupe horizon (R4)."""
@@ -168,7 +172,9 @@ class State:
         if len(self.waiting) or self.commands.is_due(now) or self.detectors.is_due(now.mono_us):
             return True
         marks = self.series_watermark(self.watermarks.advanced(now))
-        return self.levels.is_due(marks) or self.sessions.wills.is_due(now.mono_us)
+        return (
+            self.levels.is_due(marks) or self.sessions.wills.is_due(now.mono_us) or self.presence.is_due(now)
+        )
 
     def series_watermark(self, marks: Ints) -> Ints:
         """Spread marks by device over the room for series; unused room is never due."""

@@ -20,6 +20,7 @@ from headwater_edge.events import Coalesced, Flush, SetAside, Settings, Start
 from headwater_edge.levels import Piece
 from headwater_edge.numbering import next_seq
 from headwater_edge.output import Completeness, Output
+from headwater_edge.presence import REASONS, STATUSES
 from headwater_edge.recent import NEVER
 from headwater_edge.ring import Panes
 from headwater_edge.rules import Change
@@ -31,7 +32,7 @@ from headwater_shared.clock import SYNCHRONISED, Now
 from headwater_shared.frame import Frame
 from headwater_shared.identity import SHARDS, shard_of, site_of, stable_id
 from headwater_shared.parts import Parts, Sketches
-from headwater_shared.records import Anomaly
+from headwater_shared.records import Anomaly, Device, device_id
 
 Ints = NDArray[np.int64]
 
@@ -50,6 +51,7 @@ def step(state: State, tick: Tick) -> Output:
     back = was_set_back(state.now, tick.now) and state.watermarks.set_back(tick.now.wall_us)
     if back:
         state.detectors.set_back(state.watermarks.newest[state.device])
+    _devices(state, tick, out)
     accepted = _count(state, tick, accept(state, tick, out))
     _detect(state, accepted, tick.now, out)
     marks = state.watermarks.advance(tick.now)
@@ -85,6 +87,7 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
             state.commands.start(state.now, tick.now)
             if state.now is not None:
                 state.detectors.start(tick.now.mono_us - state.now.mono_us)
+            state.presence.start(state.now, tick.now)
             if state.epoch:
                 state.previous = (state.epoch, dict(state.seq))
             state.epoch = event.epoch
@@ -121,6 +124,34 @@ def _sessions(state: State, tick: Tick, out: Output) -> None:
         if present is not None:
             out.sessions[event.connection] = present  # type: ignore[union-attr]  # only a Connect answers
     state.sessions.wills.ripen(tick.now.mono_us)
+
+
+def _devices(state: State, tick: Tick, out: Output) -> None:
+    """Say whose status changed; numbered as anomalies are, so that it reaches the cloud once (R23)."""
+    changes = state.presence.step(tick, state.device)
+    names = list(state.device_numbers) if changes else []
+    for change in changes:
+        name, shard = names[change.device], int(state.device_shard[change.device])
+        seq, predecessor = next_seq(state, shard)
+        status = STATUSES[change.status]
+        out.devices.append(
+            Device(
+                agent=state.settings.agent,
+                epoch=state.epoch,
+                shard=shard,
+                seq=seq,
+                tick=state.tick,
+                predecessor=predecessor,
+                id=device_id(name, status, tick.now.wall_us),
+                device=name,
+                status=status,  # type: ignore[arg-type]  # one of the three
+                before=STATUSES[change.before],
+                before_us=change.before_us,
+                reason=REASONS[change.reason],
+                time_us=tick.now.wall_us,
+                heard_us=change.heard_us,
+            )
+        )
 
 
 def _count(state: State, tick: Tick, taken: Stamped | None) -> Stamped | None:

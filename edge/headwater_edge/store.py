@@ -36,6 +36,9 @@ SCHEMA = (
     ALTER TABLE dead_letter ADD COLUMN readings BLOB;
     CREATE TABLE birth(topic BLOB PRIMARY KEY, payload BLOB) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE alert(n INTEGER PRIMARY KEY, route TEXT, key TEXT, topic TEXT, body BLOB, UNIQUE(route, key));
+    """,
 )
 """`outbox.n` is never used again: `sent` counts by it, and a row that took a deleted one's would never be sent."""
 VERSION = len(SCHEMA)
@@ -56,6 +59,15 @@ class OutboxRow:
     seq: int
     kind: str
     hash: bytes
+    body: bytes
+
+
+class AlertRow(NamedTuple):
+    """A local alert that is to go one way; it stays until it was delivered."""
+
+    route: str
+    key: str
+    topic: str
     body: bytes
 
 
@@ -100,6 +112,7 @@ class Commit:
     """Dead letters that this tick took in again, or that a person gave up."""
     rewrites: list[Rewrite] = field(default_factory=list)
     """Outbox rows that this tick's event coalesced."""
+    alerts: list[AlertRow] = field(default_factory=list)
 
 
 class Gap(NamedTuple):
@@ -129,10 +142,12 @@ class Chores:
     """Which bus the marks of what is sent are about."""
     ungiven: list[tuple[int, int]] | None = None
     """Outbox rows that the bus was never given, see `Ungiven`; None: as it was."""
+    alerts_gone: list[tuple[str, str]] = field(default_factory=list)
+    """(route, key) of local alerts that were delivered, or dropped."""
 
     def __bool__(self) -> bool:
         some = self.sent or self.covered or self.bus or self.gaps is not None or self.ungiven is not None
-        return bool(some or self.journal_to >= self.journal_from > 0)
+        return bool(some or self.alerts_gone or self.journal_to >= self.journal_from > 0)
 
 
 def epoch_bytes(epoch: int) -> bytes:
@@ -220,6 +235,8 @@ def write(connection: sqlite3.Connection, commit: Commit | None, chores: Chores)
         run("INSERT OR REPLACE INTO meta VALUES ('ungiven', ?)", (text,))
     if chores.bus:
         run("INSERT OR REPLACE INTO meta VALUES ('bus', ?)", (chores.bus,))
+    if chores.alerts_gone:
+        connection.executemany("DELETE FROM alert WHERE route = ? AND key = ?", chores.alerts_gone)
     if chores.covered:
         connection.executemany("DELETE FROM outbox WHERE n = ?", [(n,) for n in chores.covered])
         reached("outbox.gone")
@@ -266,6 +283,9 @@ def _write_commit(connection: sqlite3.Connection, commit: Commit) -> None:
     if commit.rewrites:
         changes = [(row.hash, row.body, row.n) for row in commit.rewrites]
         connection.executemany("UPDATE outbox SET hash = ?, body = ? WHERE n = ?", changes)
+    if commit.alerts:
+        insert = "INSERT OR REPLACE INTO alert(route, key, topic, body) VALUES (?, ?, ?, ?)"
+        connection.executemany(insert, commit.alerts)
     if commit.arrival:
         run("INSERT INTO arrival VALUES (?, ?)", (commit.tick, commit.arrival))
     if commit.coverage is not None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_edge.decoded import DeadLetter, Decoded, Refused, letter_of
-from headwater_edge.events import Answered
+from headwater_edge.events import Answered, DeviceSaid
 from headwater_shared.errors import Unreadable
 
 
@@ -28,6 +28,7 @@ class Taking:
         self.asks: list[tuple[bytes, bytes]] = []
         self.answers: list[tuple[int, Answered]] = []
         self.skipped = 0
+        self.said: list[tuple[int, DeviceSaid]] = []
         self._before = 0
 
     def took(self) -> None:
@@ -65,6 +66,7 @@ class Taking:
             self.asks,
             self.skipped,
             self.answers,
+            self.said,
         )
 
     def _sent(self) -> NDArray[np.int64]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from headwater_edge.allowed import Allowed
 from headwater_edge.meaning import RATE
 from headwater_shared.errors import Unreadable
-from headwater_shared.identity import series_name, valid_name
+from headwater_shared.identity import device_of, series_name, valid_name
 
 _REMEMBERED = 100_000
 """Topics that are remembered; a flood of others empties the memory, and costs time only."""
+NOT_LISTED = "not-listed"
 _HOUR_US = 3_600_000_000
 _OUR_NAMES = str.maketrans({"/": ".", "+": "_", "#": "_"})
 
@@ -38,6 +40,8 @@ class SeriesIndex:
         self.now_us = 0
         """Wall time of the burst that is decoded."""
         self.fresh: list[str] = []
+        self.allowed = Allowed()
+        """Which devices may have series."""
         self.counts_up: Callable[[str], bool] = lambda _name: False
         """Whether a series is a counter, and so has another beside it for its rate."""
 
@@ -54,6 +58,8 @@ class SeriesIndex:
         number = self._numbers.get(name)
         if number is not None:
             return number
+        if not self.allowed.allows(device_of(name)):
+            return Unreadable(self.allowed.refused(device_of(name)), reason=NOT_LISTED)
         if len(self.names) >= self._cap:
             return Unreadable(f"more than {self._cap} series (edge.max_series)", reason="too-many-series")
         if not self._may_register():

@@ -30,6 +30,12 @@ Topics = Annotated[
     list[str] | None,
     typer.Option("--topic", help="Topics of formats that do not begin with hw: a filter, with + and #."),
 ]
+Reads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--read", help="What it may subscribe to of alerts and egress, as a filter with + and #: hw-out/#."
+    ),
+]
 
 
 @app.command()
@@ -38,6 +44,7 @@ def add(
     site: Sites = None,
     device: Devices = None,
     topic: Topics = None,
+    read: Reads = None,
     password: Annotated[
         str,
         typer.Option(
@@ -51,7 +58,7 @@ def add(
     ] = False,
     settings: SettingsFile = None,
 ) -> None:
-    """Add a user; without --site, --device and --topic it may speak for the device of its own name only."""
+    """Add a user; without --site, --device, --topic and --read it may speak for the device of its own name only."""
     path, edge = _file(settings)
     if name in edge.users:
         raise Refused(f"the user {name!r} stands in the settings", hint="take it out of edge.users first")
@@ -61,7 +68,7 @@ def add(
         before = users.get(name)
         if before is not None and before.password and not replace:
             raise Refused(f"there is a user {name!r}", hint="--replace gives it a new password")
-        granted = _grants(site, device, topic)
+        granted = _grants(site, device, topic, read)
         if granted is None and before is not None:
             granted = before.grants
         users[name] = User(kept, granted)
@@ -74,12 +81,13 @@ def grant(
     site: Sites = None,
     device: Devices = None,
     topic: Topics = None,
+    read: Reads = None,
     nothing: Annotated[bool, typer.Option("--nothing", help="Lock it out.")] = False,
     settings: SettingsFile = None,
 ) -> None:
     """Say what a user, or the holder of a certificate, may speak for, instead of what it might before."""
     path, _ = _file(settings)
-    granted = () if nothing else _grants(site, device, topic)
+    granted = () if nothing else _grants(site, device, topic, read)
     with users_file.changed(path) as users:
         before = users.get(name, User())
         users[name] = User(before.password, granted)
@@ -125,13 +133,14 @@ def _file(settings: Path | None) -> tuple[Path, EdgeSettings]:
 
 
 def _grants(
-    sites: list[str] | None, devices: list[str] | None, topics: list[str] | None
+    sites: list[str] | None, devices: list[str] | None, topics: list[str] | None, reads: list[str] | None
 ) -> tuple[str, ...] | None:
     """Rules as they are kept: each site with each device."""
-    if not sites and not devices and not topics:
+    if not sites and not devices and not topics and not reads:
         return None
     pairs = [f"{site}/{device}" for site in sites or ["*"] for device in devices or ["*"]]
-    return (*(pairs if sites or devices else ()), *(f"topic:{topic}" for topic in topics or ()))
+    spoken = (*(pairs if sites or devices else ()), *(f"topic:{topic}" for topic in topics or ()))
+    return (*spoken, *(f"read:{topic}" for topic in reads or ()))
 
 
 def _said(name: str, granted: tuple[str, ...] | None) -> str:

@@ -10,7 +10,7 @@ from headwater_edge.events import Connect, WillMessage, WillsPublished
 from headwater_edge.source import Burst
 from headwater_shared.clock import Clock
 
-_GRACE_US = 90_000_000
+GRACE_US = 90_000_000
 """After a restart, for a client that promised no keep alive: as if it had promised a minute."""
 _NEVER_US = 2**62
 
@@ -66,7 +66,7 @@ class Wills:
         for waiting in self.waiting.values():
             waiting.due_us += shift_us
         for client, will, keep_alive_s in self.live.values():
-            grace_us = keep_alive_s * 1_500_000 or _GRACE_US
+            grace_us = keep_alive_s * 1_500_000 or GRACE_US
             due_us = now_us + grace_us + will.delay_s * 1_000_000
             self.waiting[client] = _Waiting(will, due_us, restarted=True)
         self.live.clear()

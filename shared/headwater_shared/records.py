@@ -1,4 +1,4 @@
-"""The records beside the frames: anomalies, commands, heartbeats, clock records, what the cloud has, alerts."""
+"""The records beside the frames: anomalies, commands, device status, heartbeats, clock records, what the cloud has, alerts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import msgspec
 
 from headwater_shared import avro
+from headwater_shared.identity import stable_id
 
 FRAME, ANOMALY, HEARTBEAT, CLOCK, HAVE, ALERT = "frame", "anomaly", "heartbeat", "clock", "have", "alert"
 COMMAND = "command"
+DEVICE = "device"
 """Kinds of record: the end of `ce_type`."""
 
 CE_TYPE = "io.headwater."
@@ -77,6 +79,28 @@ class Command(msgspec.Struct, frozen=True):
     ttl_us: int
 
 
+class Device(msgspec.Struct, frozen=True):
+    """The status of one device (`site/device`) after a change; times are of the agent's wall clock."""
+
+    agent: str
+    epoch: int
+    shard: int
+    seq: int
+    tick: int
+    predecessor: Predecessor | None
+    id: str
+    device: str
+    status: Literal["online", "silent", "offline"]
+    before: str
+    """The status before; empty: none was known."""
+    before_us: int
+    """Since when it was that; 0: none was known."""
+    reason: str
+    time_us: int
+    heard_us: int
+    """When a reading of it came last."""
+
+
 class Heartbeat(msgspec.Struct, frozen=True):
     """Complete up to T, last seq N, of one agent in one shard; it has no seq of its own."""
 
@@ -120,9 +144,15 @@ class Alert(msgspec.Struct, frozen=True):
     anomaly: str
 
 
+def device_id(device: str, status: str, time_us: int) -> str:
+    """Return the id of a change: it tells when a device became what it is."""
+    return stable_id("device", device, status, time_us)
+
+
 _KINDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
     Anomaly: ("anomaly-1",),
     Command: ("command-1",),
+    Device: ("device-1",),
     Heartbeat: ("heartbeat-1",),
     ClockRecord: ("clock-1",),
     Have: ("have-1",),
@@ -131,10 +161,10 @@ _KINDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
 """The schemas each kind can be read from, the one it is written under first."""
 
 
-T = TypeVar("T", Anomaly, Command, Heartbeat, ClockRecord, Have, Alert)
+T = TypeVar("T", Anomaly, Command, Device, Heartbeat, ClockRecord, Have, Alert)
 
 
-def encode(record: Anomaly | Command | Heartbeat | ClockRecord | Have | Alert) -> bytes:
+def encode(record: Anomaly | Command | Device | Heartbeat | ClockRecord | Have | Alert) -> bytes:
     """Encode under the newest schema of its kind."""
     datum: dict[str, Any] = msgspec.structs.asdict(record)
     if "epoch" in datum:
@@ -186,7 +216,7 @@ def headers(kind: str, ce_id: str, source: str, time_us: int, **more: str) -> di
 
 
 def identity_text(agent: str, epoch: int, shard: int, seq: int) -> str:
-    """Write the identity on the bus (R23) as the `ce_id` of a frame or an anomaly: agent/epoch/shard/seq, epoch in hex."""
+    """Write the identity on the bus (R23) as the `ce_id` of a frame, an anomaly or a device status: agent/epoch/shard/seq, epoch in hex."""
     return f"{agent}/{epoch:016x}/{shard}/{seq}"
 
 

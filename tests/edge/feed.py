@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from headwater_edge.device_settings import DeviceSettings
 from headwater_edge.events import Connect, Event
 from headwater_edge.settings import EdgeSettings, StepSettings, WindowSettings, step_settings
 from headwater_edge.source import DUP, QOS1
@@ -96,13 +98,16 @@ def _messages(kept: list[Message], each: list[int], arrived_us: int) -> Messages
     )
 
 
-def step_settings_of(*tables: SomeWindows, **windows: object) -> StepSettings:
+def step_settings_of(*tables: SomeWindows, devices: bool = False, **windows: Any) -> StepSettings:
     """Settings of a step with some of [edge.windows] changed, and with tables of [[edge.window]].
 
-    Devices may be ahead of the test's clock as far as they like, and nothing waits for it.
+    Devices may be ahead of the test's clock as far as they like, and nothing waits for it. Their status is said only if asked
+    for: tests count rows.
     """
     windows = {"future": "3650d", "clock_wait": "0s"} | windows
-    return step_settings(EdgeSettings(name="a1", windows=WindowSettings(**windows), window=tables))  # type: ignore[arg-type]
+    made = WindowSettings(**windows)
+    status = DeviceSettings(status=devices)
+    return step_settings(EdgeSettings(name="a1", windows=made, window=tables, devices=status))
 
 
 def hopping(length: str, hop: str, series: str = "*") -> SomeWindows:

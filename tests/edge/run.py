@@ -131,6 +131,8 @@ class Run:
         assert commit.journal == row, "a step changed its tick"
         self.rows.append(row)
         self.put_out.append([out.hash for out in commit.outbox])
+        for device in output.devices:
+            self.merged.number(device.epoch, device.shard, device.seq)
         for anomaly in output.anomalies:
             self.merged.number(anomaly.epoch, anomaly.shard, anomaly.seq)
         for frame in output.frames:

@@ -7,8 +7,9 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from headwater_edge.device_settings import DeviceSettings
 from headwater_edge.events import Connect, Event
 from headwater_edge.pipeline import Agent
 from headwater_edge.settings import EdgeSettings, WindowSettings
@@ -177,7 +178,7 @@ def full(box: Running) -> Callable[[], None]:
 
 def unsent(agent: Agent) -> int:
     """Return on how many lanes rows wait to be forwarded."""
-    reader = read_store(agent._path)
+    reader = read_store(agent.path)
     try:
         rows = reader.execute("SELECT lane, max(n) FROM outbox GROUP BY lane").fetchall()
         outbox = agent.forward.outbox
@@ -187,10 +188,19 @@ def unsent(agent: Agent) -> int:
 
 
 def edge_settings(**more: object) -> EdgeSettings:
-    """Settings under which every burst of readings is a tick of its own, and devices may be ahead of the test's clock."""
+    """Settings under which every burst of readings is a tick of its own, and devices may be ahead of the test's clock.
+
+    Device status is off: tests count the rows that readings make.
+    """
     windows = more.pop("windows", {})
     made = WindowSettings(**({"future": "3650d", "clock_wait": "0s"} | windows))  # type: ignore[operator]
-    return EdgeSettings(**({"name": "a1", "tick_readings": 1, "windows": made} | more))  # type: ignore[arg-type]
+    given: dict[str, Any] = {
+        "name": "a1",
+        "tick_readings": 1,
+        "windows": made,
+        "devices": DeviceSettings(status=False),
+    }
+    return EdgeSettings(**(given | more))
 
 
 @asynccontextmanager

@@ -253,5 +253,6 @@ def test_filters_let_through_all_that_is_read() -> None:
     filters = decode_with(FormatSettings(use="tasmota")).formats.filters()
     assert filters == [
         "hw/+/+/cmd/ack",
-        "tele/+/SENSOR", "tele/+/STATE", "stat/+/+", "hw/+/+/data/+", "hw/+/+/data", "hw/+/+/senml", "hw/+/+/influx", "spBv1.0/#",
+        "tele/+/LWT", "tele/+/SENSOR", "tele/+/STATE", "stat/+/+", "hw/+/+/data/+", "hw/+/+/data", "hw/+/+/senml", "hw/+/+/influx", "spBv1.0/#",
+        "hw/+/+/status",
     ]  # fmt: skip

@@ -346,3 +346,16 @@ def test_the_schema_is_the_one_on_the_wire() -> None:
         10,
         20.0,
     )
+
+
+def test_births_and_deaths_are_said_of_devices() -> None:
+    """A node's death is its devices' too; that of an older session is nobody's."""
+    decode = decode_with()
+    born = decode.burst(burst_of(message("NBIRTH", BD_SEQ), message("DBIRTH", device="d1")))
+    names = {one.device for _, one in born.said}
+    assert len(names) == 2
+    assert all(one.online for _, one in born.said)
+    older = decode.burst(burst_of(message("NDEATH", BD_SEQ | {"long_value": 99})))
+    assert older.said == []
+    gone = decode.burst(burst_of(message("NDEATH", BD_SEQ)))
+    assert {(at, one.device, one.online) for at, one in gone.said} == {(0, name, False) for name in names}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,7 +20,7 @@ OTHER = "s1/d2/temp"
 HOUR = 3600 * S
 
 
-def run(**windows: object) -> Run:
+def run(**windows: Any) -> Run:
     """An agent that has started, whose devices may be five minutes ahead."""
     agent = Run(step_settings_of(**({"future": "5m", "clock_wait": "10m"} | windows)))
     agent.start()

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from headwater_edge.cli import app
+from headwater_edge.store import VERSION
 from headwater_shared.errors import Refused, StateError, StateNewer
 from headwater_shared.sqlite_file import WriterLock
 from tests.edge import damaged
@@ -67,7 +68,7 @@ def test_check_of_a_sound_file(victim: Victim) -> None:
     found = json.loads(_said("check", victim.folder / FILE, "--json"))
     assert found["faults"] == []
     assert found["agent"] == "a1"
-    assert found["format"].startswith("2 ")
+    assert found["format"].startswith(f"{VERSION} ")
     assert found["written by"] == "test"
     assert found["epochs"] == 2
     assert found["pending"] > found["unsent"] > 0

@@ -36,7 +36,7 @@ OFFSETS = (
 
 SETTINGS = (
     step_settings_of(),
-    step_settings_of(levels=("1s", "3s", "7s"), held="2s", lateness="0s", idle="1s"),
+    step_settings_of(devices=True, levels=("1s", "3s", "7s"), held="2s", lateness="0s", idle="1s"),
     step_settings_of(levels=("10s", "1m"), held="0s", lateness="30s"),
     step_settings_of(levels=("10s",), duplicates="transport"),
 )

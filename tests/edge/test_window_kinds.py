@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
@@ -123,7 +124,7 @@ def test_windows_of_some_series_close_by_the_watermarks_of_their_own_devices() -
     agent.check(sessions_too=True)
 
 
-def arrival(**windows: object) -> StepSettings:
+def arrival(**windows: Any) -> StepSettings:
     return step_settings_of(hopping("20s", "10s"), levels=("10s", "1m"), time="arrival", **windows)
 
 

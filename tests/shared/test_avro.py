@@ -19,6 +19,7 @@ FINGERPRINTS = {
     "anomaly-1": "2756c7efa62fc900",
     "clock-1": "1066cbd6a1c544ec",
     "command-1": "bb1fa3bbc0160e89",
+    "device-1": "edb11de0e8bb092e",
     "frame-1": "bff8ca9bd1977b54",
     "have-1": "bc46230ff1160dfd",
     "heartbeat-1": "5213d262a2f4b04c",

@@ -14,11 +14,20 @@ from hypothesis import strategies as st
 from headwater_shared import records
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.identity import valid_name
-from headwater_shared.records import Alert, Anomaly, ClockRecord, Command, Have, Heartbeat, Predecessor
+from headwater_shared.records import (
+    Alert,
+    Anomaly,
+    ClockRecord,
+    Command,
+    Device,
+    Have,
+    Heartbeat,
+    Predecessor,
+)
 from tests.fixtures import FIXTURES
 from tests.fixtures.contents import RECORDS
 
-KINDS = (Anomaly, Command, Heartbeat, ClockRecord, Have, Alert)
+KINDS = (Anomaly, Command, Device, Heartbeat, ClockRecord, Have, Alert)
 
 texts = st.text(max_size=20)
 longs = st.integers(-(2**63), 2**63 - 1)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headwater_appliance import certs_commands, rules_commands
+from headwater_appliance import certs_commands, registry_commands, rules_commands
 from headwater_cloud import commands
 from headwater_shared.errors import HeadwaterError
 from headwater_shared.settings import Common, load
@@ -20,6 +20,7 @@ app.command()(commands.alerts)
 app.command()(commands.commands)
 app.add_typer(certs_commands.app, name="certs")
 app.add_typer(rules_commands.app, name="rules")
+app.add_typer(registry_commands.app, name="registry")
 
 SettingsFile = Annotated[
     Path | None, typer.Option("--settings", help="Settings file; the defaults without it.", dir_okay=False)

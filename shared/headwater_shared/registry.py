@@ -1,0 +1,122 @@
+"""The device registry: what people know of devices, in one file of the data folder, written whole or not at all.
+
+A file of its own and no table in the agent's or the cloud's: each of those has one writer, which runs (R32), and both sides
+read this one. On Kafka its rows become the compacted topic `hw-registry`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from headwater_shared.errors import SettingsError
+from headwater_shared.identity import valid_name
+
+FILE = "registry.json"
+_VERSION = 1
+_LONGEST = 256
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is known of one device; empty where nothing is."""
+
+    model: str = ""
+    place: str = ""
+    owner: str = ""
+    cohort: str = ""
+    """Its peers, where they are not those of its model."""
+    metrics: dict[str, str] = {}
+    """Unit by metric."""
+
+
+FIELDS = ("model", "place", "owner", "cohort")
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    devices: dict[str, Entry]
+
+
+def read(path: Path) -> dict[str, Entry]:
+    """Read the file, by `site/device`; none is no devices.
+
+    Raises:
+        SettingsError: it cannot be read, or something in it is wrong.
+    """
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_File)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be read: {error.strerror}", hint="check its path and its owner"
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}", hint="`headwater registry` writes it") from None
+    if found.version != _VERSION:
+        raise SettingsError(
+            f"{path} is of a newer version (format {found.version}, known here: {_VERSION})",
+            hint="install that version again",
+        )
+    for device, entry in found.devices.items():
+        why = wrong(device, entry)
+        if why:
+            raise SettingsError(f"{path}: {why}", hint="`headwater registry` writes it")
+    return found.devices
+
+
+def wrong(device: str, entry: Entry) -> str:
+    """Return what is wrong with an entry, "" if nothing is."""
+    names = device.split("/")
+    if len(names) != 2 or not all(map(valid_name, names)):
+        return f"{device!r} is no device: write SITE/DEVICE, each 1 to 128 characters without / + #"
+    for metric, unit in entry.metrics.items():
+        if not valid_name(metric):
+            return f"{device}: {metric!r} is no name of a metric"
+        if len(unit) > 32:
+            return f"{device}: the unit of {metric} is longer than 32 characters"
+    for field in FIELDS:
+        if len(getattr(entry, field)) > _LONGEST:
+            return f"{device}: {field} is longer than {_LONGEST} characters"
+    return ""
+
+
+@contextmanager
+def changed(path: Path) -> Iterator[dict[str, Entry]]:
+    """Give the devices to change; what they are at the end of the block is written. One at a time, others wait.
+
+    Raises:
+        SettingsError: as `read`; nothing is written then, nor if the block raises.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        devices = dict(read(path))
+        yield devices
+        for device, entry in devices.items():
+            why = wrong(device, entry)
+            if why:
+                raise SettingsError(why, hint="nothing was changed")
+        body = msgspec.json.format(
+            msgspec.json.encode(_File(_VERSION, dict(sorted(devices.items())))), indent=1
+        )
+        half = path.with_name(path.name + ".new")
+        half.unlink(missing_ok=True)
+        half.touch(0o644)
+        if os.geteuid() == 0:  # the agent, which has the folder, must be able to read what root writes
+            owner = os.fstat(folder)
+            os.chown(half, owner.st_uid, owner.st_gid)
+        with half.open("wb") as file:
+            file.write(body + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(path)
+        os.fsync(folder)
+    finally:
+        os.close(folder)
