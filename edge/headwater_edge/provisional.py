@@ -66,7 +66,9 @@ class Provisional:
             self._courier.hear(decoded.answers)
 
     def stuck(self) -> None:
-        """The last tick was stepped and cannot be committed: what it would have done goes out at once."""
+        """The last tick was stepped and cannot be committed: what it would have done and said goes out at once."""
+        for anomaly in self.stepped.anomalies if self.stepped is not None else ():
+            self._tell(anomaly)
         known, said = self._state.commands.by_id, self.stepped.commands if self.stepped is not None else []
         for let_out in [known[one.id] for one in said if one.status == "open" and one.id in known]:
             self._courier.act_provisionally([let_out], let_out.series)

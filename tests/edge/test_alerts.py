@@ -372,6 +372,28 @@ def test_r18_what_is_found_while_the_disk_is_full_is_told_at_once(
         asyncio.run(test(one))
 
 
+def test_r18_what_the_tick_found_that_the_disk_does_not_take_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was stepped and is not on disk: told as provisional, and once more when it is."""
+    monkeypatch.setattr(commit, "_AGAIN_S", 0.01)
+
+    async def test(one: Hook) -> None:
+        async with alerting(tmp_path, settings_of(to(one))) as box:
+            await box.publish(reading(20.0))
+            space = full(box)
+            held = box.source.send(*(reading(at / 3, at) for at in range(1, 200)), reading(90.0, 300))
+            await until_async(lambda: len(one.posts) == 1)
+            space()
+            await box.acknowledged(held)
+            await until_async(lambda: len(one.posts) == 2)
+        assert [post["provisional"] for post in one.said] == [True, False]
+        assert len({post["id"] for post in one.said}) == 1
+
+    with hook() as one:
+        asyncio.run(test(one))
+
+
 @pytest.mark.parametrize(
     ("way", "words"),
     [
