@@ -230,8 +230,8 @@ def size(side: Side) -> int:
 def test_the_file_shrinks(aged: Side) -> None:
     """What retention deletes goes back to the file system, but for a quarter that the next windows use."""
     agent = Agent()
-    for n in range(20):
-        values = [k * 1.1**n for k in range(60)]
+    for n in range(30):
+        values = [k * 1.07**n for k in range(60)]
         aged.take(agent.frame(*(row(10 * n, *values, series=f"s1/d{k}/x", opened=A) for k in range(50))))
     pass_days(aged, 9)
     aged.take(agent.frame(row(9 * 86_400, 1.0, opened=B)))
