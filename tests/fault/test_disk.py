@@ -101,7 +101,7 @@ def until_stands(fleet: Load) -> None:
 
 def ended(here: Box, fleet: Load) -> dict[str, Any]:
     """See a run to its end: all acknowledged, all windows closed, the audit without a fault; return the fleet's last word."""
-    done = fleet.finished()
+    done = fleet.finished(700)
     here.closed()
     return done
 
@@ -405,10 +405,11 @@ def _held(tmp_path: Path, seconds: float, devices: int = 500) -> None:
     with pytest.MonkeyPatch.context() as patch, tmpfs(tmp_path / "box" / "data", 64):
         patch.setattr("tests.system.load.SCENARIO", scenario)
         with box(tmp_path / "box", edge=NO_FLOOR) as here:
+            outside(here)  # what comes at once after an hour would fill so small a disk by itself
             here.up()
             until(lambda: here.status().get("ballast_bytes"), what="the ballast")
             filler = Filler(here.data)
-            options = ("--no-misbehave", "--paced", "--origin", "now", "--in-flight", "20")
+            options = ("--no-misbehave", "--paced", "--origin", "now", "--in-flight", "20", "--drain", "600")
             with load(here, seconds + 6, *options) as fleet:
                 fleet.goes_on(2 * devices, 60)
                 pings = _Pings(here)
