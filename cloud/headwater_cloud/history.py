@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,6 +87,11 @@ class History:
             StateError: it is not there or not the cloud side's; StateNewer: a newer version wrote it.
         """
         self._connection = open_reader(path, application=APPLICATION, version=VERSION)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For questions of other modules; it can only read."""
+        return self._connection
 
     def close(self) -> None:
         self._connection.close()

@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
-from headwater_appliance import certs_commands, registry_commands, rules_commands
+from headwater_appliance import (
+    anomalies_command,
+    certs_commands,
+    devices_command,
+    registry_commands,
+    rules_commands,
+    status_command,
+)
 from headwater_cloud import commands
 from headwater_shared.errors import HeadwaterError
 from headwater_shared.settings import Common, load
@@ -18,6 +25,9 @@ app = typer.Typer(help="Headwater on one box.", no_args_is_help=True, pretty_exc
 app.command()(commands.query)
 app.command()(commands.alerts)
 app.command()(commands.commands)
+app.command()(status_command.status)
+app.command("devices")(devices_command.list_devices)
+app.command()(anomalies_command.anomalies)
 app.add_typer(certs_commands.app, name="certs")
 app.add_typer(rules_commands.app, name="rules")
 app.add_typer(registry_commands.app, name="registry")
