@@ -72,7 +72,15 @@ def recent(history: History, level: str, from_us: int, to_us: int, pattern: str 
         of[4] += missing
         of[5] |= flags
     return [
-        Recent(device, *found[:5], clock=", ".join(word for bit, word in CLOCKS if found[5] & bit))
+        Recent(
+            device,
+            found[0],
+            found[1],
+            found[2],
+            found[3],
+            found[4],
+            ", ".join(word for bit, word in CLOCKS if found[5] & bit),
+        )
         for device, found in sorted(devices.items())
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from math import isfinite
@@ -26,10 +25,14 @@ _SPARKS = 16
 
 
 def anomalies(
-    series: Annotated[str, typer.Argument(help="site/device/metric; * and ? match any text, quote them.")] = "*",
+    series: Annotated[
+        str, typer.Argument(help="site/device/metric; * and ? match any text, quote them.")
+    ] = "*",
     settings: SettingsFile = None,
     rule: Annotated[str, typer.Option(help="Only of the rule of this name; * and ? match any text.")] = "*",
-    severity: Annotated[founds.Severity, typer.Option(help="Only of this severity or a higher one.")] = "info",
+    severity: Annotated[
+        founds.Severity, typer.Option(help="Only of this severity or a higher one.")
+    ] = "info",
     since: Annotated[str, typer.Option("--from", help="Those that began at or after this (ISO 8601).")] = "",
     until: Annotated[str, typer.Option("--to", help="Those that began before this (ISO 8601).")] = "",
     last: Annotated[int, typer.Option(min=1, help="The latest so many.")] = 20,
@@ -55,7 +58,8 @@ def anomalies(
 
 def told(one: Found) -> dict[str, Any]:
     """Return what `--json` shows of an anomaly."""
-    return msgspec.to_builtins(one) | {
+    fields: dict[str, Any] = msgspec.to_builtins(one)
+    return fields | {
         "begin": iso(one.begin_us),
         "end": iso(one.end_us) if one.end_us is not None else None,
         "reason": reason(one),
@@ -91,13 +95,3 @@ def reason(one: Found) -> str:
         side = "above" if one.value > one.limit else "below" if one.value < one.limit else "at"
         said = f"{one.value:.6g} is {side} {one.limit:.6g}"
     return said
-
-
-def lines(some: Iterable[Found], now_us: int, width: int) -> Iterator[RenderableType]:
-    """Write each anomaly in one line, for a screen with many other things."""
-    for one in some:
-        yield Text.assemble(
-            f"{at_time(one.begin_us, now_us)}  ", (f"{one.severity:8}", STYLES.get(one.severity, "")), "  ",
-            f"{shortened(one.series, max(width - 70, 20))}  {one.rule}: {reason(one)}  ", (sparkline(one.samples.values, 8), "cyan"),
-            ("" if one.end_us is not None else "  goes on", "bold"),
-        )  # fmt: skip

@@ -108,7 +108,9 @@ def _from_history(found: dict[str, Device], history: History, pattern: str) -> N
 
 def _last_heard_long_ago(found: dict[str, Device], history: History) -> None:
     """Of devices without a window in the last minutes find the latest event time, as far back as a week, in coarse windows."""
-    coarse = [level for level in history.levels() if (length_us(level) or 0) >= _COARSE_US and "/" not in level]
+    coarse = [
+        level for level in history.levels() if (length_us(level) or 0) >= _COARSE_US and "/" not in level
+    ]
     latest = by_device.latest_us(history, coarse[-1]) if coarse else None
     if latest is None:
         return

@@ -21,13 +21,16 @@ _CLOCKS = {"": "own", "ours": "none"}
 
 def list_devices(
     pattern: Annotated[
-        str, typer.Argument(help="A site, or site/device; * and ? match any text, quote them.", metavar="[WHICH]")
+        str,
+        typer.Argument(help="A site, or site/device; * and ? match any text, quote them.", metavar="[WHICH]"),
     ] = "*",
     settings: SettingsFile = None,
     silent: Annotated[
         bool, typer.Option("--silent", help=f"Only those from which nothing came for {SILENT_S:.0f} s.")
     ] = False,
-    last: Annotated[int | None, typer.Option(min=1, help="At most so many; those silent for the longest first.")] = None,
+    last: Annotated[
+        int | None, typer.Option(min=1, help="At most so many; those silent for the longest first.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the devices: when each was heard last, how much it sends, its series, its clock, and windows that are missing."""

@@ -54,7 +54,8 @@ def outbox_of(box: Box, now_us: int, pending: int | None) -> Outbox:
         if not pending:
             return Outbox()
         (each,) = reader.execute(
-            "SELECT avg(length(body)) FROM (SELECT body FROM outbox ORDER BY n DESC LIMIT ?)", (min(pending, _SOME),)
+            "SELECT avg(length(body)) FROM (SELECT body FROM outbox ORDER BY n DESC LIMIT ?)",
+            (min(pending, _SOME),),
         ).fetchone()
         oldest = reader.execute(
             "SELECT j.body FROM (SELECT tick FROM outbox ORDER BY n DESC LIMIT 1 OFFSET ?) o JOIN journal j ON j.tick = o.tick",

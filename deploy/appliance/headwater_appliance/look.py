@@ -58,7 +58,12 @@ def look(box: Box) -> Look:
     clock = box.clock().now()
     machine_us, mono_us = time.time_ns() // 1000, time.monotonic_ns() // 1000
     seen = Look(
-        mono_us / 1e6, clock.wall_us, machine_us, mono_us, clock.quality == SYNCHRONISED, kernel_synchronised()
+        mono_us / 1e6,
+        clock.wall_us,
+        machine_us,
+        mono_us,
+        clock.quality == SYNCHRONISED,
+        kernel_synchronised(),
     )
     seen.edge, seen.cloud = running(writer_of(box.edge_file)), running(writer_of(box.cloud_file))
     try:
@@ -80,7 +85,7 @@ def health_of(box: Box) -> tuple[dict[str, Any], str]:
         place = msgspec.json.decode(box.cloud_place.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError):
         return {}, "it has never run here"
-    request = urllib.request.Request(f"http://{box.cloud.health_host}:{place['health']}/health")  # noqa: S310 - http
+    request = urllib.request.Request(f"http://{box.cloud.health_host}:{place['health']}/health")
     try:
         with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:  # noqa: S310
             return msgspec.json.decode(answer.read(), type=dict[str, Any]), ""

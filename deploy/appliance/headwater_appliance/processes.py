@@ -36,10 +36,9 @@ def writer_of(file: Path) -> int | None:
     for line in _text(_PROC / "locks").splitlines():
         # 1: FLOCK  ADVISORY  WRITE 4711 fe:01:131105 0 EOF
         fields = line.split()
-        if fields[1:2] == ["FLOCK"] and fields[3] == "WRITE" and fields[5].endswith(f":{inode}"):
-            # The device of an overlay is another one there than stat says, so who it is must fit too.
-            if fields[4] == said:
-                return int(said)
+        # The device of an overlay is another one there than stat says, so who it is must fit instead.
+        if fields[1:5:2] == ["FLOCK", "WRITE"] and fields[4] == said and fields[5].endswith(f":{inode}"):
+            return int(said)
     return None
 
 
@@ -97,7 +96,7 @@ def open_files() -> list[tuple[int, str, str]]:
         with suppress(OSError):
             for handle in (process / "fd").iterdir():
                 with suppress(OSError):
-                    found.append((int(process.name), handle.name, os.readlink(handle)))
+                    found.append((int(process.name), handle.name, str(handle.readlink())))
     return found
 
 

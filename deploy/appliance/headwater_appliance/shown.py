@@ -60,7 +60,7 @@ def shortened(text: str, width: int) -> str:
     if len(text) <= width:
         return text
     left = (width - 1) // 3
-    return f"{text[:left]}…{text[len(text) - (width - 1 - left):]}"
+    return f"{text[:left]}…{text[len(text) - (width - 1 - left) :]}"
 
 
 def at_time(us: int, now_us: int) -> str:

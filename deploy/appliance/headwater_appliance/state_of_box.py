@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,8 @@ from headwater_appliance import growth
 from headwater_appliance.box import Box
 from headwater_appliance.devices import Device, devices
 from headwater_appliance.look import Look, clock_step_us, rates
-from headwater_cloud.history import AlertView, AnomalyView, History
+from headwater_cloud.found import Found, anomalies
+from headwater_cloud.history import AlertView, History
 from headwater_edge.store import read_store
 from headwater_shared.errors import StateError
 from headwater_shared.settings import size
@@ -37,8 +39,8 @@ class State(msgspec.Struct):
     devices: list[Device]
     alerts: list[AlertView]
     """Those that fire, the newest first."""
-    anomalies: list[AnomalyView]
-    """The latest few."""
+    found: list[Found]
+    """The latest few anomalies."""
     days_to_quota: float | None = None
     days_to_full: float | None = None
 
@@ -60,7 +62,7 @@ def state_of(box: Box, before: Look, now: Look, history: History | None) -> Stat
         _behind_s(history, now.wall_us),
         devices(box, history),
         history.alerts(firing_only=True) if history else [],
-        history.anomalies(last=_LATEST) if history else [],
+        list(islice(anomalies(history), _LATEST)) if history else [],
         growth.days_to_quota(outbox, min(quota - taken, now.free - floor)) if quota else None,
         growth.days_to_full(history, stored, now.free - floor),
     )
@@ -96,5 +98,7 @@ def _floor(box: Box) -> int:
 
 
 def _behind_s(history: History | None, now_us: int) -> float | None:
-    complete = [progress.complete_us for progress in history.progress() if not progress.silent] if history else []
+    complete = (
+        [progress.complete_us for progress in history.progress() if not progress.silent] if history else []
+    )
     return max(now_us - min(complete), 0) / 1e6 if complete else None

@@ -57,10 +57,14 @@ def facts(box: Box, state: State) -> RenderableType:
             f"{rate_of(state.rates.get('readings', 0))} now; {agent['accepted']:,} counted, "
             f"{agent['by_transport'] + agent['by_meaning'] + agent['by_horizon']:,} resent, {agent['late']:,} late",
         )
-        lines.add_row("dead letters", f"{agent['dead_letters']:,} kept ({size_of(agent['dead_letter_bytes'])})")
+        lines.add_row(
+            "dead letters", f"{agent['dead_letters']:,} kept ({size_of(agent['dead_letter_bytes'])})"
+        )
         lines.add_row("forwarding", _forwarding(state))
     elif state.outbox.rows:
-        lines.add_row("outbox", f"{amount(state.outbox.rows, 'row')} wait in the agent's file for the cloud side")
+        lines.add_row(
+            "outbox", f"{amount(state.outbox.rows, 'row')} wait in the agent's file for the cloud side"
+        )
     lines.add_row("windows", _windows(state))
     lines.add_row("bus", _bus(state))
     lines.add_row("disk", _disk(box, state))
@@ -87,7 +91,9 @@ def _process(process: Running | None, answers: bool, cpu: float | None, version:
     if process is None:
         return Text("does not run", STYLES["wrong"])
     said = Text("runs" if answers else "runs, does not answer", "green" if answers else STYLES["wrong"])
-    said.append(f"  process {process.pid}, since {ago(process.uptime_s)}, {size_of(process.memory_bytes)}", "")
+    said.append(
+        f"  process {process.pid}, since {ago(process.uptime_s)}, {size_of(process.memory_bytes)}", ""
+    )
     if cpu is not None:
         said.append(f", {cpu:.0%} CPU")
     if version:
@@ -131,13 +137,26 @@ def _disk(box: Box, state: State) -> RenderableType:
     if agent.get("disk_quota"):
         share = min(agent["disk_taken"] / agent["disk_quota"], 1.0)
         full = round(share * _BAR)
-        left = f"; full in {ago(state.days_to_quota * 86_400)} at this rate" if state.days_to_quota is not None else ""
+        left = (
+            f"; full in {ago(state.days_to_quota * 86_400)} at this rate"
+            if state.days_to_quota is not None
+            else ""
+        )
         lines.append(
-            Text("█" * full + "░" * (_BAR - full), "red" if share > 0.9 else "yellow" if share > 0.75 else "green")
-            + Text(f" agent {size_of(agent['disk_taken'])} of {size_of(agent['disk_quota'])} (edge.disk.quota){left}")
+            Text(
+                "█" * full + "░" * (_BAR - full),
+                "red" if share > 0.9 else "yellow" if share > 0.75 else "green",
+            )
+            + Text(
+                f" agent {size_of(agent['disk_taken'])} of {size_of(agent['disk_quota'])} (edge.disk.quota){left}"
+            )
         )
     files = ", ".join(f"{name} {size_of(bytes_)}" for name, bytes_ in now.files.items()) or "no files yet"
-    full_in = f"; full in {ago(state.days_to_full * 86_400)} at the rate so far" if state.days_to_full is not None else ""
+    full_in = (
+        f"; full in {ago(state.days_to_full * 86_400)} at the rate so far"
+        if state.days_to_full is not None
+        else ""
+    )
     lines += [Text(f"{size_of(now.free)} free{full_in}"), Text(f"{files}")]
     return Group(*lines)
 
@@ -169,7 +188,9 @@ def _alerts(state: State) -> RenderableType:
     said = Text(f"{amount(len(state.alerts), 'alert')} fire{'s' if len(state.alerts) == 1 else ''}")
     for alert in state.alerts[:3]:
         said.append(f"\n{alert.severity}", STYLES.get(alert.severity, ""))
-        said.append(f"  {shortened(alert.subject, 40)}  {alert.rule} since {at_time(alert.episode_us, state.now.wall_us)}")
+        said.append(
+            f"  {shortened(alert.subject, 40)}  {alert.rule} since {at_time(alert.episode_us, state.now.wall_us)}"
+        )
     if len(state.alerts) > 3:
         said.append(f"\nand {len(state.alerts) - 3:,} more: headwater alerts --firing")
     return said

@@ -127,7 +127,7 @@ def _of_data(box: Box, state: State) -> Iterator[Trouble]:
         )  # fmt: skip
     elif agent.get("dead_letters"):
         yield Trouble(
-            "warning", f"{amount(agent['dead_letters'], 'dead letter')} lie there: messages that could not be taken in",
+            "warning", f"{amount(agent['dead_letters'], 'message')} could not be taken in, kept as dead letters",
             f"{box.command('headwater-edge dead-letters list')}; then replay or purge them",
         )  # fmt: skip
     silent = [device.device for device in state.devices if device.silent(state.now.wall_us)]
@@ -145,7 +145,7 @@ def _of_clock(box: Box, state: State) -> Iterator[Trouble]:
     elif not state.now.kernel_synchronised:
         yield Trouble(
             "warning", "no time server keeps this machine's clock right",
-            remedy + ('' if box.common.clock == "ntp" else '; on a machine without a clock of its own set common.clock = "ntp"'),
+            remedy + ("" if box.common.clock == "ntp" else '; on a machine without a clock of its own set common.clock = "ntp"'),
         )  # fmt: skip
     if abs(state.clock_step_us) > _STEP_US and box.common.clock == "real":
         yield Trouble("warning", f"the clock was set by {state.clock_step_us / 1e6:+.1f} s just now", "nothing, if that was wanted; else " + remedy)  # fmt: skip
