@@ -13,7 +13,10 @@ from rich.text import Text
 
 from headwater_appliance.box import AsJson, SettingsFile, box_of
 from headwater_appliance.devices import SILENT_S, Device, devices, open_history
-from headwater_appliance.shown import ago, amount, at_time, rate_of, shortened
+from headwater_appliance.shown import ago, amount, at_time, rate_of
+
+_WIDE = 100
+"""Columns of a terminal that has room for the latest time too."""
 
 _CLOCKS = {"": "own", "ours": "none"}
 """What is said of a device's clock where its times were taken as sent, and where it sent none."""
@@ -78,17 +81,18 @@ def told(one: Device, now_us: int) -> dict[str, Any]:
 def table(found: list[Device], now_us: int, width: int) -> Table:
     """Make the table. What is known of devices from elsewhere (a registry, their status) gets its columns here."""
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    names = max(24, width - 56)
-    made.add_column("device", no_wrap=True)
+    wide = width >= _WIDE
+    made.add_column("device", overflow="fold")  # whole, on more lines than one: it is to be copied
     for name in ("heard", "latest time", "rate", "series", "gaps", "clock"):
-        made.add_column(name, no_wrap=True, justify="left" if name == "clock" else "right")
+        if wide or name != "latest time":
+            made.add_column(name, no_wrap=True, justify="left" if name == "clock" else "right")
     for one in found:
         is_silent = one.silent(now_us)
         known = one.heard_s is not None or one.last_us
         made.add_row(
-            Text(shortened(one.device, names), "red" if is_silent else ""),
+            Text(one.device, "red" if is_silent else ""),
             Text(ago(one.silence_s(now_us)) if known else "long ago", "red" if is_silent else ""),
-            at_time(one.last_us, now_us) if one.last_us else "-",
+            *([at_time(one.last_us, now_us) if one.last_us else "-"] if wide else []),
             rate_of(one.per_s),
             str(one.series),
             Text(str(one.missing), "yellow" if one.missing else "dim"),

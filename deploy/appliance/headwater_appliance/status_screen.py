@@ -177,6 +177,8 @@ def _clock(box: Box, state: State) -> str:
 def _devices(state: State) -> str:
     if not state.devices:
         return "none yet"
+    if state.now.edge is None:
+        return f"{len(state.devices):,} known; no agent hears them now"
     silent = [device.device for device in state.devices if device.silent(state.now.wall_us)]
     said = f"{len(state.devices):,} known, {len(state.devices) - len(silent):,} send"
     return said + (f", {len(silent):,} silent: {named(silent)}" if silent else "")
