@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import socket
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
@@ -22,18 +22,18 @@ from tests.fault.small_disks import Ext4
 from tests.support import mosquitto_broker, until
 from tests.system.box import CLOUD, EDGE
 
-Case = Callable[[Patient], Iterator[str]]
+Case = Callable[[Patient], Generator[str, str, None]]
 """Makes the cause, yields what the check must say, and applies the remedy, given the finding's, when it goes on."""
 
 
-def settings(patient: Patient) -> Iterator[str]:
+def settings(patient: Patient) -> Generator[str, str, None]:
     patient.set("[edge.listener]\nport", "[edge.listener]\nprot")
     remedy = yield "prot"
     assert "port" in remedy
     patient.set("prot", "port")
 
 
-def data_folder(patient: Patient) -> Iterator[str]:
+def data_folder(patient: Patient) -> Generator[str, str, None]:
     disk = Ext4(patient.folder / "image", patient.folder / "disk", 10)
     disk.mount()
     patient.open.callback(disk.unmount)
@@ -44,7 +44,7 @@ def data_folder(patient: Patient) -> Iterator[str]:
     patient.say(f"mount -o remount,rw {disk.folder}")
 
 
-def data_in_memory(patient: Patient) -> Iterator[str]:
+def data_in_memory(patient: Patient) -> Generator[str, str, None]:
     memory = f"/dev/shm/{patient.folder.name}"  # noqa: S108 - it is the question
     patient.set(str(patient.data), memory)  # it is not made
     remedy = yield "a reboot loses all"
@@ -52,7 +52,7 @@ def data_in_memory(patient: Patient) -> Iterator[str]:
     patient.set(memory, str(patient.data))
 
 
-def free_space(patient: Patient) -> Iterator[str]:
+def free_space(patient: Patient) -> Generator[str, str, None]:
     disk = Ext4(patient.folder / "image", patient.folder / "disk", 300)
     disk.mount()
     patient.open.callback(disk.unmount)
@@ -63,14 +63,14 @@ def free_space(patient: Patient) -> Iterator[str]:
     (disk.folder / "other").unlink()
 
 
-def disk_speed(patient: Patient) -> Iterator[str]:
+def disk_speed(patient: Patient) -> Generator[str, str, None]:
     patient.env |= lying(patient.folder, LYING_FSYNC_MS="210")
     remedy = yield "devices wait that long"
     assert "faster disk" in remedy
     patient.env |= {"LYING_FSYNC_MS": "1"}
 
 
-def memory(patient: Patient) -> Iterator[str]:
+def memory(patient: Patient) -> Generator[str, str, None]:
     found = Path("/proc/meminfo").read_text()
     fake = patient.folder / "meminfo"
     fake.write_text(
@@ -85,7 +85,7 @@ def memory(patient: Patient) -> Iterator[str]:
     patient.prefix = []
 
 
-def clock(patient: Patient) -> Iterator[str]:
+def clock(patient: Patient) -> Generator[str, str, None]:
     patient.set('log = "json"', 'log = "json"\nclock = "ntp"')
     patient.env |= lying(patient.folder, LYING_CLOCK="1")
     remedy = yield "the clock is not set"
@@ -93,21 +93,21 @@ def clock(patient: Patient) -> Iterator[str]:
     del patient.env["LYING_CLOCK"]
 
 
-def file_limit(patient: Patient) -> Iterator[str]:
+def file_limit(patient: Patient) -> Generator[str, str, None]:
     patient.before = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (1000, 1000))
     remedy = yield "1,000 connections and files are allowed"
     assert "smaller max_connections" in remedy
     patient.set("[edge.listener]", "[edge.listener]\nmax_connections = 500")
 
 
-def ports(patient: Patient) -> Iterator[str]:
+def ports(patient: Patient) -> Generator[str, str, None]:
     other = patient.open.enter_context(socket.create_server(("127.0.0.1", patient.box.port)))
     remedy = yield "is taken by process"
     assert "end that program" in remedy
     other.close()
 
 
-def permissions(patient: Patient) -> Iterator[str]:
+def permissions(patient: Patient) -> Generator[str, str, None]:
     patient.data.mkdir()
     users = patient.data / "users.json"
     users.write_text("{}")
@@ -115,7 +115,7 @@ def permissions(patient: Patient) -> Iterator[str]:
     patient.say((yield "other users of this machine may read"))
 
 
-def certificate(patient: Patient) -> Iterator[str]:
+def certificate(patient: Patient) -> Generator[str, str, None]:
     now, folder = datetime.now(UTC), patient.folder / "certs"
     certs.make_authority(folder, "Plant", 3650, now)
     made = certs.make_server(folder, ["localhost"], 5, now)
@@ -131,7 +131,7 @@ def certificate(patient: Patient) -> Iterator[str]:
     new.key.replace(made.key)
 
 
-def sqlite(patient: Patient) -> Iterator[str]:
+def sqlite(patient: Patient) -> Generator[str, str, None]:
     patient.data.mkdir()
     connection, lock = open_store(patient.data / "edge.db")
     connection.close()
@@ -143,7 +143,7 @@ def sqlite(patient: Patient) -> Iterator[str]:
     stranger.close()
 
 
-def files(patient: Patient) -> Iterator[str]:
+def files(patient: Patient) -> Generator[str, str, None]:
     _damage(patient)
     remedy = yield "edge.db is damaged"
     assert "start the agent again" in remedy
@@ -151,7 +151,7 @@ def files(patient: Patient) -> Iterator[str]:
     patient.box.ready(EDGE)
 
 
-def set_aside(patient: Patient) -> Iterator[str]:
+def set_aside(patient: Patient) -> Generator[str, str, None]:
     _damage(patient)
     patient.box.start(EDGE)
     patient.box.ready(EDGE)
@@ -159,14 +159,14 @@ def set_aside(patient: Patient) -> Iterator[str]:
     patient.say(remedy.partition("remove it: ")[2])
 
 
-def agent(patient: Patient) -> Iterator[str]:
+def agent(patient: Patient) -> Generator[str, str, None]:
     remedy = yield "the agent does not run"
     assert "headwater up" in remedy
     patient.box.start(EDGE)
     patient.box.ready(EDGE)
 
 
-def agent_stands_still(patient: Patient) -> Iterator[str]:
+def agent_stands_still(patient: Patient) -> Generator[str, str, None]:
     patient.box.start(EDGE)
     patient.box.ready(EDGE)
     patient.box.freeze(EDGE)
@@ -177,7 +177,7 @@ def agent_stands_still(patient: Patient) -> Iterator[str]:
     patient.box.ready(EDGE)
 
 
-def cloud_side(patient: Patient) -> Iterator[str]:
+def cloud_side(patient: Patient) -> Generator[str, str, None]:
     remedy = yield "the cloud side does not run"
     assert "headwater up" in remedy
     patient.box.start(CLOUD)
@@ -185,7 +185,7 @@ def cloud_side(patient: Patient) -> Iterator[str]:
     until(lambda: patient.examine("cloud-side").verdict == "good", what="it has made its first step")
 
 
-def forwarding(patient: Patient) -> Iterator[str]:
+def forwarding(patient: Patient) -> Generator[str, str, None]:
     clock = {
         "HEADWATER_CLOCK": f"scaled:600@{datetime.now(UTC).isoformat()}"
     }  # a minute is a tenth of a second
@@ -204,7 +204,7 @@ def forwarding(patient: Patient) -> Iterator[str]:
     until(lambda: patient.box.status()["outbox"] == 0, what="the cloud side has everything")
 
 
-def dead_letters(patient: Patient) -> Iterator[str]:
+def dead_letters(patient: Patient) -> Generator[str, str, None]:
     patient.box.start(EDGE)
     patient.box.ready(EDGE)
     patient.send("hw/north/stove/data/temperature", b"21,5 degrees")
@@ -214,7 +214,7 @@ def dead_letters(patient: Patient) -> Iterator[str]:
     patient.box.run("headwater-edge", "dead-letters", "purge", "--reason", "*")
 
 
-def broker(patient: Patient) -> Iterator[str]:
+def broker(patient: Patient) -> Generator[str, str, None]:
     nobody = port()
     patient.set(
         "[[edge.limit]]",
@@ -277,7 +277,7 @@ def test_each_check_is_seen_to_fail_and_its_remedy_to_work(case: str, tmp_path: 
         assert said in found.text
         assert found.remedy
         with pytest.raises(StopIteration):
-            running.send(found.remedy)  # type: ignore[attr-defined]
+            running.send(found.remedy)
         healed = patient.examine(check)
         assert healed.verdict in {"good", "note"}, healed
 

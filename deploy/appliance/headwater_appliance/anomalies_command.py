@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from headwater_appliance.box import AsJson, SettingsFile, box_of
+from headwater_appliance.box import AsJson, SettingsFile, look_at
 from headwater_appliance.shown import ago, at_time, shortened, sparkline
 from headwater_appliance.status_screen import STYLES
 from headwater_cloud import found as founds
@@ -39,7 +39,7 @@ def anomalies(
     as_json: AsJson = False,
 ) -> None:
     """List anomalies, the newest first: what was found, since when, why, and the readings up to it."""
-    box = box_of(settings)
+    box = look_at(settings)
     bounds = (time_us(since) if since else EARLIEST, time_us(until) if until else LATEST)
     with closing(History(box.cloud_file)) as history:
         some = list(islice(founds.anomalies(history, series, rule, severity, *bounds), last))
@@ -89,9 +89,9 @@ def shown(one: Found, now_us: int, width: int) -> RenderableType:
 
 
 def reason(one: Found) -> str:
-    """Say what the rule saw."""
-    said = f"{one.value:.6g} came"
-    if isfinite(one.limit):
-        side = "above" if one.value > one.limit else "below" if one.value < one.limit else "at"
-        said = f"{one.value:.6g} is {side} {one.limit:.6g}"
-    return said
+    """Say what the rule compared: a value with its limit, a change with the largest that may be, a silence with the longest."""
+    return (
+        f"it was {one.value:.6g}, the limit is {one.limit:.6g}"
+        if isfinite(one.limit)
+        else f"it was {one.value:.6g}"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -12,6 +13,7 @@ from headwater_cloud.settings import CloudSettings, in_data
 from headwater_edge import places
 from headwater_edge.settings import EdgeSettings
 from headwater_shared.clock import Clock, parse_clock
+from headwater_shared.errors import Refused
 from headwater_shared.settings import Common, load
 
 SettingsFile = Annotated[
@@ -20,6 +22,8 @@ SettingsFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 CLOUD_PLACE = "cloud.json"
+
+_AS_OWNER = "look as that user: sudo -u {} headwater ..."
 
 
 class Box(NamedTuple):
@@ -65,6 +69,41 @@ class Box(NamedTuple):
     def command(self, words: str) -> str:
         """Write one of our commands as a person would type it for this box."""
         return f"{words} --settings {self.settings}" if self.settings else words
+
+
+def look_at(settings: Path | None) -> Box:
+    """Read the settings, for a command that looks at what they name.
+
+    Raises:
+        SettingsError: as `box_of`.
+        Refused: the data folder is another user's: its socket would not answer, and what runs would seem to stand still.
+    """
+    box = box_of(settings)
+    may_look(box)
+    return box
+
+
+def may_look(box: Box) -> None:
+    """See that the data folder, if it is there, is ours.
+
+    Raises:
+        Refused: it is another user's.
+    """
+    try:
+        owner = box.data.stat().st_uid
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Refused(
+            f"{box.data} may not be looked at: {error.strerror}", hint=_AS_OWNER.format("USER")
+        ) from None
+    if os.geteuid() in {0, owner}:
+        return
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = str(owner)
+    raise Refused(f"{box.data} is {name}'s, who runs Headwater", hint=_AS_OWNER.format(name))
 
 
 def box_of(settings: Path | None) -> Box:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from headwater_appliance.box import AsJson, SettingsFile, box_of
+from headwater_appliance.box import AsJson, SettingsFile, look_at
 from headwater_appliance.devices import SILENT_S, Device, devices, open_history
 from headwater_appliance.shown import ago, amount, at_time, rate_of
 
@@ -37,7 +37,7 @@ def list_devices(
     as_json: AsJson = False,
 ) -> None:
     """List the devices: when each was heard last, how much it sends, its series, its clock, and windows that are missing."""
-    box = box_of(settings)
+    box = look_at(settings)
     history = open_history(box)
     with closing(history) if history else nullcontext():
         found = devices(box, history, pattern)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
 from headwater_appliance import doctor_data, doctor_machine, doctor_running
-from headwater_appliance.box import Box, box_of
+from headwater_appliance.box import Box, box_of, may_look
 from headwater_appliance.findings import Bad, Good, Note, Verdict
 from headwater_appliance.up import check as check_settings
 from headwater_shared.errors import HeadwaterError
@@ -51,13 +51,12 @@ CHECKS: Sequence[tuple[str, Check]] = (
 """By name, in the order in which they are made: the machine, then the files, then what runs."""
 
 
-class _Names(NamedTuple):
-    settings: str = "settings"
+_SETTINGS = "settings"
 
 
 def names() -> list[str]:
     """Return what the checks are called."""
-    return [_Names().settings, *(name for name, _ in CHECKS)]
+    return [_SETTINGS, *(name for name, _ in CHECKS)]
 
 
 def examine(settings: Path | None, only: Sequence[str] = ()) -> Iterator[Finding]:
@@ -66,16 +65,29 @@ def examine(settings: Path | None, only: Sequence[str] = ()) -> Iterator[Finding
         check_settings(settings)
         box = box_of(settings)
     except HeadwaterError as error:
-        yield Finding(_Names().settings, "wrong", error.message, error.hint)
-        for name, _ in CHECKS:
-            if not only or name in only:
-                yield Finding(name, "not-checked", "the settings must be mended first")
+        yield Finding(_SETTINGS, "wrong", error.message, error.hint)
+        yield from _not_checked("the settings must be mended first", only)
         return
-    if not only or _Names().settings in only:
-        yield Finding(_Names().settings, "good", f"{settings or 'the defaults'} can be read")
+    if not only or _SETTINGS in only:
+        yield Finding(_SETTINGS, "good", f"{settings or 'the defaults'} can be read")
+    try:
+        may_look(box)
+    except HeadwaterError as error:
+        yield Finding("data-folder", "wrong", error.message, error.hint)
+        yield from _not_checked(
+            "this user may not look at the data folder",
+            [name for name in only or names() if name != "data-folder"],
+        )
+        return
     for name, check in CHECKS:
         if not only or name in only:
             yield _made(name, check, box)
+
+
+def _not_checked(why: str, only: Sequence[str]) -> Iterator[Finding]:
+    for name, _ in CHECKS:
+        if not only or name in only:
+            yield Finding(name, "not-checked", why)
 
 
 def _made(name: str, check: Check, box: Box) -> Finding:

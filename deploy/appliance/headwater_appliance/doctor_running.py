@@ -54,7 +54,7 @@ def ports(box: Box) -> Verdict:
             return Bad(f"{key} = {port} is taken by {who}", "end that program, or set another port")
     chosen = len(wanted) - len(fixed)
     return Good(
-        f"{len(fixed)} ports, {mine} of them in use by Headwater itself"
+        f"{amount(len(fixed), 'port')}, {mine} of them in use by Headwater itself"
         + (f"; {chosen} more are chosen at the start" if chosen else "")
     )
 

@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from headwater_appliance import export_forms
-from headwater_appliance.box import AsJson, Box, SettingsFile, box_of
+from headwater_appliance.box import AsJson, Box, SettingsFile, look_at
 from headwater_cloud import export as exports
 from headwater_cloud.export import Column, Rows
 from headwater_cloud.history import EARLIEST, LATEST, History
@@ -66,7 +66,7 @@ def export(
 
     Numbers are exact: floats come back to the last bit, digests as 0x and 16 hex digits (uint64 in Parquet).
     """
-    box = box_of(settings)
+    box = look_at(settings)
     chosen = "json" if as_json else form or _form_of(output)
     bounds = (time_us(since) if since else EARLIEST, time_us(until) if until else LATEST)
     if chosen == "parquet":

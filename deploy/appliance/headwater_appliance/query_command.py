@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from headwater_appliance.box import AsJson, SettingsFile, box_of
+from headwater_appliance.box import AsJson, SettingsFile, look_at
 from headwater_appliance.chart import caption, chart, windows_a_column
 from headwater_appliance.shown import shortened
 from headwater_cloud import query as queries
@@ -43,7 +43,7 @@ def query(
     as_json: AsJson = False,
 ) -> None:
     """Show windows of the series that match, as a table or as charts in the terminal."""
-    box = box_of(settings)
+    box = look_at(settings)
     bounds = (queries.time_us(since) if since else EARLIEST, queries.time_us(until) if until else LATEST)
     with closing(History(box.cloud_file)) as history:
         if as_chart and not as_json:

@@ -10,7 +10,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from headwater_appliance.box import AsJson, Box, SettingsFile, box_of
+from headwater_appliance.box import AsJson, Box, SettingsFile, look_at
 from headwater_appliance.devices import open_history
 from headwater_appliance.look import Look, look
 from headwater_appliance.state_of_box import State, state_of
@@ -29,7 +29,7 @@ def status(
 
     Exit code 0: it works (warnings or not); 1: something is wrong; 3: nothing runs.
     """
-    box = box_of(settings)
+    box = look_at(settings)
     before = look(box)
     time.sleep(over)
     state, found = seen(box, before, look(box))

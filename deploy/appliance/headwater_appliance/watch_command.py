@@ -11,7 +11,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from headwater_appliance.box import AsJson, SettingsFile, box_of
+from headwater_appliance.box import AsJson, SettingsFile, look_at
 from headwater_appliance.status_command import told
 from headwater_appliance.watch_view import Watcher, live, size
 
@@ -31,7 +31,7 @@ def watch(
 
     Where the output is no terminal, a line a look; with --json a JSON object a line, as `headwater status --json` shows.
     """
-    box = box_of(settings)
+    box = look_at(settings)
     console = Console(highlight=False)
     watcher = Watcher(box)
     time.sleep(min(every, 1.0))  # rates come from two looks
