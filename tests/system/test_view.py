@@ -212,6 +212,7 @@ def test_silence_is_the_agent_s_word(plant: Box) -> None:
     now_us = round(datetime.now(UTC).timestamp() * 1e6)
     assert (by_agent["north/stove"].heard_s or 0) < alone["north/stove"].silence_s(now_us) - 60
     assert alone["north/stove"].silent(now_us)
+    assert alone["north/stove"].per_s == 0.0
     assert alone["north/stove"].last_us == round((BEGAN + timedelta(seconds=62)).timestamp() * 1e6)
 
 

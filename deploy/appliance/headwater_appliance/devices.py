@@ -36,7 +36,7 @@ class Device(msgspec.Struct):
     """Its latest event time."""
     series: int = 0
     per_s: float = 0.0
-    """Readings a second in the windows of the last minutes."""
+    """Readings a second in the windows of the last minutes; 0 if it is silent."""
     missing: int = 0
     """Windows of the finest level without a reading, in the last minutes, between others."""
     clock: str = ""
@@ -70,6 +70,10 @@ def devices(box: Box, history: History | None, pattern: str = "*") -> list[Devic
         one.heard_s, one.series = silent_s, max(one.series, series)
         one.last_us = max(one.last_us, newest_us)
         one.clock = one.clock or ("ours" if by_us else "")
+    now_us = box.clock().now().wall_us
+    for one in found.values():
+        if one.silent(now_us):
+            one.per_s = 0.0  # what its last windows held is over
     return [found[name] for name in sorted(found)]
 
 

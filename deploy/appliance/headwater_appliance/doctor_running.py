@@ -120,6 +120,10 @@ def forwarding(box: Box) -> Verdict:
         remedy = "see that the cloud side runs (check 'cloud-side') and can write; it catches up by itself, nothing is lost"
         if status.get("forward") == "offline":
             remedy = f"the agent cannot write to the bus: look at {box.bus_file}, its owner and the free space, and at the agent's log"
+            if writer_of(box.cloud_file) is not None and not health_of(box)[0]:
+                remedy = (
+                    "mend the cloud side first (check 'cloud-side'): it may hold the bus; nothing is lost"
+                )
         elif not status:
             remedy = f"start Headwater: {box.command('headwater up')}; what waits goes out then"
         elif status.get("forward") == "backlog":

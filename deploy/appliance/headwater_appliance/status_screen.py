@@ -66,7 +66,7 @@ def facts(box: Box, state: State) -> RenderableType:
             "outbox", f"{amount(state.outbox.rows, 'row')} wait in the agent's file for the cloud side"
         )
     lines.add_row("windows", _windows(state))
-    lines.add_row("bus", _bus(state))
+    lines.add_row("bus", _bus(box, state))
     lines.add_row("disk", _disk(box, state))
     lines.add_row("clock", _clock(box, state))
     lines.add_row("devices", _devices(state))
@@ -120,10 +120,14 @@ def _windows(state: State) -> str:
     return f"complete up to {ago(state.windows_behind_s)} ago"
 
 
-def _bus(state: State) -> str:
+def _bus(box: Box, state: State) -> str:
     now, rates = state.now, state.rates
     if now.records is None:
-        return "not there yet"
+        return (
+            "cannot be read now: another process holds it, or it is damaged"
+            if box.bus_file.exists()
+            else "not there yet"
+        )
     to_read = max(now.records - now.read, 0) if now.read is not None else now.records
     said = f"{rate_of(rates.get('records', 0))} written"
     if "read" in rates:

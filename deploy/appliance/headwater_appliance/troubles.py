@@ -109,13 +109,17 @@ def _of_data(box: Box, state: State) -> Iterator[Trouble]:
             yield Trouble("wrong", f"the {name} is away: {broker.get('why', '')}", "see that it runs and can be reached; the agent connects by itself")  # fmt: skip
         elif name.startswith("broker ") and broker.get("refused"):
             yield Trouble("wrong", f"the {name} refuses {', '.join(broker['refused'])}", "allow this agent's user to subscribe to it")  # fmt: skip
+    stands_still = state.now.cloud is not None and not state.now.cloud_health
     if agent.get("forward") == "offline" and state.now.cloud is not None:
         yield Trouble(
-            "wrong", f"the agent cannot write to the bus: {amount(agent['outbox'], 'row')} wait in its file, nothing is lost",
-            f"look at {box.bus_file} and the agent's log",
-        )  # fmt: skip
+            "wrong",
+            f"the agent cannot write to the bus: {amount(agent['outbox'], 'row')} wait in its file, nothing is lost",
+            "mend the cloud side first: it may hold the bus"
+            if stands_still
+            else f"look at {box.bus_file} and the agent's log",
+        )
     behind = state.windows_behind_s
-    if behind is not None and behind > LAG_S and state.now.cloud is not None and state.now.edge is not None:
+    if behind is not None and behind > LAG_S and state.now.cloud_health and state.now.agent:
         yield Trouble(
             "warning", f"windows are complete only up to {ago(behind)} ago",
             "it is catching up if the backlog falls; else look at the silent devices, and at the agent's log",
