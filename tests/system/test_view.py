@@ -265,7 +265,8 @@ def test_a_gap_in_a_chart_is_a_gap(plant: Box) -> None:
 
 def test_an_export_is_exact(plant: Box, tmp_path: Path) -> None:
     """CSV and Parquet hold every window of the level, digests and floats to the last bit, whatever the size of a page."""
-    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import parquet
+
     text = _run(plant, "export", "--level", "10s")
     rows = list(csv.DictReader(io.StringIO(text)))
     _run(plant, "export", "--level", "10s", "-o", str(tmp_path / "w.parquet"))

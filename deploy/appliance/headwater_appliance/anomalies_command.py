@@ -14,8 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headwater_appliance.box import AsJson, SettingsFile, look_at
-from headwater_appliance.shown import ago, at_time, shortened, sparkline
-from headwater_appliance.status_screen import STYLES
+from headwater_appliance.shown import STYLES, ago, at_time, shortened, sparkline
 from headwater_cloud import found as founds
 from headwater_cloud.found import Found
 from headwater_cloud.history import EARLIEST, LATEST, History

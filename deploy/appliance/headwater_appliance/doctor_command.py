@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from headwater_appliance import doctor as doctors
 from headwater_appliance.box import AsJson, SettingsFile
-from headwater_appliance.doctor import Finding
 from headwater_appliance.shown import amount
 from headwater_shared.errors import Refused
+
+if TYPE_CHECKING:
+    from headwater_appliance.doctor import Finding
 
 _MARKS = {
     "good": ("ok", "green"),
@@ -36,6 +37,8 @@ def doctor(
     Exit code 0: nothing is wrong (notes or not); 1: something is. A box that does not run is wrong, so for a machine before its first
     start name the checks: --check settings --check data-folder ...
     """
+    from headwater_appliance import doctor as doctors
+
     unknown = set(check or ()) - set(doctors.names())
     if unknown:
         raise Refused(

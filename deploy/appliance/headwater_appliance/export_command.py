@@ -19,8 +19,6 @@ from headwater_cloud import export as exports
 from headwater_cloud.export import Column, Rows
 from headwater_cloud.history import EARLIEST, LATEST, History
 from headwater_cloud.query import time_us
-from headwater_edge import dead_letters
-from headwater_edge.store import read_store
 from headwater_shared import extras
 from headwater_shared.errors import Refused
 
@@ -98,6 +96,9 @@ def _pages(box: Box, what: Kind, level: str, series: str, bounds: tuple[int, int
 
 def _letters(box: Box, topic: str, from_us: int, to_us: int) -> Iterator[Rows]:
     """Yield dead letters of topics that match, the oldest first, a few hundred at a time: each may be large."""
+    from headwater_edge import dead_letters
+    from headwater_edge.store import read_store
+
     with closing(read_store(box.edge_file)) as reader:
         at = (-1, -1)
         while True:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +83,9 @@ def health_of(box: Box) -> tuple[dict[str, Any], str]:
         place = msgspec.json.decode(box.cloud_place.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError):
         return {}, "it has never run here"
+    import urllib.error
+    import urllib.request
+
     request = urllib.request.Request(f"http://{box.cloud.health_host}:{place['health']}/health")
     try:
         with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:  # noqa: S310

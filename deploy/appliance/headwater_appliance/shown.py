@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+STYLES = {"wrong": "bold red", "warning": "yellow", "critical": "bold red", "info": "cyan"}
+"""Of severities, as rich draws them."""
+
 _SPARKS = "▁▂▃▄▅▆▇█"
 _NAMED = 3
 

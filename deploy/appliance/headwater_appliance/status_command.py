@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing, nullcontext
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.console import Console
 
-from headwater_appliance.box import AsJson, Box, SettingsFile, look_at
-from headwater_appliance.devices import open_history
-from headwater_appliance.look import Look, look
-from headwater_appliance.state_of_box import State, state_of
-from headwater_appliance.status_screen import screen
-from headwater_appliance.troubles import Trouble, troubles
+from headwater_appliance.box import AsJson, SettingsFile, look_at
 
 
 def status(
@@ -29,6 +23,10 @@ def status(
 
     Exit code 0: it works (warnings or not); 1: something is wrong; 3: nothing runs.
     """
+    from headwater_appliance.look import look
+    from headwater_appliance.status_report import exit_code, seen, told
+    from headwater_appliance.status_screen import screen
+
     box = look_at(settings)
     before = look(box)
     time.sleep(over)
@@ -38,45 +36,3 @@ def status(
     else:
         Console(highlight=False).print(screen(box, state, found))
     raise typer.Exit(exit_code(state.now, found))
-
-
-def seen(box: Box, before: Look, now: Look) -> tuple[State, list[Trouble]]:
-    """Make the state of two looks, and find what is wrong."""
-    history = open_history(box)
-    with closing(history) if history else nullcontext():
-        state = state_of(box, before, now, history)
-    return state, troubles(box, state)
-
-
-def exit_code(now: Look, found: list[Trouble]) -> int:
-    """Return what scripts are told."""
-    if now.edge is None and now.cloud is None:
-        return 3
-    return int(any(one.severity == "wrong" for one in found))
-
-
-def told(state: State, found: list[Trouble]) -> dict[str, Any]:
-    """Return what `--json` shows: stable names, numbers in the units that their names end with."""
-    now = state.now
-    silent = [device.device for device in state.devices if device.silent(now.wall_us)]
-    return {
-        "time_us": now.wall_us,
-        "works": not exit_code(now, found),
-        "agent": {"process": now.edge, "version": state.agent_version, "why": now.agent_why, **now.agent},
-        "cloud": {"process": now.cloud, "why": now.cloud_why, **now.cloud_health},
-        "installed": state.installed,
-        "rates_per_s": {name: round(rate, 3) for name, rate in state.rates.items()},
-        "rates_over_s": round(state.between_s, 3),
-        "outbox": state.outbox,
-        "windows_behind_s": state.windows_behind_s,
-        "bus": {"records": now.records, "read": now.read},
-        "disk": {
-            "free_bytes": now.free, "files_bytes": now.files, "days_to_quota": state.days_to_quota, "days_to_full": state.days_to_full,
-        },
-        "clock": {
-            "set": now.synchronised, "time_server": now.kernel_synchronised, "step_us": state.clock_step_us,
-        },
-        "devices": {"known": len(state.devices), "silent": silent},
-        "alerts": state.alerts,
-        "troubles": found,
-    }  # fmt: skip

@@ -11,13 +11,11 @@ from rich.text import Text
 
 from headwater_appliance.box import Box
 from headwater_appliance.processes import Running
-from headwater_appliance.shown import ago, amount, at_time, named, rate_of, shortened, size_of
+from headwater_appliance.shown import STYLES, ago, amount, at_time, named, rate_of, shortened, size_of
 from headwater_appliance.state_of_box import State
 from headwater_appliance.troubles import Trouble
 
 _BAR = 20
-STYLES = {"wrong": "bold red", "warning": "yellow", "critical": "bold red", "info": "cyan"}
-"""Of severities."""
 
 
 def screen(box: Box, state: State, found: Sequence[Trouble]) -> RenderableType:

@@ -12,8 +12,6 @@ import typer
 from rich.console import Console
 
 from headwater_appliance.box import AsJson, SettingsFile, look_at
-from headwater_appliance.status_command import told
-from headwater_appliance.watch_view import Watcher, live, size
 
 _SHARE = 3.0
 """Between two looks is at least so many times what a look takes: who watches a box must not load it."""
@@ -31,6 +29,9 @@ def watch(
 
     Where the output is no terminal, a line a look; with --json a JSON object a line, as `headwater status --json` shows.
     """
+    from headwater_appliance.status_report import told
+    from headwater_appliance.watch_view import Watcher, live, size
+
     box = look_at(settings)
     console = Console(highlight=False)
     watcher = Watcher(box)

@@ -18,10 +18,10 @@ from headwater_appliance.box import Box, box_of
 from headwater_appliance.devices import Device
 from headwater_appliance.devices_command import table
 from headwater_appliance.look import Look, look
-from headwater_appliance.shown import ago, amount, at_time, rate_of, shortened, sparkline
+from headwater_appliance.shown import STYLES, ago, amount, at_time, rate_of, shortened, sparkline
 from headwater_appliance.state_of_box import State
-from headwater_appliance.status_command import seen
-from headwater_appliance.status_screen import STYLES, facts, head
+from headwater_appliance.status_report import seen
+from headwater_appliance.status_screen import facts, head
 from headwater_appliance.troubles import Trouble
 from headwater_cloud.found import Found
 
