@@ -414,21 +414,32 @@ def test_status_works_with_parts_down(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_another_user_is_told_whose_it_is() -> None:
     """Whoever may not ask the agent is told as whom to look, and not that nothing runs."""
-    script = (
-        "import os, sys; from headwater_appliance.cli import main; import rich.console, typer.rich_utils, zoneinfo\n"
-        "os.setuid(65534); main()"
-    )
+    script = """
+import os, sys, zoneinfo
+from pathlib import Path
+from headwater_appliance import box, doctor
+os.setuid(65534)
+for one in doctor.examine(Path(sys.argv[1])):
+    print(one.check, one.verdict, one.text, one.remedy)
+box.look_at(Path(sys.argv[1]))
+"""
     with tempfile.TemporaryDirectory() as folder:  # others may come to it, unlike to pytest's
         Path(folder).chmod(0o755)
         settings, data = Path(folder, "headwater.toml"), Path(folder, "data")
         data.mkdir()
         settings.write_text(f'[common]\ndata = "{data}"\n')
-        for command_ in ("status", "doctor", "export"):
-            done = subprocess.run(
-                [sys.executable, "-c", script, command_, "--settings", str(settings)],
-                cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-            )  # fmt: skip
-            said = done.stdout + done.stderr
-            assert done.returncode == 1, said
-            assert "Traceback" not in said
-            assert "sudo -u root" in said, said
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(settings)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    told = f"{data} is root's, who runs Headwater"
+    assert f"Refused: {told}\n  hint: look as that user: sudo -u root headwater ..." in done.stderr, (
+        done.stderr
+    )
+    lines = done.stdout.splitlines()
+    assert lines[1] == f"data-folder wrong {told} look as that user: sudo -u root headwater ..."
+    assert all(" not-checked " in line for line in lines[2:])
