@@ -14,6 +14,7 @@ from headwater_cloud import by_device
 from headwater_cloud.history import History
 from headwater_cloud.retention import length_us
 from headwater_edge import words
+from headwater_shared import registry
 from headwater_shared.errors import Refused, StateError
 from headwater_shared.settings import duration
 
@@ -42,12 +43,20 @@ class Device(msgspec.Struct):
     clock: str = ""
     """What is wrong with its times."""
 
+    status: str = ""
+    """online, silent or offline, as the agent said last; empty: it never said."""
+    model: str = ""
+    place: str = ""
+    """By the registry."""
+
     @property
     def site(self) -> str:
         return self.device.partition("/")[0]
 
     def silent(self, now_us: int) -> bool:
-        """Tell whether nothing comes from it: by the agent, or without one by its latest event time."""
+        """Tell whether nothing comes from it: by its status, or else by when it was heard, or without an agent by its latest time."""
+        if self.heard_s is not None and self.status:
+            return self.status != "online"
         return self.silence_s(now_us) > SILENT_S
 
     def silence_s(self, now_us: int) -> float:
@@ -70,6 +79,7 @@ def devices(box: Box, history: History | None, pattern: str = "*") -> list[Devic
         one.heard_s, one.series = silent_s, max(one.series, series)
         one.last_us = max(one.last_us, newest_us)
         one.clock = one.clock or ("ours" if by_us else "")
+    _from_registry(found, box)
     now_us = box.clock().now().wall_us
     for one in found.values():
         if one.silent(now_us):
@@ -94,6 +104,9 @@ def _from_history(found: dict[str, Device], history: History, pattern: str) -> N
     for name, series in by_device.all_devices(history).items():
         if matches(name, pattern):
             found[name] = Device(name, series=series)
+    for said in history.devices():
+        if said.device in found:
+            found[said.device].status = said.status
     level = by_device.base_level(history)
     latest = None if level is None else by_device.latest_us(history, level)
     if level is None or latest is None:
@@ -108,6 +121,12 @@ def _from_history(found: dict[str, Device], history: History, pattern: str) -> N
         one.per_s = of.readings / span_s
     if any(not one.last_us for one in found.values()):
         _last_heard_long_ago(found, history)
+
+
+def _from_registry(found: dict[str, Device], box: Box) -> None:
+    for name, entry in registry.read(box.data / registry.FILE).items():
+        if name in found:
+            found[name].model, found[name].place = entry.model, entry.place
 
 
 def _last_heard_long_ago(found: dict[str, Device], history: History) -> None:

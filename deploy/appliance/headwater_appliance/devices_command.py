@@ -68,7 +68,10 @@ def told(one: Device, now_us: int) -> dict[str, Any]:
     return {
         "device": one.device,
         "site": one.site,
+        "status": one.status or None,
         "silent": one.silent(now_us),
+        "model": one.model or None,
+        "place": one.place or None,
         "heard_s": round(one.silence_s(now_us), 1) if one.heard_s is not None or one.last_us else None,
         "last_us": one.last_us or None,
         "series": one.series,
@@ -79,18 +82,23 @@ def told(one: Device, now_us: int) -> dict[str, Any]:
 
 
 def table(found: list[Device], now_us: int, width: int) -> Table:
-    """Make the table. What is known of devices from elsewhere (a registry, their status) gets its columns here."""
+    """Make the table; models and places only where the registry has some."""
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     wide = width >= _WIDE
     made.add_column("device", overflow="fold")  # whole, on more lines than one: it is to be copied
-    for name in ("heard", "latest time", "rate", "series", "gaps", "clock"):
+    registered = wide and any(one.model or one.place for one in found)
+    for name in ("model", "place") if registered else ():
+        made.add_column(name, overflow="ellipsis", max_width=16, no_wrap=True)
+    for name in ("status", "heard", "latest time", "rate", "series", "gaps", "clock"):
         if wide or name != "latest time":
-            made.add_column(name, no_wrap=True, justify="left" if name == "clock" else "right")
+            made.add_column(name, no_wrap=True, justify="left" if name in {"status", "clock"} else "right")
     for one in found:
         is_silent = one.silent(now_us)
         known = one.heard_s is not None or one.last_us
         made.add_row(
             Text(one.device, "red" if is_silent else ""),
+            *([one.model, one.place] if registered else []),
+            Text(one.status or "-", "red" if is_silent else ""),
             Text(ago(one.silence_s(now_us)) if known else "long ago", "red" if is_silent else ""),
             *([at_time(one.last_us, now_us) if one.last_us else "-"] if wide else []),
             rate_of(one.per_s),

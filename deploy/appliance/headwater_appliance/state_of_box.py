@@ -14,7 +14,8 @@ from headwater_appliance.box import Box
 from headwater_appliance.devices import Device, devices
 from headwater_appliance.look import Look, clock_step_us, rates
 from headwater_cloud.found import Found, anomalies
-from headwater_cloud.history import AlertView, History
+from headwater_cloud.history import History
+from headwater_cloud.views import AlertView
 from headwater_edge.store import read_store
 from headwater_shared.errors import StateError
 from headwater_shared.settings import size
