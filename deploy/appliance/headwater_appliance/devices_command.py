@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headwater_appliance.box import AsJson, SettingsFile, look_at
-from headwater_appliance.devices import SILENT_S, Device, devices, open_history
+from headwater_appliance.devices import Device, devices, open_history
 from headwater_appliance.shown import ago, amount, at_time, rate_of
 
 _WIDE = 100
@@ -29,7 +29,11 @@ def list_devices(
     ] = "*",
     settings: SettingsFile = None,
     silent: Annotated[
-        bool, typer.Option("--silent", help=f"Only those from which nothing came for {SILENT_S:.0f} s.")
+        bool,
+        typer.Option(
+            "--silent",
+            help="Only those that are not online; without a status, those from which nothing came for a minute.",
+        ),
     ] = False,
     last: Annotated[
         int | None, typer.Option(min=1, help="At most so many; those silent for the longest first.")
