@@ -129,7 +129,7 @@ def test_an_edge_only_install_pulls_in_nothing_of_the_cloud() -> None:
 
 
 def test_each_extra_is_there_and_pinned_where_it_must_be() -> None:
-    """All extras of DESIGN.md's table, and certs; the engine to the patch, its Kafka client below 2.13."""
+    """All extras of DESIGN.md's table, and those of single commands; the engine to the patch, its Kafka client below 2.13."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras) == {
         "edge",
@@ -142,6 +142,7 @@ def test_each_extra_is_there_and_pinned_where_it_must_be() -> None:
         "quix",
         "influx",
         "otel",
+        "parquet",
     }
     assert extras["quix"] == ["quixstreams==3.28.1"]
     assert extras["kafka"] == ["confluent-kafka<2.13"]

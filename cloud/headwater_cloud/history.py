@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,6 +88,11 @@ class History:
         """
         self._connection = open_reader(path, application=APPLICATION, version=VERSION)
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For questions of other modules; it can only read."""
+        return self._connection
+
     def close(self) -> None:
         self._connection.close()
 
@@ -118,7 +124,7 @@ class History:
                 FROM at WHERE at.start IS NOT NULL)
             SELECT w.start, parts, revision, {", ".join(COLUMNS)}, sketch FROM at
             CROSS JOIN window w ON w.level = :level AND w.start = at.start AND w.series = :series
-            {self._kept(level)} LIMIT :last
+            {self.kept_only(level)} LIMIT :last
             """,
             {
                 "level": self._number("level", level),
@@ -141,7 +147,7 @@ class History:
         start, parts, revision = (np.array(columns[name], np.int64) for name in names[:3])
         return SeriesWindows(series, level, start, aggregates, p50, p95, p99, parts, revision)
 
-    def _kept(self, level: str) -> str:
+    def kept_only(self, level: str) -> str:
         """Return SQL that leaves out windows within coarser ones that are marked."""
         fine = level_of(level)
         coarser = [

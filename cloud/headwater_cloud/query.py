@@ -37,6 +37,22 @@ def windows(
     Raises:
         Refused: there is no such level, or no series matches.
     """
+    for name in check(history, pattern, level):
+        found = history.windows(name, level, from_us, to_us, last)
+        of = found.aggregates
+        columns = (of.count, of.mean, of.min, of.max, of.first, of.last, found.p50, found.p95, found.p99)
+        for start, *values in zip(
+            found.start.tolist(), *(column.tolist() for column in columns), strict=True
+        ):
+            yield (name, iso(start), *values)
+
+
+def check(history: History, pattern: str, level: str) -> list[str]:
+    """Return the series that match.
+
+    Raises:
+        Refused: there is no such level, or no series matches.
+    """
     levels = history.levels()
     if level not in levels:
         raise Refused(
@@ -45,14 +61,7 @@ def windows(
     names = history.series(pattern)
     if not names:
         raise Refused(f"no series matches {pattern!r}", hint=_NOTHING)
-    for name in names:
-        found = history.windows(name, level, from_us, to_us, last)
-        of = found.aggregates
-        columns = (of.count, of.mean, of.min, of.max, of.first, of.last, found.p50, found.p95, found.p99)
-        for start, *values in zip(
-            found.start.tolist(), *(column.tolist() for column in columns), strict=True
-        ):
-            yield (name, iso(start), *values)
+    return names
 
 
 def alerts(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headwater_edge import aside, device_commands, health, words
+from headwater_edge import aside, device_commands, device_list, health, words
 from headwater_edge.about import about_of
 from headwater_edge.broker import Broker
 from headwater_edge.brokers import attach_brokers, passwords_of, with_status, with_troubles
@@ -127,7 +127,7 @@ async def run(
         agent.put_out.start(data / FILE, shown, broker_passwords, about_of(settings, data), _version())
         open_parts.push_async_callback(agent.put_out.close)
         office = LetterOffice(agent, data / FILE)
-        heard = await words.listen(data / SOCKET, _words(agent, office, brokers, reloading))
+        heard = await words.listen(data / SOCKET, _words(agent, office, brokers, reloading, clock))
         open_parts.callback(heard.close)
         where = {"mqtt": listener.port, "mqtts": listener.tls_port, "health": served.port}
         where |= {"http": http.port} if http is not None else {}
@@ -167,7 +167,7 @@ def _unexpected(agent: Agent) -> Callable[[asyncio.AbstractEventLoop, dict[str, 
 
 
 def _words(
-    agent: Agent, office: LetterOffice, brokers: Sequence[Broker], reloading: Reloading
+    agent: Agent, office: LetterOffice, brokers: Sequence[Broker], reloading: Reloading, clock: Clock
 ) -> dict[str, words.Word]:
     async def flush(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"tick": await agent.flush()}
@@ -177,6 +177,9 @@ def _words(
 
     async def commands(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return device_commands.told(agent.state.commands, agent.courier.waiting)
+
+    async def devices(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        return device_list.listed(agent.state, clock.now())
 
     async def replay(request: Mapping[str, Any]) -> Mapping[str, Any]:
         taken, refused = await office.replay(_letters(request))
@@ -190,7 +193,7 @@ def _words(
         return {"alerts": await agent.put_out.alerts.try_out(name, agent_name, RealClock().now().wall_us)}
 
     return {
-        "flush": flush, "status": status, "commands": commands, "try-alert": try_alert, "replay": replay, "purge": purge,
+        "flush": flush, "status": status, "devices": devices, "commands": commands, "try-alert": try_alert, "replay": replay, "purge": purge,
     }  # fmt: skip
 
 

@@ -10,21 +10,34 @@ from typing import Annotated
 import typer
 
 from headwater_appliance import (
+    anomalies_command,
     backup_commands,
     certs_commands,
     config_commands,
+    devices_command,
+    doctor_command,
+    export_command,
+    query_command,
     registry_commands,
     rules_commands,
+    status_command,
     systemd_command,
+    watch_command,
 )
 from headwater_cloud import commands
 from headwater_shared.errors import HeadwaterError
 from headwater_shared.settings import Common, load
 
 app = typer.Typer(help="Headwater on one box.", no_args_is_help=True, pretty_exceptions_enable=False)
-app.command()(commands.query)
+app.command()(query_command.query)
 app.command()(commands.alerts)
 app.command()(commands.commands)
+app.command()(status_command.status)
+app.command("devices")(devices_command.list_devices)
+app.command()(anomalies_command.anomalies)
+app.command()(doctor_command.doctor)
+app.command()(export_command.export)
+app.command()(watch_command.watch)
 app.add_typer(certs_commands.app, name="certs")
 app.add_typer(rules_commands.app, name="rules")
 app.add_typer(registry_commands.app, name="registry")

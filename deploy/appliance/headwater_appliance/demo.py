@@ -20,6 +20,7 @@ from headwater_appliance.supervise import Supervisor, end_with_parent, python
 from headwater_appliance.tamper import tamper
 from headwater_appliance.up import parts
 from headwater_appliance.view import View
+from headwater_appliance.watch_view import below_lines
 from headwater_edge import words
 from headwater_firmware_sim import scenario as scenarios
 from headwater_shared.clock import RealClock
@@ -176,20 +177,21 @@ async def _tell(
     running: asyncio.Future[int],
     interrupted: asyncio.Event,
 ) -> None:
-    """Print a line every few seconds, and the story as it goes on, until the fleet is done."""
+    """Print a line every few seconds (in a terminal keep the live view), and the story as it goes on, until the fleet is done."""
     began, clock = time.monotonic(), RealClock()
     done = asyncio.ensure_future(fleet.wait())
     stopped = asyncio.ensure_future(interrupted.wait())
     next_line = 2.0
     try:
-        while not (done.done() or running.done() or interrupted.is_set()):
-            await asyncio.wait({done, stopped}, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
-            for line in story.news(clock.now().wall_us):
-                print(line, flush=True)
-            seconds = time.monotonic() - began
-            if seconds >= next_line:
-                next_line += 4.0
-                print(view.line(seconds, clock.now().wall_us), flush=True)
+        with below_lines(FOLDER / "headwater.toml") as draw:
+            while not (done.done() or running.done() or interrupted.is_set()):
+                await asyncio.wait({done, stopped}, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+                for line in story.news(clock.now().wall_us):
+                    print(line, flush=True)
+                seconds = time.monotonic() - began
+                if not draw() and seconds >= next_line:
+                    next_line += 4.0
+                    print(view.line(seconds, clock.now().wall_us), flush=True)
     finally:
         stopped.cancel()
     if running.done():
