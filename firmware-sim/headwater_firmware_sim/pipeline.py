@@ -3,6 +3,8 @@
 scenario     which devices there are, what they measure, what breaks
 signals      how each quantity moves
 faults       what is wrong with it, from an exact begin to an exact end
+absence      clocks that are off, devices that were away
+network      what the network does, and when
 plan         one run of a scenario: seed, origin, how long
 device       samples and messages of one device
 misbehave    its script: copies, disorder, unreadable payloads, lost connections, reboots
@@ -14,6 +16,8 @@ packets      MQTT as bytes
 server       whom the devices speak to
 link         one device's socket and session, or
 http_link    one that posts by HTTP
+road         what the network does to it on the way
+open_files   room for so many sockets
 fleet        one asyncio process for all of them, or
 paho_fleet   a paho-mqtt client for each
 ending       when a run is over
@@ -33,11 +37,13 @@ from typing import Literal, NamedTuple
 from headwater_firmware_sim import plan as plans
 from headwater_firmware_sim.fleet import Fleet
 from headwater_firmware_sim.link import Link
+from headwater_firmware_sim.open_files import make_room
 from headwater_firmware_sim.plan import Plan
 from headwater_firmware_sim.roster import muster
 from headwater_firmware_sim.server import Server
 from headwater_firmware_sim.tally import Tally
 from headwater_shared.clock import Clock, RealClock
+from headwater_shared.errors import SettingsError
 from headwater_shared.ledger_writer import Ledger
 
 Driver = Literal["asyncio", "paho", "http"]
@@ -92,6 +98,12 @@ def run(
     """
     stop = stop or threading.Event()
     clock = clock or RealClock()
+    if driver == "paho" and (plan.scenario.network or plan.lives_us):
+        raise SettingsError(
+            f"the driver paho knows neither the network scripts nor the lives of {plan.name!r}",
+            hint="leave --driver away: asyncio knows both",
+        )
+    make_room(plan.devices)
     with Ledger(ledger) as book:
         plan = plans.enter(plan, book)
         members = muster(plan, book, clock)

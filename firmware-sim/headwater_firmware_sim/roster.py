@@ -41,8 +41,10 @@ def muster(plan: Plan, book: Ledger, clock: Clock | None = None) -> list[Member]
     for message in book.unacknowledged():
         kept[message.device].append(message)
     members = []
-    for number in range(plan.devices):
+    for number in range(plan.members):
         device = Device(plan, number, metric_ids)
+        if plan.lives_us and device.begin_us >= device.end_us:
+            continue  # the run ends before it would come
         index = book.device(device.site, device.name)
         so_far = progress.get(index, Progress(0, 0))
         orders = Orders(device, book, clock, executed[index])
