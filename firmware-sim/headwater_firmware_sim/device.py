@@ -38,6 +38,8 @@ class Sample(NamedTuple):
 
     time_us: int
     values: list[float]
+    stamp_us: int = NO_TIME
+    """When it was, where that is not when it is sent: of a table that is replayed."""
 
 
 class Device:

@@ -156,15 +156,25 @@ def enter(plan: Plan, book: Ledger) -> Plan:
             [*(_fault_record(plan, fault) for fault in plan.faults()), *_network_records(plan)],
         )
         return plan
-    for key, value in wanted.items():
-        if book.run.get(key) != value:
-            raise SettingsError(
-                f"the ledger is of a run with {key} = {book.run.get(key)!r}, this one has {value!r}",
-                hint="name a new ledger, or repeat the options of the run that it belongs to",
-            )
+    must_be_of(book, wanted)
     moved = book.run["origin_us"] - plan.origin_us
     end_us = plan.end_us if plan.end_us == FOREVER_US else plan.end_us + moved
     return msgspec.structs.replace(plan, origin_us=book.run["origin_us"], end_us=end_us)
+
+
+def must_be_of(book: Ledger, wanted: dict[str, Any]) -> None:
+    """Check that a ledger is of the run that this one is.
+
+    Raises:
+        SettingsError: it is of another one.
+    """
+    has = book.run or {}
+    for key, value in wanted.items():
+        if has.get(key) != value:
+            raise SettingsError(
+                f"the ledger is of a run with {key} = {has.get(key)!r}, this one has {value!r}",
+                hint="name a new ledger, or repeat the options of the run that it belongs to",
+            )
 
 
 def _identity(plan: Plan) -> dict[str, Any]:
