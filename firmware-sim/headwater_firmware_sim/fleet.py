@@ -21,7 +21,7 @@ from headwater_shared.ledger_writer import Ledger
 
 NAP_S = 0.02
 """What is due within one nap is written to the ledger by one write."""
-_CONNECTING = 100
+_CONNECTING = 250
 """Devices that may be between connect and CONNACK at once."""
 
 
