@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from headwater_firmware_sim import packets
 from headwater_firmware_sim.flash import Flash, Kept
@@ -14,9 +14,6 @@ from headwater_firmware_sim.packets import PUBCOMP, PUBREC, Ack, Connack, Incomi
 from headwater_firmware_sim.server import Server, Waits, refused_by_tls, tls_context
 from headwater_firmware_sim.tally import Tally
 from headwater_shared.errors import SettingsError
-
-if TYPE_CHECKING:
-    from headwater_firmware_sim.road import Road
 
 _ANSWER_S = 10.0
 """How long a server may take to answer CONNECT."""
@@ -43,8 +40,9 @@ class Link(asyncio.Protocol):
     ) -> None:
         self.scheduled = False
         """Whether the fleet will wake it when its next step is due."""
-        self._protocol: asyncio.Protocol = self
-        self._reachable: Callable[[], bool] = lambda: True
+        self.protocol: asyncio.Protocol = self
+        """What its socket speaks to: a road, where a network script concerns it."""
+        self.reachable: Callable[[], bool] = lambda: True
         self._name = name
         self._flash = flash
         self._script = script
@@ -92,10 +90,6 @@ class Link(asyncio.Protocol):
         """Whether something of the script was not sent at all."""
         return not self._exhausted
 
-    def travel(self, road: Road) -> None:
-        """Go over a road to the server, on which the network has troubles."""
-        self._protocol, self._reachable = road, lambda: road.open
-
     def halt(self) -> None:
         """Take nothing more from the script."""
         self._exhausted, self._next = True, None
@@ -109,8 +103,7 @@ class Link(asyncio.Protocol):
         Raises:
             SettingsError: the server does not want this device, and will not want it later.
         """
-        waits = Waits()
-        loop = asyncio.get_running_loop()
+        waits, loop = Waits(), asyncio.get_running_loop()
         while True:
             begun = loop.time()
             async with gate:
@@ -250,13 +243,14 @@ class Link(asyncio.Protocol):
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect; leave `_closed` None where nobody listens."""
         self._closed = None
-        if not self._reachable():
+        if not self.reachable():
             return
         server = self._server
-        context = tls_context(server)
         try:
             async with asyncio.timeout(_ANSWER_S):
-                await loop.create_connection(lambda: self._protocol, server.host, server.port, ssl=context)
+                await loop.create_connection(
+                    lambda: self.protocol, server.host, server.port, ssl=tls_context(server)
+                )
         except OSError as error:  # a time-out too
             self._refused = self._refused or refused_by_tls(server, self._name, error)
             return

@@ -74,7 +74,10 @@ class Replay(NamedTuple):
     def due_us(self, times: np.ndarray[Any, np.dtype[np.int64]], origin_us: int) -> list[int]:
         """Return when readings of these times are sent."""
         since = times - self.table.span_us[0]
-        return (origin_us + (since / self.speed if self.speed else since * 0)).astype(np.int64).tolist()
+        due: list[int] = (
+            (origin_us + (since / self.speed if self.speed else since * 0)).astype(np.int64).tolist()
+        )
+        return due
 
     def _moved_us(self) -> int:
         if not self.to_now:

@@ -46,11 +46,10 @@ class Road(asyncio.Protocol):
         blocked = self._way("up") or self._way("down")
         self._active = [trouble for trouble, begin, end in self._troubles if begin <= now_us < end]
         opened = blocked and not (self._way("up") or self._way("down"))
-        if not self.open or (opened and self._gap):
+        if not self.is_open() or (opened and self._gap):
             self.abort()
 
-    @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Whether a connection can be made."""
         return not any(trouble.kind == "cut" for trouble in self._active)
 
@@ -131,6 +130,6 @@ def lay(plan: Plan, members: Sequence[Member], links: Sequence[Link]) -> list[Tu
         if not mine:
             continue
         road = Road(link, mine, generator(plan.seed, member.device.name, "road"))
-        link.travel(road)
+        link.protocol, link.reachable = road, road.is_open
         turns += [(at_us, road.turn) for _, begin, end in mine for at_us in (begin, end)]
     return sorted(turns, key=lambda turn: turn[0])
