@@ -40,8 +40,7 @@ class Link(asyncio.Protocol):
     ) -> None:
         self.scheduled = False
         """Whether the fleet will wake it when its next step is due."""
-        self.protocol: asyncio.Protocol = self
-        """What its socket speaks to: a road, where a network script concerns it."""
+        self.protocol: asyncio.Protocol = self  # or a road, where a network script concerns it
         self.reachable: Callable[[], bool] = lambda: True
         self._name = name
         self._flash = flash
@@ -246,11 +245,10 @@ class Link(asyncio.Protocol):
         if not self.reachable():
             return
         server = self._server
+        tls = tls_context(server)
         try:
             async with asyncio.timeout(_ANSWER_S):
-                await loop.create_connection(
-                    lambda: self.protocol, server.host, server.port, ssl=tls_context(server)
-                )
+                await loop.create_connection(lambda: self.protocol, server.host, server.port, ssl=tls)
         except OSError as error:  # a time-out too
             self._refused = self._refused or refused_by_tls(server, self._name, error)
             return
