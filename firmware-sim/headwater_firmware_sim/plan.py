@@ -153,7 +153,11 @@ def enter(plan: Plan, book: Ledger) -> Plan:
     if book.run is None:
         book.begin(
             {**wanted, "origin_us": plan.origin_us},
-            [*(_fault_record(plan, fault) for fault in plan.faults()), *_network_records(plan)],
+            [
+                *(_fault_record(plan, fault) for fault in plan.faults()),
+                *_clock_records(plan),
+                *_network_records(plan),
+            ],
         )
         return plan
     must_be_of(book, wanted)
@@ -199,6 +203,17 @@ def _fault_record(plan: Plan, fault: Simple) -> dict[str, Any]:
     body: dict[str, Any] = msgspec.to_builtins(fault)
     index = next(i for i in range(plan.devices) if plan.scenario.device_name(i) == fault.device)
     return {**body, "site": plan.scenario.site(index), "begin_us": begin_us, "end_us": end_us}
+
+
+def _clock_records(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Name the clocks that begin in 1970, by the times that they show meanwhile."""
+    for index in range(plan.devices):
+        name = plan.scenario.device_name(index)
+        clock = clock_of(plan.scenario.clocks, name)
+        lasts_us = round(duration(clock.boots) * plan.scale) if clock is not None else 0
+        if clock is not None and lasts_us:
+            begin_us = clock.shown_us(plan.origin_us, plan.origin_us, plan.scale)
+            yield {"kind": "clock-1970", "site": plan.scenario.site(index), "device": name, "metric": "", "begin_us": begin_us, "end_us": begin_us + lasts_us}  # fmt: skip
 
 
 def _network_records(plan: Plan) -> Iterator[dict[str, Any]]:

@@ -91,7 +91,9 @@ def test_a_clock_that_is_behind_stamps_so_and_the_truth_says_what_it_stamped(tmp
     assert {step.due_us - step.readings[0].time_us for step in steps} == {25 * 60_000_000}
     with Ledger(tmp_path / "ledger") as book:
         plans.enter(plan, book)
-    (fault,) = read(tmp_path / "ledger").faults
+    fault, booted = read(tmp_path / "ledger").faults
+    assert (booted["kind"], booted["device"]) == ("clock-1970", "truck-003")
+    assert (booted["begin_us"], booted["end_us"]) == (5_000_000, 15_000_000)
     assert fault["begin_us"] == T - 2 * HOUR - 25 * 60_000_000
     assert fault["end_us"] - fault["begin_us"] == HOUR // 2
 

@@ -117,10 +117,14 @@ def lines(verdict: Verdict, origin_us: int) -> list[str]:
             how = f"at {found} of {len(group)} devices, first {how}"
         word = "found" if found == len(group) else "partly" if found else "MISSED"
         out.append(f"  {word:6}  {first.kind:12}  {first.series:32}  {when:22}  {how}")
-    out += [
-        f"  FALSE   {one.rule:12}  {one.series:32}  {_since(one.begin_us, origin_us):22}  nothing was wrong there"
-        for one in verdict.false
-    ]
+    false: dict[tuple[str, str], list[Spurious]] = {}
+    for spurious in verdict.false:
+        false.setdefault((spurious.rule, spurious.series), []).append(spurious)
+    for (rule, series), times in false.items():
+        often = (
+            f"nothing was wrong there, {len(times)} times" if len(times) > 1 else "nothing was wrong there"
+        )
+        out.append(f"  FALSE   {rule:12}  {series:32}  {_since(times[0].begin_us, origin_us):22}  {often}")
     return [*out, verdict.line()]
 
 
