@@ -81,6 +81,7 @@ def test_it_is_told_in_lines_an_event_that_many_see_in_one() -> None:
         *anomaly("dust", "a/s1/dust", 12),
         *anomaly("dust", "a/s0/dust", 13),
         *anomaly("hot", "b/x/heat", 3),
+        *anomaly("hot", "b/x/heat", 4),
     ]
     told = lines(judge([*many, early], seen), T)
     assert [line.split()[0] for line in told] == ["MISSED", "partly", "FALSE", "truth:"]
