@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import Any
+
+import msgspec
 
 from headwater_appliance.demo_story import rules_of
 from headwater_appliance.judge import judge, lines
 from headwater_cloud.history import AnomalyView
+from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_firmware_sim import scenario
 
 S = 1_000_000
@@ -92,7 +96,23 @@ def test_it_is_told_in_lines_an_event_that_many_see_in_one() -> None:
     assert told[-1] == "truth: 4 wrong, 2 found, 2 missed, 2 false"
 
 
+def test_that_all_is_silent_after_the_run_is_not_false() -> None:
+    """What begins at the last reading of its series is the end of the run; what began before is judged."""
+    gone = [*anomaly("gone", "a/p1/heat", 59), *anomaly("gone", "a/p2/heat", 30)]
+    found = judge([], gone, last_us={"a/p1/heat": T + 60 * S, "a/p2/heat": T + 60 * S})
+    assert [one.series for one in found.false] == ["a/p2/heat"]
+
+
+def test_a_time_that_is_far_away_is_told_as_a_date() -> None:
+    """A clock that boots in 1970."""
+    told = lines(judge([wrong("clock-1970", "a/p1/*", 5 - T // S, 25 - T // S)], []), T)
+    assert "1970-01-01 00:00:05 to 1970-01-01 00:00:25" in told[0]
+
+
 def test_every_scenario_has_rules() -> None:
-    """Those that ship have their own, a file of one's own those of the pumps."""
-    assert len({rules_of(name) for name, _ in scenario.names()}) == len(list(scenario.names()))
-    assert rules_of("some/file.toml") == rules_of("pumps")
+    """Those that ship have their own; a file of one's own has a few."""
+    shipped = {rules_of(name) for name, _ in scenario.names()}
+    assert len(shipped) == len(list(scenario.names()))
+    assert rules_of("some/file.toml") not in shipped
+    for rules in (*shipped, rules_of("some/file.toml")):
+        step_settings(msgspec.convert(tomllib.loads(rules)["edge"], EdgeSettings))

@@ -8,7 +8,8 @@ that finds none is false.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,6 +19,8 @@ from headwater_cloud.history import AnomalyView
 GRACE_US = 15_000_000
 EARLY_US = 2_000_000
 """How long before a fault its anomaly may begin: a silence begins at the last reading before it."""
+_FAR_S = 30 * 86_400.0
+"""A time so far from the origin is told as a date."""
 _PLACE = ("site", "device", "metric")
 _NOT_JUDGED = "network-"
 """Kinds of truth that change no reading and silence nobody."""
@@ -72,7 +75,10 @@ class _Episode(NamedTuple):
 
 
 def judge(
-    truth: Iterable[dict[str, Any]], anomalies: Iterable[AnomalyView], grace_us: int = GRACE_US
+    truth: Iterable[dict[str, Any]],
+    anomalies: Iterable[AnomalyView],
+    grace_us: int = GRACE_US,
+    last_us: Mapping[str, int] | None = None,
 ) -> Verdict:
     """Hold anomalies against the truth.
 
@@ -80,6 +86,7 @@ def judge(
         truth: the ledger's fault intervals: kind, site, device, metric, begin_us, end_us; empty device or metric: all.
         anomalies: begins and ends, in any order.
         grace_us: how long after its end a fault may still be found.
+        last_us: when each series was last heard of: that it is silent from then on is the end of the run.
     """
     faults = sorted(
         (one for one in truth if not one["kind"].startswith(_NOT_JUDGED)),
@@ -93,7 +100,8 @@ def judge(
         for at in by:
             if _precision(faults[at]) == most:
                 finds[at].append(episode)
-        if not by:
+        ended = last_us is not None and episode.begin_us >= last_us.get(episode.series, 2**63) - EARLY_US
+        if not by and not ended:
             false.append(Spurious(episode.rule, episode.series, episode.begin_us))
     wrong = []
     for fault, found in zip(faults, finds, strict=True):
@@ -158,7 +166,8 @@ def _precision(fault: dict[str, Any]) -> int:
 
 def _since(time_us: int, origin_us: int) -> str:
     seconds = (time_us - origin_us) / 1e6
-    for size, unit in ((86_400, "d"), (3_600, "h")):
-        if abs(seconds) >= size:
-            return f"{seconds / size:.2f} {unit}"
+    if abs(seconds) >= _FAR_S:
+        return datetime.fromtimestamp(time_us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    if abs(seconds) >= 3_600:
+        return f"{seconds / 3_600:.2f} h"
     return f"{seconds:.1f} s"
