@@ -9,7 +9,7 @@ import msgspec
 
 from headwater_appliance.demo_story import rules_of
 from headwater_appliance.judge import judge, lines
-from headwater_cloud.history import AnomalyView
+from headwater_cloud.views import AnomalyView
 from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_firmware_sim import scenario
 

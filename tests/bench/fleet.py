@@ -16,6 +16,8 @@ from tests.bench.results import Result
 
 DEVICES = int(os.environ.get("HEADWATER_FLEET_DEVICES", "10000"))
 _SECONDS = float(os.environ.get("HEADWATER_FLEET_S", "30"))
+_LOOKS = 5
+"""Seconds that all devices must have been connected at once: of less no figure comes. A busy machine takes long to connect them."""
 _SCENARIO = f"""
 [scenario]
 about = "as many devices as one process carries"
@@ -86,9 +88,9 @@ def _fleet(folder: Path, scenario: Path, other: Process, *options: str) -> _Ran:
             elif said["connected"] == DEVICES:
                 rss = us.rss_mb()
                 seen.append((time.monotonic(), us.cpu_s(), other.cpu_s(), said["acknowledged"]))
-    assert len(seen) > 2, f"{DEVICES} devices were never connected at once: {done}"
+    assert len(seen) >= _LOOKS, f"{DEVICES} devices were connected at once for {len(seen)} s only: {done}"
     (begin, own, others, first), (end, own_end, others_end, last) = seen[0], seen[-1]
-    count = max(1, last - first)
+    count = last - first
     return _Ran(
         (own_end - own) / count * 1e6,
         (others_end - others) / count * 1e6,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from headwater_cloud.history import AnomalyView
+from headwater_cloud.views import AnomalyView
 
 GRACE_US = 15_000_000
 EARLY_US = 2_000_000
