@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from headwater_firmware_sim import packets, pipeline, scenario
+from headwater_firmware_sim import packets, pipeline, replay_commands, scenario
 from headwater_firmware_sim import plan as plans
-from headwater_firmware_sim.plan import Plan
 from headwater_firmware_sim.server import Server, tls_context
-from headwater_firmware_sim.tally import Tally, line
+from headwater_firmware_sim.show_commands import (
+    DriverName,
+    Version,
+    end_with,
+    ends_on_signals,
+    headline,
+    progress,
+    report,
+)
 from headwater_shared.clock import parse_clock
 from headwater_shared.errors import HeadwaterError, SettingsError
 from headwater_shared.settings import secret
 
-UNACKNOWLEDGED = 3
-"""Exit code where some of the run is not acknowledged, or not even sent."""
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
-
-
-class DriverName(StrEnum):
-    """Who drives the devices."""
-
-    asyncio = "asyncio"
-    paho = "paho"
-    http = "http"
-
-
-class Version(StrEnum):
-    """MQTT versions."""
-
-    v311 = "3.1.1"
-    v5 = "5"
+app.command()(replay_commands.replay)
 
 
 @app.command("scenarios")
@@ -119,7 +102,10 @@ def run(
         key=key,
     )
     tls_context(server)  # a wrong file is told before the ledger is made
-    with _ends_on_signals() as stop, _progress(plan, duration, as_json=as_json) as each_second:
+    with (
+        ends_on_signals() as stop,
+        progress(headline(plan), plan.devices, duration, as_json=as_json) as each_second,
+    ):
         result = pipeline.run(
             plan,
             server,
@@ -131,9 +117,8 @@ def run(
             stop=stop,
             each_second=each_second,
         )
-    _report(result, ledger, as_json=as_json)
-    if result.unacknowledged or (result.unsent and not stop.is_set()):
-        raise typer.Exit(UNACKNOWLEDGED)
+    report(result, ledger, as_json=as_json)
+    end_with(result, stop)
 
 
 def main() -> None:
@@ -143,77 +128,6 @@ def main() -> None:
     except HeadwaterError as error:
         print(f"headwater-sim: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-
-
-def _report(result: pipeline.Result, ledger: Path, *, as_json: bool) -> None:
-    counts = result.tally.snapshot()
-    if as_json:
-        body = {
-            **counts,
-            "unacknowledged": result.unacknowledged,
-            "unsent": result.unsent,
-            "ledger": str(ledger),
-        }
-        print(json.dumps({"done": body}), flush=True)
-        return
-    print(
-        f"fleet: {counts['readings']:,} readings in {counts['messages']:,} messages, "
-        f"{counts['acknowledged']:,} messages acknowledged, {result.unacknowledged:,} not; ledger {ledger}",
-        flush=True,
-    )
-
-
-@contextmanager
-def _ends_on_signals() -> Iterator[threading.Event]:
-    """The first SIGINT or SIGTERM ends the sampling, the second the program."""
-    stop = threading.Event()
-
-    def told(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(plan: Plan, duration: float, *, as_json: bool) -> Iterator[Callable[[Tally], None]]:
-    """Show how it goes, once a second: a bar on a terminal, else a line, or an object."""
-    before: dict[str, Any] = Tally().snapshot()
-
-    def lines(tally: Tally) -> None:
-        nonlocal before
-        now = tally.snapshot()
-        print(json.dumps(now) if as_json else line(now, before), flush=True)
-        before = now
-
-    if as_json or not sys.stdout.isatty():
-        if not as_json:
-            print(
-                f"fleet: {plan.devices} devices of {plan.name}, {plan.readings_a_second:,.0f} readings/s",
-                flush=True,
-            )
-        yield lines
-        return
-
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.fields[text]}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("", total=duration or None, text=f"{plan.devices} devices")
-
-        def move(tally: Tally) -> None:
-            nonlocal before
-            now = tally.snapshot()
-            bar.update(task, completed=min(now["seconds"], duration), text=line(now, before))
-            before = now
-
-        yield move
 
 
 def _iso_us(text: str) -> int:

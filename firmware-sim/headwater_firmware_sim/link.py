@@ -40,6 +40,8 @@ class Link(asyncio.Protocol):
     ) -> None:
         self.scheduled = False
         """Whether the fleet will wake it when its next step is due."""
+        self.protocol: asyncio.Protocol = self  # or a road, where a network script concerns it
+        self.reachable: Callable[[], bool] = lambda: True
         self._name = name
         self._flash = flash
         self._script = script
@@ -100,8 +102,7 @@ class Link(asyncio.Protocol):
         Raises:
             SettingsError: the server does not want this device, and will not want it later.
         """
-        waits = Waits()
-        loop = asyncio.get_running_loop()
+        waits, loop = Waits(), asyncio.get_running_loop()
         while True:
             begun = loop.time()
             async with gate:
@@ -241,11 +242,13 @@ class Link(asyncio.Protocol):
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect; leave `_closed` None where nobody listens."""
         self._closed = None
+        if not self.reachable():
+            return
         server = self._server
-        context = tls_context(server)
+        tls = tls_context(server)
         try:
             async with asyncio.timeout(_ANSWER_S):
-                await loop.create_connection(lambda: self, server.host, server.port, ssl=context)
+                await loop.create_connection(lambda: self.protocol, server.host, server.port, ssl=tls)
         except OSError as error:  # a time-out too
             self._refused = self._refused or refused_by_tls(server, self._name, error)
             return

@@ -7,11 +7,13 @@ was dropped, and so come again) does not, and is not part of it.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from headwater_firmware_sim.device import Device, Sample
+from headwater_firmware_sim.scenario import Misbehaviour
 from headwater_firmware_sim.signals import seed_of
 from headwater_shared.ledger import COPY, Reading
 
@@ -36,16 +38,19 @@ class Step:
 def script(device: Device) -> Iterator[Step]:
     """Yield all that a device sends, in order; `due_us` never goes back."""
     plan = device.plan
-    if not plan.misbehave:
-        for sample in device.samples():
+    samples = device.samples()
+    if device.away is not None:
+        samples = yield from _batches(device, samples, device.away.batch)
+    habits = plan.scenario.misbehaviour
+    if not plan.misbehave or habits == Misbehaviour():
+        for sample in samples:
             yield from _messages(device, sample, sample.time_us)
         return
-    habits = plan.scenario.misbehaviour
     luck = random.Random(seed_of(plan.seed, device.name, "habits"))
     farthest = min(3, int(_DISORDER_US * plan.scale) // plan.period_us)
     later: list[tuple[int, Sample, int]] = []  # (with which sample it is sent, what, flags)
     number, now_us = -1, plan.origin_us
-    for number, sample in enumerate(device.samples()):
+    for number, sample in enumerate(samples):
         now_us = sample.time_us
         # Drawn for every sample, whatever comes of it, so that one habit's share does not move the others.
         copied, disordered, unreadable, lost, rebooted = (luck.random() for _ in range(5))
@@ -69,6 +74,24 @@ def script(device: Device) -> Iterator[Step]:
         yield from out
     for _, held, flags in later:
         yield from _messages(device, held, now_us, flags)
+
+
+def _batches(device: Device, samples: Iterator[Sample], size: int) -> Generator[Step, None, Iterator[Sample]]:
+    """Send what a device stored while it was away, when it is back; return the samples of later."""
+    batch: list[Sample] = []
+    for sample in samples:
+        fresh = sample.time_us >= device.back_us
+        if batch and (fresh or len(batch) == size):
+            readings = device.batch(batch)
+            if readings:
+                yield Step(device.back_us, readings)
+            batch = []
+        if fresh:
+            return chain([sample], samples)
+        batch.append(sample)
+    if batch and (readings := device.batch(batch)):
+        yield Step(device.back_us, readings)
+    return iter(())
 
 
 def _messages(device: Device, sample: Sample, due_us: int, flags: int = 0) -> list[Step]:

@@ -3,7 +3,11 @@
 scenario     which devices there are, what they measure, what breaks
 signals      how each quantity moves
 faults       what is wrong with it, from an exact begin to an exact end
+absence      clocks that are off, devices that were away
+network      what the network does, and when
 plan         one run of a scenario: seed, origin, how long
+csv_times, csv_mapping, csv_table    anybody's readings, and what they are
+replay       a run of them
 device       samples and messages of one device
 misbehave    its script: copies, disorder, unreadable payloads, lost connections, reboots
 reactions    what devices do with commands
@@ -14,6 +18,8 @@ packets      MQTT as bytes
 server       whom the devices speak to
 link         one device's socket and session, or
 http_link    one that posts by HTTP
+road         what the network does to it on the way
+open_files   room for so many sockets
 fleet        one asyncio process for all of them, or
 paho_fleet   a paho-mqtt client for each
 ending       when a run is over
@@ -33,11 +39,14 @@ from typing import Literal, NamedTuple
 from headwater_firmware_sim import plan as plans
 from headwater_firmware_sim.fleet import Fleet
 from headwater_firmware_sim.link import Link
+from headwater_firmware_sim.open_files import make_room
 from headwater_firmware_sim.plan import Plan
-from headwater_firmware_sim.roster import muster
+from headwater_firmware_sim.replay import Replay
+from headwater_firmware_sim.roster import Member, muster
 from headwater_firmware_sim.server import Server
 from headwater_firmware_sim.tally import Tally
 from headwater_shared.clock import Clock, RealClock
+from headwater_shared.errors import SettingsError
 from headwater_shared.ledger_writer import Ledger
 
 Driver = Literal["asyncio", "paho", "http"]
@@ -90,11 +99,54 @@ def run(
         SettingsError: the ledger is of another run, or the server refuses a device.
         StateError: the ledger cannot be used.
     """
+
+    def prepare(book: Ledger) -> tuple[Plan, list[Member]]:
+        entered = plans.enter(plan, book)
+        return entered, muster(entered, book, clock)
+
+    return _run(plan, prepare, server, ledger, driver, clock, drain_s, stop, each_second, paced=paced)
+
+
+def replay(
+    what: Replay,
+    server: Server,
+    ledger: Path,
+    *,
+    driver: Driver = "asyncio",
+    drain_s: float = 30.0,
+    stop: threading.Event | None = None,
+    each_second: Callable[[Tally], None] | None = None,
+) -> Result:
+    """Send a table of readings as `run` sends a plan; arguments and errors are the same."""
+    return _run(
+        what.plan, what.prepare, server, ledger, driver, None, drain_s, stop, each_second, paced=what.paced
+    )
+
+
+def _run(
+    plan: Plan,
+    prepare: Callable[[Ledger], tuple[Plan, list[Member]]],
+    server: Server,
+    ledger: Path,
+    driver: Driver,
+    clock: Clock | None,
+    drain_s: float,
+    stop: threading.Event | None,
+    each_second: Callable[[Tally], None] | None,
+    *,
+    paced: bool,
+) -> Result:
+    """Drive what `prepare` makes of the ledger."""
     stop = stop or threading.Event()
     clock = clock or RealClock()
+    if driver == "paho" and (plan.scenario.network or plan.lives_us):
+        raise SettingsError(
+            f"the driver paho knows neither the network scripts nor the lives of {plan.name!r}",
+            hint="leave --driver away: asyncio knows both",
+        )
+    make_room(plan.devices)
     with Ledger(ledger) as book:
-        plan = plans.enter(plan, book)
-        members = muster(plan, book, clock)
+        plan, members = prepare(book)
         if driver == "paho":
             from headwater_firmware_sim.paho_fleet import PahoFleet  # an extra: only where it is asked for
 

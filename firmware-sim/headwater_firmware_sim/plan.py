@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
 
 from headwater_firmware_sim import scenario as scenarios
-from headwater_firmware_sim.faults import Fault
+from headwater_firmware_sim.absence import clock_of
+from headwater_firmware_sim.faults import Simple, spread
 from headwater_firmware_sim.scenario import Scenario
 from headwater_shared.errors import SettingsError
 from headwater_shared.ledger_writer import Ledger
@@ -35,15 +38,41 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """No sample is at or after it."""
     scale: float = 1.0
     misbehave: bool = True
+    faults_of: dict[str, list[Simple]] = {}
+    """By the device that has them."""
 
-    def fault_interval(self, fault: Fault) -> tuple[int, int]:
+    def fault_interval(self, fault: Simple) -> tuple[int, int]:
         """Return the exact begin (included) and end (excluded) of a fault."""
-        return tuple(self.origin_us + round(duration(t) * self.scale) for t in (fault.begin, fault.end))  # type: ignore[return-value]
+        from_us = self.origin_us - round(duration(fault.before) * self.scale)
+        begin, end = (from_us + round(duration(text) * self.scale) for text in (fault.begin, fault.end))
+        return begin, end
 
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[Simple]:
         """Return the faults of the devices that take part."""
         names = {self.scenario.device_name(index) for index in range(self.devices)}
-        return [fault for fault in self.scenario.faults if fault.device in names]
+        return [fault for name, faults in self.faults_of.items() if name in names for fault in faults]
+
+    @property
+    def lives_us(self) -> int:
+        """How long a device lives, 0 for ever."""
+        return round(duration(self.scenario.lives) * self.scale)
+
+    @property
+    def members(self) -> int:
+        """How many devices there are in the course of the run; `devices` of them at once."""
+        if not self.lives_us:
+            return self.devices
+        return self.devices * (1 + -(-min(self.end_us - self.origin_us, FOREVER_US >> 1) // self.lives_us))
+
+    def life(self, index: int) -> tuple[int, int]:
+        """Return from when (included) to when (excluded) a device lives; one after the other they give way to new ones."""
+        if not self.lives_us:
+            return self.origin_us, self.end_us
+        generation, place = divmod(index, self.devices)
+        begin = (
+            self.origin_us + (generation - 1) * self.lives_us + self.lives_us * (place + 1) // self.devices
+        )
+        return max(begin, self.origin_us), min(begin + self.lives_us, self.end_us)
 
     @property
     def readings_a_second(self) -> float:
@@ -92,7 +121,14 @@ def make(
         raise SettingsError(
             f"a rate of {rate} readings a second cannot be kept", hint="ask for a smaller one above 0"
         )
+    if duration(found.lives) and seconds is None:
+        raise SettingsError(
+            f"the devices of {name!r} have lives, so the run must end", hint="say how long, by --duration"
+        )
     lasts_us = FOREVER_US if seconds is None else round(seconds * scale * 1e6)
+    faults_of: dict[str, list[Simple]] = {}
+    for fault in spread(found.faults, [found.device_name(index) for index in range(found.devices)]):
+        faults_of.setdefault(fault.device, []).append(fault)
     return Plan(
         name=name,
         scenario=found,
@@ -103,6 +139,7 @@ def make(
         end_us=min(FOREVER_US, origin_us + lasts_us),
         scale=scale,
         misbehave=misbehave,
+        faults_of=faults_of,
     )
 
 
@@ -115,18 +152,33 @@ def enter(plan: Plan, book: Ledger) -> Plan:
     wanted = _identity(plan)
     if book.run is None:
         book.begin(
-            {**wanted, "origin_us": plan.origin_us}, [_fault_record(plan, fault) for fault in plan.faults()]
+            {**wanted, "origin_us": plan.origin_us},
+            [
+                *(_fault_record(plan, fault) for fault in plan.faults()),
+                *_clock_records(plan),
+                *_network_records(plan),
+            ],
         )
         return plan
-    for key, value in wanted.items():
-        if book.run.get(key) != value:
-            raise SettingsError(
-                f"the ledger is of a run with {key} = {book.run.get(key)!r}, this one has {value!r}",
-                hint="name a new ledger, or repeat the options of the run that it belongs to",
-            )
+    must_be_of(book, wanted)
     moved = book.run["origin_us"] - plan.origin_us
     end_us = plan.end_us if plan.end_us == FOREVER_US else plan.end_us + moved
     return msgspec.structs.replace(plan, origin_us=book.run["origin_us"], end_us=end_us)
+
+
+def must_be_of(book: Ledger, wanted: dict[str, Any]) -> None:
+    """Check that a ledger is of the run that this one is.
+
+    Raises:
+        SettingsError: it is of another one.
+    """
+    has = book.run or {}
+    for key, value in wanted.items():
+        if has.get(key) != value:
+            raise SettingsError(
+                f"the ledger is of a run with {key} = {has.get(key)!r}, this one has {value!r}",
+                hint="name a new ledger, or repeat the options of the run that it belongs to",
+            )
 
 
 def _identity(plan: Plan) -> dict[str, Any]:
@@ -143,8 +195,33 @@ def _identity(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _fault_record(plan: Plan, fault: Fault) -> dict[str, Any]:
+def _fault_record(plan: Plan, fault: Simple) -> dict[str, Any]:
     begin_us, end_us = plan.fault_interval(fault)
+    clock = clock_of(plan.scenario.clocks, fault.device)
+    if clock is not None:  # as the device stamps it: nobody else knows any better
+        begin_us, end_us = (clock.shown_us(t, plan.origin_us, plan.scale) for t in (begin_us, end_us))
     body: dict[str, Any] = msgspec.to_builtins(fault)
     index = next(i for i in range(plan.devices) if plan.scenario.device_name(i) == fault.device)
     return {**body, "site": plan.scenario.site(index), "begin_us": begin_us, "end_us": end_us}
+
+
+def _clock_records(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Name the clocks that begin in 1970, by the times that they show meanwhile."""
+    for index in range(plan.devices):
+        name = plan.scenario.device_name(index)
+        clock = clock_of(plan.scenario.clocks, name)
+        lasts_us = round(duration(clock.boots) * plan.scale) if clock is not None else 0
+        if clock is not None and lasts_us:
+            begin_us = clock.shown_us(plan.origin_us, plan.origin_us, plan.scale)
+            yield {"kind": "clock-1970", "site": plan.scenario.site(index), "device": name, "metric": "", "begin_us": begin_us, "end_us": begin_us + lasts_us}  # fmt: skip
+
+
+def _network_records(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Name what the network does: a cut is an outage of each site that it concerns."""
+    for trouble in plan.scenario.network:
+        begin_us, end_us = trouble.interval_us(plan.origin_us, plan.scale)
+        kind = "outage" if trouble.kind == "cut" else f"network-{trouble.kind}"
+        for site in plan.scenario.sites:
+            if fnmatchcase(site, trouble.site):
+                device = "" if trouble.device == "*" else trouble.device
+                yield {"kind": kind, "site": site, "device": device, "metric": "", "begin_us": begin_us, "end_us": end_us}  # fmt: skip

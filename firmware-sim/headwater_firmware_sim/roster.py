@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -25,11 +25,17 @@ class Member(NamedTuple):
     script: Iterator[Step]
 
 
-def muster(plan: Plan, book: Ledger, clock: Clock | None = None) -> list[Member]:
+def muster(
+    plan: Plan,
+    book: Ledger,
+    clock: Clock | None = None,
+    make: Callable[[Plan, int, list[int]], Device] = Device,
+) -> list[Member]:
     """Make the devices of a plan; each goes on where the ledger says that it was, with what it still keeps and was told to do.
 
     Args:
         clock: event time; the real one by default.
+        make: makes each of them, of a plan, its number and the ledger's numbers of the metrics.
     """
     clock = clock or RealClock()
     executed: dict[int, list[Executed]] = defaultdict(list)
@@ -41,8 +47,10 @@ def muster(plan: Plan, book: Ledger, clock: Clock | None = None) -> list[Member]
     for message in book.unacknowledged():
         kept[message.device].append(message)
     members = []
-    for number in range(plan.devices):
-        device = Device(plan, number, metric_ids)
+    for number in range(plan.members):
+        device = make(plan, number, metric_ids)
+        if plan.lives_us and device.begin_us >= device.end_us:
+            continue  # the run ends before it would come
         index = book.device(device.site, device.name)
         so_far = progress.get(index, Progress(0, 0))
         orders = Orders(device, book, clock, executed[index])

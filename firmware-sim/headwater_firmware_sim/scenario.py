@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from headwater_firmware_sim.faults import Fault
+from headwater_firmware_sim.absence import Absence, WrongClock
+from headwater_firmware_sim.faults import BearingWear, Fault
+from headwater_firmware_sim.network import Trouble
 from headwater_firmware_sim.reactions import Reaction
 from headwater_firmware_sim.signals import Signal
 from headwater_shared.errors import SettingsError
@@ -94,6 +97,15 @@ class Scenario(Section, frozen=True, forbid_unknown_fields=True):
     commands: Annotated[
         dict[str, Reaction], msgspec.Meta(description="What devices do with commands, by their names.")
     ] = msgspec.field(default_factory=dict)
+    clocks: list[WrongClock] = msgspec.field(default_factory=list)
+    away: list[Absence] = msgspec.field(default_factory=list)
+    network: list[Trouble] = msgspec.field(default_factory=list)
+    lives: Annotated[
+        Duration,
+        msgspec.Meta(
+            description="How long a device lives; then one with a new name takes its place. Nothing: for ever."
+        ),
+    ] = "0s"
 
     def device_name(self, index: int) -> str:
         """Return the name of device 0, 1, ..., which is its MQTT client id too."""
@@ -148,22 +160,19 @@ def _check(path: Path, found: Scenario) -> None:
         raise SettingsError(f"{path}: period must be longer than nothing", hint='write period = "1s"')
     for name, reaction in found.commands.items():
         _check_reaction(path, found, name, reaction)
-    known = {found.device_name(index) for index in range(found.devices)}
-    for fault in found.faults:
-        if fault.device not in known:
+    names = [found.device_name(index) for index in range(found.devices)]
+    _check_faults(path, found, names)
+    for clock in found.clocks:
+        _check_device(path, "[[scenario.clocks]]", clock.device, names)
+    for absence in found.away:
+        _check_device(path, "[[scenario.away]]", absence.device, names)
+    for trouble in found.network:
+        if not any(trouble.concerns(found.site(index), name) for index, name in enumerate(names)):
             raise SettingsError(
-                f"{path}: a fault names the device {fault.device!r}, which is not there",
-                hint=f"they are {found.device_name(0)} to {found.device_name(found.devices - 1)}",
+                f"{path}: no device is concerned by the network script of site {trouble.site!r}, device {trouble.device!r}",
+                hint=f"sites: {', '.join(found.sites)}; devices: {names[0]} to {names[-1]}",
             )
-        if fault.metric and fault.metric not in found.metrics:
-            raise SettingsError(
-                f"{path}: a fault names the metric {fault.metric!r}, which is not there",
-                hint=f"metrics: {', '.join(found.metrics)}",
-            )
-        if duration(fault.end) <= duration(fault.begin):
-            raise SettingsError(
-                f"{path}: a fault of {fault.device} ends before it begins", hint="let end be later than begin"
-            )
+        _check_order(path, f"a network script ({trouble.kind})", trouble.begin, trouble.end)
 
 
 def _check_reaction(path: Path, found: Scenario, name: str, reaction: Reaction) -> None:
@@ -182,3 +191,29 @@ def _check_reaction(path: Path, found: Scenario, name: str, reaction: Reaction) 
         raise SettingsError(
             f"{path}: within of {name!r} must be longer than nothing", hint='write within = "20s"'
         )
+
+
+def _check_faults(path: Path, found: Scenario, names: list[str]) -> None:
+    for fault in found.faults:
+        _check_device(path, "a fault", fault.device, names)
+        metrics = [fault.metric, fault.second] if isinstance(fault, BearingWear) else [fault.metric]
+        for metric in metrics:
+            if metric not in found.metrics and (metric or isinstance(fault, BearingWear)):
+                raise SettingsError(
+                    f"{path}: a fault names the metric {metric!r}, which is not there",
+                    hint=f"metrics: {', '.join(found.metrics)}",
+                )
+        _check_order(path, f"a fault of {fault.device}", fault.begin, fault.end)
+
+
+def _check_device(path: Path, what: str, device: str, names: list[str]) -> None:
+    if not any(fnmatchcase(name, device) for name in names):
+        raise SettingsError(
+            f"{path}: {what} names the device {device!r}, which is not there",
+            hint=f"they are {names[0]} to {names[-1]}",
+        )
+
+
+def _check_order(path: Path, what: str, begin: str, end: str) -> None:
+    if duration(end) <= duration(begin):
+        raise SettingsError(f"{path}: {what} ends before it begins", hint="let end be later than begin")

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_shared.digest import splitmix64
 from headwater_shared.identity import stable_id
 from headwater_shared.settings import Duration, Section, duration
 
@@ -116,4 +117,67 @@ class DutyCycle(Section, frozen=True, forbid_unknown_fields=True, tag="duty-cycl
         return block
 
 
-Signal = DailySeason | RandomWalk | Noise | DutyCycle
+class WeeklySeason(Section, frozen=True, forbid_unknown_fields=True, tag="weekly-season", tag_field="kind"):
+    """Higher by `size` in the hours of work of some days of the week, as whatever people switch on is."""
+
+    size: Size
+    days: Annotated[
+        tuple[int, ...], msgspec.Meta(description="Days of the week that it adds to: 1 is Monday, 7 Sunday.")
+    ] = (1, 2, 3, 4, 5)
+    begin: Annotated[
+        float, msgspec.Meta(ge=0, le=24, description="The hour, UTC, at which it begins on each of them ...")
+    ] = 0.0
+    end: Annotated[float, msgspec.Meta(ge=0, le=24, description="... and the one at which it ends.")] = 24.0
+
+    def start(self, rng: np.random.Generator) -> Block:
+        def block(times: Ints) -> Floats:
+            weekday = (times // DAY_US + 3) % 7 + 1  # 1970 began on a Thursday
+            hour = (times % DAY_US) / (DAY_US / 24)
+            working = np.isin(weekday, self.days) & (hour >= self.begin) & (hour < self.end)
+            return np.where(working, self.size, 0.0)
+
+        return block
+
+
+class Counter(Section, frozen=True, forbid_unknown_fields=True, tag="counter", tag_field="kind"):
+    """A meter that only counts up, in pulses, until it wraps around; each series stands at a number of its own."""
+
+    rate: Annotated[float, msgspec.Meta(gt=0, description="What it grows by in a second, on the average.")]
+    pulse: Annotated[float, msgspec.Meta(gt=0, description="What it grows by at once.")] = 1.0
+    wraps_at: Annotated[float, msgspec.Meta(gt=0, description="Where it begins at nothing again.")] = (
+        1_000_000.0
+    )
+
+    def start(self, rng: np.random.Generator) -> Block:
+        stands = float(rng.uniform(0, self.wraps_at))
+
+        def block(times: Ints) -> Floats:
+            # The turns that are whole already are taken off as integers: a float of all of them has no pulses left.
+            turn_us = max(1, round(self.wraps_at / self.rate * 1e6))
+            found = stands + (times % turn_us) / 1e6 * self.rate
+            counted: Floats = np.floor(found / self.pulse) * self.pulse % self.wraps_at
+            return counted
+
+        return block
+
+
+class OnOff(Section, frozen=True, forbid_unknown_fields=True, tag="on-off", tag_field="kind"):
+    """On or off, as chance has it for each `slot` of time: a door, a lamp, a heater."""
+
+    slot: Annotated[Duration, msgspec.Meta(description="How long a state lasts at least.")]
+    share: Annotated[float, msgspec.Meta(gt=0, lt=1, description="How much of the time it is on.")] = 0.5
+    size: Size = 1.0
+
+    def start(self, rng: np.random.Generator) -> Block:
+        slot = duration(self.slot)
+        key = rng.integers(0, 2**63, dtype=np.uint64)
+
+        def block(times: Ints) -> Floats:
+            # Drawn by the number of the slot, so that a moment's state does not hang on which samples came before it.
+            mixed = splitmix64((times // slot).astype(np.uint64) ^ key)
+            return np.where(mixed < np.uint64(self.share * 2**64), self.size, 0.0)
+
+        return block
+
+
+Signal = DailySeason | WeeklySeason | RandomWalk | Noise | DutyCycle | Counter | OnOff

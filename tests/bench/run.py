@@ -13,6 +13,7 @@ from tests.bench import (
     broker,
     decode,
     drain,
+    fleet,
     latency,
     listener,
     pages,
@@ -48,6 +49,7 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("edge-mosquitto-max",): broker.largest,
     ("edge-drain",): drain.run,
     ("audit-10m",): audit.run,
+    ("sim-fleet-10k",): fleet.run,
     ("edge-disk-pages",): pages.run,
     ("edge-memory", "edge-idle", "edge-disk-bytes"): size.memory_and_disk,
 }

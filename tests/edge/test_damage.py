@@ -76,7 +76,7 @@ def test_r15_a_file_without_its_head_is_read_page_by_page(victim: Victim) -> Non
     assert after.status["lost_ticks"] == 0
 
 
-@pytest.mark.parametrize("part", [0.0, 0.01, 0.7])
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.4])
 def test_a_truncated_file(victim: Victim, part: float) -> None:
     """Cut short, or empty: what the log and the pages that are left hold is saved, and the rest is named."""
     os.truncate(victim.folder / FILE, int(part * (victim.folder / FILE).stat().st_size))

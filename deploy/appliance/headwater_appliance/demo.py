@@ -14,6 +14,7 @@ from typing import IO
 import msgspec
 
 from headwater_appliance.audit import run_audit
+from headwater_appliance.demo_story import rules_of, told
 from headwater_appliance.ports import steady_port
 from headwater_appliance.story import Story
 from headwater_appliance.supervise import Supervisor, end_with_parent, python
@@ -41,21 +42,7 @@ health_port = {edge_health}
 [edge.listener]
 port = {mqtt}
 
-[[edge.limit]]
-name = "too-hot"
-series = "*/temperature"
-above = 80.0
-clear = 60.0
-severity = "critical"
-text = "a pump is hotter than 80 degrees: look at its cooling"
-
-[[edge.act]]
-name = "cool-down"
-rule = "too-hot"
-command = {{ name = "shut", why = "{{value}} degrees" }}
-undo = "run"
-ttl = "1m"
-
+{rules}
 [cloud]
 health_port = {cloud_health}
 """
@@ -79,13 +66,19 @@ def demo(seconds: int, *, tampered: bool = False, scenario: str = "pumps") -> in
     if tampered:
         for line in tamper(folder / "data" / "cloud.db"):
             print(line, flush=True)
+    for line in told(folder / "ledger", folder / "data"):
+        print(line, flush=True)
     return run_audit(folder / "ledger", folder / "data")
 
 
 async def _box(folder: Path, fleet_s: int, scenario: str, out: IO[bytes]) -> int:
     """Start everything, tell what happens until the fleet is done, close the windows, end everything."""
     settings, data = folder / "headwater.toml", folder / "data"
-    settings.write_text(_SETTINGS.format(data=data, mqtt=steady_port(), edge_health=0, cloud_health=0))
+    settings.write_text(
+        _SETTINGS.format(
+            data=data, mqtt=steady_port(), edge_health=0, cloud_health=0, rules=rules_of(scenario)
+        )
+    )
     supervisor = Supervisor(parts(settings), out=out)
     running = asyncio.ensure_future(supervisor.run())
     interrupted = asyncio.Event()
@@ -149,7 +142,7 @@ def _say_where(folder: Path, data: Path, place: dict[str, int], scenario: str) -
   what it stores       {os.path.relpath(data)}
   logs                 {os.path.relpath(folder / "demo.log")}
 Meanwhile, in another terminal:
-  .venv/bin/headwater query 'north/*/temperature' --settings {settings} --last 3
+  .venv/bin/headwater query '{fleet.sites[0]}/*/{next(iter(fleet.metrics))}' --settings {settings} --last 3
   .venv/bin/headwater alerts --settings {settings}
   .venv/bin/headwater commands --settings {settings}
   .venv/bin/headwater-edge status --settings {settings}
