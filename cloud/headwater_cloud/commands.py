@@ -16,6 +16,7 @@ SettingsFile = Annotated[
     Path | None, typer.Option("--settings", help="Settings file; the defaults without it.", dir_okay=False)
 ]
 Format = Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to write it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 
 
 def query(
@@ -28,11 +29,14 @@ def query(
     until: Annotated[str, typer.Option("--to", help="Windows that start before this (ISO 8601).")] = "",
     last: Annotated[int | None, typer.Option(help="The latest so many of each series.")] = None,
     form: Format = "table",
+    as_json: AsJson = False,
 ) -> None:
     """Show windows of the series that match."""
     bounds = (queries.time_us(since) if since else EARLIEST, queries.time_us(until) if until else LATEST)
     history = _history(settings)
-    for line in queries.shown(queries.WINDOW, queries.windows(history, series, level, *bounds, last), form):
+    for line in queries.shown(
+        queries.WINDOW, queries.windows(history, series, level, *bounds, last), "json" if as_json else form
+    ):
         print(line)
 
 
@@ -41,10 +45,13 @@ def alerts(
     firing: Annotated[bool, typer.Option("--firing", help="Only those that are not over.")] = False,
     last: Annotated[int | None, typer.Option(help="The latest so many.")] = None,
     form: Format = "table",
+    as_json: AsJson = False,
 ) -> None:
     """Show alerts, the newest first."""
     history = _history(settings)
-    for line in queries.shown(queries.ALERT, queries.alerts(history, firing_only=firing, last=last), form):
+    for line in queries.shown(
+        queries.ALERT, queries.alerts(history, firing_only=firing, last=last), "json" if as_json else form
+    ):
         print(line)
 
 
@@ -64,6 +71,6 @@ def commands(
 
 
 def _history(settings: Path | None) -> History:
-    common = load(settings, "common", Common) if settings else Common()
-    cloud = load(settings, "cloud", CloudSettings) if settings else CloudSettings()
+    common = load(settings, "common", Common)
+    cloud = load(settings, "cloud", CloudSettings)
     return History(in_data(common.data, cloud.file))

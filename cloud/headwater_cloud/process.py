@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from headwater_cloud.notify import JsonLines
+from headwater_cloud.reload import Reloading
 from headwater_cloud.retention import Keep
 from headwater_cloud.runner import Runner
 from headwater_cloud.settings import CloudSettings, in_data
@@ -21,6 +22,7 @@ from headwater_cloud.store import Store, damaged, is_damage
 from headwater_shared import health, logs
 from headwater_shared.clock import parse_clock
 from headwater_shared.errors import HeadwaterError, TryAgain
+from headwater_shared.reload import Wish
 from headwater_shared.settings import Common, duration, load
 from headwater_shared.sqlite_log import SqliteLog, wall_us
 from headwater_shared.stop import Stop
@@ -38,17 +40,19 @@ _AFTER_TROUBLE_S = 1.0
 class Process:
     """The runner, what it writes to, and the little that is done by the clock on the wall."""
 
-    def __init__(self, common: Common, settings: CloudSettings) -> None:
+    def __init__(
+        self, common: Common, settings: CloudSettings, file: Path | None = None, wish: Wish | None = None
+    ) -> None:
         data = Path(common.data)
         data.mkdir(parents=True, exist_ok=True)
         self.stop = Stop()
         self.trouble = ""
         """Why the last step did not work, for `/health`."""
         self.steps = 0
+        self.pulse = health.Pulse()
         self.lag = 0
-        self._settings = settings
-        self._wait_s = duration(settings.wait) / 1e6
-        self._keep: Keep = settings.kept()
+        self.reloading = Reloading(common, settings, file, wish)
+        self._go_by(settings)
         self._store = Store(in_data(common.data, settings.file))
         self._bus = SqliteLog(in_data(common.data, settings.bus))
         self.runner = Runner(
@@ -62,8 +66,17 @@ class Process:
         )
         self._clock_at = self._prune_at = time.monotonic()
 
+    def _go_by(self, settings: CloudSettings) -> None:
+        self._settings = settings
+        self._wait_s = duration(settings.wait) / 1e6
+        self._keep: Keep = settings.kept()
+
     def turn(self) -> None:
         """One turn of the loop: a step, and what is due, whatever became of the step; then a rest, unless there is more."""
+        self.pulse.beat()
+        if self.reloading.once():
+            self._go_by(self.reloading.settings)
+            self.runner.follow(self._settings.batch, self._settings.limits())
         troubles: list[str] = []
         read = _tried(self.runner.step, troubles)
         # Time must go on, and the log must not grow, while notifications cannot be written, say.
@@ -96,7 +109,7 @@ class Process:
             "ready": self.steps > 0,
             "reasons": [self.trouble] if self.trouble else [],
             "lag_records": self.lag,
-        }
+        } | ({"reload": self.reloading.last} if self.reloading.last else {})
 
     def close(self) -> None:
         try:
@@ -118,19 +131,25 @@ def _tried(act: Callable[[], int], troubles: list[str]) -> int:
         return 0
 
 
-def run(common: Common, settings: CloudSettings) -> None:
-    """Run until SIGTERM or SIGINT, which end it after the current commit.
+def run(common: Common, settings: CloudSettings, file: Path | None = None, wish: Wish | None = None) -> None:
+    """Run until SIGTERM or SIGINT, which end it after the current commit; SIGHUP reads the settings of `file` again.
 
     Raises:
         NeedsPerson: it cannot start.
         StartAgain: a commit failed: start again from the file.
     """
-    process = Process(common, settings)
+    process = Process(common, settings, file, wish)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.stop.set())
+    if wish is not None:
+        wish.wake = process.stop.wake
     server = health.serve(
-        settings.health_host, settings.health_port, process.health, process.runner.metrics.registry
+        settings.health_host,
+        settings.health_port,
+        lambda: {**process.health(), "last_turn_s": process.pulse.last_turn_s},
+        process.runner.metrics.registry,
     )
+    process.reloading.write()
     _say_where(Path(common.data) / PLACE, server.port)
     log.info("ready", health=server.port, file=str(in_data(common.data, settings.file)))
     try:
@@ -154,14 +173,13 @@ def _say_where(place: Path, health_port: int) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run with the settings file named, or with the defaults; return the exit code."""
+    wish = Wish()
     try:
-        common, settings = Common(), CloudSettings()
-        if arguments:
-            common = load(Path(arguments[0]), "common", Common)
-            settings = load(Path(arguments[0]), "cloud", CloudSettings)
+        file = Path(arguments[0]) if arguments else None
+        common, settings = load(file, "common", Common), load(file, "cloud", CloudSettings)
         logs.configure(common.log, common.log_level, part="cloud")
         try:
-            run(common, settings)
+            run(common, settings, file, wish)
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise

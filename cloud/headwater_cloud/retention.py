@@ -23,6 +23,8 @@ class Keep(NamedTuple):
 
     windows_us: Mapping[str, int]
     parts_us: int
+    found_us: int | None = None
+    """Anomalies, alerts that are over, reports; None: for ever."""
 
     def of(self, level: str) -> int | None:
         """Return how long a level is kept, None for ever; `1m@arrival` as long as `1m` unless it is named itself."""
@@ -54,6 +56,22 @@ def prune(store: Store, names: Names, lookup: Lookup, now_us: int, keep: Keep) -
                     deleted += rows
                     connection.execute("UPDATE level SET kept_from = ? WHERE id = ?", (kept_from, number))
                     lookup.deleted(number, kept_from)
+    return deleted + (_forget(store, now_us - keep.found_us) if keep.found_us is not None else 0)
+
+
+_FOUND = {
+    "anomaly": "(id, phase, agent, epoch, shard, seq) IN (SELECT id, phase, agent, epoch, shard, seq FROM anomaly WHERE time_us < ? LIMIT ?)",
+    "alert": "id IN (SELECT id FROM alert WHERE state = 'resolved' AND episode_us < ?1 AND time_us < ?1 LIMIT ?2)",
+    "report": "id IN (SELECT id FROM report WHERE time_us < ? LIMIT ?)",
+}
+
+
+def _forget(store: Store, before: int) -> int:
+    """Delete a chunk of what was found and is over; whatever still fires stays."""
+    deleted = 0
+    for table, which in _FOUND.items():
+        with store.transaction() as connection:
+            deleted += connection.execute(f"DELETE FROM {table} WHERE {which}", (before, _CHUNK)).rowcount
     return deleted
 
 

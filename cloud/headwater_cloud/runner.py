@@ -68,6 +68,10 @@ class Runner:
         self._output: Output | None = None
         self._commit_at = 0.0
 
+    def follow(self, batch: int, limits: Limits) -> None:
+        """Go by other settings from the next step on."""
+        self._batch, self._limits = batch, limits
+
     def step(self) -> int:
         """Read a batch, take it in, commit, publish, notify. Returns how many records were read.
 

@@ -45,6 +45,12 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
             description="How long windows of several parts may be revised; what comes later is a dead letter."
         ),
     ] = "7d"
+    keep_found: Annotated[
+        Duration,
+        Meta(
+            description="How long anomalies, alerts that are over, and reports are kept after their last word."
+        ),
+    ] = "400d"
     health_host: Annotated[str, Meta(description="Where metrics and health are served.")] = "127.0.0.1"
     health_port: Annotated[int, Meta(ge=0, le=65535, description="Its port; 0 takes a free one.")] = 9642
 
@@ -54,7 +60,11 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
 
     def kept(self) -> Keep:
         """How long history is kept."""
-        return Keep({level: duration(text) for level, text in self.keep.items()}, duration(self.keep_parts))
+        return Keep(
+            {level: duration(text) for level, text in self.keep.items()},
+            duration(self.keep_parts),
+            duration(self.keep_found),
+        )
 
 
 def in_data(data: str, name: str) -> Path:

@@ -110,7 +110,7 @@ def decode(
     from headwater_edge.settings import EdgeSettings
     from headwater_shared.clock import RealClock
 
-    edge = load(settings, "edge", EdgeSettings) if settings else EdgeSettings()
+    edge = load(settings, "edge", EdgeSettings)
     now_us = RealClock().now().wall_us
     told = explain.explain(topic, explain.payload_of(payload), edge, data_folder(settings) / FILE, now_us)
     print(_json(told) if as_json else "\n".join(explain.lines(told)))

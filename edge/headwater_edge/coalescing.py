@@ -53,6 +53,10 @@ class Coalescing:
     def close(self) -> None:
         self._reader.close()
 
+    def follow(self, targets: Sequence[Targets]) -> None:
+        """Look for what may go to other levels, from the oldest row on."""
+        self._targets, self._after = targets, [0] * len(targets)
+
     def find(self, spans: Sequence[Span]) -> Found | None:
         """Look for something that may go, the finest level first; None if there is nothing by now.
 

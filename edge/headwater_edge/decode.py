@@ -63,6 +63,11 @@ class Decode:
             decoded = self._listed(decoded, burst)
         return self._in_range(decoded, burst) if self._ranges else decoded
 
+    def follow(self, formats: Formats, ranges: Ranges) -> None:
+        """Read by other formats, and other ranges of what can be, from the next burst on."""
+        self.formats, self._json, self._ranges = formats, formats.json, ranges
+        self._topics = Topics(formats.place_of)
+
     def learn(self, births: Iterable[tuple[bytes, bytes]]) -> None:
         """Take up the births that were kept over a restart."""
         kept = list(births)
@@ -144,12 +149,27 @@ def decoder(settings: EdgeSettings, index: SeriesIndex, folder: Path = Path()) -
     Raises:
         SettingsError: a format or a metric that cannot be.
     """
-    metric_settings.check(settings.metric)
+    formats, ranges = reading(settings, index)
     index.allowed = Allowed(settings.devices.only, folder)
     index.counts_up = partial(metric_settings.counts_up, settings.metric)
-    return Decode(
-        index, Formats(index, settings.format, settings.site, settings.act), Ranges(settings.metric)
-    )
+    return Decode(index, formats, ranges)
+
+
+def reading(
+    settings: EdgeSettings, index: SeriesIndex, before: Formats | None = None
+) -> tuple[Formats, Ranges]:
+    """Return how payloads are read under some settings.
+
+    Args:
+        before: the formats until now, whose Sparkplug nodes need not say again who they are.
+
+    Raises:
+        SettingsError: a format or a metric that cannot be.
+    """
+    metric_settings.check(settings.metric)
+    sparkplug = before.sparkplug if before else None
+    formats = Formats(index, settings.format, settings.site, settings.act, sparkplug)
+    return formats, Ranges(settings.metric)
 
 
 def _codec(place: Any) -> Any:

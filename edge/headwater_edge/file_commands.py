@@ -131,7 +131,7 @@ def replay(
 
 def _step_settings(settings: Path | None) -> StepSettings:
     """Return those of a file that is not known yet: the first row of a journal brings its own."""
-    return step_settings(load(settings, "edge", EdgeSettings) if settings else EdgeSettings())
+    return step_settings(load(settings, "edge", EdgeSettings))
 
 
 def _told(one: Compared) -> dict[str, Any]:

@@ -94,10 +94,11 @@ class Formats:
         settings: Sequence[FormatSettings] = (),
         site: str = "site-1",
         acts: Sequence[ActSettings] = (),
+        sparkplug: Sparkplug | None = None,
     ) -> None:
         if not valid_name(site):
             raise SettingsError(f"edge.site = {site!r} is no name", hint="1 to 128 characters without / + #")
-        self.sparkplug = Sparkplug(index)
+        self.sparkplug = sparkplug or Sparkplug(index)
         self.json = JsonCodec(index)
         self._ignored = _Ignored()
         answers = Answers()

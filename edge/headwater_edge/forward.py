@@ -82,7 +82,7 @@ class Forward:
         self._clock = clock
         self._leave = leave
         self._monotonic = monotonic
-        self._drain_bytes = size(settings.drain)
+        self.drain_bytes = size(settings.drain)
         self._haves = Haves()
         self._have_offset = 0
         self._unconfirmed = Unconfirmed()
@@ -200,7 +200,7 @@ class Forward:
             began = self._monotonic()
             batch = self.outbox.backlog(self._haves)
             self._send(bus, batch, replayed=True)
-            self._drain_at = max(self._drain_at, began - _AHEAD_S) + batch.size / self._drain_bytes
+            self._drain_at = max(self._drain_at, began - _AHEAD_S) + batch.size / self.drain_bytes
         drained = not self.outbox.gaps
         if drained or self._monotonic() >= self._look_at:
             self._look(bus)

@@ -56,7 +56,7 @@ class Gather:
         reached("tick.gathered")
         if not self._decoded:
             tick = quiet_tick(now)
-            tick.events = self.events
+            tick.events, tick.new_series = self.events, new_series
             return tick, []
         bursts = [burst for burst in self.bursts if burst.topics]
         runs: list[tuple[int, int]] = []

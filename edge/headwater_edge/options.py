@@ -16,5 +16,5 @@ SettingsFile = Annotated[
 
 def data_folder(settings: Path | None) -> Path:
     """Return the folder that holds an agent's state."""
-    common = load(settings, "common", Common) if settings else Common()
+    common = load(settings, "common", Common)
     return Path(common.data)

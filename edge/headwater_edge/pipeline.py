@@ -102,8 +102,8 @@ class Agent:
         self._under_way: list[Burst] = []
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
-        self._sources = Sources(self._deliver, settings.max_unacknowledged)
-        self.attach = self._sources.attach
+        self.sources = Sources(self._deliver, settings.max_unacknowledged)
+        self.attach = self.sources.attach
         self._awaited = Awaited()
         self._completed_us = 0
         self.committed = 0
@@ -118,7 +118,7 @@ class Agent:
             path, settings.disk, ballast, self._step_settings.levels, self._writer, self.forward,
             self.keeping, self._hold,
         )  # fmt: skip
-        self.courier = Courier(self.state.commands, self._sources.command, clock)
+        self.courier = Courier(self.state.commands, self.sources.command, clock)
         self.put_out = PutOut(settings, self._writer)
         self.provisional = Provisional(self.state, self.index, self.courier, self.put_out.alerts.provisional)
         self.failed: asyncio.Future[None]
@@ -200,7 +200,7 @@ class Agent:
             self.ticker.ask_early()
         elif burst.waiting * _SOME >= burst.senders > 0:
             self.ticker.ask_early(urgent=False)
-        self._sources.weigh(self._gather.readings + self._gather.messages)
+        self.sources.weigh(self._gather.readings + self._gather.messages)
         self._end_tick_if_over()
 
     def _end_tick_if_over(self) -> None:
@@ -308,11 +308,11 @@ class Agent:
             self.forward.wake(rows)
         bursts, self._under_way = self._under_way, []
         reached("acknowledge.before")
-        self._sources.acknowledge(bursts, job.output)
+        self.sources.acknowledge(bursts, job.output)
         reached("acknowledge.after")
         self._awaited.committed(job.output.tick)
         self.put_out.committed(job)
-        self._sources.weigh(self._gather.readings + self._gather.messages)
+        self.sources.weigh(self._gather.readings + self._gather.messages)
         if self.keeping.picture_is_due():
             self._writer.picture(snapshot.take(self.state))
         self.pressure.committed()
@@ -322,7 +322,7 @@ class Agent:
 
     def _hold(self, why: str) -> None:
         """Hold back, or go on (""); and make what room can be made now."""
-        self._sources.hold(why)
+        self.sources.hold(why)
         if not why:
             self.provisional.over()
         elif self._busy:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from headwater_edge.ballast import Ballast
-from headwater_edge.coalesce import targets
+from headwater_edge.coalesce import Targets, targets
 from headwater_edge.coalescing import Coalescing, Found
 from headwater_edge.commit import Writer
 from headwater_edge.disk_settings import DiskSettings, disk_limits
@@ -94,6 +94,8 @@ class Pressure:
         self._found: Found | None = None
         self._committing = self._froze = False
         self._closed = False
+        self._targets: list[Targets] | None = None
+        """Of other settings, until the next look takes them up."""
         self._halvings = self._looks = self._calm = 0
         self._pictured_at = -_PICTURES_S
         self._wants_tick = False
@@ -153,11 +155,20 @@ class Pressure:
         self._looking = loop.run_in_executor(None, self._measured, spans, self._keeping.snapshot_bytes)
         self._looking.add_done_callback(self._looked)
 
+    def follow(self, settings: DiskSettings, levels: Sequence[str]) -> None:
+        """Go by other settings from the next look on, which is taken soon: they may let the agent go on."""
+        self._asked = self._limits = disk_limits(settings)
+        self._targets = targets(levels)
+        self.look()
+
     def _thaw(self) -> None:
         self._froze = False
         self._ungiven.thaw()
 
     def _measured(self, spans: Sequence[Span], snapshot: int) -> _Look:
+        if self._targets is not None:
+            self._coalescing.follow(self._targets)
+            self._targets = None
         space = self._gauge.look(snapshot)
         has_ballast = self._gauge.take_ballast(space, self._limits)
         return _Look(space, has_ballast, self._coalescing.find(spans) if spans else None)

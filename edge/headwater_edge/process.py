@@ -22,20 +22,23 @@ from headwater_edge import aside, device_commands, health, words
 from headwater_edge.about import about_of
 from headwater_edge.broker import Broker
 from headwater_edge.brokers import attach_brokers, passwords_of, with_status, with_troubles
+from headwater_edge.checked import read
 from headwater_edge.letter_office import LetterOffice
 from headwater_edge.listener import Listener
 from headwater_edge.opening import is_damage
 from headwater_edge.pipeline import Agent
 from headwater_edge.places import ADOPT, FILE, PLACE, SOCKET
 from headwater_edge.put_out import check_put_out
+from headwater_edge.reload import Reloading
 from headwater_edge.settings import EdgeSettings
 from headwater_edge.showing import show
 from headwater_edge.users import Users
 from headwater_shared import extras
 from headwater_shared.clock import Clock, RealClock, parse_clock
 from headwater_shared.errors import HeadwaterError, Refused, StartAgain
-from headwater_shared.health import serve
+from headwater_shared.health import Pulse, serve
 from headwater_shared.logs import configure, get_logger
+from headwater_shared.reload import Wish
 from headwater_shared.settings import Common, load, secret
 from headwater_shared.sqlite_log import SqliteLog
 
@@ -46,9 +49,19 @@ if TYPE_CHECKING:
 
 log = get_logger()
 
+_BEAT_S = 1.0
+"""How often the loop shows that it goes round; `headwater up` ends a process whose loop stands still."""
 
-async def run(common: Common, settings: EdgeSettings, *, adopt: bool = False) -> None:
-    """Run until SIGTERM or SIGINT, or until the agent's writer fails.
+
+async def run(
+    common: Common,
+    settings: EdgeSettings,
+    *,
+    adopt: bool = False,
+    file: Path | None = None,
+    wish: Wish | None = None,
+) -> None:
+    """Run until SIGTERM or SIGINT, or until the agent's writer fails; SIGHUP reads the settings of `file` again.
 
     Raises:
         HeadwaterError: it cannot start.
@@ -87,17 +100,20 @@ async def run(common: Common, settings: EdgeSettings, *, adopt: bool = False) ->
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    reloading = Reloading(agent, users, common, settings, file, wish)
     await agent.start()
     loop.set_exception_handler(_unexpected(agent))
     async with AsyncExitStack() as open_parts:
         open_parts.push_async_callback(agent.close)
+        pulse = Pulse()
         served = serve(
             settings.health_host,
             settings.health_port,
-            lambda: with_troubles(health.health(agent), brokers),
+            lambda: with_troubles(health.health(agent), brokers) | {"last_turn_s": pulse.last_turn_s},
             registry,
         )
         open_parts.callback(served.close)
+        open_parts.callback(asyncio.ensure_future(_beat(pulse)).cancel)
         open_parts.callback(users.close)
         open_parts.push_async_callback(listener.close)
         await listener.start()
@@ -111,10 +127,12 @@ async def run(common: Common, settings: EdgeSettings, *, adopt: bool = False) ->
         agent.put_out.start(data / FILE, shown, broker_passwords, about_of(settings, data), _version())
         open_parts.push_async_callback(agent.put_out.close)
         office = LetterOffice(agent, data / FILE)
-        heard = await words.listen(data / SOCKET, _words(agent, office, brokers))
+        heard = await words.listen(data / SOCKET, _words(agent, office, brokers, reloading))
         open_parts.callback(heard.close)
         where = {"mqtt": listener.port, "mqtts": listener.tls_port, "health": served.port}
         where |= {"http": http.port} if http is not None else {}
+        reloading.write()
+        reloading.start()
         _say_where(data / PLACE, where)
         log.info("ready", **where, file=str(data / FILE), tick=agent.committed)
         stopping = asyncio.ensure_future(stop.wait())
@@ -124,6 +142,12 @@ async def run(common: Common, settings: EdgeSettings, *, adopt: bool = False) ->
         if agent.failed.done():
             agent.failed.result()
     log.info("ended", tick=agent.committed)
+
+
+async def _beat(pulse: Pulse) -> None:
+    while True:
+        pulse.beat()
+        await asyncio.sleep(_BEAT_S)
 
 
 def _unexpected(agent: Agent) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
@@ -142,12 +166,14 @@ def _unexpected(agent: Agent) -> Callable[[asyncio.AbstractEventLoop, dict[str, 
     return handle
 
 
-def _words(agent: Agent, office: LetterOffice, brokers: Sequence[Broker]) -> dict[str, words.Word]:
+def _words(
+    agent: Agent, office: LetterOffice, brokers: Sequence[Broker], reloading: Reloading
+) -> dict[str, words.Word]:
     async def flush(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"tick": await agent.flush()}
 
     async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
-        return with_status(health.status(agent), brokers)
+        return with_status(health.status(agent), brokers) | {"reload": reloading.last}
 
     async def commands(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return device_commands.told(agent.state.commands, agent.courier.waiting)
@@ -206,7 +232,7 @@ def _http(
             numbers,
             deliver,
             anyone=lambda: not users.closed(),
-            reads=agent.decode.formats.reads,
+            reads=lambda topic: agent.decode.formats.reads(topic),  # noqa: PLW0108 - others come with a reload
             registry=registry,
         )
     )
@@ -259,21 +285,20 @@ def main(arguments: list[str]) -> int:
     """
     adopt = ADOPT in arguments
     files = [Path(argument) for argument in arguments if argument != ADOPT]
+    wish = Wish()
     try:
-        common, settings = Common(), EdgeSettings()
-        if files:
-            common = load(files[0], "common", Common)
-            settings = load(files[0], "edge", EdgeSettings)
+        file = files[0] if files else None
+        common, settings = load(file, "common", Common), read(file)
         configure(common.log, common.log_level, part="edge")
         _as_many_files_as_allowed()
         try:
-            asyncio.run(run(common, settings, adopt=adopt))
+            asyncio.run(run(common, settings, adopt=adopt, file=file, wish=wish))
         except Exception as error:
-            file = Path(common.data) / FILE
+            state = Path(common.data) / FILE
             if is_damage(error):
-                raise _damaged(file, error) from None
+                raise _damaged(state, error) from None
             if isinstance(error, sqlite3.Error):
-                raise _unknown(file, error) from None
+                raise _unknown(state, error) from None
             raise
     except HeadwaterError as error:
         print(f"headwater-edge: {error}", file=sys.stderr)  # noqa: T201 - the last word to a person

@@ -17,7 +17,7 @@ class Sources:
     def __init__(self, deliver: Callable[[Source, Burst], None], most: int) -> None:
         """`most`: readings and messages that may wait in memory before the sources are paused, at twice as many."""
         self._deliver = deliver
-        self._most = most
+        self.most = most
         self._attached: list[Source] = []
         self._of: dict[int, Source] = {}
         """By the burst's id, while it is in memory."""
@@ -53,12 +53,12 @@ class Sources:
 
     def weigh(self, waiting: int) -> None:
         """Pause where too much waits in memory, resume when half of that is gone."""
-        if not self.paused and waiting > 2 * self._most:
+        if not self.paused and waiting > 2 * self.most:
             self.paused = True
             self.pauses += 1
             for source in self._attached:
                 source.pause()
-        elif self.paused and not self.holding and waiting <= self._most:
+        elif self.paused and not self.holding and waiting <= self.most:
             self._resume()
 
     def hold(self, why: str) -> None:

@@ -25,7 +25,8 @@ class Watch:
         self, open_bus: Callable[[], Bus], after_s: float, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._open_bus = open_bus
-        self._after_s = after_s
+        self.after_s = after_s
+        """May be set anew at any time."""
         self._monotonic = monotonic
         self._asked_s: float | None = None
         """Since when the bus owes an answer, for whatever it was asked for."""
@@ -49,7 +50,7 @@ class Watch:
     def stalled(self) -> bool:
         """Tell whether the bus owes us an answer for too long and gives one to another who asks."""
         asked_s = self._asked_s
-        if asked_s is None or self._monotonic() - asked_s < self._after_s:
+        if asked_s is None or self._monotonic() - asked_s < self.after_s:
             return False
         with suppress(HeadwaterError):
             bus = self._open_bus()
@@ -61,10 +62,10 @@ class Watch:
         return False
 
     def _run(self, on_failure: Callable[[BaseException], None]) -> None:
-        while not self._stop.wait(self._after_s / _LOOKS):
+        while not self._stop.wait(self.after_s / _LOOKS):
             if self.stalled():
                 with suppress(RuntimeError):  # the agent's loop has ended before us
-                    on_failure(_stall(self._after_s))
+                    on_failure(_stall(self.after_s))
                 return
 
 

@@ -104,11 +104,12 @@ class State:
     def configure(self, settings: StepSettings, now: Now) -> None:
         """Take up other settings: watermarks stay, and so does what is broken by a rule of the same name.
 
-        The panes of the windows before have been put out (R12).
+        The panes of windows that move have been put out (R12).
         """
         former, before = self.levels, self.levels.fine
-        self.levels = _levels(settings)
-        self.levels.fine.recent, self.levels.fine.late = before.recent, before.late
+        if moves_windows(self.settings, settings):
+            self.levels = _levels(settings)
+            self.levels.fine.recent, self.levels.fine.late = before.recent, before.late
         if (
             settings.by_meaning and not self.settings.by_meaning
         ):  # until now nobody looked at what was sent before
@@ -122,7 +123,8 @@ class State:
         self.settings = settings
         self.room(now)
         self.detectors.watch(self.watermarks.newest[self.device], now.mono_us)
-        self.levels.follow(former)
+        if self.levels is not former:
+            self.levels.follow(former)
 
     def add_series(self, names: list[str], now: Now) -> None:
         """Number new series."""
@@ -181,6 +183,20 @@ class State:
         spread = np.full(self.levels.room, NEVER)
         spread[: len(self.device)] = marks[self.device]
         return spread
+
+
+_LEAVE_WINDOWS = {
+    "rules", "more_rules", "acts", "presence", "idle_us", "horizon_us", "future_us", "clock_wait_us", "by_meaning",
+}  # fmt: skip
+
+
+def moves_windows(before: StepSettings, after: StepSettings) -> bool:
+    """Tell whether other settings move windows, or change what they hold: all do that are not known to leave them as they are."""
+    return any(
+        getattr(before, name) != getattr(after, name)
+        for name in StepSettings.__struct_fields__
+        if name not in _LEAVE_WINDOWS
+    )
 
 
 def _levels(settings: StepSettings) -> Levels:

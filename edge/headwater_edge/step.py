@@ -25,7 +25,7 @@ from headwater_edge.recent import NEVER
 from headwater_edge.ring import Panes
 from headwater_edge.rules import Change
 from headwater_edge.settings import StepSettings
-from headwater_edge.state import State
+from headwater_edge.state import State, moves_windows
 from headwater_edge.tick import Tick
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.clock import SYNCHRONISED, Now
@@ -63,8 +63,13 @@ def step(state: State, tick: Tick) -> Output:
         pieces += state.levels.seal(state.tick)
     state.levels.prune(state.series_watermark(marks))
     out.epoch = state.epoch
+    others = _other_settings(state, tick)
+    if others is not None and moves_windows(state.settings, others):
+        pieces += state.levels.seal(state.tick)
     if sealed or pieces:
         _frames(state, sealed, pieces, opened_by, levels, out)
+    if others is not None:
+        _follow(state, others, tick, out)
     starts = any(isinstance(event, Start) and event.announces for _, event in tick.events)
     if starts:
         _announce(state, out)
@@ -96,14 +101,34 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
             state.previous = (event.epoch, dict(event.seqs))
         elif isinstance(event, Coalesced):
             state.counters.coalesced += event.parts
-        elif isinstance(event, Settings):
+        elif isinstance(event, Settings) and _has_start(tick):  # which has closed all windows
             settings = msgspec.json.decode(event.body, type=StepSettings)
             if settings != state.settings:
-                pieces += state.levels.seal(state.tick)
-                gone = state.detectors.orphans(settings.rules, settings.more_rules, state.names)
-                _put_anomalies(state, gone, out, note="the rule is gone")
-                state.configure(settings, tick.now)
+                _follow(state, settings, tick, out)
     return pieces
+
+
+def _has_start(tick: Tick) -> bool:
+    return any(isinstance(event, Start) for _, event in tick.events)
+
+
+def _other_settings(state: State, tick: Tick) -> StepSettings | None:
+    """Return those that a running agent takes up, None if there are none.
+
+    That is the last thing that a tick does, as with a clock that was set back: nothing that it seals is opened again under this tick.
+    """
+    bodies = [event.body for _, event in tick.events if isinstance(event, Settings)]
+    if not bodies or _has_start(tick):
+        return None
+    settings = msgspec.json.decode(bodies[-1], type=StepSettings)
+    return settings if settings != state.settings else None
+
+
+def _follow(state: State, settings: StepSettings, tick: Tick, out: Output) -> None:
+    """Take up other settings; what rules that are gone found broken ends."""
+    gone = state.detectors.orphans(settings.rules, settings.more_rules, state.names)
+    _put_anomalies(state, gone, out, note="the rule is gone")
+    state.configure(settings, tick.now)
 
 
 def _announce(state: State, out: Output) -> None:

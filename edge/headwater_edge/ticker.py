@@ -26,6 +26,10 @@ class Ticker:
         self.early_ends = 0
         """Ticks that something in them ended early (R19)."""
 
+    def follow(self, shortest_us: int, big: int) -> None:
+        """Go by other settings, from now on."""
+        self._shortest_us, self._big = shortest_us, big
+
     def began(self, now_us: int) -> None:
         """The first burst of a tick came."""
         if self._begun_us is None:

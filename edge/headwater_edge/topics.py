@@ -48,6 +48,14 @@ class SeriesIndex:
     def __len__(self) -> int:
         return len(self.names)
 
+    def follow(self, cap: int, per_hour: int, counts_up: Callable[[str], bool]) -> None:
+        """Go by other settings; series that are counters by now get one for their rate."""
+        self._cap = cap
+        if per_hour != self._per_hour:
+            self._per_hour, self._left = per_hour, min(self._left, float(per_hour))
+        self.counts_up = counts_up
+        self.add_rates()
+
     def know(self, names: list[str]) -> None:
         """Take up the series that an agent's file knows, before any other."""
         self.names = list(names)

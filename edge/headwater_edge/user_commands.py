@@ -126,9 +126,7 @@ def list_users(
 
 
 def _file(settings: Path | None) -> tuple[Path, EdgeSettings]:
-    common, edge = Common(), EdgeSettings()
-    if settings:
-        common, edge = load(settings, "common", Common), load(settings, "edge", EdgeSettings)
+    common, edge = load(settings, "common", Common), load(settings, "edge", EdgeSettings)
     return Path(common.data) / edge.users_file, edge
 
 

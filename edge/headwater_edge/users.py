@@ -95,6 +95,23 @@ class Users:
         self._looked = monotonic()
         self._take(users_file.read(file) if file else {})
 
+    def follow(self, passwords: Mapping[str, str], grants: Mapping[str, Sequence[str]]) -> None:
+        """Take up other users and grants of the settings; whoever may no longer stay is let go, as with the file's.
+
+        Raises:
+            SettingsError: a grant is wrong, or both the file and the settings have a user; nothing was changed.
+        """
+        for found in grants.values():
+            rules.check(found)
+        before = self._passwords, self._grants
+        self._passwords = dict(passwords)
+        self._grants = {name: tuple(found) for name, found in grants.items()}
+        try:
+            self._take(self._entries)
+        except SettingsError:
+            self._passwords, self._grants = before
+            raise
+
     def __bool__(self) -> bool:
         return self._closed
 
@@ -193,7 +210,10 @@ class Users:
 
     def _standing(self, name: str) -> str:
         entry = self._entries.get(name)
-        return (entry.password if entry else "") or ("settings" if name in self._passwords else "")
+        if entry is not None and entry.password:
+            return entry.password
+        given = self._passwords.get(name)
+        return "" if given is None else f"settings {self._mark(name, given.encode()).hex()}"
 
     def refresh(self) -> None:
         """Read the file again if it has changed; looked at once a second at most. One that is wrong changes nothing."""

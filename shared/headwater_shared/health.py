@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -25,6 +26,22 @@ from headwater_shared.settings import listen_address
 Health = Callable[[], Mapping[str, Any]]
 """Called in a thread of the server. `reasons` lists what is wrong (none, or an empty list: healthy), `ready` is false
 until the process does its work; all other keys are shown as they are."""
+
+
+class Pulse:
+    """When the loop of a process last went round: the server's thread answers although the loop stands still, so it says that."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._at_s = monotonic()
+
+    def beat(self) -> None:
+        self._at_s = self._monotonic()
+
+    @property
+    def last_turn_s(self) -> float:
+        """Seconds since the last beat."""
+        return round(self._monotonic() - self._at_s, 1)
 
 
 class HealthServer:

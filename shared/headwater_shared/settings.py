@@ -4,6 +4,8 @@ A process reads the tables that concern it: `load(path, "edge", EdgeSettings)`. 
 unknown key in it is an error that names file, line and the nearest known key. `describe` makes the commented default
 file from the same structs, so the file, its documentation and the defaults cannot drift apart.
 
+Any setting can come from the environment, which goes before the file (`settings_env`).
+
 Secrets stand in no settings file: a field of type `Secret` holds `env:NAME` or `file:/path`, and `secret` resolves it.
 """
 
@@ -15,11 +17,14 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 import msgspec
 
 from headwater_shared.errors import SettingsError
+
+if TYPE_CHECKING:
+    from headwater_shared.settings_env import Variable
 
 DURATION = r"^[0-9]+(us|ms|s|m|h|d)$"
 SIZE = r"^[0-9]+(B|KB|MB|GB|TB)$"
@@ -33,7 +38,7 @@ Size = Annotated[str, msgspec.Meta(pattern=SIZE)]
 Secret = Annotated[str, msgspec.Meta(pattern=SECRET)]
 """A field that `secret` resolves: "env:NAME" or "file:/path"."""
 
-KNOWN = ("common", "edge", "cloud", "fleet")
+KNOWN = ("common", "edge", "cloud", "fleet", "up")
 """The tables that a settings file may hold; a process decodes only its own."""
 
 _MICROSECONDS = {
@@ -88,13 +93,58 @@ class Common(Section, frozen=True, forbid_unknown_fields=True):
 T = TypeVar("T")
 
 
-def load(path: Path, section: str, kind: type[T], *, known: tuple[str, ...] = KNOWN) -> T:
-    """Decode the table `section` of a settings file; a table that is not there gives the defaults.
+def load(path: Path | None, section: str, kind: type[T], *, known: tuple[str, ...] = KNOWN) -> T:
+    """Decode the table `section` of a settings file and of the environment; what neither sets has its default.
+
+    Args:
+        path: None: there is no file.
+        known: the tables that the file may hold. One that holds others than a box's takes nothing from the environment.
 
     Raises:
-        SettingsError: naming file, line and key; an unknown key comes with the nearest known one.
+        SettingsError: naming file, line and key, or the variable; an unknown key comes with the nearest known one.
     """
-    return _convert(path, _read(path, known), section, kind)
+    text, data = ("", {}) if path is None else _read(path, known)
+    return _convert(path, text, data.get(section, {}), section, kind, environment=known == KNOWN)
+
+
+class Origin(NamedTuple):
+    """One key, its value, and where that comes from: "default", file and line, or the environment variable."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+def origins(path: Path | None, section: str, kind: type[Any]) -> list[Origin]:
+    """Return every key of a table with where its value comes from.
+
+    Raises:
+        SettingsError: as `load`.
+    """
+    from headwater_shared.reload import leaves
+    from headwater_shared.settings_env import overlaid
+    from headwater_shared.settings_faults import line_of
+
+    loaded = load(path, section, kind)
+    text, data = ("", {}) if path is None else _read(path, KNOWN)
+    set_by = overlaid(data.get(section, {}), kind, _given(section, kind))[1]
+    in_file = {key for key, _ in leaves(data.get(section, {}))}
+
+    def origin(key: tuple[str | int, ...]) -> str:
+        for end in range(len(key), 0, -1):
+            if key[:end] in set_by:
+                return set_by[key[:end]]
+            if key[:end] in in_file:
+                return f"{path}:{line_of(text, (section, *key[:end]))}"
+        return "default"
+
+    return [
+        Origin(
+            ".".join(f"[{part}]" if isinstance(part, int) else part for part in (section, *key)).replace(".[", "["),
+            value, origin(key),
+        )
+        for key, value in leaves(loaded)
+    ]  # fmt: skip
 
 
 def load_all(path: Path, sections: Mapping[str, type[Any]]) -> dict[str, Any]:
@@ -103,8 +153,11 @@ def load_all(path: Path, sections: Mapping[str, type[Any]]) -> dict[str, Any]:
     Raises:
         SettingsError: as `load`.
     """
-    text_and_data = _read(path, tuple(sections))
-    return {section: _convert(path, text_and_data, section, kind) for section, kind in sections.items()}
+    text, data = _read(path, tuple(sections))
+    return {
+        section: _convert(path, text, data.get(section, {}), section, kind, environment=False)
+        for section, kind in sections.items()
+    }
 
 
 def describe(sections: Mapping[str, type[Any]]) -> str:
@@ -233,13 +286,30 @@ def _read(path: Path, known: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
     return text, data
 
 
-def _convert(path: Path, text_and_data: tuple[str, dict[str, Any]], section: str, kind: type[T]) -> T:
-    text, data = text_and_data
-    table = data.get(section, {})
+def _given(section: str, kind: type[Any]) -> list[Variable]:
+    """Return the environment's variables for a table; the module that reads them is imported only where there are any."""
+    if not any(name.startswith("HEADWATER_") for name in os.environ):
+        return []
+    from headwater_shared.settings_env import refuse_single, variables
+
+    refuse_single(os.environ, section, kind)
+    return [variable for variable in variables(os.environ, KNOWN) if variable.section == section]
+
+
+def _convert(
+    path: Path | None, text: str, table: dict[str, Any], section: str, kind: type[T], *, environment: bool
+) -> T:
+    given = _given(section, kind) if environment else []
+    set_by: dict[tuple[str | int, ...], str] = {}
+    if given:
+        from headwater_shared.settings_env import overlaid
+
+        table, set_by = overlaid(table, kind, given)
     try:
         settings = msgspec.convert(table, kind, strict=True)
     except msgspec.ValidationError as error:
         from headwater_shared.settings_faults import Fault
 
-        raise Fault(path, text, section, table, kind, str(error)).explain() from None
-    return settings.with_files(path) if isinstance(settings, Section) else settings
+        raise Fault(path, text, section, table, kind, str(error), set_by).explain() from None
+    # Without a file, files that the settings name lie where the command was started.
+    return settings.with_files(path or Path("settings")) if isinstance(settings, Section) else settings

@@ -1,6 +1,6 @@
 """Says what is wrong in a settings file the way a person can act on it: file, line, key, what is expected, what was near.
 
-Imported only once something is wrong. msgspec says which key of the decoded tables it does not like; the line is
+Imported only once something is wrong, or where the environment sets something. msgspec says which key of the decoded tables it does not like; the line is
 found by decoding growing prefixes of the file: the first one that holds the key ends with the statement that set it.
 """
 
@@ -10,9 +10,10 @@ import copy
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -68,7 +69,7 @@ def top_level(path: Path, text: str, data: dict[str, Any], known: Sequence[str])
     wrong = [key for key, value in data.items() if key not in known or not isinstance(value, dict)]
     line, key = min((line_of(text, (key,)), key) for key in wrong)
     if isinstance(data[key], dict):
-        return SettingsError(f"{path}:{line}: unknown table [{key}]", hint=_nearest(key, known, "tables"))
+        return SettingsError(f"{path}:{line}: unknown table [{key}]", hint=nearest(key, known, "tables"))
     if key in known:
         return SettingsError(
             f"{path}:{line}: {key} must be a table", hint=f"write [{key}] on a line of its own"
@@ -126,7 +127,8 @@ def _holds(data: Decoded, key: Key) -> bool:
     return True
 
 
-def _nearest(word: str, known: Iterable[str], what: str) -> str:
+def nearest(word: str, known: Iterable[str], what: str) -> str:
+    """Say what was near, and what there is."""
     names = sorted(known)
     near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.5)
     listed = f"{what} known here: {', '.join(names)}"
@@ -137,12 +139,21 @@ class Fault:
     """One thing that msgspec did not like in one table."""
 
     def __init__(
-        self, path: Path, text: str, section: str, table: Decoded, kind: type[Any], message: str
+        self,
+        path: Path | None,
+        text: str,
+        section: str,
+        table: Decoded,
+        kind: type[Any],
+        message: str,
+        set_by: Mapping[Key, str] = MappingProxyType({}),
     ) -> None:
+        """`set_by`: the environment variable that set a key, where it was none of the file."""
         at = re.search(r" - at `(?:key` in `)?\$([^`]*)`$", message)
         self.what = message[: at.start()] if at else message
         self._path, self._text, self._section = path, text, section
         self._table, self._kind, self._message = table, kind, message
+        self._set_by = set_by
         self.key = self._resolve(at[1] if at else "")
 
     def explain(self) -> SettingsError:
@@ -150,9 +161,9 @@ class Fault:
         if found := re.fullmatch(r"Object contains unknown field `(.*)`", self.what):
             known = {field.encode_name for struct in self._structs() for field in struct.fields}
             known |= {struct.tag_field for struct in self._structs() if struct.tag_field}
-            line = self._line((*self.key, found[1]))
+            where = self._line((*self.key, found[1]))
             return self._error(
-                line, f"unknown key {found[1]!r} in {self._table_name()}", _nearest(found[1], known, "keys")
+                where, f"unknown key {found[1]!r} in {self._table_name()}", nearest(found[1], known, "keys")
             )
         if found := re.fullmatch(r"Object missing required field `(.*)`", self.what):
             message = f"{self._table_name()} lacks the key {found[1]!r}"
@@ -168,7 +179,7 @@ class Fault:
         choices += [struct.tag for _, struct in self._tagged() if struct.tag is not None]
         hint = self._described(self.key)
         if choices and self.what.startswith("Invalid"):
-            near = _nearest(str(value), map(str, choices), "values")
+            near = nearest(str(value), map(str, choices), "values")
             return self._error(
                 self._line(self.key), f"{self._dotted()}: {value!r} is not among its values", near
             )
@@ -185,11 +196,24 @@ class Fault:
             message = f"{message[:1].lower()}{message[1:]}, found {value!r}"
         return self._error(self._line(self.key), f"{self._dotted()}: {message}", hint)
 
-    def _error(self, line: int, message: str, hint: str) -> SettingsError:
-        return SettingsError(f"{self._path}:{line}: {message}", hint=hint)
+    def _error(self, where: str, message: str, hint: str) -> SettingsError:
+        return SettingsError(f"{where}: {message}", hint=hint)
 
-    def _line(self, key: Key) -> int:
-        return line_of(self._text, (*((self._section,) if self._section else ()), *key))
+    def _line(self, key: Key) -> str:
+        """Where a key was set: the environment variable, or file and line."""
+        for end in range(len(key), 0, -1):
+            if key[:end] in self._set_by:
+                return f"the environment variable {self._set_by[key[:end]]}"
+        for one, variable in self._set_by.items():  # a table that only variables made
+            if one[: len(key)] == key and not _holds(self._file(), self._whole(key)):
+                return f"the environment variable {variable}"
+        return f"{self._path}:{line_of(self._text, self._whole(key))}"
+
+    def _whole(self, key: Key) -> Key:
+        return (*((self._section,) if self._section else ()), *key)
+
+    def _file(self) -> Decoded:
+        return tomllib.loads(self._text)
 
     def _dotted(self) -> str:
         parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.key)
@@ -256,28 +280,29 @@ class Fault:
         return ""
 
     def _types(self, key: Key) -> list[inspect.Type]:
-        types = _plain(inspect.type_info(self._kind))
+        types = plain(inspect.type_info(self._kind))
         for part in key:
-            types = [deeper for kind in types for deeper in _below(kind, part)]
+            types = [deeper for kind in types for deeper in below(kind, part)]
         return types
 
 
-def _plain(kind: inspect.Type) -> list[inspect.Type]:
-    """Without metadata, and each member of a union by itself."""
+def plain(kind: inspect.Type) -> list[inspect.Type]:
+    """A type without metadata, and each member of a union by itself."""
     if isinstance(kind, inspect.Metadata):
-        return _plain(kind.type)
+        return plain(kind.type)
     if isinstance(kind, inspect.UnionType):
-        return [member for one in kind.types for member in _plain(one)]
+        return [member for one in kind.types for member in plain(one)]
     return [kind]
 
 
-def _below(kind: inspect.Type, part: str | int) -> list[inspect.Type]:
+def below(kind: inspect.Type, part: str | int) -> list[inspect.Type]:
+    """What may stand under a part of a key."""
     if isinstance(kind, inspect.StructType):
-        return [member for field in kind.fields if field.encode_name == part for member in _plain(field.type)]
+        return [member for field in kind.fields if field.encode_name == part for member in plain(field.type)]
     if isinstance(kind, inspect.DictType):
-        return _plain(kind.value_type)
+        return plain(kind.value_type)
     if isinstance(kind, inspect.ListType | inspect.VarTupleType | inspect.SetType | inspect.FrozenSetType):
-        return _plain(kind.item_type)
+        return plain(kind.item_type)
     if isinstance(kind, inspect.TupleType) and isinstance(part, int):
-        return _plain(kind.item_types[part])
+        return plain(kind.item_types[part])
     return []

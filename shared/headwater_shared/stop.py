@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+from contextlib import suppress
 
 
 class Stop:
@@ -20,12 +21,20 @@ class Stop:
             self._set = True
             os.write(self._said, b"!")
 
+    def wake(self) -> None:
+        """Let who waits look about, and go on waiting."""
+        with suppress(BlockingIOError):  # it is full of such wishes
+            os.write(self._said, b"?")
+
     def is_set(self) -> bool:
         return self._set
 
     def wait(self, seconds: float) -> None:
-        """Return when it is set, or after so long."""
-        select.select([self._heard], [], [], seconds)
+        """Return when it is set or woken, or after so long."""
+        if self._set:  # its mark in the pipe may be taken out below, by a wait that was woken at that moment
+            return
+        if select.select([self._heard], [], [], seconds)[0] and not self._set:
+            os.read(self._heard, 4096)
 
     def close(self) -> None:
         os.close(self._heard)

@@ -38,6 +38,8 @@ class Found(msgspec.Struct):
     """Of the time from a write to the acknowledgement of its last message."""
     held: bool
     """All was acknowledged, and the rate was kept."""
+    gap_ms: float = 0.0
+    """The longest time in which nobody got an acknowledgement, from the first to the end of the sending."""
 
 
 class _Client:
@@ -135,6 +137,8 @@ class Load:
             client.connected()
         self.in_flight = in_flight
         self.delays: list[float] = []
+        self.gap = 0.0
+        self._heard_at = 0.0
         self._turn = 0
         self._poll = select.epoll()
         self._by_fd = {client.sock.fileno(): client for client in self.clients}
@@ -168,7 +172,11 @@ class Load:
         """Take acknowledgements until then, once at least."""
         while True:
             for fd, _ in self._poll.poll(max(0.0, until - time.monotonic())):
-                self._by_fd[fd].read(time.monotonic(), self.delays)
+                now = time.monotonic()
+                self._by_fd[fd].read(now, self.delays)
+                if self._heard_at:
+                    self.gap = max(self.gap, now - self._heard_at)
+                self._heard_at = now
             if time.monotonic() >= until:
                 return
 
@@ -204,6 +212,7 @@ def run(
         turn += 1
         load.write(turn * slot * rate, stamp_us + int((now - began) * 1e6))
         load.read(began + turn * slot)
+    gap = load.gap
     took, on_time = time.monotonic() - began, load.acknowledged
     deadline = time.monotonic() + 10
     while load.acknowledged < load.sent and time.monotonic() < deadline:
@@ -219,6 +228,7 @@ def run(
         delays[len(delays) // 2] * 1e3,
         delays[int(len(delays) * 0.99)] * 1e3,
         held=load.acknowledged == load.sent and load.sent >= 0.99 * rate * seconds,
+        gap_ms=gap * 1e3,
     )
 
 

@@ -215,6 +215,24 @@ def test_retention_works_in_chunks(aged: Side, monkeypatch: pytest.MonkeyPatch) 
     assert counts(aged) == {}
 
 
+def test_what_was_found_goes_when_it_is_long_over(aged: Side) -> None:
+    """Anomalies and alerts that are over, and reports, after their time; an alert that still fires stays, however old it is."""
+    agent = Agent()
+    aged.take(agent.anomaly("begin", 1), agent.anomaly("end", 2, begin=1), agent.anomaly("begin", 5))
+    pass_days(aged, 20)
+    aged.take(agent.anomaly("end", 20 * 86_400, begin=20 * 86_400 - 9, series="s1/d1/flow"))
+    keep = Keep({}, 7 * DAY, 30 * DAY)
+    assert aged.runner.prune(keep) == 0
+    pass_days(aged, 15)
+    while aged.runner.prune(keep):
+        pass
+    assert aged.rows("SELECT phase, (time_us - ?) / 1000000 FROM anomaly", T0) == [("end", 20 * 86_400)]
+    states = aged.rows("SELECT state, (episode_us - ?) / 1000000 FROM alert ORDER BY episode_us", T0)
+    assert states == [("firing", 5), ("resolved", 20 * 86_400 - 9)]
+    ((old,),) = aged.rows("SELECT count(*) FROM report WHERE time_us < ?", T0 + DAY)
+    assert old == 0
+
+
 def test_no_time_no_retention(aged: Side) -> None:
     """Without a clock record nothing is old."""
     aged.take(Agent().frame(row(0, 1.0, opened=A)))

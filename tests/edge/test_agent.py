@@ -341,7 +341,7 @@ def test_holding_back_ends_when_there_is_room_again(tmp_path: Path, monkeypatch:
             await box.acknowledged(under_way)
             await box.acknowledged(large)
             await until_async(lambda: box.source.resumed == 1)
-            assert box.agent._sources.pauses == 1
+            assert box.agent.sources.pauses == 1
 
     run(test())
 

@@ -15,8 +15,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+from msgspec.structs import replace
+
 from headwater_cloud.intervals import holds
-from headwater_edge import commit, opening, restart, snapshot, store
+from headwater_edge import checked, commit, opening, reload, restart, snapshot, store
 from headwater_edge.commit import Job
 from headwater_edge.dead_letters import latest
 from headwater_edge.events import Disconnect, LetterGone, Start
@@ -341,6 +343,16 @@ class History:
             assert self.agent is not None
             with self._loop.running():
                 self._task(self.agent.flush())
+
+    def act_reload(self, lateness: str, held: str) -> None:
+        """Other settings, which move every window: a running agent takes them up, another one starts with them (R12)."""
+        windows = replace(self.settings.windows, lateness=lateness, held=held)
+        self.settings = replace(self.settings, windows=windows)
+        if self.is_up:
+            assert self.agent is not None
+            new = checked.check(self.settings, self.agent.index, self.agent.decode.formats)
+            with self._loop.running():
+                self._task(reload.take_up(self.agent, new))
 
     def act_replay(self) -> None:
         """A person has readings counted that are dead letters and nothing else (R20)."""

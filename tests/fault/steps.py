@@ -95,6 +95,9 @@ ELSEWHERE = {
     "aside.moving": "tests/edge/test_damage.py",
     "aside.moved": "tests/edge/test_damage.py",
     "start.counted": "tests/edge/test_attempts.py",
+    "reload.read": "tests/system/test_reload.py",
+    "reload.before": "tests/system/test_reload.py",
+    "reload.after": "tests/system/test_reload.py",
 }
 """Steps that need a file of their own: the tests that kill there. As far as the source has them."""
 

@@ -89,6 +89,7 @@ ACTS: dict[str, tuple[int, st.SearchStrategy[tuple[object, ...]]]] = {
     "beyond": (1, st.tuples(st.integers(0, 30), st.booleans())),
     "outage": (1, st.just(())),
     "flush": (1, st.just(())),
+    "reload": (1, st.tuples(st.sampled_from(("2s", "5s")), st.sampled_from(("60s", "20s")))),
     "replay": (1, st.just(())),
     "advance": (2, st.tuples(st.sampled_from((0.3, 2.0, 12.0, 61.0, 100.0, 4000.0)))),
     "jump": (1, st.tuples(st.sampled_from((-3.0, -100.0, 100.0, 86_400.0, -3600.0)))),

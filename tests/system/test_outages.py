@@ -166,16 +166,16 @@ def test_pain10_a_log_that_is_deleted_under_both_is_made_anew(tmp_path: Path) ->
     """`headwater up`, and somebody deletes log.db: the cloud side ends and is started again, the agent looks for another log;
     what was only on the old one is sent again. The audit finds nothing missing.
     """
-    from tests.system.test_up import _place, _up
+    from tests.system.test_up import place_of, up
 
     here = Box(tmp_path)
-    with _up(here):
+    with up(here):
         with load(here, 60, "--devices", "50") as fleet:
             fleet.goes_on(3_000)
-            pid = _place(here, CLOUD)["pid"]
+            pid = place_of(here, CLOUD)["pid"]
             for file in here.data.glob("log.db*"):
                 file.unlink()
-            _place(here, CLOUD, before=pid)
+            place_of(here, CLOUD, before=pid)
             assert fleet.sending()
             fleet.finished()
         here.closed()

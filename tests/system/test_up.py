@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from tests.support import ROOT, until
 from tests.system import kills
@@ -18,7 +19,7 @@ from tests.system.box import CLOUD, EDGE, Box, command, descendants
 from tests.system.load import load
 
 
-def _place(box: Box, part: str, before: int = 0) -> dict[str, Any]:
+def place_of(box: Box, part: str, before: int = 0) -> dict[str, Any]:
     """Wait until a part is ready that is another process than before; return what it says of itself."""
     file = box.data / f"{part}.json"
 
@@ -32,20 +33,24 @@ def _place(box: Box, part: str, before: int = 0) -> dict[str, Any]:
 
 
 @contextmanager
-def _up(box: Box) -> Iterator[subprocess.Popen[bytes]]:
+def up(box: Box, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     with box.log("up").open("wb") as out:
         process = subprocess.Popen(
-            [command("headwater"), "up", "--settings", str(box.settings)], cwd=ROOT, stdout=out, stderr=out
+            [command("headwater"), "up", "--settings", str(box.settings)],
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, **(env or {})},
         )
-    running: set[int] = set()
+    below: set[int] = set()
     try:
-        _place(box, EDGE)
-        _place(box, CLOUD)
-        running = descendants([process.pid])
+        place_of(box, EDGE)
+        place_of(box, CLOUD)
+        below = descendants([process.pid])
         yield process
     finally:
-        running |= descendants([process.pid])
-        for pid in descendants(list(running)):
+        below |= descendants([process.pid])
+        for pid in descendants(list(below)):
             os.kill(pid, signal.SIGKILL)
         process.wait(10)
 
@@ -55,33 +60,53 @@ def test_what_dies_is_started_again_and_a_signal_ends_all(tmp_path: Path) -> Non
     missing. SIGTERM then ends all, with exit code 0.
     """
     box = Box(tmp_path)
-    with _up(box) as up:
+    with up(box) as running:
         with load(box, 30, "--devices", "20", "--driver", "paho") as fleet:
             for part in (EDGE, CLOUD):
                 fleet.goes_on(2_000)
-                pid = _place(box, part)["pid"]
+                pid = place_of(box, part)["pid"]
                 os.kill(pid, signal.SIGKILL)
                 assert fleet.sending()
-                _place(box, part, before=pid)
+                place_of(box, part, before=pid)
             fleet.finished()
             box.closed()
         kills.audited(box, fleet.ledger)
-        below = descendants([up.pid])
+        below = descendants([running.pid])
         assert len(below) == 3
-        up.send_signal(signal.SIGTERM)
-        assert up.wait(20) == 0
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 0
         assert not descendants(list(below))
     assert not box.troubles()
+
+
+@pytest.mark.fault
+def test_pain10_what_runs_and_does_not_answer_is_ended_and_started_again(tmp_path: Path) -> None:
+    """Agent and cloud side are stopped (SIGSTOP) while a fleet sends, as a process that hangs: `up` ends each after 3 s and starts it
+    again; the audit finds nothing missing.
+    """
+    box = Box(tmp_path)
+    box.settings.write_text(box.settings.read_text() + '[up]\nunanswered = "3s"\n')
+    with up(box), load(box, 60, "--devices", "50") as fleet:
+        for part in (EDGE, CLOUD):
+            fleet.goes_on(2_000)
+            pid = place_of(box, part)["pid"]
+            os.kill(pid, signal.SIGSTOP)
+            until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 60, f"{part} is ended")  # type: ignore[misc]
+            place_of(box, part, before=pid)
+        fleet.finished()
+        box.closed()
+        kills.audited(box, fleet.ledger)
+    assert box.log("up").read_text().count("a part runs and is of no use") == 2
 
 
 def test_nobody_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     """SIGKILL of `headwater up` itself: agent and cloud side end by themselves, and cleanly."""
     box = Box(tmp_path)
-    with _up(box) as up:
-        below = descendants([up.pid]) - {up.pid}
+    with up(box) as running:
+        below = descendants([running.pid]) - {running.pid}
         assert len(below) == 2
-        up.kill()
-        up.wait(10)
+        running.kill()
+        running.wait(10)
         until(lambda: not descendants(list(below)), 20, "agent and cloud side have ended")
     assert not box.troubles()
     assert box.log("up").read_text().count('"event":"ended"') == 2

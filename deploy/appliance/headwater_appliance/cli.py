@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
-from headwater_appliance import certs_commands, registry_commands, rules_commands
+from headwater_appliance import (
+    backup_commands,
+    certs_commands,
+    config_commands,
+    registry_commands,
+    rules_commands,
+    systemd_command,
+)
 from headwater_cloud import commands
 from headwater_shared.errors import HeadwaterError
 from headwater_shared.settings import Common, load
@@ -21,6 +28,10 @@ app.command()(commands.commands)
 app.add_typer(certs_commands.app, name="certs")
 app.add_typer(rules_commands.app, name="rules")
 app.add_typer(registry_commands.app, name="registry")
+app.add_typer(config_commands.app, name="config")
+app.command()(systemd_command.systemd)
+app.command()(backup_commands.backup)
+app.command()(backup_commands.restore)
 
 SettingsFile = Annotated[
     Path | None, typer.Option("--settings", help="Settings file; the defaults without it.", dir_okay=False)
@@ -49,7 +60,11 @@ def init(
 
 @app.command()
 def up(settings: SettingsFile = None) -> None:
-    """Run agent and cloud side until a signal; what exits is started again."""
+    """Run agent and cloud side until a signal; what exits is started again.
+
+    The first signal ends all cleanly, the second at once (exit code 130). SIGHUP: agent and cloud side read their settings again.
+    Exit codes: 70: a part exited too often (up.restarts within up.within); 78: only a person can mend it, the message says how.
+    """
     from headwater_appliance.up import up as run
 
     raise typer.Exit(run(settings))
@@ -84,7 +99,7 @@ def audit(
     from headwater_appliance.audit import run_audit
     from headwater_edge.settings import EdgeSettings, step_settings
 
-    edge = step_settings(load(settings, "edge", EdgeSettings) if settings else EdgeSettings())
+    edge = step_settings(load(settings, "edge", EdgeSettings))
     some = {level.name: level.series for level in edge.some_levels}
     raise typer.Exit(
         run_audit(ledger, data or folder(settings), levels=edge.levels, some=some, as_json=as_json)
@@ -93,5 +108,5 @@ def audit(
 
 def folder(settings: Path | None) -> Path:
     """Return the data folder that the settings name."""
-    common = load(settings, "common", Common) if settings else Common()
+    common = load(settings, "common", Common)
     return Path(common.data)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from headwater_appliance.up_settings import UpSettings
 from headwater_cloud.settings import CloudSettings
 from headwater_edge.settings import EdgeSettings
 from headwater_shared.errors import Refused
-from headwater_shared.settings import Common, describe
+from headwater_shared.settings import Common, Section, describe
 
-SECTIONS = {"common": Common, "edge": EdgeSettings, "cloud": CloudSettings}
+SECTIONS: dict[str, type[Section]] = {
+    "common": Common,
+    "edge": EdgeSettings,
+    "cloud": CloudSettings,
+    "up": UpSettings,
+}
 
 
 def default_file() -> str:

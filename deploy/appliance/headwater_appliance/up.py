@@ -4,36 +4,67 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from headwater_appliance.supervise import Part, Supervisor, python, stops_on_signals
+import msgspec
+
+from headwater_appliance.answers import Answers
+from headwater_appliance.log_file import LogFile
+from headwater_appliance.service import Service
+from headwater_appliance.supervise import Budget, Part, Supervisor, python, stops_on_signals
+from headwater_appliance.up_settings import UpSettings
 from headwater_cloud.settings import CloudSettings
-from headwater_edge.settings import EdgeSettings, step_settings
-from headwater_shared.logs import configure
-from headwater_shared.settings import Common, load
+from headwater_edge.settings import EdgeSettings
+from headwater_shared.logs import configure, get_logger
+from headwater_shared.reload import Running, Wish, write_running
+from headwater_shared.settings import Common, duration, load, size
+
+log = get_logger()
+
+_TELL_S = 1.0
+"""How often is looked whether the service manager is to be told something."""
 
 
-def parts(settings: Path | None) -> list[Part]:
-    """Return the processes of one box."""
+class Checked(NamedTuple):
+    """The settings of a whole box."""
+
+    common: Common
+    edge: EdgeSettings
+    cloud: CloudSettings
+    up: UpSettings
+
+
+def parts(settings: Path | None, checked: Checked | None = None) -> list[Part]:
+    """Return the processes of one box; with the settings, whether they answer is watched too."""
     arguments = [str(settings)] if settings else []
+    answers: dict[str, Answers] = {}
+    if checked is not None:
+        data, limit_s = Path(checked.common.data), duration(checked.up.unanswered) / 1e6
+        for name, host in (("edge", checked.edge.health_host), ("cloud", checked.cloud.health_host)):
+            answers[name] = Answers(data / f"{name}.json", host, limit_s)
     return [
-        Part("edge", python("headwater_edge", *arguments)),
-        Part("cloud", python("headwater_cloud", *arguments)),
+        Part("edge", python("headwater_edge", *arguments), answers.get("edge")),
+        Part("cloud", python("headwater_cloud", *arguments), answers.get("cloud")),
     ]
 
 
-def check(settings: Path | None) -> Common:
-    """Read every table that the parts will read, so that a mistake is told once and before anything starts.
+def check(settings: Path | None) -> Checked:
+    """Read and check every table of a box, so that a mistake is told once and before anything starts.
 
     Raises:
         SettingsError: naming file, line and key.
     """
-    if settings is None:
-        return Common()
-    step_settings(load(settings, "edge", EdgeSettings))
-    load(settings, "cloud", CloudSettings)
-    return load(settings, "common", Common)
+    from headwater_edge.checked import check as check_edge
+    from headwater_edge.checked import read
+
+    edge, cloud = read(settings), load(settings, "cloud", CloudSettings)
+    check_edge(edge)
+    cloud.kept()
+    return Checked(load(settings, "common", Common), edge, cloud, load(settings, "up", UpSettings))
 
 
 def environment(common: Common) -> dict[str, str]:
@@ -49,12 +80,64 @@ def environment(common: Common) -> dict[str, str]:
 
 def up(settings: Path | None) -> int:
     """Run agent and cloud side until a signal; return the exit code."""
-    common = check(settings)
-    configure(common.log, common.log_level, part="up")
+    wish = Wish()
+    checked = check(settings)
+    common, own = checked.common, checked.up
+    data = Path(common.data)
+    log_file = None
+    if own.log_file is not None:
+        log_file = LogFile(data / own.log_file, size(own.log_size), own.log_files)
+    stream = log_file.stream() if log_file is not None else None
+    configure(common.log, common.log_level, part="up", stream=stream)
+    data.mkdir(parents=True, exist_ok=True)
+
+    def ready() -> None:  # not before: another `up` may run on this folder, and it is the one that is meant
+        write_running(data, "up", Running(os.getpid(), {"up": msgspec.to_builtins(own)}))
 
     async def keep() -> int:
-        supervisor = Supervisor(parts(settings), environment(common))
+        supervisor = Supervisor(
+            parts(settings, checked),
+            environment(common),
+            budget=Budget(own.restarts, duration(own.within) / 1e6),
+            log_file=log_file,
+        )
         stops_on_signals(supervisor)
-        return await supervisor.run()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _hung_up(supervisor, wish))
+        telling = asyncio.ensure_future(_tell(supervisor, Service(), ready))
+        try:
+            return await supervisor.run()
+        finally:
+            telling.cancel()
 
-    return asyncio.run(keep())
+    try:
+        return asyncio.run(keep())
+    finally:
+        if log_file is not None:
+            log_file.close()
+
+
+def _hung_up(supervisor: Supervisor, wish: Wish) -> Callable[[], None]:
+    def hung_up() -> None:
+        if wish.is_end():
+            supervisor.stop()
+        else:
+            supervisor.hang_up()
+
+    return hung_up
+
+
+async def _tell(supervisor: Supervisor, service: Service, when_ready: Callable[[], None]) -> None:
+    """Tell the service manager, and `when_ready`, once that all is ready; and the manager again and again that this loop goes round."""
+    ready = stopping = False
+    wait_s = min(_TELL_S, service.watchdog_s / 3) if service.watchdog_s else _TELL_S
+    while True:
+        if not ready and len(supervisor.ready) == 2:
+            ready = True
+            when_ready()
+            service.say(READY="1", STATUS="agent and cloud side run")
+        if supervisor.stopping and not stopping:
+            stopping = True
+            service.say(STOPPING="1", STATUS="ending")
+        if service.watchdog_s:
+            service.say(WATCHDOG="1")
+        await asyncio.sleep(wait_s)
