@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -110,13 +111,32 @@ def test_a_backup_is_whole_and_holds_no_keys(tmp_path: Path) -> None:
         here.up()
         (here.data / "agent.key").write_text("PRIVATE KEY")
         (here.data / EdgeSettings().users_file).write_text('[users.pump]\npassword = "a hash"\n')
+        (here.data / "registry.json").write_text("{}")
+        (here.settings.parent / "own.toml").write_text(
+            '[[limit]]\nname = "cold"\nseries = "*/t"\nbelow = 1.0\n'
+        )
+        text = here.settings.read_text()
+        here.settings.write_text(text.replace("[edge]\n", '[edge]\nrules = "own.toml"\n', 1))
         here.end("edge")
         here.end("cloud")
         said = json.loads(here.run("headwater", "backup", str(tmp_path / "box.tar"), "--json"))
         names = [entry["name"] for entry in said["manifest"]["files"]]
-        assert names == ["edge.db", "log.db", "cloud.db", "headwater.toml", "users.toml"]
+        assert names == [
+            "edge.db", "log.db", "cloud.db", "headwater.toml", "rules.toml", "users.toml", "registry.json",
+        ]  # fmt: skip
         assert (tmp_path / "box.tar").stat().st_mode & 0o077 == 0
         assert b"PRIVATE KEY" not in (tmp_path / "box.tar").read_bytes()
+        empty = tmp_path / "empty" / "headwater.toml"
+        empty.parent.mkdir()
+        done = subprocess.run(
+            [command("headwater"), "restore", str(tmp_path / "box.tar"), "--settings", str(empty)],
+            env=os.environ | {"HEADWATER_COMMON__DATA": str(empty.parent / "data")},
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0
+        found = {str(path.relative_to(empty.parent)) for path in empty.parent.rglob("*") if path.is_file()}
+        assert found >= {"headwater.toml", "own.toml", "data/edge.db", "data/cloud.db", f"data/{EdgeSettings().users_file}", "data/registry.json"}  # fmt: skip
         assert here.run("headwater", "backup", str(tmp_path / "box.tar"), expected=1)
         with closing(sqlite3.connect(here.data / "edge.db")) as file:
             tick = file.execute("SELECT max(tick) FROM journal").fetchone()

@@ -4,8 +4,8 @@ The files are copied in the order in which readings go through them, each as it 
 cloud side's. So whatever left a file before it was copied is in one that was copied later, and nothing is lost between two
 of them; what is in two is the same rows, which count once. Copies are made by connections that only read.
 
-A backup is a tar: `manifest.json` (what, when, from where, hashes), the settings, the databases, the users' file. It holds no
-keys: the private keys of certificates, what secrets refer to, and the key of signed state lie elsewhere and stay there (R21).
+A backup is a tar: `manifest.json` (what, when, from where, hashes), the settings with the file of rules that they name, the
+databases, the users' file and the registry of devices. It holds no keys: the private keys of certificates, what secrets refer to, and the key of signed state lie elsewhere and stay there (R21).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import socket
 import sqlite3
 import tarfile
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -28,14 +29,15 @@ import msgspec
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_edge.places import FILE
 from headwater_edge.settings import EdgeSettings
+from headwater_shared import registry
 from headwater_shared.errors import Refused, StateError, StateInUse, TryAgain
 from headwater_shared.settings import Common, load
 from headwater_shared.sqlite_file import WriterLock, read_only
 
 FORMAT = 1
-MANIFEST, SETTINGS = "manifest.json", "headwater.toml"
+MANIFEST, SETTINGS, RULES = "manifest.json", "headwater.toml", "rules.toml"
 EDGE, LOG, CLOUD = "edge.db", "log.db", "cloud.db"
-USERS = "users.toml"
+USERS, REGISTRY = "users.toml", registry.FILE
 _CHUNK = 1 << 20
 
 
@@ -65,7 +67,9 @@ class Places(NamedTuple):
     data: Path
     databases: dict[str, Path]
     """In the order in which readings go through them."""
-    users: Path
+    others: dict[str, Path]
+    """In the data folder, beside the databases."""
+    rules: Path | None
     agent: str
 
 
@@ -83,7 +87,16 @@ def places(settings: Path | None) -> Places:
         LOG: in_data(data, edge.bus),
         CLOUD: in_data(data, cloud.file),
     }
-    return Places(Path(data), databases, in_data(data, edge.users_file), edge.name)
+    others = {USERS: in_data(data, edge.users_file), REGISTRY: Path(data) / REGISTRY}
+    return Places(Path(data), databases, others, rules_file(settings), edge.name)
+
+
+def rules_file(settings: Path | None) -> Path | None:
+    """Return the file of rules that a settings file names, which need not be there; None if it names none."""
+    if settings is None:
+        return None
+    named = tomllib.loads(settings.read_text(encoding="utf-8")).get("edge", {}).get("rules", "")
+    return settings.parent / named if named else None
 
 
 def backup(target: Path, settings: Path | None, version: str, said: Callable[[str], None]) -> Manifest:
@@ -122,7 +135,7 @@ def backup(target: Path, settings: Path | None, version: str, said: Callable[[st
                 copied(path, copy)
                 entries.append(_add(tar, name, copy))
                 copy.unlink()
-            for name, file in ((SETTINGS, settings), (USERS, here.users)):
+            for name, file in ((SETTINGS, settings), (RULES, here.rules), *here.others.items()):
                 if file is not None and file.exists():
                     entries.append(_add(tar, name, file))
             manifest = Manifest(FORMAT, made, socket.gethostname(), here.agent, version, entries)
@@ -205,10 +218,13 @@ def restore(file: Path, settings: Path, *, replace: bool) -> tuple[Manifest, Pat
         StateInUse: a box runs there. Refused: there is a box, and `replace` is not set. StateError: the backup is damaged.
     """
     manifest = read(file)
-    names = {entry.name for entry in manifest.files}
-    if not settings.exists() and SETTINGS in names:
-        with tarfile.open(file) as tar:
-            _extract(tar, next(entry for entry in manifest.files if entry.name == SETTINGS), settings, file)
+    entries = {entry.name: entry for entry in manifest.files}
+    with tarfile.open(file) as tar:
+        if not settings.exists() and SETTINGS in entries:
+            _extract(tar, entries[SETTINGS], settings, file)
+        rules = rules_file(settings) if settings.exists() else None
+        if rules is not None and not rules.exists() and RULES in entries:
+            _extract(tar, entries[RULES], rules, file)
     here = places(settings if settings.exists() else None)
     here.data.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
@@ -222,7 +238,7 @@ def restore(file: Path, settings: Path, *, replace: bool) -> tuple[Manifest, Pat
             )
         folder = here.data / ".restoring"
         folder.mkdir(exist_ok=True)
-        goes = {**here.databases, USERS: here.users}
+        goes = {**here.databases, **here.others}
         try:
             with tarfile.open(file) as tar:
                 for entry in manifest.files:
@@ -230,8 +246,8 @@ def restore(file: Path, settings: Path, *, replace: bool) -> tuple[Manifest, Pat
                         _extract(tar, entry, folder / entry.name, file)
             aside = _set_aside(here, there)
             # The agent's file comes last: without it no agent goes on from half of a box.
-            for name in (LOG, CLOUD, USERS, EDGE):
-                if name in names:
+            for name in (LOG, CLOUD, *here.others, EDGE):
+                if name in entries:
                     (folder / name).replace(goes[name])
             _sync(here.data)
         finally:
@@ -258,8 +274,7 @@ def _there(here: Places) -> Iterator[Path]:
             one = path.with_name(path.name + more)
             if one.exists():
                 yield one
-    if here.users.exists():
-        yield here.users
+    yield from (path for path in here.others.values() if path.exists())
 
 
 def _set_aside(here: Places, there: list[Path]) -> Path | None:
