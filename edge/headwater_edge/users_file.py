@@ -5,8 +5,6 @@ An entry without a password is for the holder of a certificate: its identity has
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from headwater_edge import grants, passwords
+from headwater_shared import kept_file
 from headwater_shared.errors import SettingsError
 
 _VERSION = 1
@@ -38,21 +37,9 @@ def read(path: Path) -> dict[str, User]:
     Raises:
         SettingsError: it cannot be read, or something in it is wrong.
     """
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=_File)
-    except FileNotFoundError:
+    found = kept_file.read(path, _File, _VERSION, writes="headwater-edge user")
+    if found is None:
         return {}
-    except OSError as error:
-        raise SettingsError(
-            f"{path} cannot be read: {error.strerror}", hint="check its path and its owner"
-        ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: {error}", hint="`headwater-edge user` writes it") from None
-    if found.version != _VERSION:
-        raise SettingsError(
-            f"{path} is of a newer version (format {found.version}, known here: {_VERSION})",
-            hint="install that version again",
-        )
     for name, user in found.users.items():
         _check(path, name, user)
     return found.users
@@ -78,26 +65,9 @@ def changed(path: Path) -> Iterator[dict[str, User]]:
     Raises:
         SettingsError: as `read`; nothing is written then, nor if the block raises.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with kept_file.locked(path) as folder:
         users = dict(read(path))
         yield users
         for name, user in users.items():
             _check(path, name, user)
-        half = path.with_name(path.name + ".new")
-        body = msgspec.json.format(msgspec.json.encode(_File(_VERSION, users)), indent=1) + b"\n"
-        half.unlink(missing_ok=True)
-        half.touch(0o600, exist_ok=False)  # before there is anything in it
-        if os.geteuid() == 0:  # the agent, which has the folder, must be able to read what root writes
-            owner = os.fstat(folder)
-            os.chown(half, owner.st_uid, owner.st_gid)
-        with half.open("wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        kept_file.write(path, folder, _File(_VERSION, users), 0o600)

@@ -6,14 +6,13 @@ read this one. On Kafka its rows become the compacted topic `hw-registry`.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
+from headwater_shared import kept_file
 from headwater_shared.errors import SettingsError
 from headwater_shared.identity import valid_name
 
@@ -48,21 +47,9 @@ def read(path: Path) -> dict[str, Entry]:
     Raises:
         SettingsError: it cannot be read, or something in it is wrong.
     """
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=_File)
-    except FileNotFoundError:
+    found = kept_file.read(path, _File, _VERSION, writes="headwater registry")
+    if found is None:
         return {}
-    except OSError as error:
-        raise SettingsError(
-            f"{path} cannot be read: {error.strerror}", hint="check its path and its owner"
-        ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: {error}", hint="`headwater registry` writes it") from None
-    if found.version != _VERSION:
-        raise SettingsError(
-            f"{path} is of a newer version (format {found.version}, known here: {_VERSION})",
-            hint="install that version again",
-        )
     for device, entry in found.devices.items():
         why = wrong(device, entry)
         if why:
@@ -93,30 +80,11 @@ def changed(path: Path) -> Iterator[dict[str, Entry]]:
     Raises:
         SettingsError: as `read`; nothing is written then, nor if the block raises.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with kept_file.locked(path) as folder:
         devices = dict(read(path))
         yield devices
         for device, entry in devices.items():
             why = wrong(device, entry)
             if why:
                 raise SettingsError(why, hint="nothing was changed")
-        body = msgspec.json.format(
-            msgspec.json.encode(_File(_VERSION, dict(sorted(devices.items())))), indent=1
-        )
-        half = path.with_name(path.name + ".new")
-        half.unlink(missing_ok=True)
-        half.touch(0o644)
-        if os.geteuid() == 0:  # the agent, which has the folder, must be able to read what root writes
-            owner = os.fstat(folder)
-            os.chown(half, owner.st_uid, owner.st_gid)
-        with half.open("wb") as file:
-            file.write(body + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        kept_file.write(path, folder, _File(_VERSION, dict(sorted(devices.items()))), 0o644)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from headwater_appliance.ports import steady_port
 from headwater_edge import words
 from tests.edge.hook import hook
 from tests.support import ROOT, program, until
-from tests.system.box import EDGE, box, command
+from tests.system.box import EDGE, Box, box, command
 from tests.system.wire import Wire
 
 ALERTS, DEVICES = ((ROOT / "docs" / name).read_text() for name in ("alerts.md", "devices.md"))
@@ -130,6 +131,7 @@ def test_r29_kill_9_between_commit_and_delivery_sends_the_alert_again(tmp_path: 
             until(lambda: here.status()["alert ops"]["sent"] == 1)
             assert [post["possible_repeat"] for post in one.said] == [False, True]
             assert len({post["id"] for post in one.said}) == 1
+            until(lambda: not _to_be_told(here), what="the file says that it was delivered")
             here.kill(EDGE)
             here.start(EDGE)
             here.ready(EDGE)
@@ -138,3 +140,10 @@ def test_r29_kill_9_between_commit_and_delivery_sends_the_alert_again(tmp_path: 
             }  # fmt: skip
             here.end(EDGE)
         assert len(one.posts) == 2
+
+
+def _to_be_told(here: Box) -> int:
+    """How many alerts the agent's file still has to deliver."""
+    with closing(sqlite3.connect(f"file:{here.data / 'edge.db'}?mode=ro", uri=True)) as reader:
+        (waiting,) = reader.execute("SELECT count(*) FROM alert").fetchone()
+    return int(waiting)
