@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,46 +9,11 @@ import msgspec
 import typer
 
 from headwater_edge import words
-from headwater_edge.commands import ENDED, Commands
+from headwater_edge.open_commands import told
 from headwater_edge.options import SettingsFile, data_folder
 from headwater_edge.places import SOCKET
 
 _COLUMNS = ("status", "command", "device", "act", "series", "time", "reason", "id")
-
-
-def told(commands: Commands, waiting: int | None = None) -> dict[str, Any]:
-    """Return what is to be said of commands: `open`, `ended` (the newest first) and `counts`."""
-    found: dict[str, Any] = {
-        "open": [
-            {
-                "status": command.state,
-                "command": msgspec.json.decode(command.command)["name"],
-                "device": command.device,
-                "act": command.act,
-                "series": command.series,
-                "time": "",
-                "reason": "its age is not known: it waits for the clock" if command.unsure else "",
-                "id": command.id,
-            }
-            for command in list(commands.by_id.values())
-            if command.state != ENDED
-        ],
-        "ended": [
-            {
-                "status": one.status,
-                "command": one.name,
-                "device": one.device,
-                "act": one.act,
-                "series": one.series,
-                "time": _time(one.time_us),
-                "reason": one.reason,
-                "id": one.id,
-            }
-            for one in reversed(list(commands.ended))
-        ],
-        "counts": msgspec.to_builtins(commands.counts),
-    }
-    return found if waiting is None else {**found, "waiting_for_their_device": waiting}
 
 
 def commands(
@@ -84,7 +48,3 @@ def _of_file(file: Path) -> dict[str, Any]:
         for _ in compared(connection, state):
             pass  # to the last commit
         return told(state.commands)
-
-
-def _time(us: int) -> str:
-    return datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headwater_edge import aside, device_commands, device_list, health, words
+from headwater_edge import aside, device_list, health, open_commands, words
 from headwater_edge.about import about_of
 from headwater_edge.broker import Broker
 from headwater_edge.brokers import attach_brokers, passwords_of, with_status, with_troubles
@@ -176,7 +176,7 @@ def _words(
         return with_status(health.status(agent), brokers) | {"reload": reloading.last}
 
     async def commands(_: Mapping[str, Any]) -> Mapping[str, Any]:
-        return device_commands.told(agent.state.commands, agent.courier.waiting)
+        return open_commands.told(agent.state.commands, agent.courier.waiting)
 
     async def devices(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return device_list.listed(agent.state, clock.now())

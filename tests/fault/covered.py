@@ -66,7 +66,6 @@ PAINS = {
     18: "an update bricks or loops",
 }
 NOT_YET = {
-    "R14": "commands come with the detectors and their rules",
     "R21": "there are no models whose state could be signed",
     "R24": "partitions and clock records are there; the Kafka bus is not",
     "R25": "second stages come with Kafka",

@@ -33,7 +33,7 @@ _NOT_TAKEN = (
     b'{"t":1795000000,"v":1e999}', b"1e400", b"-1e400",
 )  # fmt: skip
 _NO_TOPICS = (
-    "fuzz", "hw", "hw/", "hw/a", "hw/a/b", "hw/a/b/cmd", "hw/a/b/data/", "hw/a/b/data/c/d", "hw//b/data", "hw/a//data",
+    "fuzz", "hw", "hw/", "hw/a", "hw/a/b", "hw/a/b/cmds", "hw/a/b/data/", "hw/a/b/data/c/d", "hw//b/data", "hw/a//data",
     "x/a/b/data", "HW/a/b/data", "/hw/a/b/data", "hw/a/b/data/" + "c" * 200, "hw/a/\x01/data", "$SYS/a", "hw/a/b/datum",
 )  # fmt: skip
 

@@ -133,7 +133,7 @@ class Supervisor:
             pause = _FIRST_S if time.monotonic() - began > _STABLE_S else pause
             log.warning("a part exited; it is started again", which=part.name, code=code, pause_s=pause)
             self.restarts += 1
-            await self._or_stop(pause)
+            await self.or_stop(pause)
             pause = min(2 * pause, _LONGEST_S)
 
     def _is_used_up(self, part: Part, exits: deque[float], code: int) -> bool:
@@ -220,7 +220,8 @@ class Supervisor:
         finally:
             lines.end()
 
-    async def _or_stop(self, seconds: float) -> None:
+    async def or_stop(self, seconds: float) -> None:
+        """Wait so long, or until all is to end."""
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({stopping}, timeout=seconds)
         stopping.cancel()

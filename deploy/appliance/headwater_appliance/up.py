@@ -140,4 +140,4 @@ async def _tell(supervisor: Supervisor, service: Service, when_ready: Callable[[
             service.say(STOPPING="1", STATUS="ending")
         if service.watchdog_s:
             service.say(WATCHDOG="1")
-        await asyncio.sleep(wait_s)
+        await (asyncio.sleep(wait_s) if stopping else supervisor.or_stop(wait_s))  # parts may end at once
