@@ -186,7 +186,7 @@ class Outbox:
             self.gaps.append(new)
         self.gaps.sort()
         if len(self.gaps) > _GAPS:
-            lane = self.gaps[-1].lane
+            lane = max(LANES, key=lambda lane: sum(gap.lane == lane for gap in self.gaps))
             ours = [gap for gap in self.gaps if gap.lane == lane]
             joined = Gap(lane, ours[0].after, max(ours[0].to, ours[1].to), again=True)
             self.gaps = sorted([*(gap for gap in self.gaps if gap not in ours[:2]), joined])

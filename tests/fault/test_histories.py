@@ -155,6 +155,12 @@ KEPT: dict[str, tuple[str, list[Act]]] = {
     "r22 it dies before a backlog is drained": (
         "short", [*[said(S), ("flush",), ("settle",)] * 6, ("forward",), said(S), ("crash",)],
     ),
+    "r22 windows fall behind for the first time when there are as many gaps of anomalies as may be": (
+        "short",
+        [said(0), said(0), ("say", [(0, [(0, 0, 95.0, True), (0, 0, -0.0, True)], 1, True)], False, "settle"),
+         ("say", [(0, [(0, 0, 95.0, True), (0, 0, 1.5, True), (0, 1, 95.0, True)], 1, True)], True, "settle"),
+         ("carry",), ("start",), ("forward",), said(0), said(S), ("forward",), said(0, 95.0), ("age", 2.0)],
+    ),
     "r22 rows go once the cloud side has them and two snapshots are after them": (
         "short",
         [said(S), ("flush",), ("settle",), ("forward",), ("go_on", [0, 1, 2, 3, 4, 5, 6]), ("cloud", 0), ("cloud", 0), ("have", 6, 0),
