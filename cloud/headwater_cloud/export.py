@@ -44,6 +44,7 @@ ANOMALIES = (
     Column("id", "text"), Column("rule", "text"), Column("series", "text"), Column("severity", "text"),
     Column("begin", "time"), Column("end", "time"), Column("value", "real"), Column("limit", "real"), Column("text", "text"),
     Column("agent", "text"), Column("sample_times", "text"), Column("sample_values", "text"),
+    Column("scores", "text"), Column("degree", "real"),
 )  # fmt: skip
 ALERTS = (
     Column("id", "text"), Column("rule", "text"), Column("subject", "text"), Column("state", "text"),
@@ -114,6 +115,7 @@ def anomalies(
             (
                 one.id, one.rule, one.series, one.severity, one.begin_us, one.end_us, one.value, one.limit, one.text, one.agent,
                 msgspec.json.encode(one.samples.times).decode(), msgspec.json.encode(one.samples.values).decode(),
+                msgspec.json.encode(one.scores).decode(), one.degree,
             )
         ]  # fmt: skip
 

@@ -37,10 +37,14 @@ class Found(msgspec.Struct, frozen=True):
     """None: it is not over, or its end has not come."""
     value: float
     """Of the reading or the window that began it."""
-    limit: float
-    """What that broke; NaN or 0 where the rule has none."""
+    limit: float | None
+    """What that broke; None or 0 where there is none."""
     agent: str
     samples: Samples
+    scores: list[tuple[str, float]]
+    """Detectors, and -log10 of the tail probability that each gave; none for what a rule found."""
+    degree: float
+    """How anomalous it was when it began, 0 to 1, by detectors."""
 
 
 def anomalies(
@@ -54,9 +58,21 @@ def anomalies(
     """Yield the anomalies that match and begin in [from_us, to_us), the newest first, a few at a time from the file."""
     enough = SEVERITIES[SEVERITIES.index(least) :]
     seen: set[str] = set()
-    for id_, of, name, severity, text, begin_us, value, limit, agent, samples, end_us in _rows(
-        history, from_us, to_us
-    ):
+    for (
+        id_,
+        of,
+        name,
+        severity,
+        text,
+        begin_us,
+        value,
+        limit,
+        agent,
+        samples,
+        scores,
+        degree,
+        end_us,
+    ) in _rows(history, from_us, to_us):
         if (
             id_ in seen
             or severity not in enough
@@ -66,8 +82,21 @@ def anomalies(
             continue
         seen.add(id_)  # one found again after a restart has another seq, and is the same
         times, values = msgspec.json.decode(samples or "[[], []]", type=tuple[list[int], list[float]])
+        by = msgspec.json.decode(scores, type=list[tuple[str, float]])
         yield Found(
-            id_, of, name, severity, text, begin_us, end_us, value, limit, agent, Samples(times, values)
+            id_,
+            of,
+            name,
+            severity,
+            text,
+            begin_us,
+            end_us,
+            value,
+            limit,
+            agent,
+            Samples(times, values),
+            by,
+            degree,
         )
 
 
@@ -78,7 +107,7 @@ def _rows(history: History, from_us: int, to_us: int) -> Iterator[tuple[Any, ...
         page = history.connection.execute(
             """
             SELECT b.time_us, b.id, b.agent, b.epoch, b.shard, b.seq,
-                   b.id, b.rule, b.series, b.severity, b.text, b.begin_us, b.value, b."limit", b.agent, b.samples,
+                   b.id, b.rule, b.series, b.severity, b.text, b.begin_us, b.value, b."limit", b.agent, b.samples, b.scores, b.degree,
                    (SELECT max(e.time_us) FROM anomaly e WHERE e.id = b.id AND e.phase = 'end')
             FROM anomaly b WHERE b.phase = 'begin' AND b.time_us >= ?
             AND (b.time_us, b.id, b.agent, b.epoch, b.shard, b.seq) < (?, ?, ?, ?, ?, ?)

@@ -196,7 +196,7 @@ class History:
     def anomalies(self, series: str = "*", last: int | None = None) -> list[AnomalyView]:
         """Return anomalies of the series that match, the newest first."""
         rows = self._rows(
-            'SELECT id, phase, agent, rule, series, begin_us, time_us, value, "limit", severity, text, samples'
+            'SELECT id, phase, agent, rule, series, begin_us, time_us, value, "limit", severity, text, samples, scores, degree'
             " FROM anomaly ORDER BY time_us DESC, id, phase",
         )
         found = [AnomalyView(*row) for row in rows if fnmatchcase(row[4], series)]

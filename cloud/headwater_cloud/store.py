@@ -77,6 +77,10 @@ SCHEMA = (
         device TEXT, time_us INTEGER, agent TEXT, epoch TEXT, shard INTEGER, seq INTEGER, tick INTEGER, id TEXT, status TEXT,
         "before" TEXT, reason TEXT, heard_us INTEGER, PRIMARY KEY(device, time_us, agent, epoch, shard, seq)) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE anomaly ADD COLUMN scores TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE anomaly ADD COLUMN degree REAL NOT NULL DEFAULT 0;
+    """,
 )
 """A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
 those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted.

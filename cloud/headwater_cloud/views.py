@@ -32,11 +32,15 @@ class AnomalyView(msgspec.Struct, frozen=True):
     begin_us: int
     time_us: int
     value: float
-    limit: float
+    limit: float | None
+    """None for what detectors found."""
     severity: str
     text: str
     samples: str
     """JSON: a list of times (microseconds) and a list of values."""
+    scores: str
+    """JSON: pairs of a detector and -log10 of its tail probability; none for what a rule found."""
+    degree: float
 
 
 class CommandView(msgspec.Struct, frozen=True):

@@ -75,12 +75,13 @@ def _insert(table: str, columns: Sequence[str]) -> str:
 
 def _anomalies(connection: sqlite3.Connection, anomalies: Iterable[Anomaly]) -> None:
     connection.executemany(
-        f"INSERT OR REPLACE INTO anomaly VALUES ({', '.join('?' * 16)})",
+        f"INSERT OR REPLACE INTO anomaly VALUES ({', '.join('?' * 18)})",
         [
             (
                 a.id, a.phase, a.agent, f"{a.epoch:016x}", a.shard, a.seq, a.tick, a.rule, a.series, a.begin_us,
                 a.time_us, a.value, a.limit, a.severity, a.text,
                 msgspec.json.encode([a.sample_times, a.sample_values]).decode(),
+                msgspec.json.encode([(score.detector, score.rarity) for score in a.scores]).decode(), a.degree,
             )
             for a in anomalies
         ],

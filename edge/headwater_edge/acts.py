@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from math import isfinite
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -131,7 +132,12 @@ def _order(act: Act, anomaly: Evidence | Anomaly) -> Order:
     to_site, _, to_device = whom.partition("/")
     topic = _filled(act.topic, words | {"site": to_site, "device": to_device})
     words |= {"series": anomaly.series, "rule": anomaly.rule, "act": act.name, "severity": anomaly.severity}
-    words |= {"text": anomaly.text, "value": anomaly.value, "limit": anomaly.limit, "time": anomaly.begin_us}
+    words |= {
+        "text": anomaly.text,
+        "value": anomaly.value,
+        "limit": anomaly.limit if isfinite(anomaly.limit) else None,
+        "time": anomaly.begin_us,
+    }
     return Order(
         stable_id("command", act.name, anomaly.id),
         act.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -53,7 +54,7 @@ def of_anomaly(anomaly: Anomaly) -> Words:
         text = f"over: {text}"
     return Words(
         anomaly.id, anomaly.phase, anomaly.rule, anomaly.severity, anomaly.series, site, device, metric, text,
-        anomaly.value, anomaly.limit, iso(anomaly.begin_us), iso(anomaly.time_us), anomaly.agent,
+        anomaly.value, anomaly.limit if isfinite(anomaly.limit) else None, iso(anomaly.begin_us), iso(anomaly.time_us), anomaly.agent,
     )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from msgspec import Meta
 from headwater_edge.acts import Act, ActSettings, resolved
 from headwater_edge.alert_settings import AlertSettings
 from headwater_edge.broker_settings import BrokerSettings
+from headwater_edge.detect_settings import DetectSettings, detect_rules
+from headwater_edge.detection.rules import DetectRule
 from headwater_edge.device_settings import DeviceSettings, PresenceRules, presence_rules
 from headwater_edge.disk_settings import DiskSettings
 from headwater_edge.egress_settings import EgressSettings
@@ -170,6 +172,9 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
         tuple[MissingSettings, ...], Meta(description="Rules of series that are not heard.")
     ] = ()
     jump: Annotated[tuple[JumpSettings, ...], Meta(description="Rules of jumps between windows.")] = ()
+    detect: Annotated[
+        tuple[DetectSettings, ...], Meta(description="Detectors that judge closed windows.")
+    ] = ()
     act: Annotated[
         tuple[ActSettings, ...], Meta(description="Commands to devices that anomalies lead to.")
     ] = ()
@@ -219,6 +224,7 @@ class StepSettings(msgspec.Struct, frozen=True):
     more_rules: MoreRules = MoreRules()
     """Rules of all kinds but limits."""
     presence: PresenceRules = PresenceRules()
+    detect: tuple[DetectRule, ...] = ()
 
 
 def step_settings(settings: EdgeSettings) -> StepSettings:
@@ -248,7 +254,7 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
         future_us=duration(windows.future),
         clock_wait_us=duration(windows.clock_wait),
         some_levels=some_levels(settings.window, levels),
-        acts=resolved(settings.act, names_of(rules)),
+        acts=resolved(settings.act, [*names_of(rules), *(one.name for one in settings.detect)]),
         presence=presence_rules(settings.devices),
         metrics=[
             MetricRule(one.series, one.scale, one.offset, one.counter, one.wraps_at or 0.0)
@@ -256,6 +262,7 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
             if one.counter or (one.scale, one.offset) != (1.0, 0.0)
         ],
         more_rules=more_rules,
+        detect=detect_rules(settings.detect, levels, names_of(rules)),
     )
 
 

@@ -97,6 +97,7 @@ def take(state: State) -> Picture:
     arrays |= {f"idempotency.{name}": column for name, column in key_columns.items()}
     arrays |= {f"presence.{name}": column for name, column in presence_columns.items()}
     arrays |= {f"recent.{name}": column for name, column in state.levels.fine.recent.dump()}
+    arrays |= {f"detection.{name}": column for name, column in state.detection.dump().items()}
     arrays |= {f"rules.{name}": column for name, column in state.detectors.dump().items()}
     for at, ring in enumerate(_rings(state)):
         arrays |= {f"ring{at}.{name}": getattr(ring, name).copy() for name in ring.COLUMNS}
@@ -148,6 +149,8 @@ def restore(picture: Picture) -> State:
     if "limits.active" in arrays:  # of format 2 and before
         state.detectors.load_dense(arrays["limits.active"], arrays["limits.begin"])
     state.detectors.load(_under("rules", arrays))
+    state.detection.grow(state.names, state.device)
+    state.anew = state.detection.load(_under("detection", arrays), state.names, state.device)
     _levels_of(state, scalars, arrays)
     return state
 

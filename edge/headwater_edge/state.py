@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from headwater_edge.commands import Commands
 from headwater_edge.coverage import Coverage
+from headwater_edge.detection.detection import Detection
 from headwater_edge.detectors import Detectors
 from headwater_edge.duplicates import Transport
 from headwater_edge.event_time import Waiting
@@ -99,6 +100,9 @@ class State:
         self.meaning = Meaning(settings.metrics)
         self.levels.fine.meaning = self.meaning
         self.detectors = Detectors(settings.rules, settings.more_rules)
+        self.detection = Detection(settings.detect)
+        self.anew: list[str] = []
+        """Rules of detection that learn anew since this state was read from a snapshot, which had columns of other detectors."""
         self.commands = Commands()
 
     def configure(self, settings: StepSettings, now: Now) -> None:
@@ -118,6 +122,7 @@ class State:
         self.presence.configure(settings.presence)
         self.watermarks.lateness_us, self.watermarks.idle_us = settings.lateness_us, settings.idle_us
         self.detectors = self.detectors.followed_by(settings.rules, settings.more_rules, self.names)
+        self.detection = self.detection.followed_by(settings.detect, self.names, self.device)
         self.meaning = self.meaning.followed_by(settings.metrics, self.names)
         self.levels.fine.meaning = self.meaning
         self.settings = settings
@@ -148,6 +153,7 @@ class State:
         self.coverage.grow(len(self.names))
         self.meaning.grow(self.names)
         self.detectors.grow(self.names)
+        self.detection.grow(self.names, self.device)
         self.watermarks.grow(len(self.device_numbers), now)
         self.presence.grow(self.device_numbers, now)
 
@@ -174,6 +180,8 @@ class State:
         if len(self.waiting) or self.commands.is_due(now) or self.detectors.is_due(now.mono_us):
             return True
         marks = self.series_watermark(self.watermarks.advanced(now))
+        if self.detection.is_due(marks[: len(self.names)]):
+            return True
         return (
             self.levels.is_due(marks) or self.sessions.wills.is_due(now.mono_us) or self.presence.is_due(now)
         )
@@ -186,7 +194,7 @@ class State:
 
 
 _LEAVE_WINDOWS = {
-    "rules", "more_rules", "acts", "presence", "idle_us", "horizon_us", "future_us", "clock_wait_us", "by_meaning",
+    "rules", "more_rules", "detect", "acts", "presence", "idle_us", "horizon_us", "future_us", "clock_wait_us", "by_meaning",
 }  # fmt: skip
 
 

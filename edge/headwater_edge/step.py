@@ -6,37 +6,35 @@ closing, acting. State is changed in place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater_edge.accept import accept
 from headwater_edge.act import act
+from headwater_edge.anomalies import put_changes, put_found
 from headwater_edge.coverage import packed
 from headwater_edge.event_time import CLAMPED, HELD, RESTAMPED, Stamped, joined, was_set_back
 from headwater_edge.events import Coalesced, Flush, SetAside, Settings, Start
+from headwater_edge.fine import Rows
 from headwater_edge.levels import Piece
 from headwater_edge.numbering import next_seq
 from headwater_edge.output import Completeness, Output
 from headwater_edge.presence import REASONS, STATUSES
 from headwater_edge.recent import NEVER
 from headwater_edge.ring import Panes
-from headwater_edge.rules import Change
 from headwater_edge.settings import StepSettings
 from headwater_edge.state import State, moves_windows
 from headwater_edge.tick import Tick
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.clock import SYNCHRONISED, Now
 from headwater_shared.frame import Frame
-from headwater_shared.identity import SHARDS, shard_of, site_of, stable_id
+from headwater_shared.identity import SHARDS
 from headwater_shared.parts import Parts, Sketches
-from headwater_shared.records import Anomaly, Device, device_id
+from headwater_shared.records import Device, device_id
 
 Ints = NDArray[np.int64]
 
-_SAMPLES = 32
 _NO_MARK = 2**62
 
 
@@ -54,20 +52,22 @@ def step(state: State, tick: Tick) -> Output:
     _devices(state, tick, out)
     accepted = _count(state, tick, accept(state, tick, out))
     _detect(state, accepted, tick.now, out)
-    marks = state.watermarks.advance(tick.now)
-    pieces = state.levels.close(state.series_watermark(marks), state.tick)
+    marks = state.series_watermark(state.watermarks.advance(tick.now))
+    pieces = state.levels.close(marks, state.tick)
     if any(isinstance(event, Flush) for _, event in tick.events):
         pieces += state.levels.close_all(state.tick)
+    late: list[Piece] = []
     if back:  # windows that our clock had passed begin anew (R8): last, so that none is opened again under this tick (R1)
         state.counters.set_back += 1
-        pieces += state.levels.seal(state.tick)
-    state.levels.prune(state.series_watermark(marks))
+        late += state.levels.seal(state.tick)
+    state.levels.prune(marks)
     out.epoch = state.epoch
     others = _other_settings(state, tick)
     if others is not None and moves_windows(state.settings, others):
-        pieces += state.levels.seal(state.tick)
-    if sealed or pieces:
-        _frames(state, sealed, pieces, opened_by, levels, out)
+        late += state.levels.seal(state.tick)
+    _judge(state, sealed, pieces, late, levels, marks, out)
+    if sealed or pieces or late:
+        _frames(state, sealed, pieces + late, opened_by, levels, out)
     if others is not None:
         _follow(state, others, tick, out)
     starts = any(isinstance(event, Start) and event.announces for _, event in tick.events)
@@ -127,7 +127,8 @@ def _other_settings(state: State, tick: Tick) -> StepSettings | None:
 def _follow(state: State, settings: StepSettings, tick: Tick, out: Output) -> None:
     """Take up other settings; what rules that are gone found broken ends."""
     gone = state.detectors.orphans(settings.rules, settings.more_rules, state.names)
-    _put_anomalies(state, gone, out, note="the rule is gone")
+    put_changes(state, gone, out, note="the rule is gone")
+    put_found(state, state.detection.orphans(settings.detect), out)
     state.configure(settings, tick.now)
 
 
@@ -206,42 +207,35 @@ def _detect(state: State, accepted: Stamped | None, now: Now, out: Output) -> No
         value = state.meaning.of(accepted.series, accepted.value)
         changes = state.detectors.run(accepted.series, accepted.event, value, now.mono_us)
     changes += state.detectors.passed(now.mono_us, state.waiting.series)
-    _put_anomalies(state, changes, out)
+    put_changes(state, changes, out)
 
 
-def _put_anomalies(state: State, changes: Sequence[Change], out: Output, note: str = "") -> None:
-    samples = state.levels.fine.recent.last_of({change.series for change in changes}, _SAMPLES)
-    for change in changes:
-        _put_anomaly(state, change, samples[change.series], out, note)
+def _judge(
+    state: State,
+    sealed: list[Piece],
+    own: list[Piece],
+    late: list[Piece],
+    before: list[str],
+    marks: Ints,
+    out: Output,
+) -> None:
+    """Judge the windows that closed: those that a start has sealed (of levels `before`), those that were over, those that were
+    sealed last.
+    """
+    if not state.detection.judges:
+        return
+    mark, names = marks[: len(state.names)], state.levels.names
+    found = state.detection.take(_by_level(sealed, before), mark, sealed=True) if sealed else []
+    found += state.detection.take(_by_level(own, names), mark)
+    found += state.detection.take(_by_level(late, names), mark, sealed=True) if late else []
+    put_found(state, found, out)
 
 
-def _put_anomaly(state: State, change: Change, rows: Ints, out: Output, note: str) -> None:
-    rule, name = change.rule, state.names[change.series]
-    shard = shard_of(site_of(name))
-    seq, predecessor = next_seq(state, shard)
-    recent = state.levels.fine.recent
-    out.anomalies.append(
-        Anomaly(
-            agent=state.settings.agent,
-            epoch=state.epoch,
-            shard=shard,
-            seq=seq,
-            tick=state.tick,
-            predecessor=predecessor,
-            id=stable_id(rule.name, name, change.begin_us),
-            rule=rule.name,
-            series=name,
-            phase="begin" if change.begins else "end",
-            begin_us=change.begin_us,
-            time_us=change.time_us,
-            value=change.value,
-            limit=change.limit,
-            severity=rule.severity,
-            text=note or rule.text,
-            sample_times=recent.event[rows].tolist(),
-            sample_values=state.meaning.of(recent.series[rows], recent.value[rows]).tolist(),
-        )
-    )
+def _by_level(pieces: list[Piece], names: list[str]) -> dict[str, list[Rows]]:
+    found: dict[str, list[Rows]] = {}
+    for piece in pieces:
+        found.setdefault(names[piece.level], []).append(piece.rows)
+    return found
 
 
 def _frames(

@@ -26,6 +26,13 @@ class Predecessor(NamedTuple):
     seq: int
 
 
+class Score(msgspec.Struct, frozen=True):
+    """What one detector says: -log10 of a tail probability."""
+
+    detector: str
+    rarity: float
+
+
 class Anomaly(msgspec.Struct, frozen=True):
     """What a detector found in one series: its begin or its end."""
 
@@ -43,10 +50,14 @@ class Anomaly(msgspec.Struct, frozen=True):
     time_us: int
     value: float
     limit: float
+    """What the value broke; NaN for what detectors found in a window, whose mean the value is."""
     severity: str
     text: str
     sample_times: list[int] = []
     sample_values: list[float] = []
+    scores: list[Score] = []
+    degree: float = 0.0
+    """How anomalous the window is, 0 to 1."""
 
 
 CommandStatus = Literal["open", "done", "refused", "expired", "undone"]
@@ -150,7 +161,7 @@ def device_id(device: str, status: str, time_us: int) -> str:
 
 
 _KINDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
-    Anomaly: ("anomaly-1",),
+    Anomaly: ("anomaly-2", "anomaly-1"),
     Command: ("command-1",),
     Device: ("device-1",),
     Heartbeat: ("heartbeat-1",),
@@ -172,7 +183,12 @@ def encode(record: Anomaly | Command | Device | Heartbeat | ClockRecord | Have |
     if datum.get("predecessor") is not None:
         epoch, seq = datum["predecessor"]
         datum["predecessor"] = {"epoch": epoch.to_bytes(8, "little"), "seq": seq}
-    return avro.encode(_KINDS[type(record)][0], datum)
+    if "scores" in datum:
+        datum["scores"] = [msgspec.structs.asdict(score) for score in datum["scores"]]
+    schema = _KINDS[type(record)][0]
+    if isinstance(record, Anomaly) and not record.scores and not record.degree:
+        schema = "anomaly-1"  # what rules found says no more than before: who reads that goes on reading it
+    return avro.encode(schema, datum)
 
 
 def decode(kind: type[T], body: bytes) -> T:
@@ -189,6 +205,8 @@ def decode(kind: type[T], body: bytes) -> T:
         datum["predecessor"] = Predecessor(int.from_bytes(before["epoch"], "little"), before["seq"])
     if kind is Have and not _ascend(datum["intervals"]):
         raise ValueError(f"a damaged have record: {datum['intervals'][:8]} are no intervals of seqs")
+    if "scores" in datum:
+        datum["scores"] = [Score(**score) for score in datum["scores"]]
     return kind(**datum)
 
 

@@ -23,12 +23,15 @@ def wrong(kind: str, place: str, begin: int, end: int) -> dict[str, Any]:
     return {"kind": kind, "site": site, "device": device, "metric": metric, "begin_us": T + begin * S, "end_us": T + end * S}  # fmt: skip
 
 
+_REST = ("warning", "", "", "[]", 0.0)
+
+
 def anomaly(rule: str, series: str, begin: float, end: float | None = None) -> list[AnomalyView]:
     """Make the begin of an anomaly, and its end if it has one."""
     begin_us = T + round(begin * S)
     times = {"begin": begin_us} | ({} if end is None else {"end": T + round(end * S)})
     return [
-        AnomalyView(f"{rule}{phase}", phase, "a", rule, series, begin_us, at, 1.0, 0.0, "warning", "", "")  # type: ignore[arg-type]
+        AnomalyView(f"{rule}{phase}", phase, "a", rule, series, begin_us, at, 1.0, 0.0, *_REST)  # type: ignore[arg-type]
         for phase, at in times.items()
     ]
 

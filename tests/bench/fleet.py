@@ -48,9 +48,9 @@ def run(folder: Path) -> Iterator[Result]:
     scenario.write_text(_SCENARIO)
     with python_process(folder / "sink", "tests.bench.bare_sink") as sink:
         paced = _fleet(folder / "paced", scenario, sink, "--paced", "--duration", str(_SECONDS + 20))
-        fast = _fleet(folder / "fast", scenario, sink, "--no-paced", "--duration", "100")
+        fast = _fleet(folder / "fast", scenario, sink, "--no-paced", "--duration", "400")
     with agent(folder / "agent", listener=f"port = 0\nmax_connections = {DEVICES}") as ours:
-        through = _fleet(folder / "through", scenario, ours, "--no-paced", "--duration", "40")
+        through = _fleet(folder / "through", scenario, ours, "--no-paced", "--duration", "100")
     yield Result(
         "sim-fleet-10k",
         paced.us_a_message,

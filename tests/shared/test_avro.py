@@ -17,6 +17,7 @@ from tests.shared import avro_plain
 FINGERPRINTS = {
     "alert-1": "5033df148f895c0d",
     "anomaly-1": "2756c7efa62fc900",
+    "anomaly-2": "49288c44697d5cd5",
     "clock-1": "1066cbd6a1c544ec",
     "command-1": "bb1fa3bbc0160e89",
     "device-1": "edb11de0e8bb092e",

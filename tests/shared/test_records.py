@@ -23,6 +23,7 @@ from headwater_shared.records import (
     Have,
     Heartbeat,
     Predecessor,
+    Score,
 )
 from tests.fixtures import FIXTURES
 from tests.fixtures.contents import RECORDS
@@ -40,6 +41,7 @@ OF_TYPE = {
     float: reals,
     list[int]: st.lists(longs, max_size=5),
     list[float]: st.lists(reals, max_size=5),
+    list[Score]: st.lists(st.builds(Score, texts, reals), max_size=5),
 }
 
 

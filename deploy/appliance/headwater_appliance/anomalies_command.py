@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from itertools import islice
-from math import isfinite
 from typing import Annotated, Any
 
 import msgspec
@@ -14,13 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from headwater_appliance.box import AsJson, SettingsFile, look_at
-from headwater_appliance.shown import STYLES, ago, at_time, shortened, sparkline
+from headwater_appliance.shown import STYLES, ago, at_time, odds, shortened, sparkline
 from headwater_cloud import found as founds
 from headwater_cloud.found import Found
 from headwater_cloud.history import EARLIEST, LATEST, History
 from headwater_cloud.query import iso, time_us
 
 _SPARKS = 16
+_DETECTORS = 3
 
 
 def anomalies(
@@ -88,9 +88,13 @@ def shown(one: Found, now_us: int, width: int) -> RenderableType:
 
 
 def reason(one: Found) -> str:
-    """Say what the rule compared: a value with its limit, a change with the largest that may be, a silence with the longest."""
-    return (
-        f"it was {one.value:.6g}, the limit is {one.limit:.6g}"
-        if isfinite(one.limit)
-        else f"it was {one.value:.6g}"
-    )
+    """Say what the rule compared: a value with its limit, a change with the largest that may be, a silence with the longest; and
+    how rare what detectors saw is.
+    """
+    if one.scores:
+        rarest = sorted(one.scores, key=lambda score: -score[1])[:_DETECTORS]
+        told = ", ".join(f"{name} {odds(rarity)}" for name, rarity in rarest)
+        return f"the window's mean was {one.value:.6g}: {told}"
+    if one.limit is None:
+        return f"it was {one.value:.6g}"
+    return f"it was {one.value:.6g}, the limit is {one.limit:.6g}"

@@ -9,6 +9,8 @@ STYLES = {"wrong": "bold red", "warning": "yellow", "critical": "bold red", "inf
 """Of severities, as rich draws them."""
 
 _SPARKS = "▁▂▃▄▅▆▇█"
+_MANY = 6.0
+"""-log10 of a probability from which on the power of ten is told."""
 _NAMED = 3
 
 
@@ -84,3 +86,8 @@ def sparkline(values: Sequence[float], width: int = 24) -> str:
     if most == least:
         return _SPARKS[3] * len(some)
     return "".join(_SPARKS[min(int((value - least) / (most - least) * 8), 7)] for value in some)
+
+
+def odds(rarity: float) -> str:
+    """Write -log10 of a probability as what a person pictures."""
+    return f"1 in {10**rarity:,.0f}" if rarity < _MANY else f"1 in 10^{rarity:.0f}"

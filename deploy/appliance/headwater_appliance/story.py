@@ -82,6 +82,8 @@ def _why(history: History, alert: AlertView) -> list[str]:
         return []
     _, values = msgspec.json.decode(found.samples, type=tuple[list[int], list[float]])
     samples = " ".join(f"{value:g}" for value in values[-_SAMPLES:])
+    if found.limit is None:
+        return [f"               because {found.text}; its last readings: {samples}"]
     return [f"               because {found.value:g} is past {found.limit:g}; its last readings: {samples}"]
 
 

@@ -6,6 +6,7 @@ It reads no clock, no file and no random source: the same windows give the same 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +26,8 @@ class Detector:
     """What is remembered of each series: attribute -> what it is before the first window, a number or an array of any shape."""
     WHOLE_DEVICES: ClassVar[bool] = False
     """Its rows are devices, its points have a column a metric."""
+    metrics: Sequence[str] = ()
+    """Those of a device that its points have columns for, in order; set when it is made."""
     name = ""
     """As the settings call it; set when it is made."""
 
@@ -44,6 +47,10 @@ class Detector:
     def words(self, points: Points, at: int) -> str:
         """Say why window `at` has the score that it has, for a person; asked after `score` and before `learn`."""
         return self.name
+
+    def blames(self, points: Points, at: int) -> int:
+        """Tell which metric of device `at` is most to blame, by column; asked when `words` is, of detectors of whole devices."""
+        return int(np.flatnonzero(~np.isnan(points.value[at]))[0])
 
     def grow(self, rows: int) -> None:
         """Make room for so many rows; new ones are blank."""

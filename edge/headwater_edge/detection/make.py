@@ -6,9 +6,22 @@ from collections.abc import Sequence
 
 from headwater_edge.detection.detector import Detector
 from headwater_edge.detection.sudden import Sudden
+from headwater_shared.errors import SettingsError
 
 DEFAULT: dict[str, type[Detector]] = {"sudden": Sudden}
 """Those that `default` stands for."""
+
+
+def known(name: str, where: str) -> None:
+    """Look whether there is a detector of that name.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if name != "default" and name not in DEFAULT:
+        raise SettingsError(
+            f"{where}: there is no detector {name!r}", hint=f"default, or one of {', '.join(DEFAULT)}"
+        )
 
 
 def made(names: Sequence[str]) -> list[Detector]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from headwater_edge.ring import group_starts
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -48,3 +51,12 @@ class Points:
             self.row[at], self.device[at], self.start[at], self.value[at], self.low[at], self.high[at],
             self.spread[at], self.count[at], self.length_us,
         )  # fmt: skip
+
+    def rounds(self) -> Iterator[Ints]:
+        """Of points in the order of row and start, yield the indices of each row's first, then of each row's second, ..."""
+        if not len(self.row):
+            return
+        first = group_starts(self.row, self.row)
+        sizes = np.append(first[1:], len(self.row)) - first
+        for rank in range(int(sizes.max())):
+            yield first[sizes > rank] + rank

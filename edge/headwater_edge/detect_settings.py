@@ -1,0 +1,77 @@
+"""Rules of detection as a person writes them; checked, and resolved for the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+from msgspec import Meta
+
+from headwater_edge.detection.make import known
+from headwater_edge.detection.rules import DetectRule
+from headwater_edge.rule_settings import Name, Pattern, Severity, twice
+from headwater_shared.errors import SettingsError
+from headwater_shared.parts import level_of
+from headwater_shared.settings import Section
+
+
+class DetectSettings(Section, frozen=True, forbid_unknown_fields=True):
+    """Detectors that judge each closed window of the series that match: an anomaly begins when one is unlike those before."""
+
+    name: Name
+    series: Pattern
+    detectors: Annotated[
+        tuple[str, ...],
+        Meta(
+            description='Which ones; "default" stands for a few that need no settings.',
+            examples=[["default"]],
+        ),
+    ] = ("default",)
+    level: Annotated[
+        str, Meta(description="The windows that are judged: one of edge.windows.levels; the base by default.")
+    ] = ""
+    severity: Severity = "warning"
+    text: Annotated[str, Meta(description="What a person is told, before the reason.")] = ""
+
+
+def detect_rules(
+    settings: Sequence[DetectSettings], levels: Sequence[str], rules: Iterable[str]
+) -> tuple[DetectRule, ...]:
+    """Check rules of detection and make them the step's.
+
+    Args:
+        levels: names of those that all series have, the base first.
+        rules: the names of all other rules.
+
+    Raises:
+        SettingsError: one that cannot be, with what to change.
+    """
+    names = set(rules)
+    made = []
+    for one in settings:
+        where = f"[[edge.detect]] {one.name!r}"
+        if one.name in names:
+            message, hint = twice(one.name)
+            raise SettingsError(message, hint=hint)
+        names.add(one.name)
+        if not one.name.strip():
+            raise SettingsError(
+                f"{where} has no name", hint="alerts are told apart by it: write a word or two"
+            )
+        if not one.detectors:
+            raise SettingsError(f"{where} names no detector", hint='write detectors = ["default"]')
+        for detector in one.detectors:
+            known(detector, where)
+        made.append(
+            DetectRule(
+                one.name, one.series, _level(one.level, levels, where), one.detectors, one.severity, one.text
+            )
+        )
+    return tuple(made)
+
+
+def _level(level: str, levels: Sequence[str], where: str) -> str:
+    for name in levels if level else levels[:1]:
+        if not level or name == level or level_of(name) == level_of(level):
+            return name
+    raise SettingsError(f"{where}: there are no windows of {level!r}", hint=f"one of {', '.join(levels)}")

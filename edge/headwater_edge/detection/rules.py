@@ -1,0 +1,16 @@
+"""A rule of detection as a step knows it: journaled with the settings (R12)."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class DetectRule(msgspec.Struct, frozen=True):
+    """Series whose closed windows are judged by an ensemble of detectors."""
+
+    name: str
+    series: str
+    level: str
+    detectors: tuple[str, ...]
+    severity: str
+    text: str
