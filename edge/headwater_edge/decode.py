@@ -54,7 +54,7 @@ class Decode:
         fast = None
         if type(places[0]) is int:
             with suppress(TypeError):  # not all are numbers of series
-                fast = self._json.singles(burst.payloads, np.array(places, np.int32))
+                fast = self._json.singles(burst.payloads, np.fromiter(places, np.int32, len(places)))
         elif set(map(type, places)) == {Place}:
             fast = self._json.manies(burst.payloads, places)
         decoded = fast if fast is not None else self._finite(self._mixed(burst, places), burst)

@@ -23,17 +23,17 @@ def column_us(times: list[int]) -> NDArray[np.int64] | None:
         t = np.fromiter(times, np.int64, len(times))
     except OverflowError:
         return None
+    if len(t) and int(t.min()) >= _MILLISECONDS and int(t.max()) < _MICROSECONDS:  # mostly
+        return t
     size = np.abs(t)
     if bool((size < 0).any()):
         return None  # -2**63 is its own absolute value
-    if bool((size >= _MILLISECONDS).all()) and bool((size < _MICROSECONDS).all()):
-        return t
     out: NDArray[np.int64] = np.where(
         size < _SECONDS,
         t * 1_000_000,
         np.where(size < _MILLISECONDS, t * 1_000, np.where(size < _MICROSECONDS, t, t // 1_000)),
     )
-    return out
+    return None if bool((np.abs(out) >= FARTHEST_US).any()) else out
 
 
 def stamp_us(time: object) -> int:
