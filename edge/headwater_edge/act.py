@@ -7,7 +7,7 @@ import msgspec
 from headwater_edge import commands
 from headwater_edge.acts import orders
 from headwater_edge.events import Answered
-from headwater_edge.numbering import next_seq
+from headwater_edge.numbering import numbered
 from headwater_edge.output import Output
 from headwater_edge.state import State
 from headwater_edge.tick import Tick
@@ -37,16 +37,9 @@ def act(state: State, tick: Tick, out: Output) -> None:
 def _record(
     state: State, command: commands.Command, status: CommandStatus, reason: str, now_us: int
 ) -> Command:
-    shard = shard_of(site_of(command.series))
-    seq, predecessor = next_seq(state, shard)
     said = msgspec.json.decode(command.command)
     return Command(
-        agent=state.settings.agent,
-        epoch=state.epoch,
-        shard=shard,
-        seq=seq,
-        tick=state.tick,
-        predecessor=predecessor,
+        *numbered(state, shard_of(site_of(command.series))),
         id=command.id,
         status=status,
         reason=reason,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_edge.detection.detection import Found
-from headwater_edge.numbering import next_seq
+from headwater_edge.numbering import numbered
 from headwater_edge.output import Output
 from headwater_edge.rules import Change
 from headwater_edge.state import State
@@ -48,16 +48,9 @@ def _made(
     rows: NDArray[np.int64], *, value: float, limit: float = np.nan, scores: Sequence[Score] = (), degree: float = 0.0,
 ) -> Anomaly:  # fmt: skip
     name = state.names[series]
-    shard = shard_of(site_of(name))
-    seq, predecessor = next_seq(state, shard)
     recent = state.levels.fine.recent
     return Anomaly(
-        agent=state.settings.agent,
-        epoch=state.epoch,
-        shard=shard,
-        seq=seq,
-        tick=state.tick,
-        predecessor=predecessor,
+        *numbered(state, shard_of(site_of(name))),
         id=stable_id(rule, name, begin_us),
         rule=rule,
         series=name,

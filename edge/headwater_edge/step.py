@@ -18,7 +18,7 @@ from headwater_edge.event_time import CLAMPED, HELD, RESTAMPED, Stamped, joined,
 from headwater_edge.events import Coalesced, Flush, SetAside, Settings, Start
 from headwater_edge.fine import Rows
 from headwater_edge.levels import Piece
-from headwater_edge.numbering import next_seq
+from headwater_edge.numbering import numbered
 from headwater_edge.output import Completeness, Output
 from headwater_edge.presence import REASONS, STATUSES
 from headwater_edge.recent import NEVER
@@ -138,10 +138,7 @@ def _announce(state: State, out: Output) -> None:
     """
     for shard in sorted(state.previous[1] if state.previous else ()):
         if shard not in state.seq:
-            seq, predecessor = next_seq(state, shard)
-            out.frames.append(
-                Frame(state.settings.agent, state.epoch, shard, seq, state.tick, predecessor, Parts.empty())
-            )
+            out.frames.append(Frame(*numbered(state, shard), Parts.empty()))
 
 
 def _sessions(state: State, tick: Tick, out: Output) -> None:
@@ -158,16 +155,10 @@ def _devices(state: State, tick: Tick, out: Output) -> None:
     names = list(state.device_numbers) if changes else []
     for change in changes:
         name, shard = names[change.device], int(state.device_shard[change.device])
-        seq, predecessor = next_seq(state, shard)
         status = STATUSES[change.status]
         out.devices.append(
             Device(
-                agent=state.settings.agent,
-                epoch=state.epoch,
-                shard=shard,
-                seq=seq,
-                tick=state.tick,
-                predecessor=predecessor,
+                *numbered(state, shard),
                 id=device_id(name, status, tick.now.wall_us),
                 device=name,
                 status=status,  # type: ignore[arg-type]  # one of the three
@@ -274,10 +265,7 @@ def _frames(
         parts = whole.take(shard == number)
         used, parts.series = np.unique(parts.series, return_inverse=True)
         parts.names = [state.names[i] for i in used.tolist()]
-        seq, predecessor = next_seq(state, number)
-        out.frames.append(
-            Frame(state.settings.agent, state.epoch, number, seq, state.tick, predecessor, parts)
-        )
+        out.frames.append(Frame(*numbered(state, number), parts))
 
 
 def _concatenated(sketches: list[Sketches]) -> Sketches:

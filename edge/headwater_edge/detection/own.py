@@ -64,7 +64,8 @@ def _read(use: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise SettingsError(
-            f"the detector {use} cannot be read: {error.strerror}", hint="the path is relative to the settings file"
+            f"the detector {use} cannot be read: {error.strerror}",
+            hint="the path is relative to the settings file",
         ) from None
 
 
