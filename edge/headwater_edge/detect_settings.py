@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
-from headwater_edge.detection.make import known
+from headwater_edge.detection.make import made, pinned, placed
 from headwater_edge.detection.rules import DetectRule
+from headwater_edge.detection.specs import Spec, spec_of
 from headwater_edge.rule_settings import Name, Pattern, Severity, twice
 from headwater_shared.errors import SettingsError
 from headwater_shared.parts import level_of
@@ -21,7 +24,7 @@ class DetectSettings(Section, frozen=True, forbid_unknown_fields=True):
     name: Name
     series: Pattern
     detectors: Annotated[
-        tuple[str, ...],
+        tuple[str | Spec, ...],
         Meta(
             description='Which ones; "default" stands for a few that need no settings.',
             examples=[["default"]],
@@ -47,7 +50,7 @@ def detect_rules(
         SettingsError: one that cannot be, with what to change.
     """
     names = set(rules)
-    made = []
+    found: list[DetectRule] = []
     for one in settings:
         where = f"[[edge.detect]] {one.name!r}"
         if one.name in names:
@@ -60,14 +63,15 @@ def detect_rules(
             )
         if not one.detectors:
             raise SettingsError(f"{where} names no detector", hint='write detectors = ["default"]')
-        for detector in one.detectors:
-            known(detector, where)
-        made.append(
-            DetectRule(
-                one.name, one.series, _level(one.level, levels, where), one.detectors, one.severity, one.text
-            )
+        try:
+            specs = tuple(pinned(spec_of(each)) for each in one.detectors)
+            made(specs)
+        except SettingsError as error:
+            raise SettingsError(f"{where}: {error.message}", hint=error.hint) from None
+        found.append(
+            DetectRule(one.name, one.series, _level(one.level, levels, where), specs, one.severity, one.text)
         )
-    return tuple(made)
+    return tuple(found)
 
 
 def _level(level: str, levels: Sequence[str], where: str) -> str:
@@ -75,3 +79,11 @@ def _level(level: str, levels: Sequence[str], where: str) -> str:
         if not level or name == level or level_of(name) == level_of(level):
             return name
     raise SettingsError(f"{where}: there are no windows of {level!r}", hint=f"one of {', '.join(levels)}")
+
+
+def with_files(settings: Sequence[DetectSettings], folder: Path) -> tuple[DetectSettings, ...]:
+    """Return settings whose files are named from the root; `folder` is that of the settings file."""
+    return tuple(
+        msgspec.structs.replace(one, detectors=tuple(placed(spec_of(each), folder) for each in one.detectors))
+        for one in settings
+    )

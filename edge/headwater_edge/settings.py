@@ -11,7 +11,7 @@ from msgspec import Meta
 from headwater_edge.acts import Act, ActSettings, resolved
 from headwater_edge.alert_settings import AlertSettings
 from headwater_edge.broker_settings import BrokerSettings
-from headwater_edge.detect_settings import DetectSettings, detect_rules
+from headwater_edge.detect_settings import DetectSettings, detect_rules, with_files
 from headwater_edge.detection.rules import DetectRule
 from headwater_edge.device_settings import DeviceSettings, PresenceRules, presence_rules
 from headwater_edge.disk_settings import DiskSettings
@@ -199,7 +199,8 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
         """
         from headwater_edge.rule_files import with_rules
 
-        return with_rules(self, path)
+        detect = with_files(self.detect, path.parent)
+        return with_rules(msgspec.structs.replace(self, detect=detect) if detect else self, path)
 
 
 class StepSettings(msgspec.Struct, frozen=True):

@@ -89,7 +89,9 @@ def _entries(
 ) -> Iterator[list[str]]:
     """Tables of a list or dict: one a default value, or one commented out a struct that it may hold."""
     kinds = {kind.cls: kind for kind in _plain(item) if isinstance(kind, inspect.StructType)}
-    for value in values if kinds else ():
+    for value in values:
+        if type(value) not in kinds:
+            return  # it is written in one line, and so are all
         yield list(_table(path, kinds[type(value)], value, header, off))
     for kind in () if values else kinds.values():
         yield list(_table(path, kind, None, header, "# "))

@@ -12,6 +12,7 @@ from headwater_edge.detection.group import Devices, Group, Turn
 from headwater_edge.detection.make import made
 from headwater_edge.detection.points import Ints
 from headwater_edge.detection.rules import DetectRule
+from headwater_edge.detection.specs import words
 from headwater_edge.detection.windows import Judgeable, Windows
 from headwater_edge.fine import Rows
 from headwater_edge.patterns_of_rules import Patterns
@@ -233,8 +234,8 @@ class Detection:
         return anew
 
 
-def _what_it_does(rule: DetectRule) -> tuple[Any, ...]:
-    return rule.name, rule.series, rule.level, rule.detectors
+def _what_it_does(rule: DetectRule) -> tuple[str, ...]:
+    return rule.name, rule.series, rule.level, *map(words, rule.detectors)
 
 
 def _under(name: str, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

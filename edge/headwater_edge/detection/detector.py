@@ -6,11 +6,9 @@ It reads no clock, no file and no random source: the same windows give the same 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headwater_edge.detection.points import Floats, Ints, Points
 
@@ -26,13 +24,19 @@ class Detector:
     """What is remembered of each series: attribute -> what it is before the first window, a number or an array of any shape."""
     WHOLE_DEVICES: ClassVar[bool] = False
     """Its rows are devices, its points have a column a metric."""
-    metrics: Sequence[str] = ()
-    """Those of a device that its points have columns for, in order; set when it is made."""
+    ONE_BY_ONE: ClassVar[bool] = False
+    """It knows which row took how long, and which failed; of the others a call is slow, or fails, as a whole."""
     name = ""
     """As the settings call it; set when it is made."""
+    metrics: tuple[str, ...] = ()
+    """Of a device, in the order of the columns of its points."""
 
     def __init__(self) -> None:
         self.rows = 0
+        self.names: list[str] = []
+        """What each row is of: a series, or a device; for those who need to know."""
+        self.failures: dict[int, str] = {}
+        """By row, why it failed in `score` or `learn` just now; who calls takes them away, and sets the row aside."""
         for name, blank in self.KEPT.items():
             blank_row = np.asarray(blank)
             setattr(self, name, np.empty((0, *blank_row.shape), blank_row.dtype))
@@ -72,11 +76,11 @@ class Detector:
         """Return about how many bytes it remembers of one series."""
         return float(sum(np.asarray(blank).nbytes for blank in self.KEPT.values()))
 
-    def dump(self) -> dict[str, NDArray[Any]]:
-        """Return copies of the columns for a snapshot."""
+    def dump(self) -> dict[str, Any]:
+        """Return copies of the columns for a snapshot; models that are objects are a `models.Cut` among them."""
         return {name: getattr(self, name).copy() for name in self.KEPT}
 
-    def load(self, columns: dict[str, NDArray[Any]]) -> None:
+    def load(self, columns: dict[str, Any]) -> None:
         """Take up the columns of a snapshot, over as many rows as there is room for.
 
         Raises:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import msgspec
+
+from headwater_edge.detection import own
 from headwater_edge.detection.detector import Detector
+from headwater_edge.detection.specs import Spec, spec_of
 from headwater_edge.detection.sudden import Sudden
 from headwater_shared.errors import SettingsError
 
@@ -12,24 +17,54 @@ DEFAULT: dict[str, type[Detector]] = {"sudden": Sudden}
 """Those that `default` stands for."""
 
 
-def known(name: str, where: str) -> None:
-    """Look whether there is a detector of that name.
+def placed(spec: Spec, folder: Path) -> Spec:
+    """Return a spec whose file is named from the root; as it stands it is relative to the folder of the settings."""
+    if own.is_own(spec.use):
+        return msgspec.structs.replace(spec, use=str(folder.absolute() / spec.use))
+    return spec
+
+
+def pinned(spec: Spec) -> Spec:
+    """Return a spec that says which content of its file it means: with another one it is another detector.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: the file cannot be read.
     """
-    if name != "default" and name not in DEFAULT:
-        raise SettingsError(
-            f"{where}: there is no detector {name!r}", hint=f"default, or one of {', '.join(DEFAULT)}"
-        )
+    if own.is_own(spec.use):
+        return msgspec.structs.replace(spec, content=own.content_of(spec.use))
+    return spec
 
 
-def made(names: Sequence[str]) -> list[Detector]:
-    """Make the detectors called so, in order; `default` stands for several."""
-    detectors = []
-    for name in names:
-        for each in DEFAULT if name == "default" else (name,):
-            detector = DEFAULT[each]()
-            detector.name = each
-            detectors.append(detector)
+def made(specs: Sequence[str | Spec]) -> list[Detector]:
+    """Make detectors, in order; a plain name is a spec without parameters, `default` stands for several.
+
+    Raises:
+        SettingsError: there is no such detector, or it cannot be made so.
+        PartMissing: its library is not installed.
+    """
+    detectors: list[Detector] = []
+    for spec in map(spec_of, specs):
+        if spec.use == "default":
+            detectors += [_ours(Spec(name)) for name in DEFAULT]
+        elif spec.use.startswith("river."):
+            from headwater_edge.detection.river import river
+
+            detectors.append(river(spec))
+        elif own.is_own(spec.use):
+            detectors.append(own.own(spec))
+        else:
+            detectors.append(_ours(spec))
     return detectors
+
+
+def _ours(spec: Spec) -> Detector:
+    if spec.use not in DEFAULT:
+        raise SettingsError(
+            f"detectors: there is no {spec.use!r}",
+            hint=f"there is default, {', '.join(DEFAULT)}, river.anomaly.*, FILE.py:Class",
+        )
+    if spec != Spec(spec.use):
+        raise SettingsError(f"detectors: {spec.use!r} has no parameters, nothing before it and no metrics")
+    detector = DEFAULT[spec.use]()
+    detector.name = spec.use
+    return detector

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any
 
 from headwater_edge.detection.detector import Detector
+from headwater_edge.detection.specs import Spec
 from headwater_shared.errors import SettingsError
 
 SUFFIX = ".py"
@@ -29,32 +29,34 @@ def content_of(use: str) -> str:
     return hashlib.sha256(_read(use)).hexdigest()
 
 
-def own(use: str, content: str, parameters: Mapping[str, Any]) -> Detector:
+def own(spec: Spec) -> Detector:
     """Make the detector from the file as it was when the settings were read.
 
     Raises:
         SettingsError: the file cannot be read, is another one by now, or ends in an error; there is no such class in it; or it does not
             take these parameters.
     """
-    path, _, name = use.partition(":")
-    text = _read(use)
-    if hashlib.sha256(text).hexdigest() != content:
+    path, _, name = spec.use.partition(":")
+    text = _read(spec.use)
+    if hashlib.sha256(text).hexdigest() != spec.content:
         raise SettingsError(
             f"{path} has changed", hint="reload the settings: the detector learns anew, for it is another one"
         )
     try:
-        made = getattr(_module(path, text, content), name, None)
+        made = getattr(_module(path, text, spec.content), name, None)
         if not (isinstance(made, type) and issubclass(made, Detector)):
             raise SettingsError(
                 f"there is no detector {name!r} in {path}",
                 hint="write FILE.py:Class, a class made from headwater_edge.detection.detector.Detector",
             )
-        return made(**parameters)
+        detector = made(**spec.parameters)
+        detector.name, detector.metrics = f"{Path(path).name}:{name}", spec.metrics
+        return detector
     except SettingsError:
         raise
     except Exception as error:  # whatever a stranger's code does: it is the settings' fault, and the agent's no reason to end
         raise SettingsError(
-            f"the detector {use} cannot be made: {type(error).__name__}: {error}", hint=f"see {path}"
+            f"the detector {spec.use} cannot be made: {type(error).__name__}: {error}", hint=f"see {path}"
         ) from error
 
 

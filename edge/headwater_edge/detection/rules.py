@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from headwater_edge.detection.specs import Spec
+
 
 class DetectRule(msgspec.Struct, frozen=True):
     """Series whose closed windows are judged by an ensemble of detectors."""
@@ -11,6 +13,6 @@ class DetectRule(msgspec.Struct, frozen=True):
     name: str
     series: str
     level: str
-    detectors: tuple[str, ...]
+    detectors: tuple[Spec, ...]
     severity: str
     text: str

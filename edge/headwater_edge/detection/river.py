@@ -1,0 +1,234 @@
+"""River's anomaly detectors: one model a series, or one a device over several metrics, scored and learnt one by one.
+
+River knows two kinds: those that judge a value `y` with features `x` beside it, and those that judge the features. Of a
+series the value is the window's mean, which is the one feature, too. Of a device the first of the metrics is the value and
+the others are its features; or all are features. What a device lacks is left out of them.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from headwater_edge.detection.detector import Detector
+from headwater_edge.detection.models import Cut, Models
+from headwater_edge.detection.points import Floats, Ints, Mask, Points
+from headwater_edge.detection.river_models import maker
+from headwater_edge.detection.specs import Spec, words
+from headwater_edge.detection.unpickle import unpickled
+
+_FEW = 10
+"""Windows that a model learns before it is asked for a score."""
+_SOON = 10_000
+"""Windows after which a model that has never given a score has failed: a long season had its time."""
+_NONE: dict[str, float] = {}
+
+
+class River(Detector):
+    """One model a row."""
+
+    KEPT = {"learnt": 0, "scored": False}
+    ONE_BY_ONE = True
+    learnt: Ints
+    scored: Mask
+    """It has given a score other than 0, with which River's models begin."""
+
+    def __init__(self, spec: Spec) -> None:
+        """Raise SettingsError or PartMissing: see `river_models.maker`."""
+        super().__init__()
+        self.name = spec.use
+        self.spec = words(spec)
+        self.metrics = spec.metrics
+        self._make, self._judges = maker(spec)
+        self._models: list[Any] = []
+        self._seen: _Seen | None = None
+        self._cuts: list[Cut] = []
+        self.lost: dict[str, int] = {}
+        """Models of a snapshot that could not be taken up and are learnt anew, by the reason."""
+
+    def score(self, points: Points) -> Floats:
+        """Return what River says; NaN for the first windows, and for those that are not there."""
+        seen = self._seen = self._see(points)
+        ready = self.learnt[seen.row] >= _FEW
+        asked = seen if ready.all() else seen.take(ready)
+        found, errors = self._ask(asked)
+        row = asked.row
+        scored = self.scored[row]
+        found[~scored & (found == 0)] = np.nan
+        if errors or not np.isfinite(found).all():
+            for at in np.flatnonzero(~np.isfinite(found)).tolist():
+                if scored[at] or self.learnt[row[at]] >= _SOON or np.isinf(found[at]):
+                    self.failures[int(row[at])] = errors.get(at, "its score is not a number")
+            found[np.isinf(found)] = np.nan
+        self.scored[row] = scored | ~np.isnan(found)
+        if len(row) == len(points):
+            return found
+        score = np.full(len(points), np.nan)
+        score[np.searchsorted(points.row, row)] = found
+        return score
+
+    def learn(self, points: Points) -> None:
+        """Let each model learn its window."""
+        seen = self._seen if self._seen is not None and self._seen.points is points else self._see(points)
+        self._seen = None
+        todo = zip(seen.row.tolist(), seen.models, seen.x, seen.y, strict=True)
+        for row, error in self._learn(todo):
+            self.failures[row] = error
+        self.learnt[seen.row] += 1
+
+    def words(self, points: Points, at: int) -> str:
+        """Say what it knows; River gives no reason."""
+        return f"{self.name}: unlike the {self.learnt[points.row[at]]} windows that it has learnt"
+
+    def grow(self, rows: int) -> None:
+        super().grow(rows)
+        self._models += [None] * (rows - len(self._models))
+
+    def forget(self, rows: Ints) -> None:
+        super().forget(rows)
+        for row in rows.tolist():
+            self._models[row] = None
+
+    def bytes_of_a_row(self) -> float:
+        """Return about how many bytes a model is in a snapshot, as those that are there now."""
+        some = [len(pickle.dumps(one, 5)) for one in self._models if one is not None][:_FEW]
+        return sum(some) / len(some) if some else 0.0
+
+    def dump(self) -> dict[str, Any]:
+        """Return copies of the columns, and the models as they are now, to be pickled by and by."""
+        there = {row: model for row, model in enumerate(self._models) if model is not None}
+        cut = Cut(self.spec, {row: self._called(row) for row in there}, there)
+        self._cuts.append(cut)
+        return {**super().dump(), "models": cut}
+
+    def load(self, columns: dict[str, Any]) -> None:
+        """Take up columns and models; what cannot be taken up is learnt anew, and `lost` says why."""
+        super().load(columns)
+        models = columns.get("models")
+        if not isinstance(models, Models) or models.spec != self.spec:
+            raise ValueError(f"the snapshot has no models for the detector {self.name!r}")
+        models.some(math.inf)
+        self.lost = dict(models.lost)
+        for row, one in models.pickles.items():
+            if row >= self.rows or models.names[row] != self._called(row):
+                self._lose("it is of another series")
+                continue
+            try:
+                self._models[row] = unpickled(one)
+            except pickle.UnpicklingError as error:
+                self._lose(str(error))
+        blank = np.array([model is None for model in self._models], np.bool_)
+        without = int((self.learnt[blank] > 0).sum()) - sum(self.lost.values())
+        if without > 0:
+            self.lost["it was written without a key"] = without
+        self.forget(np.flatnonzero(blank))
+
+    def _lose(self, why: str) -> None:
+        self.lost[why] = self.lost.get(why, 0) + 1
+
+    def _called(self, row: int) -> str:
+        return self.names[row] if row < len(self.names) else f"row {row}"
+
+    def _see(self, points: Points) -> _Seen:
+        """Take the windows apart for River; a picture that is being taken has these models first."""
+        there = np.isfinite(points.value)
+        some = there[:, 0] if self._judges and self.metrics else there.reshape(len(points), -1).any(axis=1)
+        if not some.all():
+            seen = self._see(points.take(some))
+            seen.points = points
+            return seen
+        rows = points.row.tolist()
+        if self._cuts:
+            for cut in self._cuts:
+                cut.before(rows)
+            self._cuts = [cut for cut in self._cuts if not cut.is_whole]
+        models = list(map(self._models.__getitem__, rows))
+        for at in np.flatnonzero(self.learnt[points.row] == 0).tolist():  # only those may have none yet
+            if models[at] is None:
+                models[at] = self._models[rows[at]] = self._make(self._called(rows[at]))
+        return _Seen(points, points.row, models, *self._features(points.value.tolist(), whole=bool(there.all())))
+
+    def _features(self, values: list[Any], *, whole: bool) -> tuple[list[dict[str, float]], list[float]]:
+        """Return what `score_one` is given: x and y of each row."""
+        if not self.metrics:
+            return (
+                ([_NONE] * len(values), values) if self._judges else ([{"value": v} for v in values], values)
+            )
+        names = self.metrics
+        x = [dict(zip(names, row, strict=True)) for row in values]
+        if not whole:
+            x = [{name: v for name, v in one.items() if not math.isnan(v)} for one in x]
+        if self._judges:
+            return x, [one.pop(names[0]) for one in x]
+        return x, [0.0] * len(x)
+
+    def _ask(self, seen: _Seen) -> tuple[Floats, dict[int, str]]:
+        """Ask each model for its score; NaN where it raises, and what it raised, by place."""
+        scores: list[float] = []
+        put = scores.append
+        errors: dict[int, str] = {}
+        todo = zip(seen.models, seen.x, seen.y, strict=True)
+        while True:
+            try:
+                if self._judges:
+                    for model, x, y in todo:
+                        put(model.score_one(x, y))
+                else:
+                    for model, x, _ in todo:
+                        put(model.score_one(x))
+                break
+            except Exception as error:  # noqa: BLE001 - of one series; the others go on
+                errors[len(scores)] = f"it raised {type(error).__name__}: {error}"
+                put(math.nan)
+        return np.array(scores, np.float64), errors
+
+    def _learn(self, todo: Iterable[tuple[int, Any, dict[str, float], float]]) -> list[tuple[int, str]]:
+        failed: list[tuple[int, str]] = []
+        row = 0
+        while True:
+            try:
+                if self._judges:
+                    for row, model, x, y in todo:  # noqa: B007 - the except has it
+                        model.learn_one(x, y)
+                else:
+                    for row, model, x, _ in todo:  # noqa: B007
+                        model.learn_one(x)
+                return failed
+            except Exception as error:  # noqa: BLE001 - as above
+                failed.append((row, f"it raised {type(error).__name__}: {error}"))
+
+
+class RiverOfDevices(River):
+    """One model a device, over several of its metrics."""
+
+    WHOLE_DEVICES = True
+
+
+class _Seen:
+    """Points taken apart for River: those that have something to say."""
+
+    __slots__ = ("models", "points", "row", "x", "y")
+
+    def __init__(
+        self, points: Points, row: Ints, models: list[Any], x: list[dict[str, float]], y: list[float]
+    ) -> None:
+        self.points, self.row, self.models, self.x, self.y = points, row, models, x, y
+
+    def take(self, mask: Mask) -> _Seen:
+        def of(all_of_it: list[Any]) -> list[Any]:
+            return [all_of_it[at] for at in np.flatnonzero(mask).tolist()]
+
+        return _Seen(self.points, self.row[mask], of(self.models), of(self.x), of(self.y))
+
+
+def river(spec: Spec) -> River:
+    """Make the detector of a spec.
+
+    Raises:
+        SettingsError, PartMissing: see `river_models.maker`.
+    """
+    return RiverOfDevices(spec) if spec.metrics else River(spec)
