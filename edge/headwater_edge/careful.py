@@ -22,9 +22,7 @@ log = get_logger()
 _DETAIL = "its message ended the agent at each start; possibly counted already"
 
 
-def resume_carefully(
-    connection: sqlite3.Connection, settings: StepSettings, seal: Seal = NO_KEY
-) -> Resumed:
+def resume_carefully(connection: sqlite3.Connection, settings: StepSettings, seal: Seal = NO_KEY) -> Resumed:
     """Bring the state back as `restart.resume` does, without the messages that a step does not survive.
 
     Their rows are written anew without them, their readings become dead letters, and a snapshot behind them is taken at

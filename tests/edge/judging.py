@@ -57,7 +57,8 @@ EACH = {
     ),
     "LODA": anomaly("LODA", {"n_random_cuts": 10}),
     "OneClassSVM": anomaly(
-        "OneClassSVM", before=("river.preprocessing.StandardScaler", "river.feature_extraction.PolynomialExtender")
+        "OneClassSVM",
+        before=("river.preprocessing.StandardScaler", "river.feature_extraction.PolynomialExtender"),
     ),
     "LocalOutlierFactor": anomaly("LocalOutlierFactor", {"n_neighbors": 3}),
     "QuantileFilter": anomaly(
@@ -65,7 +66,8 @@ EACH = {
         {"q": 0.95, "anomaly_detector": use("anomaly.HalfSpaceTrees", n_trees=3, height=4, window_size=30)},
     ),
     "ThresholdFilter": anomaly(
-        "ThresholdFilter", {"threshold": 0.99, "anomaly_detector": use("anomaly.GaussianScorer", grace_period=20)}
+        "ThresholdFilter",
+        {"threshold": 0.99, "anomaly_detector": use("anomaly.GaussianScorer", grace_period=20)},
     ),
 }
 """Each of River's detectors, in the forms that settings allow."""
@@ -105,7 +107,9 @@ def tails(judged: Judged) -> bytes:
     return judged.tails.tobytes() + judged.fused.degree.tobytes()
 
 
-def again(one: Ensemble, *specs: str | Spec, seal: Seal | None = None, reader: Seal | None = None) -> Ensemble:
+def again(
+    one: Ensemble, *specs: str | Spec, seal: Seal | None = None, reader: Seal | None = None
+) -> Ensemble:
     """The ensemble as a snapshot brings it back, through bytes if there is a seal."""
     columns = one.dump()
     for name, column in columns.items():

@@ -55,7 +55,6 @@ def test_a_detector_that_judges_a_value_says_what_the_bare_library_says(spec: Sp
             said += 1
         elif at >= 25:
             model.score_one({}, y)
-        one.learn(points(at, [y], [1]))
         model.learn_one({}, y)
     assert said > 160
     assert not one.failures
@@ -77,7 +76,6 @@ def test_a_detector_that_judges_features_has_a_pipeline_before_it() -> None:
             assert score == model.score_one({"value": x})
         else:
             assert np.isnan(score)
-        one.learn(points(at, [x], [0]))
         model.learn_one({"value": x})
 
 
@@ -90,7 +88,6 @@ def test_of_a_device_one_metric_is_judged_and_the_others_help() -> None:
         flow, temp = chance.gauss(5, 1), chance.gauss(20, 1)
         row = [flow, temp, np.nan] if at % 5 else [np.nan, temp, 3.0]
         score = one.score(points(at, [row], [2]))[0]
-        one.learn(points(at, [row], [2]))
         if not at % 5:
             assert np.isnan(score)
             continue
@@ -109,7 +106,6 @@ def test_of_a_device_all_metrics_are_features() -> None:
         row[at % 3] = np.nan if at % 4 == 0 else row[at % 3]
         x = {name: v for name, v in zip(METRICS, row, strict=True) if not np.isnan(v)}
         score = one.score(points(at, [row], [0]))[0]
-        one.learn(points(at, [row], [0]))
         if at >= 10:
             assert score == model.score_one(x)
         model.learn_one(x)
@@ -117,7 +113,9 @@ def test_of_a_device_all_metrics_are_features() -> None:
 
 @pytest.mark.parametrize("name", EACH)
 @pytest.mark.parametrize("metrics", [(), METRICS], ids=["a series", "a device"])
-def test_r31_the_same_windows_give_the_same_scores_from_any_snapshot(name: str, metrics: tuple[str, ...]) -> None:
+def test_r31_the_same_windows_give_the_same_scores_from_any_snapshot(
+    name: str, metrics: tuple[str, ...]
+) -> None:
     """Run again, one by one, and through a snapshot in the middle: the same to the last bit, and the models are the same, too."""
     plain = EACH[name]
     spec = Spec(plain.use, plain.parameters, plain.before, metrics)

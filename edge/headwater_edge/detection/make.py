@@ -36,7 +36,8 @@ def made(specs: Sequence[str | Spec]) -> list[Detector]:
 def _ours(spec: Spec) -> Detector:
     if spec.use not in DEFAULT:
         raise SettingsError(
-            f"detectors: there is no {spec.use!r}", hint=f"there is default, {', '.join(DEFAULT)}, river.anomaly.*"
+            f"detectors: there is no {spec.use!r}",
+            hint=f"there is default, {', '.join(DEFAULT)}, river.anomaly.*",
         )
     if spec != Spec(spec.use):
         raise SettingsError(f"detectors: {spec.use!r} has no parameters, nothing before it and no metrics")

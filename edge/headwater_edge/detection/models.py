@@ -77,9 +77,7 @@ class Cut(Models):
 
 def digests(models: Models) -> list[tuple[int, str, bytes]]:
     """Return row, name and digest of each model."""
-    return [
-        (row, models.names[row], digest(unpickled(one))) for row, one in sorted(models.pickles.items())
-    ]
+    return [(row, models.names[row], digest(unpickled(one))) for row, one in sorted(models.pickles.items())]
 
 
 def digest(model: Any) -> bytes:
