@@ -58,22 +58,22 @@ class River(Detector):
     def score(self, points: Points) -> Floats:
         """Return what River says, and let each model learn its window; NaN for the first windows, and for what is not there."""
         seen = self._seen = self._see(points)
-        ready = self.learnt[seen.row] >= _FEW
+        ready = seen.learnt >= _FEW
         asked = seen
         if not ready.all():
             asked = seen.take(ready)
             self._learn(seen.take(~ready))
         found, errors = self._ask(asked)
-        self.learnt[seen.row] += 1
+        self.learnt[seen.row] = seen.learnt + 1
         row = asked.row
         scored = self.scored[row]
-        found[~scored & (found == 0)] = np.nan
-        if errors or not np.isfinite(found).all():
+        if errors or not scored.all() or not np.isfinite(found).all():
+            found[~scored & (found == 0)] = np.nan
             for at in np.flatnonzero(~np.isfinite(found)).tolist():
-                if scored[at] or self.learnt[row[at]] >= _SOON or np.isinf(found[at]):
+                if scored[at] or asked.learnt[at] >= _SOON or np.isinf(found[at]):
                     self.failures.setdefault(int(row[at]), errors.get(at, "its score is not a number"))
             found[np.isinf(found)] = np.nan
-        self.scored[row] = scored | ~np.isnan(found)
+            self.scored[row] = scored | ~np.isnan(found)
         if len(row) == len(points):
             return found
         score = np.full(len(points), np.nan)
@@ -86,7 +86,7 @@ class River(Detector):
         if seen is None or seen.points is not points:
             seen = self._see(points)
             self._learn(seen)
-            self.learnt[seen.row] += 1
+            self.learnt[seen.row] = seen.learnt + 1
 
     def words(self, points: Points, at: int) -> str:
         """Say what it knows; River gives no reason."""
@@ -143,22 +143,27 @@ class River(Detector):
 
     def _see(self, points: Points) -> _Seen:
         """Take the windows apart for River; a picture that is being taken has these models first."""
-        there = np.isfinite(points.value)
-        some = there[:, 0] if self._judges and self.metrics else there.reshape(len(points), -1).any(axis=1)
-        if not some.all():
-            seen = self._see(points.take(some))
-            seen.points = points
-            return seen
+        whole = True
+        if self.metrics:
+            there = np.isfinite(points.value)
+            some = there[:, 0] if self._judges else there.any(axis=1)
+            if not some.all():
+                seen = self._see(points.take(some))
+                seen.points = points
+                return seen
+            whole = bool(there.all())
         rows = points.row.tolist()
         if self._cuts:
             for cut in self._cuts:
                 cut.before(rows)
             self._cuts = [cut for cut in self._cuts if not cut.is_whole]
-        models = list(map(self._models.__getitem__, rows))
-        for at in np.flatnonzero(self.learnt[points.row] == 0).tolist():  # only those may have none yet
-            if models[at] is None:
-                models[at] = self._models[rows[at]] = self._make(self._called(rows[at]))
-        return _Seen(points, points.row, models, *self._features(points.value.tolist(), whole=bool(there.all())))
+        learnt = self.learnt[points.row]
+        if not learnt.all():  # only those may have none yet
+            for row in rows:
+                if self._models[row] is None:
+                    self._models[row] = self._make(self._called(row))
+        models = list(map(self._models.__getitem__, rows)) if len(rows) < self.rows else self._models
+        return _Seen(points, points.row, learnt, models, *self._features(points.value.tolist(), whole=whole))
 
     def _features(self, values: list[Any], *, whole: bool) -> tuple[Features, list[float]]:
         """Return what models are given: x and y of each row."""
@@ -248,17 +253,19 @@ class RiverOfDevices(River):
 class _Seen:
     """Points taken apart for River: those that have something to say."""
 
-    __slots__ = ("models", "points", "row", "x", "y")
+    __slots__ = ("learnt", "models", "points", "row", "x", "y")
 
-    def __init__(self, points: Points, row: Ints, models: list[Any], x: Features, y: list[float]) -> None:
-        self.points, self.row, self.models, self.x, self.y = points, row, models, x, y
+    def __init__(
+        self, points: Points, row: Ints, learnt: Ints, models: list[Any], x: Features, y: list[float]
+    ) -> None:
+        self.points, self.row, self.learnt = points, row, learnt
+        self.models, self.x, self.y = models, x, y
 
     def take(self, mask: Mask) -> _Seen:
         at = np.flatnonzero(mask).tolist()
         x = [self.x[each] for each in at] if isinstance(self.x, list) else self.x
-        return _Seen(
-            self.points, self.row[mask], [self.models[each] for each in at], x, [self.y[each] for each in at]
-        )
+        models, y = [self.models[each] for each in at], [self.y[each] for each in at]
+        return _Seen(self.points, self.row[mask], self.learnt[mask], models, x, y)
 
 
 def river(spec: Spec) -> River:
