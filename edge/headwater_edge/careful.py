@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from headwater_edge import journal, snapshot
+from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.outbox_rows import raise_seqs
 from headwater_edge.restart import BrokenJournal, Resumed, reach, replay
 from headwater_edge.salvaged import Salvaged
@@ -21,7 +22,7 @@ log = get_logger()
 _DETAIL = "its message ended the agent at each start; possibly counted already"
 
 
-def resume_carefully(connection: sqlite3.Connection, settings: StepSettings) -> Resumed:
+def resume_carefully(connection: sqlite3.Connection, settings: StepSettings, seal: Seal = NO_KEY) -> Resumed:
     """Bring the state back as `restart.resume` does, without the messages that a step does not survive.
 
     Their rows are written anew without them, their readings become dead letters, and a snapshot behind them is taken at
@@ -53,7 +54,7 @@ def resume_carefully(connection: sqlite3.Connection, settings: StepSettings) -> 
         rows.append((journal.encode(left), number))
         return replay(connection, state, left)
 
-    resumed = reach(connection, settings, run, survives)
+    resumed = reach(connection, settings, run, survives, seal=seal)
     if resumed.stopped:
         raise BrokenJournal(resumed.stopped)
     if rows:
@@ -62,7 +63,7 @@ def resume_carefully(connection: sqlite3.Connection, settings: StepSettings) -> 
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany("UPDATE journal SET body = ? WHERE tick = ?", rows)
         write_letters(connection, state.tick, letters)
-        write_snapshot(connection, state.tick, snapshot.encode(snapshot.take(state)))
+        write_snapshot(connection, state.tick, snapshot.encode(snapshot.take(state), seal))
         connection.execute("COMMIT")
         resumed.snapshots = [state.tick, *resumed.snapshots][:2]
     return resumed

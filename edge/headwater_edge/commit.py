@@ -12,6 +12,7 @@ from pathlib import Path
 from headwater_edge import snapshot
 from headwater_edge.ballast import Ballast
 from headwater_edge.decode import DeadLetter
+from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.output import Output
 from headwater_edge.rows import commit_of
 from headwater_edge.snapshot import Picture
@@ -24,6 +25,8 @@ from headwater_shared.sqlite_file import give_back
 log = get_logger()
 
 _AGAIN_S = 1.0
+_MODELS_S = 0.002
+"""So long a tick models are copied for a snapshot (R15)."""
 
 
 @dataclass(slots=True)
@@ -63,7 +66,11 @@ class Writer:
         pictured: Callable[[int, int], None],
         full: Callable[[], None],
         ballast: Ballast,
+        seal: Seal = NO_KEY,
     ) -> None:
+        self._seal = seal
+        self._half: Picture | None = None
+        """A snapshot whose models are not all copied yet."""
         self._full = full
         self._ballast = ballast
         self._connection = connection
@@ -92,11 +99,19 @@ class Writer:
         """Commit a tick."""
         reached("tick.stepped")
         self._jobs.put(job)
+        self.go_on_with_picture()
 
     def picture(self, picture: Picture) -> None:
-        """Write a snapshot, a piece at a time between ticks."""
+        """Write a snapshot, a piece at a time between ticks; its models are copied before, a few a tick."""
         reached("snapshot.taken")
-        self._jobs.put(picture)
+        self._half = picture
+        self.go_on_with_picture()
+
+    def go_on_with_picture(self, seconds: float = _MODELS_S) -> None:
+        """Copy some more models, on the loop, where they change."""
+        if self._half is not None and self._half.some(seconds):
+            self._jobs.put(self._half)
+            self._half = None
 
     def take_along(self, chores: Chores, *, now: bool = False) -> None:
         """Leave chores for the next transaction, or for one of their own."""
@@ -153,7 +168,7 @@ class Writer:
             case Job():
                 self._commit(job)
             case Picture():
-                head, *pieces = snapshot.encode(job)
+                head, *pieces = snapshot.encode(job, self._seal)
                 self._pieces = [(job.tick, n, piece) for n, piece in enumerate(pieces, 1)]
                 self._pieces.append((job.tick, 0, head))
             case Chores():
@@ -243,7 +258,7 @@ class Writer:
         reached("snapshot.check")
         reader = read_store(self._path)
         try:
-            snapshot.read(reader, tick)
+            snapshot.read(reader, tick, self._seal)
         except ValueError as error:
             log.error(
                 "a snapshot was not read back as written; it does not count", tick=tick, error=str(error)

@@ -159,6 +159,15 @@ class Coalesced(msgspec.Struct, frozen=True, tag="coalesced", array_like=True):
     """Windows of the level that hold what they held."""
 
 
+class DetectorSlow(msgspec.Struct, frozen=True, tag="detector-slow", array_like=True):
+    """A detector took too long for these series (of a device: all of its series), as was measured beside the step (R12)."""
+
+    detect: str
+    """Name of the rule."""
+    detector: str
+    series: list[str]
+
+
 Event = (
     Start
     | SetAside
@@ -175,4 +184,5 @@ Event = (
     | Release
     | WillsPublished
     | Answered
+    | DetectorSlow
 )

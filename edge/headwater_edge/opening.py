@@ -17,6 +17,7 @@ import msgspec
 from headwater_edge import aside, hardware, journal
 from headwater_edge.careful import resume_carefully
 from headwater_edge.dead_letters import held
+from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.events import SetAside
 from headwater_edge.horizon import Horizon
 from headwater_edge.remains import UNREADABLE, has_two_names, is_sound
@@ -69,7 +70,13 @@ def is_damage(error: BaseException) -> bool:
 
 
 def open_state(
-    path: Path, settings: StepSettings, now: Now, *, device: str | None = None, adopt: bool = False
+    path: Path,
+    settings: StepSettings,
+    now: Now,
+    *,
+    device: str | None = None,
+    adopt: bool = False,
+    seal: Seal = NO_KEY,
 ) -> Opened:
     """Open the file of an agent; make it if it is not there.
 
@@ -77,6 +84,7 @@ def open_state(
         settings: of today, for a new file; an old one replays under those in its journal.
         device: what the file is bound to, by default this device.
         adopt: bind it to this device, whatever it was bound to.
+        seal: of the models in its snapshots (R21).
 
     Raises:
         StateInUse, StateNewer: nothing was changed.
@@ -94,7 +102,7 @@ def open_state(
             if why:
                 _set_aside(path, settings, now, why, careful=careful)
             try:
-                return _start(path, lock, settings, device, adopt=adopt, lost_log=lost_log and not why)
+                return _start(path, lock, settings, device, seal, adopt=adopt, lost_log=lost_log and not why)
             except _Hopeless as error:
                 why, careful = str(error), True
             except HeadwaterError:
@@ -172,7 +180,14 @@ def _set_aside(path: Path, settings: StepSettings, now: Now, why: str, *, carefu
 
 
 def _start(
-    path: Path, lock: WriterLock, settings: StepSettings, device: str, *, adopt: bool, lost_log: bool
+    path: Path,
+    lock: WriterLock,
+    settings: StepSettings,
+    device: str,
+    seal: Seal,
+    *,
+    adopt: bool,
+    lost_log: bool,
 ) -> Opened:
     known = _noted(path)
     _bound(path, known, settings.agent, device, adopt=adopt)  # to open a file for writing may change it
@@ -184,7 +199,7 @@ def _start(
         attempt = int(known.get("attempts", 0)) + 1
         _count(connection, attempt, settings.agent, device or known.get("hardware", ""))
         reached("start.counted")
-        resumed = _resumed(connection, settings, attempt)
+        resumed = _resumed(connection, settings, attempt, seal)
         _look_at_outbox(connection)
         pending = _event(known.get("set_aside"))
         if lost_log and pending is None:
@@ -259,20 +274,20 @@ def _count(connection: sqlite3.Connection, attempt: int, agent: str, device: str
             connection.execute("ROLLBACK")
 
 
-def _resumed(connection: sqlite3.Connection, settings: StepSettings, attempt: int) -> Resumed:
+def _resumed(connection: sqlite3.Connection, settings: StepSettings, attempt: int, seal: Seal) -> Resumed:
     """Run the journal again, with the more care the more often that did not end well."""
     if attempt > _MESSAGE_BY_MESSAGE:
         raise _Hopeless(f"{attempt - 1} starts in a row did not come to their end")
     if attempt < _MESSAGE_BY_MESSAGE:
         try:
-            return resume(connection, settings)
+            return resume(connection, settings, seal=seal)
         except (sqlite3.Error, HeadwaterError, journal.Damaged):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a row does to the step, the agent must start
             log.error("a tick of the journal cannot be run again", error=repr(error))
     log.warning("the journal is run message by message", attempt=attempt)
     try:
-        return resume_carefully(connection, settings)
+        return resume_carefully(connection, settings, seal)
     except journal.Damaged as error:
         raise _Hopeless(str(error)) from None
 

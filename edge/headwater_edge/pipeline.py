@@ -24,6 +24,7 @@ from headwater_edge.ballast import for_start
 from headwater_edge.commit import Job, Writer
 from headwater_edge.courier import Courier
 from headwater_edge.decode import Births, DeadLetter, Decoded, decoder
+from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.events import Event, Flush, Settings, Start
 from headwater_edge.forward import Forward
 from headwater_edge.gather import Gather, beyond_letters
@@ -53,7 +54,7 @@ from headwater_shared.settings import duration, size
 log = get_logger()
 
 _COMPLETE_US = 1_000_000
-_SOON_S, _LOOK_S = 0.01, 1.0
+_SOON_S, _LOOK_S, _IDLE_COPY_S = 0.01, 1.0, 0.02
 _SOME = 4
 """One sender in so many that waits for us is enough to end a tick early; fewer wait like all others."""
 
@@ -70,6 +71,7 @@ class Agent:
         version: str = "0",
         *,
         adopt: bool = False,
+        seal: Seal = NO_KEY,
     ) -> None:
         """Open the file and bring the state back; nothing is read from a source before `start`.
 
@@ -84,7 +86,7 @@ class Agent:
         self._clock = clock
         self._version = version
         ballast, began = for_start(path), time.monotonic_ns()
-        opened = open_state(path, self._step_settings, clock.now(), adopt=adopt)
+        opened = open_state(path, self._step_settings, clock.now(), adopt=adopt, seal=seal)
         resumed, self._lock, connection = opened.resumed, opened.lock, opened.connection
         self.decode.learn(opened.births)
         self.set_aside, self._events = opened.set_aside, opened.events
@@ -109,7 +111,7 @@ class Agent:
         self.committed = 0
         self._writer = Writer(
             connection, path, self._in_loop(self._on_commit), self._in_loop(self._on_failure),
-            self._in_loop(self._on_picture), self._in_loop(lambda: self.pressure.full()), ballast,  # noqa: PLW0108 - it is made next
+            self._in_loop(self._on_picture), self._in_loop(lambda: self.pressure.full()), ballast, seal,  # noqa: PLW0108 - it is made next
         )  # fmt: skip
         self._wills = self.attach(lambda deliver: WillSource(self.state.sessions.wills, clock, deliver))
         leave = self._writer.take_along
@@ -278,6 +280,7 @@ class Agent:
         """Once a second: a tick without messages, if time alone changes something."""
         self._idle_timer = self._loop.call_later(_LOOK_S, self._idle)
         self.pressure.look()
+        self._writer.go_on_with_picture(_IDLE_COPY_S)
         holding = bool(self.pressure.holding)
         busy = self._busy or (bool(self._gather) and not holding)
         if not self._looking:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from headwater_edge import journal, snapshot
+from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.rows import commit_of
 from headwater_edge.settings import StepSettings
 from headwater_edge.state import State
@@ -48,17 +49,20 @@ class BrokenJournal(journal.Damaged):
     """The journal cannot be run from any good snapshot to its end: the file is to be set aside (R15)."""
 
 
-def resume(connection: sqlite3.Connection, settings: StepSettings, run: Run | None = None) -> Resumed:
+def resume(
+    connection: sqlite3.Connection, settings: StepSettings, run: Run | None = None, seal: Seal = NO_KEY
+) -> Resumed:
     """Bring the state back to the last commit.
 
     Args:
         settings: for a new file; an old one replays under those in its journal.
         run: how a journal row is run again, if not by `replay`.
+        seal: of the models in a snapshot; those that it has not signed are learnt anew (R21).
 
     Raises:
         BrokenJournal: the journal cannot be read from any good snapshot on.
     """
-    resumed = reach(connection, settings, run)
+    resumed = reach(connection, settings, run, seal=seal)
     if resumed.stopped:
         raise BrokenJournal(resumed.stopped)
     return resumed
@@ -71,6 +75,7 @@ def reach(
     can: Callable[[Callable[[], object]], bool] | None = None,
     *,
     oldest: bool = False,
+    seal: Seal = NO_KEY,
 ) -> Resumed:
     """Bring the state back as far as the journal goes on from the newest good snapshot; `stopped` says why no farther.
 
@@ -83,7 +88,7 @@ def reach(
     good: list[int] = []
     for tick in snapshot.ticks(connection):
         try:
-            picture = snapshot.read(connection, tick)
+            picture = snapshot.read(connection, tick, seal)
             if can is not None and not can(partial(snapshot.restore, picture)):
                 raise ValueError(f"snapshot of tick {tick}: it cannot be restored")
         except ValueError as error:

@@ -6,6 +6,7 @@ Of older formats, what was not there yet is taken as empty.
 from __future__ import annotations
 
 import hashlib
+import math
 import sqlite3
 import zlib
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge.detection.models import Models, digests
+from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.meaning import Meaning
 from headwater_edge.ring import Ring
 from headwater_edge.settings import StepSettings
@@ -30,7 +33,11 @@ _PIECE = 256 * 1024
 _MARKS = ("mark", "newest", "heard")
 _OWN = ("device", "shard", "device_shard", "last_sent", "coarse")
 
-Arrays = dict[str, NDArray[Any]]
+_SIGNED = "signed"
+"""In the place of a dtype: models that are objects, with their signatures."""
+
+Arrays = dict[str, Any]
+"""By section, an array; or the models of a detector (`models.Models`)."""
 
 
 class _Section(msgspec.Struct, array_like=True):
@@ -50,7 +57,7 @@ class _Head(msgspec.Struct):
 
 @dataclass(slots=True)
 class Picture:
-    """A copy of the state between two ticks, ready to be written while the state goes on."""
+    """A copy of the state between two ticks, ready to be written while the state goes on; models follow by and by."""
 
     tick: int
     scalars: dict[str, Any]
@@ -59,6 +66,10 @@ class Picture:
     @property
     def size(self) -> int:
         return sum(array.nbytes for array in self.arrays.values())
+
+    def some(self, seconds: float) -> bool:
+        """Copy some more of what is too much to be copied at once, for so long; tell whether all is there (R15)."""
+        return all(one.some(seconds) for one in self.arrays.values() if isinstance(one, Models))
 
 
 def take(state: State) -> Picture:
@@ -174,21 +185,27 @@ def _rings(state: State) -> list[Ring]:
     return [state.levels.fine.ring, *(level.ring for level in state.levels.coarser)]
 
 
-def encode(picture: Picture) -> list[bytes]:
-    """Return the rows of a snapshot: the head, then the pieces; the head is to be written last."""
+def encode(picture: Picture, seal: Seal = NO_KEY) -> list[bytes]:
+    """Return the rows of a snapshot: the head, then the pieces; the head is to be written last.
+
+    Models are written with the signatures of `seal`, or not at all (R21).
+    """
+    picture.some(math.inf)
     pieces: list[bytes] = []
     sections: list[_Section] = []
     for name, array in picture.arrays.items():
-        packed = squeezed(np.ascontiguousarray(array).tobytes())
+        models = isinstance(array, Models)
+        packed = squeezed(seal.write(array) if models else np.ascontiguousarray(array).tobytes())
         cuts = [packed[at : at + _PIECE] for at in range(0, len(packed), _PIECE)]
-        sections.append(_Section(name, array.dtype.str, list(array.shape), len(cuts)))
+        kind, shape = (_SIGNED, []) if models else (array.dtype.str, list(array.shape))
+        sections.append(_Section(name, kind, shape, len(cuts)))
         pieces += cuts
     head = _Head(FORMAT, picture.scalars, sections, [_hash(piece) for piece in pieces])
     return [bytes([FORMAT]) + squeezed(msgspec.msgpack.encode(head)), *pieces]
 
 
-def decode(tick: int, rows: list[bytes]) -> Picture:
-    """Read the rows of a snapshot back.
+def decode(tick: int, rows: list[bytes], seal: Seal = NO_KEY) -> Picture:
+    """Read the rows of a snapshot back; of models those that `seal` has signed (R21).
 
     Raises:
         ValueError: another format, damaged or incomplete.
@@ -204,7 +221,10 @@ def decode(tick: int, rows: list[bytes]) -> Picture:
         at = 0
         for section in head.sections:
             raw = zlib.decompress(b"".join(pieces[at : at + section.pieces]))
-            arrays[section.name] = np.frombuffer(raw, np.dtype(section.dtype)).reshape(section.shape)
+            if section.dtype == _SIGNED:
+                arrays[section.name] = seal.read(raw)
+            else:
+                arrays[section.name] = np.frombuffer(raw, np.dtype(section.dtype)).reshape(section.shape)
             at += section.pieces
     except (zlib.error, msgspec.DecodeError) as error:
         raise ValueError(f"snapshot of tick {tick}: {error}") from error
@@ -226,14 +246,14 @@ def names_in(tick: int, head: bytes) -> list[str]:
     return msgspec.convert(found.scalars.get("names", []), list[str])
 
 
-def read(connection: sqlite3.Connection, tick: int) -> Picture:
+def read(connection: sqlite3.Connection, tick: int, seal: Seal = NO_KEY) -> Picture:
     """Read a snapshot from the file.
 
     Raises:
         ValueError: see `decode`.
     """
     rows = connection.execute("SELECT body FROM snapshot WHERE tick = ? ORDER BY section", (tick,)).fetchall()
-    return decode(tick, [body for (body,) in rows])
+    return decode(tick, [body for (body,) in rows], seal)
 
 
 def ticks(connection: sqlite3.Connection) -> list[int]:
@@ -246,7 +266,11 @@ def fingerprint(state: State) -> str:
     """Hash the whole state: two runs of one journal agree in it to the last bit (R31)."""
     picture = take(state)
     whole = hashlib.blake2b(msgspec.msgpack.encode(picture.scalars), digest_size=16)
+    picture.some(math.inf)
     for name, array in picture.arrays.items():
+        if isinstance(array, Models):
+            whole.update(msgspec.msgpack.encode([name, *digests(array)]))
+            continue
         whole.update(name.encode() + array.dtype.str.encode() + repr(array.shape).encode() + array.tobytes())
     return whole.hexdigest()
 

@@ -24,6 +24,8 @@ class Detector:
     """What is remembered of each series: attribute -> what it is before the first window, a number or an array of any shape."""
     WHOLE_DEVICES: ClassVar[bool] = False
     """Its rows are devices, its points have a column a metric."""
+    LEARNS_AS_IT_SCORES: ClassVar[bool] = False
+    """`score` takes the windows in at once, which is quicker where each row is an object; `learn` is not called."""
     ONE_BY_ONE: ClassVar[bool] = False
     """It knows which row took how long, and which failed; of the others a call is slow, or fails, as a whole."""
     name = ""

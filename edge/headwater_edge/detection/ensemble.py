@@ -74,9 +74,11 @@ class Ensemble:
             for at in np.flatnonzero(fused.begins).tolist()
         }
         for at, (_, some) in enumerate(asked):
-            took = self._timed(at, some, lambda detector, part: detector.learn(part))
+            took = [0] * len(spans[at])
+            if not self.detectors[at].LEARNS_AS_IT_SCORES:
+                took = self._timed(at, some, lambda detector, part: detector.learn(part))
             self._set_failures_aside(at, some, stopped)
-            if self.stopwatch is not None and len(some) and len(took) == len(spans[at]):
+            if self.stopwatch is not None and len(some) and len(took) == len(spans[at]) in {1, len(some)}:
                 self.stopwatch.took(at, some.row, [a + b for a, b in zip(took, spans[at], strict=True)])
         return Judged(tails, fused, words, stopped)
 

@@ -27,10 +27,15 @@ def key_path(data: Path, named: str = "") -> Path:
     return path
 
 
-def seal_of(path: Path, agent: str) -> Seal:
-    """Return the seal of a key, which is made if it is not there; one without a key, if it cannot be had."""
+def seal_of(path: Path, agent: str, *, make: bool) -> Seal:
+    """Return the seal of a key; one without a key, if it cannot be had.
+
+    Args:
+        make: a key that is not there is made: there will be something to sign.
+    """
     try:
-        _make(path)
+        if make:
+            _make(path)
         with path.open("rb") as file:
             mode, key = os.fstat(file.fileno()).st_mode, file.read(_BYTES + 1)
     except OSError as error:

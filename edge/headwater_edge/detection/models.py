@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import random
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from headwater_edge.detection.unpickle import unpickled
 
 Pickles = dict[int, bytes]
 """By row."""
@@ -72,6 +75,11 @@ class Cut(Models):
         self.pickles[row] = pickle.dumps(self._left.pop(row), 5)
 
 
+def digests(models: Models) -> list[tuple[int, str, bytes]]:
+    """Return row, name and digest of each model."""
+    return [(row, models.names[row], digest(unpickled(one))) for row, one in sorted(models.pickles.items())]
+
+
 def digest(model: Any) -> bytes:
     """Hash what a model is, the same before it was pickled and after.
 
@@ -100,6 +108,8 @@ def digest(model: Any) -> bytes:
 
 
 def _parts(one: Any) -> list[Any]:
+    if isinstance(one, random.Random):
+        return []  # what was drawn from it shows; River's Gaussian has one without a seed, which no score asks
     if type(one) in {list, tuple}:
         return list(one)
     if type(one) in {set, frozenset}:

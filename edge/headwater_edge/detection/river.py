@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from itertools import repeat
+from operator import length_hint
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -26,6 +28,7 @@ _FEW = 10
 _SOON = 10_000
 """Windows after which a model that has never given a score has failed: a long season had its time."""
 _NONE: dict[str, float] = {}
+Features: TypeAlias = "list[dict[str, float]] | repeat[dict[str, float]]"
 
 
 class River(Detector):
@@ -33,6 +36,7 @@ class River(Detector):
 
     KEPT = {"learnt": 0, "scored": False}
     ONE_BY_ONE = True
+    LEARNS_AS_IT_SCORES = True
     learnt: Ints
     scored: Mask
     """It has given a score other than 0, with which River's models begin."""
@@ -44,6 +48,7 @@ class River(Detector):
         self.spec = words(spec)
         self.metrics = spec.metrics
         self._make, self._judges = maker(spec)
+        self._one_by_one = _values if self._judges else _features if self.metrics else _one_feature
         self._models: list[Any] = []
         self._seen: _Seen | None = None
         self._cuts: list[Cut] = []
@@ -51,20 +56,24 @@ class River(Detector):
         """Models of a snapshot that could not be taken up and are learnt anew, by the reason."""
 
     def score(self, points: Points) -> Floats:
-        """Return what River says; NaN for the first windows, and for those that are not there."""
+        """Return what River says, and let each model learn its window; NaN for the first windows, and for what is not there."""
         seen = self._seen = self._see(points)
-        ready = self.learnt[seen.row] >= _FEW
-        asked = seen if ready.all() else seen.take(ready)
+        ready = seen.learnt >= _FEW
+        asked = seen
+        if not ready.all():
+            asked = seen.take(ready)
+            self._learn(seen.take(~ready))
         found, errors = self._ask(asked)
+        self.learnt[seen.row] = seen.learnt + 1
         row = asked.row
         scored = self.scored[row]
-        found[~scored & (found == 0)] = np.nan
-        if errors or not np.isfinite(found).all():
+        if errors or not scored.all() or not np.isfinite(found).all():
+            found[~scored & (found == 0)] = np.nan
             for at in np.flatnonzero(~np.isfinite(found)).tolist():
-                if scored[at] or self.learnt[row[at]] >= _SOON or np.isinf(found[at]):
-                    self.failures[int(row[at])] = errors.get(at, "its score is not a number")
+                if scored[at] or asked.learnt[at] >= _SOON or np.isinf(found[at]):
+                    self.failures.setdefault(int(row[at]), errors.get(at, "its score is not a number"))
             found[np.isinf(found)] = np.nan
-        self.scored[row] = scored | ~np.isnan(found)
+            self.scored[row] = scored | ~np.isnan(found)
         if len(row) == len(points):
             return found
         score = np.full(len(points), np.nan)
@@ -72,17 +81,16 @@ class River(Detector):
         return score
 
     def learn(self, points: Points) -> None:
-        """Let each model learn its window."""
-        seen = self._seen if self._seen is not None and self._seen.points is points else self._see(points)
-        self._seen = None
-        todo = zip(seen.row.tolist(), seen.models, seen.x, seen.y, strict=True)
-        for row, error in self._learn(todo):
-            self.failures[row] = error
-        self.learnt[seen.row] += 1
+        """Let each model learn its window, if `score` has not done so just before."""
+        seen, self._seen = self._seen, None
+        if seen is None or seen.points is not points:
+            seen = self._see(points)
+            self._learn(seen)
+            self.learnt[seen.row] = seen.learnt + 1
 
     def words(self, points: Points, at: int) -> str:
         """Say what it knows; River gives no reason."""
-        return f"{self.name}: unlike the {self.learnt[points.row[at]]} windows that it has learnt"
+        return f"{self.name}: unlike the {self.learnt[points.row[at]] - 1} windows that it had learnt"
 
     def grow(self, rows: int) -> None:
         super().grow(rows)
@@ -135,29 +143,32 @@ class River(Detector):
 
     def _see(self, points: Points) -> _Seen:
         """Take the windows apart for River; a picture that is being taken has these models first."""
-        there = np.isfinite(points.value)
-        some = there[:, 0] if self._judges and self.metrics else there.reshape(len(points), -1).any(axis=1)
-        if not some.all():
-            seen = self._see(points.take(some))
-            seen.points = points
-            return seen
+        whole = True
+        if self.metrics:
+            there = np.isfinite(points.value)
+            some = there[:, 0] if self._judges else there.any(axis=1)
+            if not some.all():
+                seen = self._see(points.take(some))
+                seen.points = points
+                return seen
+            whole = bool(there.all())
         rows = points.row.tolist()
         if self._cuts:
             for cut in self._cuts:
                 cut.before(rows)
             self._cuts = [cut for cut in self._cuts if not cut.is_whole]
-        models = list(map(self._models.__getitem__, rows))
-        for at in np.flatnonzero(self.learnt[points.row] == 0).tolist():  # only those may have none yet
-            if models[at] is None:
-                models[at] = self._models[rows[at]] = self._make(self._called(rows[at]))
-        return _Seen(points, points.row, models, *self._features(points.value.tolist(), whole=bool(there.all())))
+        learnt = self.learnt[points.row]
+        if not learnt.all():  # only those may have none yet
+            for row in rows:
+                if self._models[row] is None:
+                    self._models[row] = self._make(self._called(row))
+        models = list(map(self._models.__getitem__, rows)) if len(rows) < self.rows else self._models
+        return _Seen(points, points.row, learnt, models, *self._features(points.value.tolist(), whole=whole))
 
-    def _features(self, values: list[Any], *, whole: bool) -> tuple[list[dict[str, float]], list[float]]:
-        """Return what `score_one` is given: x and y of each row."""
+    def _features(self, values: list[Any], *, whole: bool) -> tuple[Features, list[float]]:
+        """Return what models are given: x and y of each row."""
         if not self.metrics:
-            return (
-                ([_NONE] * len(values), values) if self._judges else ([{"value": v} for v in values], values)
-            )
+            return repeat(_NONE), values
         names = self.metrics
         x = [dict(zip(names, row, strict=True)) for row in values]
         if not whole:
@@ -167,39 +178,70 @@ class River(Detector):
         return x, [0.0] * len(x)
 
     def _ask(self, seen: _Seen) -> tuple[Floats, dict[int, str]]:
-        """Ask each model for its score; NaN where it raises, and what it raised, by place."""
+        """Ask each model for its score, and let it learn, while it is in the processor's cache.
+
+        Returns:
+            scores, NaN where one raised, and what it raised, by place; what `learn_one` raised is in `failures`.
+        """
         scores: list[float] = []
-        put = scores.append
         errors: dict[int, str] = {}
-        todo = zip(seen.models, seen.x, seen.y, strict=True)
+        models = iter(seen.models)
+        todo = zip(models, seen.x, seen.y)  # noqa: B905 - x may be endless
         while True:
             try:
-                if self._judges:
-                    for model, x, y in todo:
-                        put(model.score_one(x, y))
-                else:
-                    for model, x, _ in todo:
-                        put(model.score_one(x))
+                self._one_by_one(todo, scores.append)
                 break
             except Exception as error:  # noqa: BLE001 - of one series; the others go on
-                errors[len(scores)] = f"it raised {type(error).__name__}: {error}"
-                put(math.nan)
+                at = len(seen.models) - length_hint(models) - 1
+                if len(scores) > at:  # it has given its score, and could not learn
+                    self.failures[int(seen.row[at])] = _raised(error)
+                    continue
+                errors[at] = _raised(error)
+                scores.append(math.nan)
+                self._learn(seen.take(np.arange(len(seen.models)) == at))
         return np.array(scores, np.float64), errors
 
-    def _learn(self, todo: Iterable[tuple[int, Any, dict[str, float], float]]) -> list[tuple[int, str]]:
-        failed: list[tuple[int, str]] = []
-        row = 0
-        while True:
+    def _learn(self, seen: _Seen) -> None:
+        for row, one in zip(seen.row.tolist(), zip(seen.models, seen.x, seen.y), strict=True):  # noqa: B905
             try:
-                if self._judges:
-                    for row, model, x, y in todo:  # noqa: B007 - the except has it
-                        model.learn_one(x, y)
-                else:
-                    for row, model, x, _ in todo:  # noqa: B007
-                        model.learn_one(x)
-                return failed
+                self._one_by_one([one], None)
             except Exception as error:  # noqa: BLE001 - as above
-                failed.append((row, f"it raised {type(error).__name__}: {error}"))
+                self.failures[row] = _raised(error)
+
+
+Todo = Iterable[tuple[Any, Any, float]]
+"""Model, x, y."""
+Put = Callable[[float], None] | None
+"""Takes scores; without it nothing is asked for."""
+
+
+def _values(todo: Todo, put: Put) -> None:
+    if put is None:
+        for model, x, y in todo:
+            model.learn_one(x, y)
+        return
+    for model, x, y in todo:
+        put(model.score_one(x, y))
+        model.learn_one(x, y)
+
+
+def _features(todo: Todo, put: Put) -> None:
+    for model, x, _ in todo:
+        if put is not None:
+            put(model.score_one(x))
+        model.learn_one(x)
+
+
+def _one_feature(todo: Todo, put: Put) -> None:
+    for model, _, value in todo:
+        x = {"value": value}
+        if put is not None:
+            put(model.score_one(x))
+        model.learn_one(x)
+
+
+def _raised(error: Exception) -> str:
+    return f"it raised {type(error).__name__}: {error}"
 
 
 class RiverOfDevices(River):
@@ -211,18 +253,19 @@ class RiverOfDevices(River):
 class _Seen:
     """Points taken apart for River: those that have something to say."""
 
-    __slots__ = ("models", "points", "row", "x", "y")
+    __slots__ = ("learnt", "models", "points", "row", "x", "y")
 
     def __init__(
-        self, points: Points, row: Ints, models: list[Any], x: list[dict[str, float]], y: list[float]
+        self, points: Points, row: Ints, learnt: Ints, models: list[Any], x: Features, y: list[float]
     ) -> None:
-        self.points, self.row, self.models, self.x, self.y = points, row, models, x, y
+        self.points, self.row, self.learnt = points, row, learnt
+        self.models, self.x, self.y = models, x, y
 
     def take(self, mask: Mask) -> _Seen:
-        def of(all_of_it: list[Any]) -> list[Any]:
-            return [all_of_it[at] for at in np.flatnonzero(mask).tolist()]
-
-        return _Seen(self.points, self.row[mask], of(self.models), of(self.x), of(self.y))
+        at = np.flatnonzero(mask).tolist()
+        x = [self.x[each] for each in at] if isinstance(self.x, list) else self.x
+        models, y = [self.models[each] for each in at], [self.y[each] for each in at]
+        return _Seen(self.points, self.row[mask], self.learnt[mask], models, x, y)
 
 
 def river(spec: Spec) -> River:

@@ -81,6 +81,9 @@ class Seal:
         return hmac.digest(self._key, len(about).to_bytes(4, "big") + about + one, _MAC)
 
 
+NO_KEY = Seal()
+
+
 @cache
 def versions_here() -> dict[str, str]:
     """Return the versions that a pickle holds only under."""

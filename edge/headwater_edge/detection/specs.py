@@ -32,5 +32,4 @@ def spec_of(named: str | Spec) -> Spec:
 
 def words(spec: Spec) -> str:
     """Return what tells one spec from another, for people and for the state that was learnt under it."""
-    only = msgspec.to_builtins(spec)
-    return spec.use if only == {"use": spec.use} else msgspec.json.encode(only, order="sorted").decode()
+    return spec.use if spec == Spec(spec.use) else msgspec.json.encode(spec, order="sorted").decode()
