@@ -30,6 +30,9 @@ Ints = NDArray[np.int64]
 _DECODED = 64
 """Rows that are kept decoded: resends of one moment need the same ones."""
 
+Found = tuple[list[int], list[int]]
+"""Indices of readings that had arrived, and of those that cannot be told from a resend."""
+
 
 class Doubt(NamedTuple):
     """Readings that must be looked up: indices into the tick's readings, and those readings."""
@@ -80,7 +83,7 @@ class Horizon:
             at = at[~is_in(_hashed(readings, at), here)]  # the step sees those by itself
         return Doubt(at, _taken(readings, at)) if len(at) else None
 
-    def judge(self, doubt: Doubt) -> tuple[list[int], list[int]]:
+    def judge(self, doubt: Doubt) -> Found:
         """Look readings up.
 
         Returns:

@@ -28,6 +28,7 @@ from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.events import Event, Flush, Settings, Start
 from headwater_edge.forward import Forward
 from headwater_edge.gather import Gather, beyond_letters
+from headwater_edge.horizon import Found
 from headwater_edge.idempotency import refused_messages
 from headwater_edge.keeping import Keeping
 from headwater_edge.letter_book import LetterBook
@@ -92,6 +93,7 @@ class Agent:
         self.set_aside, self._events = opened.set_aside, opened.events
         """What became of a damaged file before this one; and what the first tick must say of it."""
         self.state = resumed.state
+        self.state.detection.watch(time.perf_counter_ns)
         self.keeping = Keeping(connection, resumed, (time.monotonic_ns() - began) // 1000)
         self.horizon = opened.horizon
         self.letters = LetterBook(size(settings.dead_letters), *opened.letters)
@@ -175,8 +177,7 @@ class Agent:
             if not self._busy:
                 self._end_tick()
             await result(self._awaited.of_this(), self.failed, _LOOK_S)
-        if self._timer:
-            self._timer.cancel()
+        self._end_timer()
         await self._loop.run_in_executor(None, self._close_threads)
 
     def _close_threads(self) -> None:
@@ -215,13 +216,15 @@ class Agent:
             self._end_tick()
             return
         due = self._loop.time() + self.ticker.due_in_us(now_us) / 1e6
-        if (
-            self._timer is not None and self._timer.when() > due + _SOON_S
-        ):  # something came that cannot wait so long
+        if self._timer and self._timer.when() > due + _SOON_S:  # something came that cannot wait so long
+            self._end_timer()
+        if not self._timer:
+            self._timer = self._loop.call_at(due, self._on_timer)
+
+    def _end_timer(self) -> None:
+        if self._timer:
             self._timer.cancel()
             self._timer = None
-        if self._timer is None:
-            self._timer = self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -243,11 +246,7 @@ class Agent:
             look.add_done_callback(partial(self._judged, tick, dead, gather.births))
 
     def _judged(
-        self,
-        tick: Tick,
-        dead: list[DeadLetter],
-        births: Births,
-        look: asyncio.Future[tuple[list[int], list[int]]],
+        self, tick: Tick, dead: list[DeadLetter], births: Births, look: asyncio.Future[Found]
     ) -> None:
         self._looking = False
         error = look.exception()
@@ -262,12 +261,12 @@ class Agent:
     ) -> None:
         """Step a tick and hand it to the writer."""
         self._busy = True
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+        self._end_timer()
         began = time.monotonic_ns()
         output = self.provisional.stepped = step(self.state, tick)
         self.keeping.stepped((time.monotonic_ns() - began) // 1000)
+        if slow := self.state.detection.slow():
+            self._gather.add(self.events(*slow), None)
         for warning in output.warnings:
             log.warning(warning)
         if output.verdicts:

@@ -15,7 +15,7 @@ from headwater_edge.act import act
 from headwater_edge.anomalies import put_changes, put_found
 from headwater_edge.coverage import packed
 from headwater_edge.event_time import CLAMPED, HELD, RESTAMPED, Stamped, joined, was_set_back
-from headwater_edge.events import Coalesced, Flush, SetAside, Settings, Start
+from headwater_edge.events import Coalesced, DetectorSlow, Flush, SetAside, Settings, Start
 from headwater_edge.fine import Rows
 from headwater_edge.levels import Piece
 from headwater_edge.numbering import numbered
@@ -99,6 +99,8 @@ def _start(state: State, tick: Tick, out: Output) -> list[Piece]:
             state.seq = {}
         elif isinstance(event, SetAside) and event.epoch:
             state.previous = (event.epoch, dict(event.seqs))
+        elif isinstance(event, DetectorSlow):
+            state.detection.set_aside(event, tick.now.wall_us)
         elif isinstance(event, Coalesced):
             state.counters.coalesced += event.parts
         elif isinstance(event, Settings) and _has_start(tick):  # which has closed all windows

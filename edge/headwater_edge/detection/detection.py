@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge.detection.gone import made_or_gone
 from headwater_edge.detection.group import Devices, Group, Turn
-from headwater_edge.detection.make import made
 from headwater_edge.detection.points import Ints
 from headwater_edge.detection.rules import DetectRule
+from headwater_edge.detection.slow import Stopwatch
 from headwater_edge.detection.specs import words
 from headwater_edge.detection.windows import Judgeable, Windows
+from headwater_edge.events import DetectorSlow
 from headwater_edge.fine import Rows
 from headwater_edge.patterns_of_rules import Patterns
 from headwater_edge.ring import Panes
@@ -52,7 +54,7 @@ class Judge:
 
     def __init__(self, rule: DetectRule) -> None:
         self.rule = rule
-        detectors = made(rule.detectors)
+        detectors = [one for spec in rule.detectors for one in made_or_gone(spec)]
         self.windows = Windows(level_of(rule.level).length_us)
         self.series: Ints = np.zeros(0, np.int64)
         """Number of each row's series."""
@@ -66,7 +68,7 @@ class Judge:
                 by_metrics.setdefault(tuple(one.metrics), []).append(one)
         self.whole = [(Devices(metrics), Group(some, metrics)) for metrics, some in by_metrics.items()]
         self._patterns = Patterns([rule.series])
-        self._metrics: list[str] = []
+        self._names: list[str] = []
 
     def grow(self, names: Sequence[str], device: Ints) -> None:
         """Make room for all series called so; `device` by series."""
@@ -79,13 +81,13 @@ class Judge:
         self.row = np.append(self.row, row)
         self.series = np.append(self.series, np.array(ours, np.int64))
         self.device = np.append(self.device, device[ours])
-        self._metrics += [names[at].rpartition("/")[2] for at in ours]
+        self._names += [names[at] for at in ours]
         self.windows.grow(len(self.series))
         if self.alone.ensemble.detectors:
-            self.alone.grow(len(self.series))
+            self.alone.grow(len(self.series), self._names)
         for devices, group in self.whole:
-            devices.grow(self.device, self._metrics)
-            group.grow(len(devices.number))
+            devices.grow(self.device, self._names)
+            group.grow(len(devices.number), devices.names)
 
     def take(self, some: Sequence[Rows], mark: Ints, *, sealed: bool) -> Iterator[Found]:
         """Judge what a tick closed at this rule's level, and what has waited; see `Windows.take`. `mark` by series."""
@@ -131,9 +133,31 @@ class Judge:
             "; ".join(dict.fromkeys(told)), scores, turn.degree,
         )  # fmt: skip
 
+    def set_aside(self, detector: str, names: Sequence[str], now_us: int) -> None:
+        """A detector is slow for these series."""
+        row = {name: at for at, name in enumerate(self._names)}
+        rows = np.array(sorted({row[name] for name in names if name in row}), np.int64)
+        self.alone.ensemble.set_aside(detector, rows, now_us)
+        for devices, group in self.whole:
+            group.ensemble.set_aside(detector, devices.rows_of(rows), now_us)
+
+    def watch(self, clock_ns: Callable[[], int]) -> None:
+        """Measure how long detectors take; nothing that is judged depends on it."""
+        for group in self.groups:
+            if group.ensemble.stopwatch is None:
+                group.ensemble.stopwatch = Stopwatch(len(group.ensemble.detectors), clock_ns)
+
+    def slow(self) -> Iterator[DetectorSlow]:
+        """Yield what was found slow since the last call: an event of the next tick each."""
+        for group, rows_of in [(self.alone, None), *((group, devices) for devices, group in self.whole)]:
+            for at, rows in group.ensemble.stopwatch.drain() if group.ensemble.stopwatch else ():
+                of = rows if rows_of is None else [s for s in rows_of.series[rows].ravel().tolist() if s >= 0]
+                name = group.ensemble.detectors[at].name
+                yield DetectorSlow(self.rule.name, name, [self._names[one] for one in of])
+
     def over(self, text: str) -> Iterator[Found]:
         """Yield the ends of what is on now: nobody watches any more."""
-        for group in self._groups:
+        for group in self.groups:
             for row in np.flatnonzero(group.on).tolist():
                 series, begin_us = int(self.series[group.blamed[row]]), int(group.begin[row])
                 yield Found(
@@ -141,13 +165,14 @@ class Judge:
                 )
 
     @property
-    def _groups(self) -> list[Group]:
+    def groups(self) -> list[Group]:
+        """That of series, and those of devices."""
         return [self.alone, *(group for _, group in self.whole)]
 
     def dump(self) -> dict[str, NDArray[Any]]:
         """Return the columns for a snapshot; which series have rows follows from rule and names."""
         columns = {f"windows.{name}": column for name, column in self.windows.dump().items()}
-        for at, group in enumerate(self._groups):
+        for at, group in enumerate(self.groups):
             columns |= {f"{at}.{name}": column for name, column in group.dump().items()}
         for at, (devices, _) in enumerate(self.whole):
             columns[f"devices{at}.last"] = devices.last.copy()
@@ -160,7 +185,7 @@ class Judge:
             ValueError, KeyError: they are of other detectors.
         """
         self.windows.load(_under("windows", columns))
-        for at, group in enumerate(self._groups):
+        for at, group in enumerate(self.groups):
             group.load(_under(str(at), columns))
         for at, (devices, _) in enumerate(self.whole):
             devices.last = columns[f"devices{at}.last"].copy()
@@ -171,6 +196,24 @@ class Detection:
 
     def __init__(self, rules: Sequence[DetectRule]) -> None:
         self.judges = [Judge(rule) for rule in rules]
+        self._clock_ns: Callable[[], int] | None = None
+
+    def watch(self, clock_ns: Callable[[], int] | None) -> None:
+        """Measure from now on how long detectors take, those of later settings, too."""
+        self._clock_ns = clock_ns
+        if clock_ns is not None:
+            for judge in self.judges:
+                judge.watch(clock_ns)
+
+    def slow(self) -> list[DetectorSlow]:
+        """Return what was found slow since the last call."""
+        return [event for judge in self.judges for event in judge.slow()]
+
+    def set_aside(self, event: DetectorSlow, now_us: int) -> None:
+        """A detector is slow, as was measured beside the step."""
+        for judge in self.judges:
+            if judge.rule.name == event.detect:
+                judge.set_aside(event.detector, event.series, now_us)
 
     def grow(self, names: Sequence[str], device: Ints) -> None:
         """Make room for all series called so; those known before come first."""
@@ -206,6 +249,7 @@ class Detection:
                 known.rule = judge.rule
                 after.judges[at] = known
         after.grow(names, device)
+        after.watch(self._clock_ns)
         return after
 
     def orphans(self, rules: Sequence[DetectRule]) -> list[Found]:

@@ -33,7 +33,7 @@ class Turn(NamedTuple):
 class Group:
     """An ensemble, and when what is on in each row began."""
 
-    KEPT = ("begin", "blamed", "value")
+    KEPT = ("begin", "blamed", "value", "windows")
 
     def __init__(self, detectors: Sequence[Detector], metrics: Sequence[str] = ()) -> None:
         """Make one over series, or, if metrics are named, over devices."""
@@ -43,23 +43,27 @@ class Group:
         self.blamed: Ints = np.zeros(0, np.int64)
         self.value: Floats = np.zeros(0, np.float64)
         """Of the blamed series, in the last window that began or ended something and had it."""
+        self.windows: Ints = np.zeros(0, np.int64)
+        """How many were judged."""
 
-    def grow(self, rows: int) -> None:
-        """Make room for so many rows."""
+    def grow(self, rows: int, names: Sequence[str]) -> None:
+        """Make room for so many rows, that are called so."""
         more = rows - len(self.begin)
         if more > 0:
             self.begin = np.append(self.begin, np.zeros(more, np.int64))
             self.blamed = np.append(self.blamed, np.zeros(more, np.int64))
             self.value = np.append(self.value, np.zeros(more))
-        self.ensemble.grow(rows)
+            self.windows = np.append(self.windows, np.zeros(more, np.int64))
+        self.ensemble.grow(rows, names)
 
     def forget(self, rows: Ints) -> None:
         """Make rows blank."""
-        self.begin[rows] = self.blamed[rows] = self.value[rows] = 0
+        self.begin[rows] = self.blamed[rows] = self.value[rows] = self.windows[rows] = 0
         self.ensemble.forget(rows)
 
     def judge(self, points: Points, series: Ints) -> Iterator[Turn]:
         """Judge windows; `series` of each, shape (n,), or (n, m) for devices: whom an alarm is about."""
+        self.windows[points.row] += 1
         judged = self.ensemble.judge(points)
         fused = judged.fused
         for at in np.flatnonzero(fused.begins | fused.ends).tolist():
@@ -120,21 +124,30 @@ class Devices:
         """The rule's rows of its metrics, -1 for none; shape (rows, m)."""
         self.last: Ints = np.zeros(0, np.int64)
         """Start of the window that was judged last."""
+        self.names: list[str] = []
+        """site/device of each."""
         self._row: dict[int, int] = {}
         self._place: Ints = np.zeros((0, 2), np.int64)
         """By row of the rule: row here and column; -1 for none."""
 
-    def grow(self, device: Ints, metric: Sequence[str]) -> None:
-        """Take further rows of the rule in: their devices and metrics; those known before come first."""
+    def rows_of(self, series: Ints) -> Ints:
+        """Return the rows here of rows of the rule; those that have none are left out."""
+        rows = np.unique(self._place[series, 0])
+        return rows[rows >= 0]
+
+    def grow(self, device: Ints, names: Sequence[str]) -> None:
+        """Take further rows of the rule in: their devices, and what they are called; those known before come first."""
         places = []
         for row in range(len(self._place), len(device)):
-            if metric[row] not in self.metrics:
+            of, _, metric = names[row].rpartition("/")
+            if metric not in self.metrics:
                 places.append((-1, -1))
                 continue
-            number, column = int(device[row]), self.metrics.index(metric[row])
+            number, column = int(device[row]), self.metrics.index(metric)
             if number not in self._row:
                 self._row[number] = len(self.number)
                 self.number = np.append(self.number, number)
+                self.names.append(of)
                 self.last = np.append(self.last, NEVER)
                 self.series = np.concatenate([self.series, np.full((1, len(self.metrics)), -1)])
             self.series[self._row[number], column] = row
