@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import random
 import subprocess
 import sys
@@ -158,7 +159,10 @@ def test_r31_randomness_is_of_the_series_name() -> None:
     )
     run = [
         subprocess.run(
-            [sys.executable, "-c", text], capture_output=True, check=True, env={"PYTHONHASHSEED": seed}
+            [sys.executable, "-c", text],
+            capture_output=True,
+            check=True,
+            env=os.environ | {"PYTHONHASHSEED": seed},
         ).stdout
         for seed in ("1", "2")
     ]
