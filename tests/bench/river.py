@@ -52,7 +52,7 @@ EACH = {
 _FEWER = {"HalfSpaceTrees": 100, "LODA": 100, "LocalOutlierFactor": 20}
 
 
-def run(_: Path) -> Iterator[Result]:
+def run(folder: Path) -> Iterator[Result]:
     """Measure: CPU time a window, scored and learnt, alternately; of several turns the least of each."""
     more: dict[str, Any] = {}
     worst = (0.0, 0.0, 0.0, "")
@@ -61,9 +61,9 @@ def run(_: Path) -> Iterator[Result]:
         more[name] = {"us": round(ours, 3), "bare": round(bare, 3), "ratio": round(ours / bare, 3)}
         worst = max(worst, (ours / bare, ours, bare, name))
     more["pickling 1,000 PredictiveAnomalyDetection"] = _pickling()
-    _, ours, bare, name = worst
+    _, figure, baseline, which = worst
     yield Result(
-        "detect-river", ours, "us of CPU a window", bare, f"the bare library, {name} (the worst ratio)", "none: in memory", more,
+        "detect-river", figure, "us of CPU a window", baseline, f"the bare library, {which} (the worst ratio)", "none: in memory", more,
     )  # fmt: skip
 
 
@@ -103,7 +103,9 @@ def _judge_values(models: list[Any], values: list[float], skip: Callable[[Any], 
         model.learn_one(nothing, y)
 
 
-def _judge_features(models: list[Any], values: list[float], skip: Callable[[Any], bool] | None = None) -> None:
+def _judge_features(
+    models: list[Any], values: list[float], skip: Callable[[Any], bool] | None = None
+) -> None:
     if skip is not None:
         for model, value in zip(models, values, strict=True):
             model.learn_one({"value": value})

@@ -183,7 +183,8 @@ def test_a_slow_detector_is_found_beside_the_step(by_row: bool, ns: int, rows: l
     slow_one, quick = _Slow(clock, 2, ns), Sudden()
     slow_one.ONE_BY_ONE = by_row  # type: ignore[misc]
     one, plain = Ensemble([slow_one, quick]), Ensemble([_Slow(_Clock(), 2, ns), Sudden()])
-    one.grow(3), plain.grow(3)
+    one.grow(3)
+    plain.grow(3)
     one.stopwatch = Stopwatch(2, clock)
     found = []
     for at in range(3):

@@ -72,6 +72,7 @@ def test_r21_a_foreign_or_missing_key_means_relearn(reader: Seal, why: str) -> N
     back = again(one, SAD, seal=OURS, reader=reader)
     assert _lost(back) == {why: 3}
     detector = back.detectors[0]
+    assert isinstance(detector, River)
     assert detector.learnt.tolist() == [0, 0, 0]
     assert detector._models == [None] * 3
     for some in rest:
@@ -149,7 +150,7 @@ def test_r21_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     ((why, count),) = _lost(back).items()
     assert count == 1
     assert "which is not on the list" in why
-    pickle.loads(models.pickles[1])  # it would have
+    pickle.loads(models.pickles[1])  # noqa: S301 - it would have
     assert mark.exists()
 
 

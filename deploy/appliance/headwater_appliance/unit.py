@@ -21,6 +21,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 ExecStartPre=+/usr/bin/install -d -m 0750 -o {user} {data}
+ExecStartPre=+/usr/bin/install -d -m 0700 -o {user} {key}
 ExecStart={command} up --settings {settings}
 ExecReload=/bin/kill -HUP $MAINPID
 WorkingDirectory={folder}
@@ -42,8 +43,8 @@ RestartPreventExitStatus=78
 LimitNOFILE=65536
 OOMScoreAdjust=-500
 
-# It writes its data folder, and nothing else.
-ReadWritePaths=-{data}
+# It writes its data folder, and the key beside it that state is signed with, and nothing else.
+ReadWritePaths=-{data} -{key}
 ProtectSystem=strict
 ProtectHome={home}
 PrivateTmp=yes
@@ -93,6 +94,7 @@ def unit(settings: Path, data: Path, user: str, ports: list[int]) -> str:
         command=_word(command()),
         folder=str(settings.parent).replace("%", "%%"),
         data=_word(whole),
+        key=_word(whole.with_name(f"{whole.name}-key")),
         user=user,
         home="read-only" if in_home else "yes",
         capabilities="CAP_NET_BIND_SERVICE" if any(0 < port < 1024 for port in ports) else "",
