@@ -9,7 +9,14 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headwater_edge import dead_letter_commands, device_commands, file_commands, user_commands, words
+from headwater_edge import (
+    dead_letter_commands,
+    detector_commands,
+    device_commands,
+    file_commands,
+    user_commands,
+    words,
+)
 from headwater_edge.options import SettingsFile, data_folder
 from headwater_edge.places import ADOPT, FILE, SOCKET
 from headwater_shared.errors import HeadwaterError
@@ -21,6 +28,7 @@ app.add_typer(user_commands.app, name="user")
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 file_commands.add_to(app)
 app.command()(device_commands.commands)
+app.command()(detector_commands.detectors)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as one JSON object.")]
 

@@ -24,6 +24,7 @@ from headwater_edge.ballast import for_start
 from headwater_edge.commit import Job, Writer
 from headwater_edge.courier import Courier
 from headwater_edge.decode import Births, DeadLetter, Decoded, decoder
+from headwater_edge.detection.bearable import bearable
 from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.events import Event, Flush, Settings, Start
 from headwater_edge.forward import Forward
@@ -56,8 +57,7 @@ log = get_logger()
 
 _COMPLETE_US = 1_000_000
 _SOON_S, _LOOK_S, _IDLE_COPY_S = 0.01, 1.0, 0.02
-_SOME = 4
-"""One sender in so many that waits for us is enough to end a tick early; fewer wait like all others."""
+_SOME = 4  # one sender in so many that waits for us is enough to end a tick early; fewer wait like all others
 
 
 class Agent:
@@ -97,8 +97,7 @@ class Agent:
         self.keeping = Keeping(connection, resumed, (time.monotonic_ns() - began) // 1000)
         self.horizon = opened.horizon
         self.letters = LetterBook(size(settings.dead_letters), *opened.letters)
-        self._looking = False
-        """Readings are being looked up in the journal: none of its rows may go."""
+        self._looking = False  # up readings in the journal: meanwhile none of its rows may go
         self.index.know(self.state.names)
         self.index.add_rates()
         self.ticker = Ticker(duration(settings.tick), settings.tick_readings)
@@ -116,8 +115,10 @@ class Agent:
             self._in_loop(self._on_picture), self._in_loop(lambda: self.pressure.full()), ballast, seal,  # noqa: PLW0108 - it is made next
         )  # fmt: skip
         self._wills = self.attach(lambda deliver: WillSource(self.state.sessions.wills, clock, deliver))
-        leave = self._writer.take_along
-        self.forward = Forward(path, open_bus, settings.name, clock, leave, settings.forward)
+        self.sign_with = self._writer.sign_with
+        self.forward = Forward(
+            path, open_bus, settings.name, clock, self._writer.take_along, settings.forward
+        )
         self.pressure = Pressure(
             path, settings.disk, ballast, self._step_settings.levels, self._writer, self.forward,
             self.keeping, self._hold,
@@ -133,7 +134,7 @@ class Agent:
         self.failed = self._loop.create_future()
         self._writer.start()
         now = self._clock.now()
-        body = msgspec.json.encode(self._step_settings).decode()
+        body = msgspec.json.encode(bearable(self._step_settings, self.state.names)).decode()
         begin = Start(new_epoch(), self._version, announces=True)
         start = quiet_tick(now, begin, *self._events, Settings(body))
         start.new_series = self.index.take_fresh()  # rates of counters that were none before

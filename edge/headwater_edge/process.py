@@ -23,6 +23,8 @@ from headwater_edge.about import about_of
 from headwater_edge.broker import Broker
 from headwater_edge.brokers import attach_brokers, passwords_of, with_status, with_troubles
 from headwater_edge.checked import read
+from headwater_edge.detection.key import seal_for
+from headwater_edge.detection.told import told
 from headwater_edge.letter_office import LetterOffice
 from headwater_edge.listener import Listener
 from headwater_edge.opening import is_damage
@@ -75,7 +77,15 @@ async def run(
     passwords = {name: secret(value) for name, value in settings.users.items()}
     users = Users(data / settings.users_file, passwords, settings.grants)
     bus = data / settings.bus
-    agent = Agent(settings, data / FILE, clock, lambda: SqliteLog(bus), _version(), adopt=adopt)
+    agent = Agent(
+        settings,
+        data / FILE,
+        clock,
+        lambda: SqliteLog(bus),
+        _version(),
+        adopt=adopt,
+        seal=seal_for(settings, data),
+    )
     registry = health.registry(agent)
     numbers = count(1)
     sessions = agent.state.sessions
@@ -181,6 +191,9 @@ def _words(
     async def devices(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return device_list.listed(agent.state, clock.now())
 
+    async def detectors(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        return told(agent.state.detection, str(request.get("series", "*")), int(request.get("most", 1000)))
+
     async def replay(request: Mapping[str, Any]) -> Mapping[str, Any]:
         taken, refused = await office.replay(_letters(request))
         return {"taken": taken, "refused": refused}
@@ -193,7 +206,7 @@ def _words(
         return {"alerts": await agent.put_out.alerts.try_out(name, agent_name, RealClock().now().wall_us)}
 
     return {
-        "flush": flush, "status": status, "devices": devices, "commands": commands, "try-alert": try_alert, "replay": replay, "purge": purge,
+        "flush": flush, "status": status, "devices": devices, "commands": commands, "detectors": detectors, "try-alert": try_alert, "replay": replay, "purge": purge,
     }  # fmt: skip
 
 

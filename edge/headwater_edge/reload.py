@@ -19,6 +19,8 @@ import msgspec
 from headwater_edge import metric_settings
 from headwater_edge.acts import answer_filters
 from headwater_edge.checked import Checked, check, read
+from headwater_edge.detection.bearable import bearable
+from headwater_edge.detection.key import seal_for
 from headwater_edge.events import Settings
 from headwater_edge.pipeline import Agent
 from headwater_edge.settings import EdgeSettings
@@ -33,7 +35,7 @@ log = logs.get_logger()
 
 LIVE = frozenset(
     {
-        "act", "dead_letters", "disk", "format", "forward", "grants", "jump", "limit", "max_series", "max_unacknowledged",
+        "act", "dead_letters", "detect", "disk", "format", "forward", "grants", "jump", "limit", "max_series", "max_unacknowledged",
         "metric", "missing", "new_series_per_hour", "range", "rate", "rules", "site", "stuck", "tick", "tick_readings",
         "users", "window", "windows",
     }
@@ -42,7 +44,7 @@ LIVE = frozenset(
 RESTART = frozenset(
     {
         "alert", "broker", "bus", "devices", "egress", "health_host", "health_port", "http", "listener", "name",
-        "users_file",
+        "state_key", "users_file",
     }
 )  # fmt: skip
 PART = "edge"
@@ -159,5 +161,6 @@ async def take_up(agent: Agent, new: Checked) -> int:
     agent.forward.watch.after_s = duration(settings.forward.stall) / 1e6
     agent.pressure.follow(settings.disk, new.step.levels)
     reached("reload.before")
-    body = msgspec.json.encode(new.step).decode()
+    agent.sign_with(seal_for(settings, agent.path.parent))
+    body = msgspec.json.encode(bearable(new.step, agent.state.names)).decode()
     return await agent.take_in([(agent.events(Settings(body)), None)])

@@ -150,6 +150,13 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
             "the device of that name."
         ),
     ] = msgspec.field(default_factory=dict)
+    state_key: Annotated[
+        str,
+        Meta(
+            description="File of the key that models in the agent's state are signed with; by default in a folder beside the data "
+            "folder, DATA-key. It must not be in the data folder, nor in a backup."
+        ),
+    ] = ""
     devices: DeviceSettings = DeviceSettings()
     disk: DiskSettings = DiskSettings()
     listener: ListenerSettings = ListenerSettings()

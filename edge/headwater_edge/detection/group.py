@@ -45,14 +45,20 @@ class Group:
         """Of the blamed series, in the last window that began or ended something and had it."""
         self.windows: Ints = np.zeros(0, np.int64)
         """How many were judged."""
+        self.latest: Floats = np.zeros((0, len(self.ensemble.detectors)), np.float64)
+        """What each detector said of the latest window, -log10 of a probability; to be shown only, and in no snapshot."""
+        self.names: list[str] = []
+        """What each row is of: a series, or a device."""
 
     def grow(self, rows: int, names: Sequence[str]) -> None:
         """Make room for so many rows, that are called so."""
         more = rows - len(self.begin)
+        self.names = list(names)
         if more > 0:
             self.begin = np.append(self.begin, np.zeros(more, np.int64))
             self.blamed = np.append(self.blamed, np.zeros(more, np.int64))
             self.value = np.append(self.value, np.zeros(more))
+            self.latest = np.concatenate([self.latest, np.full((more, self.latest.shape[1]), np.nan)])
             self.windows = np.append(self.windows, np.zeros(more, np.int64))
         self.ensemble.grow(rows, names)
 
@@ -65,6 +71,7 @@ class Group:
         """Judge windows; `series` of each, shape (n,), or (n, m) for devices: whom an alarm is about."""
         self.windows[points.row] += 1
         judged = self.ensemble.judge(points)
+        self.latest[points.row] = judged.tails
         fused = judged.fused
         for at in np.flatnonzero(fused.begins | fused.ends).tolist():
             row = int(points.row[at])

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 from headwater_edge.detection.signed import Seal
+from headwater_edge.detection.specs import spec_of
+from headwater_edge.settings import EdgeSettings
 from headwater_shared.errors import SettingsError
 
 _BYTES = 32
@@ -67,3 +69,13 @@ def _make(path: Path) -> None:
         os.close(folder)
     finally:
         half.unlink(missing_ok=True)
+
+
+def seal_for(settings: EdgeSettings, data: Path) -> Seal:
+    """Return the seal of an agent; a key is made only where a detector has models that are signed.
+
+    Raises:
+        SettingsError: see `key_path`.
+    """
+    uses = any(spec_of(each).use.startswith("river.") for one in settings.detect for each in one.detectors)
+    return seal_of(key_path(data, settings.state_key), settings.name, make=uses)

@@ -44,6 +44,8 @@ def made(specs: Sequence[str | Spec]) -> list[Detector]:
     """
     detectors: list[Detector] = []
     for spec in map(spec_of, specs):
+        if spec.refused:
+            raise SettingsError(spec.refused)
         if spec.use == "default":
             detectors += [_ours(Spec(name)) for name in DEFAULT]
         elif spec.use.startswith("river."):

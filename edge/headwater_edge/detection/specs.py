@@ -23,6 +23,8 @@ class Spec(Model, frozen=True, forbid_unknown_fields=True):
     """Of one device that it looks at together; without any it looks at each series alone."""
     content: str = ""
     """Of the file that `use` names, its hash; not for people to write: see `make.pinned`."""
+    refused: str = ""
+    """Why it is not to run; not for people to write, either: see `bearable`."""
 
 
 def spec_of(named: str | Spec) -> Spec:
