@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from headwater_edge.aside import all_aside
+from headwater_edge.detection.told import troubles
 from headwater_edge.pipeline import Agent
 from headwater_edge.presence import OFFLINE, SILENT
 from headwater_edge.pressure import MORE_QUOTA
@@ -55,6 +56,7 @@ def status(agent: Agent) -> dict[str, Any]:
         },
         "holding_back": agent.holding,
         "early_ticks": agent.ticker.early_ends,
+        "detector_troubles": troubles(state),
         **_of_damage(agent),
         **agent.put_out.status(),
     }
@@ -124,6 +126,8 @@ def health(agent: Agent) -> dict[str, Any]:
         said["damage"] = (
             f"a damaged file was set aside{why}; see 'headwater-edge status', and remove the file once you have looked"
         )
+    if detectors := troubles(agent.state):
+        said["detectors"] = detectors  # nothing that holds anything up, either
     return said | {
         "forward": forward.mode,
         "backlog": forward.outbox.waiting,

@@ -79,6 +79,11 @@ def agent(box: Box) -> Verdict:
             f"the agent (process {pid}) holds back, devices keep what they have: {status['holding_back']}",
             "see the checks free-space, forwarding and cloud-side; it goes on by itself",
         )
+    if status.get("detector_troubles"):
+        return Note(
+            f"the agent (process {pid}) answers; {'; '.join(status['detector_troubles'])}",
+            "see 'headwater-edge detectors', and docs/detection.md",
+        )
     return Good(f"process {pid} answers; {status['devices']:,} devices, {status['series']:,} series")
 
 

@@ -49,6 +49,8 @@ def _of_parts(box: Box, state: State) -> Iterator[Trouble]:
             "wrong", f"the agent (process {now.edge.pid}) runs and does not answer: {now.agent_why}",
             f"it may be starting; if it stays so, end it (kill {now.edge.pid}): 'headwater up' starts it again, nothing is lost",
         )  # fmt: skip
+    for said in now.agent.get("detector_troubles", []):
+        yield Trouble("warning", said, "see 'headwater-edge detectors', and docs/detection.md")
     if now.cloud is None:
         yield Trouble(
             "wrong", "the cloud side does not run: readings wait at the agent, nothing is lost",

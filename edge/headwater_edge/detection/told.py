@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from headwater_edge.detection.detection import Detection, Judge
 from headwater_edge.detection.gone import Gone
 from headwater_edge.detection.group import Group
+from headwater_edge.state import State
 
 
 def told(detection: Detection, series: str = "*", most: int = 1000) -> dict[str, Any]:
@@ -22,6 +24,24 @@ def told(detection: Detection, series: str = "*", most: int = 1000) -> dict[str,
             for judge in detection.judges for group in judge.groups for one in group.ensemble.stopped()
         ],
     }  # fmt: skip
+
+
+def troubles(state: State) -> list[str]:
+    """Say what is wrong with detectors, a sentence each; none of it stops the agent."""
+    found = [f"detectors of {rule} learn anew: the last snapshot had other ones" for rule in state.anew]
+    aside: Counter[tuple[str, str]] = Counter()
+    for judge in state.detection.judges:
+        for group in judge.groups:
+            for one in group.ensemble.detectors:
+                if isinstance(one, Gone):
+                    found.append(f"a detector of {judge.rule.name} does not run: {one.why}")
+                for why, models in getattr(one, "lost", {}).items():
+                    found.append(f"{models} models of {one.name} of {judge.rule.name} are learnt anew: {why}")
+            aside.update(
+                (f"{one.detector} of {judge.rule.name}", one.why) for one in group.ensemble.stopped()
+            )
+    found += [f"{name} is set aside for {series} series: {why}" for (name, why), series in aside.items()]
+    return found
 
 
 def _costs(judge: Judge) -> Iterator[dict[str, Any]]:
