@@ -42,7 +42,7 @@ LIVE = frozenset(
 RESTART = frozenset(
     {
         "alert", "broker", "bus", "devices", "egress", "health_host", "health_port", "http", "listener", "name",
-        "users_file",
+        "state_key", "users_file",
     }
 )  # fmt: skip
 PART = "edge"

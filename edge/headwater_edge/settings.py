@@ -143,6 +143,13 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
             description="All other users, hashed, as `headwater-edge user` writes them; relative to the data folder."
         ),
     ] = "users.json"
+    state_key: Annotated[
+        str,
+        Meta(
+            description="The file of the key that learnt models are signed with in the agent's file, outside of the data folder and in no "
+            "backup; without, it is state.key in a folder beside the data folder, called as that with -key."
+        ),
+    ] = ""
     grants: Annotated[
         dict[str, tuple[str, ...]],
         Meta(
