@@ -107,10 +107,6 @@ class Writer:
         self._half = picture
         self.go_on_with_picture()
 
-    def sign_with(self, seal: Seal) -> None:
-        """Sign models with another key from the next snapshot on (R21)."""
-        self._seal = seal
-
     def go_on_with_picture(self, seconds: float = _MODELS_S) -> None:
         """Copy some more models, on the loop, where they change."""
         if self._half is not None and self._half.some(seconds):

@@ -115,7 +115,6 @@ class Agent:
             self._in_loop(self._on_picture), self._in_loop(lambda: self.pressure.full()), ballast, seal,  # noqa: PLW0108 - it is made next
         )  # fmt: skip
         self._wills = self.attach(lambda deliver: WillSource(self.state.sessions.wills, clock, deliver))
-        self.sign_with = self._writer.sign_with
         self.forward = Forward(
             path, open_bus, settings.name, clock, self._writer.take_along, settings.forward
         )

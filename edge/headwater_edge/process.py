@@ -23,7 +23,7 @@ from headwater_edge.about import about_of
 from headwater_edge.broker import Broker
 from headwater_edge.brokers import attach_brokers, passwords_of, with_status, with_troubles
 from headwater_edge.checked import read
-from headwater_edge.detection.key import seal_for
+from headwater_edge.detection.key import FileSeal, key_path
 from headwater_edge.detection.told import told
 from headwater_edge.letter_office import LetterOffice
 from headwater_edge.listener import Listener
@@ -77,15 +77,8 @@ async def run(
     passwords = {name: secret(value) for name, value in settings.users.items()}
     users = Users(data / settings.users_file, passwords, settings.grants)
     bus = data / settings.bus
-    agent = Agent(
-        settings,
-        data / FILE,
-        clock,
-        lambda: SqliteLog(bus),
-        _version(),
-        adopt=adopt,
-        seal=seal_for(settings, data),
-    )
+    seal = FileSeal(key_path(data, settings.state_key), settings.name)
+    agent = Agent(settings, data / FILE, clock, lambda: SqliteLog(bus), _version(), adopt=adopt, seal=seal)
     registry = health.registry(agent)
     numbers = count(1)
     sessions = agent.state.sessions

@@ -20,7 +20,6 @@ from headwater_edge import metric_settings
 from headwater_edge.acts import answer_filters
 from headwater_edge.checked import Checked, check, read
 from headwater_edge.detection.bearable import bearable
-from headwater_edge.detection.key import seal_for
 from headwater_edge.events import Settings
 from headwater_edge.pipeline import Agent
 from headwater_edge.settings import EdgeSettings
@@ -161,6 +160,5 @@ async def take_up(agent: Agent, new: Checked) -> int:
     agent.forward.watch.after_s = duration(settings.forward.stall) / 1e6
     agent.pressure.follow(settings.disk, new.step.levels)
     reached("reload.before")
-    agent.sign_with(seal_for(settings, agent.path.parent))
     body = msgspec.json.encode(bearable(new.step, agent.state.names)).decode()
     return await agent.take_in([(agent.events(Settings(body)), None)])

@@ -143,6 +143,13 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
             description="All other users, hashed, as `headwater-edge user` writes them; relative to the data folder."
         ),
     ] = "users.json"
+    state_key: Annotated[
+        str,
+        Meta(
+            description="The file of the key that learnt models are signed with in the agent's file, outside of the data folder and in no "
+            "backup; without, it is state.key in a folder beside the data folder, called as that with -key."
+        ),
+    ] = ""
     grants: Annotated[
         dict[str, tuple[str, ...]],
         Meta(
@@ -150,13 +157,6 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
             "the device of that name."
         ),
     ] = msgspec.field(default_factory=dict)
-    state_key: Annotated[
-        str,
-        Meta(
-            description="File of the key that models in the agent's state are signed with; by default in a folder beside the data "
-            "folder, DATA-key. It must not be in the data folder, nor in a backup."
-        ),
-    ] = ""
     devices: DeviceSettings = DeviceSettings()
     disk: DiskSettings = DiskSettings()
     listener: ListenerSettings = ListenerSettings()

@@ -13,7 +13,7 @@ import pytest
 from river import anomaly as bare
 
 from headwater_edge.detection import signed
-from headwater_edge.detection.key import key_path, seal_of
+from headwater_edge.detection.key import FileSeal, key_path
 from headwater_edge.detection.models import Models
 from headwater_edge.detection.river import River
 from headwater_edge.detection.river_names import BEFORE, DETECTORS, IN_PICKLES, PARTS
@@ -218,17 +218,29 @@ def test_r21_the_key_lies_outside_of_the_data_folder(tmp_path: Path) -> None:
 def test_r21_the_key_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     """0600, 32 bytes of the system's randomness, the same at the next start; nothing half made stays behind."""
     path = tmp_path / "headwater-data-key" / "state.key"
-    assert (
-        seal_of(path, "pi", make=False).missing == f"the key {path} cannot be had: No such file or directory"
-    )
-    first = seal_of(path, "pi", make=True)
-    assert not first.missing
+    models, first = Models("spec", {0: "a"}, {0: b"x"}), FileSeal(path, "pi")
+    first.read(first.write(Models("spec", {}, {})))
+    assert not path.parent.exists()  # there was nothing to sign
+    written = first.write(models)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert [p.name for p in path.parent.iterdir()] == ["state.key"]
     assert path.stat().st_size == 32
-    models = Models("spec", {0: "a"}, {0: b"x"})
-    assert seal_of(path, "pi", make=True).read(first.write(models)).pickles == {0: b"x"}
+    assert FileSeal(path, "pi").read(written).pickles == {0: b"x"}
+    assert FileSeal(path, "another").read(written).pickles == {}
+    path.unlink()
+    assert FileSeal(path, "pi").read(written).lost == {
+        f"the key {path} cannot be had: No such file or directory": 1
+    }
+    assert not path.exists()
+
+
+def test_r21_where_no_key_can_be_made_nothing_is_written(tmp_path: Path) -> None:
+    """A folder that cannot be had: no key, no models in the snapshot, and the agent goes on."""
+    (tmp_path / "file").touch()
+    seal = FileSeal(tmp_path / "file" / "state.key", "pi")
+    assert seal.read(seal.write(Models("spec", {0: "a"}, {0: b"x"}))).pickles == {}
+    assert "cannot be had: Not a directory" in seal.missing
 
 
 @pytest.mark.parametrize(("mode", "size", "why"), [(0o640, 32, "others may read"), (0o600, 31, "is damaged")])
@@ -239,11 +251,11 @@ def test_r21_a_key_that_others_may_read_or_that_is_damaged_is_none(
     path = tmp_path / "state.key"
     path.write_bytes(os.urandom(size))
     path.chmod(mode)
-    seal = seal_of(path, "pi", make=True)
+    seal = FileSeal(path, "pi")
+    assert seal.write(Models("spec", {0: "a"}, {0: b"x"})) == seal.write(Models("spec", {}, {}))
     assert why in seal.missing
     assert str(path) in seal.missing
     assert path.stat().st_size == size
-    assert seal.write(Models("spec", {0: "a"}, {0: b"x"})) == seal.write(Models("spec", {}, {}))
 
 
 def test_not_admitted_is_an_unpickling_error() -> None:

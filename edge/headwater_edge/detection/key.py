@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from headwater_edge.detection.signed import Seal
-from headwater_edge.detection.specs import spec_of
-from headwater_edge.settings import EdgeSettings
 from headwater_shared.errors import SettingsError
+from headwater_shared.logs import get_logger
+
+log = get_logger()
 
 _BYTES = 32
 NAME = "state.key"
@@ -29,24 +30,39 @@ def key_path(data: Path, named: str = "") -> Path:
     return path
 
 
-def seal_of(path: Path, agent: str, *, make: bool) -> Seal:
-    """Return the seal of a key; one without a key, if it cannot be had.
+class FileSeal(Seal):
+    """A seal whose key is in a file; it is made when there is something to sign."""
 
-    Args:
-        make: a key that is not there is made: there will be something to sign.
-    """
-    try:
-        if make:
-            _make(path)
-        with path.open("rb") as file:
-            mode, key = os.fstat(file.fileno()).st_mode, file.read(_BYTES + 1)
-    except OSError as error:
-        return Seal(agent=agent, why=f"the key {path} cannot be had: {error.strerror or error}")
+    def __init__(self, path: Path, agent: str) -> None:
+        super().__init__(agent=agent)
+        self._path = path
+
+    def find(self, *, make: bool) -> None:
+        """Take the key from its file."""
+        if self.key:
+            return
+        before = self.missing
+        try:
+            if make:
+                _make(self._path)
+            self.key, self.missing = _read(self._path)
+        except OSError as error:
+            self.missing = f"the key {self._path} cannot be had: {error.strerror or error}"
+        if make and self.missing not in {"", before}:
+            log.warning(
+                "models are not in the snapshots: after the next start they are learnt anew",
+                why=self.missing,
+                hint="let the agent make the file, which edge.state_key may name, readable by nobody else",
+            )
+
+
+def _read(path: Path) -> tuple[bytes, str]:
+    """Return the key, or why it is none."""
+    with path.open("rb") as file:
+        mode, key = os.fstat(file.fileno()).st_mode, file.read(_BYTES + 1)
     if mode & 0o077:
-        return Seal(agent=agent, why=f"others may read the key {path} (it is {mode & 0o777:o}, not 600)")
-    if len(key) != _BYTES:
-        return Seal(agent=agent, why=f"the key {path} is damaged")
-    return Seal(key, agent)
+        return b"", f"others may read the key {path} (it is {mode & 0o777:o}, not 600)"
+    return (key, "") if len(key) == _BYTES else (b"", f"the key {path} is damaged")
 
 
 def _make(path: Path) -> None:
@@ -69,13 +85,3 @@ def _make(path: Path) -> None:
         os.close(folder)
     finally:
         half.unlink(missing_ok=True)
-
-
-def seal_for(settings: EdgeSettings, data: Path) -> Seal:
-    """Return the seal of an agent; a key is made only where a detector has models that are signed.
-
-    Raises:
-        SettingsError: see `key_path`.
-    """
-    uses = any(spec_of(each).use.startswith("river.") for one in settings.detect for each in one.detectors)
-    return seal_of(key_path(data, settings.state_key), settings.name, make=uses)

@@ -16,6 +16,9 @@ from importlib.metadata import PackageNotFoundError, version
 import msgspec
 
 from headwater_edge.detection.models import Models
+from headwater_shared.logs import get_logger
+
+log = get_logger()
 
 _MAC = "sha256"
 _WITH = ("river", "numpy")
@@ -37,18 +40,22 @@ class _Written(msgspec.Struct):
 class Seal:
     """Signs and verifies; without a key it does neither, and says why."""
 
-    def __init__(self, key: bytes = b"", agent: str = "", why: str = "there is no key here") -> None:
-        self._key = key
+    def __init__(self, key: bytes = b"", agent: str = "") -> None:
+        self.key = key
         self._agent = agent
-        self.missing = "" if key else why
+        self.missing = "" if key else "there is no key here"
         """Why there is no key, empty if there is one."""
+
+    def find(self, *, make: bool) -> None:
+        """Look for the key, if there is none yet; `make` one, for there is something to sign."""
 
     def write(self, models: Models) -> bytes:
         """Return all models with their signatures; none without a key."""
+        self.find(make=bool(models.pickles))
         versions = versions_here()
         rows = [
             _Row(row, models.names[row], self._signature(models.spec, models.names[row], versions, one), one)
-            for row, one in sorted(models.pickles.items() if self._key else ())
+            for row, one in sorted(models.pickles.items() if self.key else ())
         ]
         return msgspec.msgpack.encode(_Written(models.spec, versions, rows))
 
@@ -59,6 +66,7 @@ class Seal:
             msgspec.DecodeError: it is nothing that `write` made.
         """
         written = msgspec.msgpack.decode(data, type=_Written)
+        self.find(make=False)
         models = Models(written.spec, {each.row: each.name for each in written.rows}, {})
         changed = _changed(written.versions)
         lost: Counter[str] = Counter()
@@ -74,14 +82,22 @@ class Seal:
             else:
                 models.pickles[each.row] = each.pickle
         models.lost = dict(lost)
+        for why, rows in lost.items() if self is not NO_KEY else ():
+            log.warning(
+                "models of a snapshot cannot be taken up: they are learnt anew",
+                detector=models.spec,
+                models=rows,
+                why=why,
+            )
         return models
 
     def _signature(self, spec: str, name: str, versions: dict[str, str], one: bytes) -> bytes:
         about = msgspec.msgpack.encode([self._agent, spec, name, versions], order="sorted")
-        return hmac.digest(self._key, len(about).to_bytes(4, "big") + about + one, _MAC)
+        return hmac.digest(self.key, len(about).to_bytes(4, "big") + about + one, _MAC)
 
 
 NO_KEY = Seal()
+"""Of those who read a snapshot for other things."""
 
 
 @cache
