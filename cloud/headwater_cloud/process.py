@@ -18,12 +18,13 @@ from headwater_cloud.reload import Reloading
 from headwater_cloud.retention import Keep
 from headwater_cloud.runner import Runner
 from headwater_cloud.settings import CloudSettings, in_data
-from headwater_cloud.store import Store, damaged, is_damage
+from headwater_cloud.store import Store, damaged
 from headwater_shared import health, logs
 from headwater_shared.clock import parse_clock
 from headwater_shared.errors import HeadwaterError, TryAgain
 from headwater_shared.reload import Wish
 from headwater_shared.settings import Common, duration, load
+from headwater_shared.sqlite_file import says_damaged
 from headwater_shared.sqlite_log import SqliteLog, wall_us
 from headwater_shared.stop import Stop
 
@@ -181,7 +182,7 @@ def main(arguments: list[str]) -> int:
         try:
             run(common, settings, file, wish)
         except sqlite3.DatabaseError as error:
-            if not is_damage(error):
+            if not says_damaged(error):
                 raise
             raise damaged(in_data(common.data, settings.file), error) from None
     except HeadwaterError as error:

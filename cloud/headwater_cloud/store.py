@@ -20,7 +20,7 @@ from headwater_cloud.outputs import Notification, Waiting
 from headwater_cloud.shard import Shard
 from headwater_shared.bus import Record
 from headwater_shared.errors import StartAgain, StateError, TryAgain
-from headwater_shared.sqlite_file import WriterLock, open_writer
+from headwater_shared.sqlite_file import WriterLock, open_writer, says_damaged
 
 APPLICATION = "headwater-cloud"
 
@@ -89,12 +89,6 @@ those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: w
 VERSION = len(SCHEMA)
 
 
-def is_damage(error: BaseException) -> bool:
-    """Tell whether SQLite says that a file is damaged, or no database at all."""
-    codes = sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB
-    return isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in codes
-
-
 def damaged(path: Path, error: BaseException) -> StateError:
     """What a person should do about a damaged file: it can be made anew from the log, so nobody mends it."""
     return StateError(
@@ -119,7 +113,7 @@ class Store:
             self.connection = open_writer(path, application=APPLICATION, schema=SCHEMA, page_size=8192)
         except sqlite3.DatabaseError as error:
             self._lock.release()
-            raise (damaged(path, error) if is_damage(error) else error) from None
+            raise (damaged(path, error) if says_damaged(error) else error) from None
         except BaseException:
             self._lock.release()
             raise
@@ -145,7 +139,7 @@ class Store:
             self.connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
-            if is_damage(error):
+            if says_damaged(error):
                 raise damaged(self._path, error) from error
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
                 raise TryAgain(

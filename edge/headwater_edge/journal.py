@@ -92,9 +92,9 @@ def decode(row: bytes) -> Tick:
     Raises:
         Damaged: it is so, or of another format.
     """
-    if not row or row[0] not in KNOWN:
-        raise Damaged(f"journal format {row[:1].hex()} is not known here")
     try:
+        if not row or row[0] not in KNOWN:
+            raise Damaged(f"journal format {row[:1].hex()} is not known here")
         return _decoded(zlib.decompress(row[1:]))
     except (zlib.error, struct.error, msgspec.DecodeError, TypeError, ValueError, OverflowError) as error:
         raise Damaged(f"a damaged journal row: {error}") from error

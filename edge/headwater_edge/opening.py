@@ -11,6 +11,7 @@ import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
@@ -20,17 +21,17 @@ from headwater_edge.dead_letters import held
 from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.events import SetAside
 from headwater_edge.horizon import Horizon
-from headwater_edge.remains import UNREADABLE, has_two_names, is_sound
+from headwater_edge.remains import KINDS, UNREADABLE, has_two_names, is_sound
 from headwater_edge.restart import Resumed, resume
 from headwater_edge.salvage import salvage
 from headwater_edge.settings import StepSettings
-from headwater_edge.store import PAGE_SIZE, births, misnamed, write_store
+from headwater_edge.store import PAGE_SIZE, births, columns_of, misnamed, write_store
 from headwater_shared import pages
 from headwater_shared.clock import Now
 from headwater_shared.crash import reached
 from headwater_shared.errors import HeadwaterError, StateError, StateForeign, TryAgain
 from headwater_shared.logs import get_logger
-from headwater_shared.sqlite_file import WriterLock, read_only, read_without_log
+from headwater_shared.sqlite_file import WriterLock, read_only, read_without_log, says_damaged
 
 log = get_logger()
 
@@ -38,7 +39,10 @@ _MESSAGE_BY_MESSAGE = 3
 """The attempt that tries each row before it runs it; at the next one the file is set aside."""
 _LOOKED_THROUGH = 16_000_000
 """A file of no more bytes is looked through when there is a log to recover: that takes a moment."""
-_CORRUPT, _NOT_A_DATABASE = 11, 26  # result codes of SQLite
+_READ_WITH_CARE = ("journal", "snapshot")
+"""Tables that are large, and of which each row is looked at where it is read."""
+_SQL = {int: "'integer'", str: "'text'", bytes: "'blob'", type(None): "'null'"}
+"""What SQLite calls the types of values."""
 
 
 @dataclass(slots=True)
@@ -64,9 +68,7 @@ class _Hopeless(Exception):
 
 def is_damage(error: BaseException) -> bool:
     """Tell whether an error means that the file is damaged: the next start sets it aside."""
-    if isinstance(error, sqlite3.DatabaseError):
-        return getattr(error, "sqlite_errorcode", 0) & 0xFF in (_CORRUPT, _NOT_A_DATABASE)
-    return isinstance(error, journal.Damaged)
+    return says_damaged(error) or isinstance(error, journal.Damaged)
 
 
 def open_state(
@@ -200,7 +202,7 @@ def _start(
         _count(connection, attempt, settings.agent, device or known.get("hardware", ""))
         reached("start.counted")
         resumed = _resumed(connection, settings, attempt, seal)
-        _look_at_outbox(connection)
+        _look_at_rows(connection)
         pending = _event(known.get("set_aside"))
         if lost_log and pending is None:
             pending = _without_log(connection, path, resumed.state.tick)
@@ -292,24 +294,21 @@ def _resumed(connection: sqlite3.Connection, settings: StepSettings, attempt: in
         raise _Hopeless(str(error)) from None
 
 
-def _look_at_outbox(connection: sqlite3.Connection) -> None:
-    """See that its rows are rows of an outbox, before another thread reads them.
+def _look_at_rows(connection: sqlite3.Connection) -> None:
+    """See that what a start and other threads read are rows of their tables: a page in another's place is read without a word.
 
     Raises:
         Damaged: they are not.
     """
-    kinds = {
-        "epoch": "blob",
-        "body": "blob",
-        "hash": "blob",
-        "kind": "text",
-        "tick": "integer",
-        "shard": "integer",
-        "seq": "integer",
-    }
-    wrong = " OR ".join(f"typeof({column}) != '{kind}'" for column, kind in kinds.items())
-    if connection.execute(f"SELECT 1 FROM outbox WHERE {wrong} LIMIT 1").fetchone():
-        raise journal.Damaged("the outbox holds what is no row of it")
+    for table, columns in columns_of(connection).items():
+        if table not in KINDS or table in _READ_WITH_CARE:
+            continue
+        wrong = " OR ".join(
+            f"typeof({column}) NOT IN ({', '.join(_SQL[one] for one in get_args(kind) or (kind,))})"
+            for column, kind in zip(columns, KINDS[table], strict=True)
+        )
+        if connection.execute(f"SELECT 1 FROM {table} WHERE {wrong} LIMIT 1").fetchone():
+            raise journal.Damaged(f"the table {table} holds what is no row of it")
 
 
 def _event(text: str | None) -> SetAside | None:

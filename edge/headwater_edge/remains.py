@@ -126,7 +126,7 @@ def _take_pages(source: Path, into: sqlite3.Connection, *, with_log: bool) -> No
 
 
 def _put(into: sqlite3.Connection, table: str, row: tuple[Any, ...]) -> None:
-    kinds = _KINDS[table]
+    kinds = KINDS[table]
     row = (*row, *[None] * (len(kinds) - len(row)))[: len(kinds)]
     if not all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True)):
         return
@@ -137,7 +137,7 @@ def _put(into: sqlite3.Connection, table: str, row: tuple[Any, ...]) -> None:
         into.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
 
 
-_KINDS: dict[str, tuple[Any, ...]] = {
+KINDS: dict[str, tuple[Any, ...]] = {
     "epoch": (int, bytes, int, str),
     "journal": (int, bytes),
     "snapshot": (int, int, bytes),

@@ -124,14 +124,18 @@ class Sparkplug:
         """Take up births that were kept over a restart: nodes before their devices, no readings."""
         payload_class, no_payload = messages()
         for topic, body in sorted(births, key=lambda birth: birth[0].count(b"/")):
-            holder = self.place_of(topic.decode()).holder
-            if holder is None:
-                continue
             try:
+                holder = self.place_of(topic.decode()).holder
+                if holder is None:
+                    continue
                 payload = payload_class.FromString(body)
                 holder.learn(payload)
-            except (no_payload, UnicodeDecodeError) as error:  # its next data asks for another
-                log.error("a birth that was kept cannot be read", topic=topic.decode(), error=str(error))
+            except (no_payload, Unreadable, UnicodeDecodeError) as error:  # its next data asks for another
+                log.error(
+                    "a birth that was kept cannot be read",
+                    topic=topic.decode(errors="replace"),
+                    error=str(error),
+                )
                 continue
             if isinstance(holder, Node):
                 holder.session = _session(payload)

@@ -187,12 +187,13 @@ def misnamed(connection: sqlite3.Connection) -> list[str]:
     with closing(sqlite3.connect(":memory:")) as made:
         for script in SCHEMA:
             made.executescript(script)
-        wanted = _columns(made)
-    found = _columns(connection)
+        wanted = columns_of(made)
+    found = columns_of(connection)
     return [table for table, columns in wanted.items() if found.get(table) != columns]
 
 
-def _columns(connection: sqlite3.Connection) -> dict[str, list[str]]:
+def columns_of(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    """Return the names of the columns of each table of a file."""
     out: dict[str, list[str]] = {}
     for table, column in connection.execute(
         "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c "

@@ -53,7 +53,10 @@ class Ungiven:
 
     def _stored(self) -> list[Span]:
         found = self._reader.execute("SELECT value FROM meta WHERE name = 'ungiven'").fetchone()
-        return msgspec.json.decode(found[0], type=list[Span]) if found else []
+        try:
+            return msgspec.json.decode(str(found[0]), type=list[Span]) if found else []
+        except msgspec.DecodeError:  # the file was damaged: of what nobody knows, all was given
+            return []
 
     def may_go(self, n: int) -> bool:
         """Tell whether a row may be sent; if not, it soon may. The rows of one append are asked for in turn."""

@@ -26,6 +26,7 @@ _UNWRITABLE = {
     errno.EROFS: "the disk is read-only: mounted so, or made so by the system after an error (dmesg says); mend it, then start again"
 }
 
+_NO_TEXT = "Could not decode to UTF-8"
 _META = "CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID"
 
 
@@ -89,6 +90,13 @@ def open_reader(path: Path, *, application: str, version: int) -> sqlite3.Connec
         connection.close()
         raise
     return connection
+
+
+def says_damaged(error: BaseException) -> bool:
+    """Tell whether SQLite says that a file is damaged, or no database at all; or finds text in it that is none: we write none such."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # Python's own error about text has none
+    damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith(_NO_TEXT)
+    return isinstance(error, sqlite3.DatabaseError) and damaged
 
 
 def give_back(connection: sqlite3.Connection, pages: int) -> None:

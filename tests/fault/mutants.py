@@ -26,6 +26,8 @@ PARTS = ("shared", "edge", "cloud", "firmware-sim", "deploy/appliance")
 """The folders of the packages; in a copy they go before those of the environment."""
 _SECONDS = 150.0
 """After which a mechanism that is off counts as caught: something waits for ever."""
+_ALL_SECONDS = 3600.0
+"""For the tests of all mechanisms one after the other, with every mechanism on."""
 _PASSED, _FAILED = 0, 1
 """What pytest ends with; all else means that it could not run."""
 
@@ -84,10 +86,14 @@ def copied(to: Path) -> Path:
     return to
 
 
-def tried(root: Path, tests: Sequence[str]) -> tuple[int, str]:
+def tried(root: Path, tests: Sequence[str], seconds: float = _SECONDS) -> tuple[int, str]:
     """Run tests against a copy; return how pytest ended, and its last words."""
     paths = [str(root), *(str(root / part) for part in PARTS)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HYPOTHESIS_PROFILE": "once",  # what is found need not be made small
+    }
     command = [
         sys.executable,
         "-m",
@@ -101,10 +107,10 @@ def tried(root: Path, tests: Sequence[str]) -> tuple[int, str]:
     ]
     try:
         done = subprocess.run(
-            [*command, *tests], cwd=root, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
+            [*command, *tests], cwd=root, env=environment, capture_output=True, text=True, timeout=seconds, check=False
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return _FAILED, f"not over after {_SECONDS:g} s"
+        return _FAILED, f"not over after {seconds:g} s"
     lines = (done.stdout + done.stderr).strip().splitlines()
     return done.returncode, lines[-1] if lines else ""
 
@@ -125,7 +131,7 @@ def main(words: Sequence[str]) -> int:
     chosen = [one for one in mutants() if not words or any(word in one.name for word in words)]
     with tempfile.TemporaryDirectory(prefix="headwater-mutant-") as folder:
         tests = sorted({test for one in chosen for test in one.tests})
-        code, said = tried(copied(Path(folder)), tests)
+        code, said = tried(copied(Path(folder)), tests, _ALL_SECONDS)
     print(f"{len(tests)} tests with every mechanism on: {said}", flush=True)
     if code != _PASSED:
         return 1
