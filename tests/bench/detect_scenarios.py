@@ -13,9 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headwater_edge.detection.ensemble import Ensemble
-from headwater_edge.detection.make import made
-from headwater_edge.detection.points import Points
+from headwater_edge.detection.detection import Judge
+from headwater_edge.detection.rules import DetectRule
+from headwater_edge.detection.specs import Spec
+from headwater_edge.fine import Rows
+from headwater_edge.ring import of_their_own
+from headwater_shared.aggregates import Aggregates
+from headwater_shared.parts import Sketches, length_name
 from tests.bench.results import Result
 from tests.bench.scenario_windows import LENGTH_US, Fault, Floats, Windows, windows_of
 
@@ -58,14 +62,15 @@ class Found(NamedTuple):
 
 
 def default(windows: Windows) -> Iterator[Alarm]:
-    """Judge all windows by the default ensemble."""
-    ensemble = Ensemble([one for one in made(["default"]) if not one.WHOLE_DEVICES])
-    ensemble.grow(len(windows.series))
+    """Judge all windows by the default ensemble, as the agent does."""
+    judge = Judge(DetectRule("all", "*", length_name(LENGTH_US), (Spec("default"),), "warning", ""))
+    judge.grow(windows.series, windows.device)
     for at in range(len(windows.start)):
-        points = points_at(windows, at)
-        judged = ensemble.judge(points)
-        for one in np.flatnonzero(judged.fused.begins).tolist():
-            yield Alarm(int(points.row[one]), int(windows.start[at]), "; ".join(judged.words.get(one, [])))
+        rows = rows_at(windows, at)
+        over = np.full(len(windows.series), windows.start[at] + LENGTH_US)
+        for found in judge.take([rows], over, sealed=False):
+            if found.begins:
+                yield Alarm(found.series, found.begin_us, found.text)
 
 
 def plain(windows: Windows) -> Iterator[Alarm]:
@@ -87,13 +92,16 @@ def plain(windows: Windows) -> Iterator[Alarm]:
         m2[row] += off * (value - mean[row])
 
 
-def points_at(windows: Windows, at: int) -> Points:
-    """Return the windows of one start as detectors see them."""
-    (row,) = np.nonzero(windows.number[at])
-    return Points(
-        row, windows.device[row], np.full(len(row), windows.start[at]), windows.mean[at, row], windows.low[at, row],
-        windows.high[at, row], windows.spread[at, row], windows.number[at, row], LENGTH_US,
+def rows_at(windows: Windows, at: int) -> Rows:
+    """Return the windows of one start as panes that closed."""
+    (series,) = np.nonzero(windows.number[at])
+    n = len(series)
+    count, mean, spread = windows.number[at, series], windows.mean[at, series], windows.spread[at, series]
+    none, begin = np.zeros(n, np.uint64), np.full(n, windows.start[at])
+    aggregates = Aggregates(
+        count, none, mean, spread * spread * count, windows.low[at, series], windows.high[at, series], mean, begin, mean, begin,
     )  # fmt: skip
+    return Rows(of_their_own(series, begin, 1, np.zeros(n, np.uint8)), aggregates, Sketches.empty(n))
 
 
 def hold(windows: Windows, alarms: list[Alarm]) -> tuple[list[tuple[Fault, float]], list[Alarm]]:
