@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from headwater_appliance.audit import HISTORY
+from headwater_appliance.demo_settings import FAST
 from headwater_appliance.judge import judge, lines
 from headwater_appliance.lead import leads
 from headwater_cloud.history import History
@@ -28,7 +29,7 @@ def told(ledger: Path, data: Path, scale: float = 1.0) -> list[str]:
         history.close()
     verdict = judge(truth.faults, anomalies, last_us=_last_us(truth), scale=scale)
     origin_us = int(truth.run.get("origin_us", 0))
-    early = leads(truth.faults, anomalies, origin_us)
+    early = leads(truth.faults, anomalies, origin_us) if scale >= FAST else []
     return [
         "What was wrong, and what was found of it:",
         *lines(verdict, origin_us)[:-1],
