@@ -9,12 +9,25 @@ from typing import Annotated
 
 import typer
 
-from headwater_firmware_sim import packets, pipeline, replay_commands, scenario
+from headwater_firmware_sim import pipeline, replay_commands, scenario
 from headwater_firmware_sim import plan as plans
-from headwater_firmware_sim.server import Server, tls_context
+from headwater_firmware_sim.server_options import (
+    Ca,
+    Certificate,
+    Host,
+    InFlight,
+    KeepAlive,
+    Key,
+    Mqtt,
+    Password,
+    Port,
+    Qos,
+    User,
+    Version,
+    server_of,
+)
 from headwater_firmware_sim.show_commands import (
     DriverName,
-    Version,
     end_with,
     ends_on_signals,
     headline,
@@ -23,7 +36,6 @@ from headwater_firmware_sim.show_commands import (
 )
 from headwater_shared.clock import parse_clock
 from headwater_shared.errors import HeadwaterError, SettingsError
-from headwater_shared.settings import secret
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 app.command()(replay_commands.replay)
@@ -44,8 +56,8 @@ def run(
     scenario: Annotated[
         str, typer.Option(help="A name from `headwater-sim scenarios`, or a file.")
     ] = "pumps",
-    host: Annotated[str, typer.Option(help="The MQTT server.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Its port.")] = 1883,
+    host: Host = "127.0.0.1",
+    port: Port = 1883,
     seed: Annotated[int, typer.Option(help="The same seed and origin give the same readings.")] = 1,
     origin: Annotated[
         str, typer.Option(help="Event time at which the run begins: ISO 8601, or now.")
@@ -56,23 +68,21 @@ def run(
     driver: Annotated[
         DriverName, typer.Option(help="asyncio for any size, paho for a few, http to post.")
     ] = DriverName.asyncio,
-    mqtt: Annotated[Version, typer.Option(help="MQTT version.")] = Version.v311,
-    qos: Annotated[int, typer.Option(min=1, max=2, help="QoS of what is published: 1 or 2.")] = 1,
+    mqtt: Mqtt = Version.v311,
+    qos: Qos = 1,
     misbehave: Annotated[bool, typer.Option(help="Whether devices do what the scenario says.")] = True,
     paced: Annotated[bool, typer.Option(help="Whether samples wait for their time.")] = True,
     clock: Annotated[
         str, typer.Option(help="real, or scaled:60@ORIGIN as all other processes have.")
     ] = "real",
     drain: Annotated[float, typer.Option(help="Seconds after the end for what is unacknowledged.")] = 30.0,
-    in_flight: Annotated[int, typer.Option(min=1, max=65_535, help="Unacknowledged messages a device.")] = 20,
-    keep_alive: Annotated[int, typer.Option(min=0, max=65_535, help="Seconds.")] = 30,
-    user: Annotated[str, typer.Option(help="User at the server.")] = "",
-    password: Annotated[str, typer.Option(help="env:NAME or file:PATH, never the password itself.")] = "",
-    ca: Annotated[str, typer.Option(help="Speak TLS; the file of the server's authority (PEM).")] = "",
-    certificate: Annotated[
-        str, typer.Option(help="The devices' own certificate, for all of them (PEM).")
-    ] = "",
-    key: Annotated[str, typer.Option(help="Its key (PEM).")] = "",
+    in_flight: InFlight = 20,
+    keep_alive: KeepAlive = 30,
+    user: User = "",
+    password: Password = "",
+    ca: Ca = "",
+    certificate: Certificate = "",
+    key: Key = "",
     as_json: Annotated[bool, typer.Option("--json", help="Progress as a JSON object a line.")] = False,
 ) -> None:
     """Run a fleet. Exit code 0: all is acknowledged; 3: not all."""
@@ -88,20 +98,19 @@ def run(
         scale=float(clock.partition(":")[2].partition("@")[0] or 1),
         misbehave=misbehave,
     )
-    server = Server(
+    server = server_of(
         host=host,
         port=port,
-        version=packets.V5 if mqtt is Version.v5 else packets.V311,
-        user=user,
-        password=secret(password) if password else "",
+        mqtt=mqtt,
         qos=qos,
         in_flight=in_flight,
-        keep_alive_s=keep_alive,
+        user=user,
+        password=password,
         ca=ca,
         certificate=certificate,
         key=key,
+        keep_alive=keep_alive,
     )
-    tls_context(server)  # a wrong file is told before the ledger is made
     with (
         ends_on_signals() as stop,
         progress(headline(plan), plan.devices, duration, as_json=as_json) as each_second,

@@ -67,12 +67,18 @@ class Device:
 
     def samples(self) -> Iterator[Sample]:
         """Yield all samples of the run; times ascend strictly."""
+        for times, columns in self.blocks():
+            for time_us, *values in zip(times.tolist(), *(c.tolist() for c in columns), strict=True):
+                yield Sample(time_us, values)
+
+    def blocks(self) -> Iterator[tuple[Ints, list[Floats]]]:
+        """Yield the samples of the run as columns: times, and the values of each metric; of shape (n,), a few at once."""
         plan = self.plan
         rng = generator(plan.seed, self.name, "clock")
         wobble = int(plan.period_us * plan.scenario.jitter)
         phase = int(rng.integers(max(1, plan.period_us - wobble)))
         stored = self._stored(phase)
-        blocks = [self._metric(name, metric) for name, metric in plan.scenario.metrics.items()]
+        metrics = [self._metric(name, metric) for name, metric in plan.scenario.metrics.items()]
         number = 0
         while True:
             if stored:
@@ -81,11 +87,13 @@ class Device:
                 steps = np.arange(number, number + BLOCK, dtype=np.int64) * plan.period_us
                 times = self.begin_us + phase + steps + rng.integers(0, max(1, wobble), BLOCK)
                 number += BLOCK
-            columns = [block(times).tolist() for block in blocks]
-            for time_us, *values in zip(times.tolist(), *columns, strict=True):
-                if time_us >= self.end_us:
-                    return
-                yield Sample(time_us, values)
+            columns = [block(times) for block in metrics]
+            n = int(np.searchsorted(times, self.end_us))
+            if n < len(times):
+                if n:
+                    yield times[:n], [column[:n] for column in columns]
+                return
+            yield times, columns
 
     def _stored(self, phase: int) -> list[Ints]:
         """Return the times of the samples before the origin, of a device that was away then: blocks, the last one first."""

@@ -24,6 +24,7 @@ fleet        one asyncio process for all of them, or
 paho_fleet   a paho-mqtt client for each
 ending       when a run is over
 tally        what happened so far
+server_options, show_commands, replay_commands    what its parts share
 cli          the command
 """
 

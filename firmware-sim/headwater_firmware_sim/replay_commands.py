@@ -8,20 +8,31 @@ from typing import Annotated
 
 import typer
 
-from headwater_firmware_sim import packets, pipeline
+from headwater_firmware_sim import pipeline
 from headwater_firmware_sim.csv_mapping import Wanted, guess
 from headwater_firmware_sim.csv_table import name_of, read_table
 from headwater_firmware_sim.replay import replay_of
-from headwater_firmware_sim.server import Server, tls_context
+from headwater_firmware_sim.server_options import (
+    Ca,
+    Certificate,
+    Host,
+    InFlight,
+    Key,
+    Mqtt,
+    Password,
+    Port,
+    Qos,
+    User,
+    Version,
+    server_of,
+)
 from headwater_firmware_sim.show_commands import (
     DriverName,
-    Version,
     end_with,
     ends_on_signals,
     progress,
     report,
 )
-from headwater_shared.settings import secret
 
 
 def replay(
@@ -53,24 +64,20 @@ def replay(
         str, typer.Option(help="Name of the device of rows that name none; that of the file by default.")
     ] = "",
     as_site: Annotated[str, typer.Option(help="Name of the site of rows that name none.")] = "csv",
-    host: Annotated[str, typer.Option(help="The MQTT server.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Its port.")] = 1883,
+    host: Host = "127.0.0.1",
+    port: Port = 1883,
     misbehave: Annotated[bool, typer.Option(help="Whether devices misbehave, as the pumps do.")] = False,
     seed: Annotated[int, typer.Option(help="Of the misbehaviour.")] = 1,
     driver: Annotated[DriverName, typer.Option(help="asyncio, paho, or http to post.")] = DriverName.asyncio,
-    mqtt: Annotated[Version, typer.Option(help="MQTT version.")] = Version.v311,
-    qos: Annotated[int, typer.Option(min=1, max=2, help="QoS of what is published: 1 or 2.")] = 1,
+    mqtt: Mqtt = Version.v311,
+    qos: Qos = 1,
     drain: Annotated[float, typer.Option(help="Seconds after the end for what is unacknowledged.")] = 30.0,
-    in_flight: Annotated[
-        int, typer.Option(min=1, max=65_535, help="Unacknowledged messages a device.")
-    ] = 500,
-    user: Annotated[str, typer.Option(help="User at the server.")] = "",
-    password: Annotated[str, typer.Option(help="env:NAME or file:PATH, never the password itself.")] = "",
-    ca: Annotated[str, typer.Option(help="Speak TLS; the file of the server's authority (PEM).")] = "",
-    certificate: Annotated[
-        str, typer.Option(help="The devices' own certificate, for all of them (PEM).")
-    ] = "",
-    key: Annotated[str, typer.Option(help="Its key (PEM).")] = "",
+    in_flight: InFlight = 500,
+    user: User = "",
+    password: Password = "",
+    ca: Ca = "",
+    certificate: Certificate = "",
+    key: Key = "",
     as_json: Annotated[bool, typer.Option("--json", help="Progress as a JSON object a line.")] = False,
 ) -> None:
     """Send a table of readings, one MQTT device a device of it. Exit code 0: all is acknowledged; 3: not all."""
@@ -100,19 +107,18 @@ def replay(
         print("\n".join([f"{file}:", *mapping.lines(), headline]), flush=True)
     if show:
         return
-    server = Server(
+    server = server_of(
         host=host,
         port=port,
-        version=packets.V5 if mqtt is Version.v5 else packets.V311,
-        user=user,
-        password=secret(password) if password else "",
+        mqtt=mqtt,
         qos=qos,
         in_flight=in_flight,
+        user=user,
+        password=password,
         ca=ca,
         certificate=certificate,
         key=key,
     )
-    tls_context(server)  # a wrong file is told before the ledger is made
     kept = ledger or Path(f"{file.stem}.ledger")
     lasts = (last - first) / 1e6 / speed if speed else 0.0
     with ends_on_signals() as stop, progress("", len(names), lasts, as_json=as_json) as each_second:

@@ -31,13 +31,6 @@ class DriverName(StrEnum):
     http = "http"
 
 
-class Version(StrEnum):
-    """MQTT versions."""
-
-    v311 = "3.1.1"
-    v5 = "5"
-
-
 def headline(plan: Plan) -> str:
     """Say what is about to run."""
     return f"fleet: {plan.devices} devices of {plan.name}, {plan.readings_a_second:,.0f} readings/s"

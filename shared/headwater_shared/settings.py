@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DURATION = r"^[0-9]+(us|ms|s|m|h|d)$"
 SIZE = r"^[0-9]+(B|KB|MB|GB|TB)$"
 SECRET = r"^(env|file):.+$"  # noqa: S105 (the pattern of a reference to one)
-CLOCK = r"^(real|ntp|scaled:[0-9]+(\.[0-9]+)?)$"
+CLOCK = r"^(real|ntp|scaled:[0-9]+(\.[0-9]+)?(@.+)?)$"
 
 Duration = Annotated[str, msgspec.Meta(pattern=DURATION)]
 """A field that `duration` reads, such as "250ms"."""
@@ -76,7 +76,7 @@ class Common(Section, frozen=True, forbid_unknown_fields=True):
         msgspec.Meta(
             pattern=CLOCK,
             description='"real"; "ntp": real, but believed only while a time server disciplines it (a Pi without a clock of its own); '
-            '"scaled:60": event time runs 60 times as fast (simulation only).',
+            '"scaled:60": event time runs 60 times as fast (simulation only), from the start on, or from a time that stands behind an @.',
         ),
     ] = "real"
     log: Annotated[

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headwater_appliance.demo_story import rules_of
+from headwater_appliance.demo_settings import rules_of
 from headwater_appliance.judge import judge, lines
 from headwater_cloud.views import AnomalyView
 from headwater_edge.settings import EdgeSettings, step_settings

@@ -12,6 +12,7 @@ from tests.bench import (
     audit,
     broker,
     decode,
+    detect_scenarios,
     drain,
     fleet,
     latency,
@@ -53,6 +54,7 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("audit-10m",): audit.run,
     ("sim-fleet-10k",): fleet.run,
     ("edge-disk-pages",): pages.run,
+    ("detect-scenarios",): detect_scenarios.run,
     ("edge-memory", "edge-idle", "edge-disk-bytes"): size.memory_and_disk,
 }
 """What each function measures."""

@@ -134,3 +134,13 @@ def test_what_is_no_clock(text: str) -> None:
     with pytest.raises(SettingsError) as refused:
         parse_clock(text)
     assert "scaled:60" in refused.value.hint
+
+
+def test_wall_and_monotonic_time_of_a_scaled_clock_are_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that loses the processor between two looks at the machine's clocks looks again: stretched by the factor, the time
+    between would be a clock that was set.
+    """
+    mono = iter([10_000_000, 15_000_000, 16_000_000, 16_010_000])  # 5 ms apart, then 10 us
+    monkeypatch.setattr("time.monotonic_ns", lambda: next(mono))
+    monkeypatch.setattr("time.time_ns", lambda: 1_800_000_000_000_000_000)
+    assert parse_clock("scaled:1000@2025-11-24T00:00:00Z").now().mono_us == 16_005 * 1000

@@ -92,12 +92,21 @@ def demo(
     scenario: Annotated[
         str, typer.Option(help="A name from `headwater-sim scenarios`, or a file.")
     ] = "pumps",
+    scale: Annotated[
+        float | None,
+        typer.Option(min=1, help="How many times as fast time runs; by default as the scenario is told."),
+    ] = None,
 ) -> None:
     """Show it: a fleet of simulated pumps, an agent, the cloud side, an alert, the audit."""
     from headwater_appliance.demo import demo as show
 
     raise typer.Exit(
-        show(seconds, tampered=tamper or os.environ.get("DEMO_TAMPER") == "1", scenario=scenario)
+        show(
+            seconds,
+            tampered=tamper or os.environ.get("DEMO_TAMPER") == "1",
+            scenario=scenario,
+            scale=scale,
+        )
     )
 
 

@@ -14,7 +14,8 @@ from typing import IO
 import msgspec
 
 from headwater_appliance.audit import run_audit
-from headwater_appliance.demo_story import rules_of, told
+from headwater_appliance.demo_settings import FAST, Pace, clock_of, pace_of, settings_of
+from headwater_appliance.demo_story import told
 from headwater_appliance.ports import steady_port
 from headwater_appliance.story import Story
 from headwater_appliance.supervise import Supervisor, end_with_parent, python
@@ -22,30 +23,16 @@ from headwater_appliance.tamper import tamper
 from headwater_appliance.up import parts
 from headwater_appliance.view import View
 from headwater_appliance.watch_view import below_lines
+from headwater_cloud.query import iso
 from headwater_edge import words
+from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_firmware_sim import scenario as scenarios
-from headwater_shared.clock import RealClock
+from headwater_shared.clock import Clock, parse_clock
 from headwater_shared.errors import Refused, TryAgain
 from headwater_shared.logs import configure
+from headwater_shared.settings import load
 
 FOLDER = Path(".demo")
-
-_SETTINGS = """# The settings of the demo: `headwater init` writes a file with every key and what it means.
-[common]
-data = "{data}"
-log = "json"
-
-[edge]
-name = "demo"
-health_port = {edge_health}
-
-[edge.listener]
-port = {mqtt}
-
-{rules}
-[cloud]
-health_port = {cloud_health}
-"""
 
 _END_S = 14
 """Of the demo's time: for what is unacknowledged, the closing of the windows and the audit."""
@@ -53,32 +40,32 @@ _READY_S = 20.0
 _DRAINED_S = 30.0
 
 
-def demo(seconds: int, *, tampered: bool = False, scenario: str = "pumps") -> int:
-    """Run the demo for about so many seconds; return the audit's exit code."""
+def demo(seconds: int, *, tampered: bool = False, scenario: str = "pumps", scale: float | None = None) -> int:
+    """Run the demo for about so many seconds; return the audit's exit code. `scale`: another pace than the scenario's own."""
+    pace = pace_of(scenario, scale)
     folder = FOLDER.absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     configure("text", "warning", part="demo")
     with (folder / "demo.log").open("wb") as out:
-        ended = asyncio.run(_box(folder, max(15, seconds - _END_S), scenario, out))
+        ended = asyncio.run(_box(folder, max(15, seconds - _END_S), scenario, pace, out))
     if ended:
         return ended
     if tampered:
         for line in tamper(folder / "data" / "cloud.db"):
             print(line, flush=True)
-    for line in told(folder / "ledger", folder / "data"):
+    for line in told(folder / "ledger", folder / "data", pace.scale):
         print(line, flush=True)
-    return run_audit(folder / "ledger", folder / "data")
+    levels = step_settings(load(folder / "headwater.toml", "edge", EdgeSettings)).levels
+    return run_audit(folder / "ledger", folder / "data", levels=levels)
 
 
-async def _box(folder: Path, fleet_s: int, scenario: str, out: IO[bytes]) -> int:
+async def _box(folder: Path, fleet_s: int, scenario: str, pace: Pace, out: IO[bytes]) -> int:
     """Start everything, tell what happens until the fleet is done, close the windows, end everything."""
     settings, data = folder / "headwater.toml", folder / "data"
-    settings.write_text(
-        _SETTINGS.format(
-            data=data, mqtt=steady_port(), edge_health=0, cloud_health=0, rules=rules_of(scenario)
-        )
-    )
+    runs = clock_of(pace)
+    clock = parse_clock(runs)
+    settings.write_text(settings_of(scenario, data, steady_port(), runs, pace.scale))
     supervisor = Supervisor(parts(settings), out=out)
     running = asyncio.ensure_future(supervisor.run())
     interrupted = asyncio.Event()
@@ -90,9 +77,12 @@ async def _box(folder: Path, fleet_s: int, scenario: str, out: IO[bytes]) -> int
     story = Story(view, folder / "ledger")
     try:
         place = await _ready(data, running)
-        _say_where(folder, data, place, scenario)
-        fleet = await _start_fleet(folder, int(place["mqtt"]), fleet_s, scenario, out)
-        await _tell(view, story, fleet, running, interrupted)
+        _say_where(folder, data, place, scenario, pace, fleet_s)
+        began_us = clock.now().wall_us
+        if pace.scale >= FAST:
+            view.hours_since_us = began_us
+        fleet = await _start_fleet(folder, int(place["mqtt"]), fleet_s, scenario, pace, runs, began_us, out)
+        await _tell(view, story, fleet, running, interrupted, clock)
         if interrupted.is_set():
             print("interrupted", flush=True)
             return 130
@@ -100,7 +90,7 @@ async def _box(folder: Path, fleet_s: int, scenario: str, out: IO[bytes]) -> int
         if interrupted.is_set():
             print("interrupted", flush=True)
             return 130
-        for line in story.news(RealClock().now().wall_us):
+        for line in story.news(clock.now().wall_us):
             print(line, flush=True)
     except TryAgain as error:
         print(f"headwater demo: {error}; see {folder / 'demo.log'}", flush=True)
@@ -131,11 +121,19 @@ async def _ready(data: Path, running: asyncio.Future[int]) -> dict[str, int]:
     raise TryAgain(f"agent and cloud side are not ready after {_READY_S:g} s")
 
 
-def _say_where(folder: Path, data: Path, place: dict[str, int], scenario: str) -> None:
+def _say_where(
+    folder: Path, data: Path, place: dict[str, int], scenario: str, pace: Pace, seconds: int
+) -> None:
     fleet = scenarios.read(scenario)
+    hours = seconds * pace.scale / 3600
+    fast = (
+        f"\nTime runs {pace.scale:g} times as fast: {hours:.0f} hours in {seconds} s."
+        if pace.scale != 1
+        else ""
+    )
     settings = os.path.relpath(folder / "headwater.toml")
     print(
-        f"""Headwater demo: {fleet.devices} simulated {fleet.name}s on {len(fleet.sites)} sites send MQTT to an agent on this machine.
+        f"""Headwater demo: {pace.devices or fleet.devices} simulated {fleet.name}s on {len(fleet.sites)} sites send MQTT to an agent on this machine.{fast}
   devices connect to   mqtt://127.0.0.1:{place["mqtt"]}
   the agent            http://127.0.0.1:{place["edge-health"]}/health  and /metrics
   the cloud side       http://127.0.0.1:{place["cloud-health"]}/health  and /metrics
@@ -152,11 +150,19 @@ Meanwhile, in another terminal:
 
 
 async def _start_fleet(
-    folder: Path, port: int, seconds: int, scenario: str, out: IO[bytes]
+    folder: Path,
+    port: int,
+    seconds: int,
+    scenario: str,
+    pace: Pace,
+    clock: str,
+    origin_us: int,
+    out: IO[bytes],
 ) -> asyncio.subprocess.Process:
     command = python(
         "headwater_firmware_sim", "run", "--scenario", scenario, "--port", str(port), "--ledger", str(folder / "ledger"),
-        "--duration", str(seconds), "--json",
+        "--duration", str(seconds), "--json", "--clock", clock, "--origin", iso(origin_us),
+        *(["--devices", str(pace.devices)] if pace.devices else []), *(["--rate", str(pace.rate)] if pace.rate else []),
     )  # fmt: skip
     return await asyncio.create_subprocess_exec(
         *command, stdout=out, stderr=out, start_new_session=True, preexec_fn=end_with_parent
@@ -169,9 +175,10 @@ async def _tell(
     fleet: asyncio.subprocess.Process,
     running: asyncio.Future[int],
     interrupted: asyncio.Event,
+    clock: Clock,
 ) -> None:
     """Print a line every few seconds (in a terminal keep the live view), and the story as it goes on, until the fleet is done."""
-    began, clock = time.monotonic(), RealClock()
+    began = time.monotonic()
     done = asyncio.ensure_future(fleet.wait())
     stopped = asyncio.ensure_future(interrupted.wait())
     next_line = 2.0

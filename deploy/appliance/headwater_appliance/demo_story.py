@@ -1,30 +1,22 @@
-"""What a demo knows of its scenario: the rules that it runs with, and, when it is over, what they found of the truth."""
+"""What is told when a demo is over: what was wrong in truth, what was found of it, and how long before it was too late."""
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
 from headwater_appliance.audit import HISTORY
+from headwater_appliance.demo_settings import FAST
 from headwater_appliance.judge import judge, lines
+from headwater_appliance.lead import leads
 from headwater_cloud.history import History
 from headwater_shared import ledger as ledgers
 from headwater_shared.ledger import Truth
 
-_DEFAULT = "own"
 
-
-def rules_of(scenario: str) -> str:
-    """Return the rules of a scenario that ships with Headwater, as TOML; a few for a file of one's own."""
-    folder = resources.files("headwater_appliance") / "rules"
-    own = folder / f"{scenario}.toml"
-    return (own if own.is_file() else folder / f"{_DEFAULT}.toml").read_text()
-
-
-def told(ledger: Path, data: Path) -> list[str]:
-    """Hold what was found against the ledger's truth; return what to print.
+def told(ledger: Path, data: Path, scale: float = 1.0) -> list[str]:
+    """Hold what was found against the ledger's truth; return what to print. At a scale all that is patient is as much more so.
 
     Raises:
         StateError: the ledger or the history is not there.
@@ -32,11 +24,18 @@ def told(ledger: Path, data: Path) -> list[str]:
     truth = ledgers.read(ledger)
     history = History(data / HISTORY)
     try:
-        verdict = judge(truth.faults, history.anomalies(), last_us=_last_us(truth))
+        anomalies = list(history.anomalies())
     finally:
         history.close()
+    verdict = judge(truth.faults, anomalies, last_us=_last_us(truth), scale=scale)
     origin_us = int(truth.run.get("origin_us", 0))
-    return ["What was wrong, and what was found of it:", *lines(verdict, origin_us)]
+    early = leads(truth.faults, anomalies, origin_us) if scale >= FAST else []
+    return [
+        "What was wrong, and what was found of it:",
+        *lines(verdict, origin_us)[:-1],
+        *early,
+        verdict.line(),
+    ]
 
 
 def _last_us(truth: Truth) -> dict[str, int]:

@@ -79,6 +79,7 @@ def judge(
     anomalies: Iterable[AnomalyView],
     grace_us: int = GRACE_US,
     last_us: Mapping[str, int] | None = None,
+    scale: float = 1.0,
 ) -> Verdict:
     """Hold anomalies against the truth.
 
@@ -87,7 +88,9 @@ def judge(
         anomalies: begins and ends, in any order.
         grace_us: how long after its end a fault may still be found.
         last_us: when each series was last heard of: that it is silent from then on is the end of the run.
+        scale: how many times as fast time ran: all that is waited for is as much longer.
     """
+    grace_us, early_us = round(grace_us * scale), round(EARLY_US * scale)
     faults = sorted(
         (one for one in truth if not one["kind"].startswith(_NOT_JUDGED)),
         key=lambda one: (one["begin_us"], one["site"], one["device"]),
@@ -95,12 +98,12 @@ def judge(
     finds: list[list[_Episode]] = [[] for _ in faults]
     false = []
     for episode in _episodes(anomalies):
-        by = [at for at, fault in enumerate(faults) if _finds(episode, fault, grace_us)]
+        by = [at for at, fault in enumerate(faults) if _finds(episode, fault, grace_us, early_us)]
         most = max((_precision(faults[at]) for at in by), default=0)
         for at in by:
             if _precision(faults[at]) == most:
                 finds[at].append(episode)
-        ended = last_us is not None and episode.begin_us >= last_us.get(episode.series, 2**63) - EARLY_US
+        ended = last_us is not None and episode.begin_us >= last_us.get(episode.series, 2**63) - early_us
         if not by and not ended:
             false.append(Spurious(episode.rule, episode.series, episode.begin_us))
     wrong = []
@@ -119,7 +122,7 @@ def lines(verdict: Verdict, origin_us: int) -> list[str]:
         first = next((one for one in group if one.rule), group[0])
         end_us = max(one.end_us for one in group)
         when = f"{_since(group[0].begin_us, origin_us)} to {_since(end_us, origin_us)}"
-        how = f"by {first.rule} after {first.after_us / 1e6:.1f} s" if first.rule else "by no rule"
+        how = f"by {first.rule} after {_since(first.after_us, 0)}" if first.rule else "by no rule"
         found = sum(bool(one.rule) for one in group)
         if len(group) > 1:
             how = f"at {found} of {len(group)} devices, first {how}"
@@ -152,12 +155,12 @@ def _episodes(anomalies: Iterable[AnomalyView]) -> list[_Episode]:
     return sorted({_Episode(one.begin_us, one.series, one.rule) for one in anomalies})
 
 
-def _finds(episode: _Episode, fault: dict[str, Any], grace_us: int) -> bool:
+def _finds(episode: _Episode, fault: dict[str, Any], grace_us: int, early_us: int) -> bool:
     """Tell whether an anomaly is of a fault's place and time; empty parts of a place stand for all."""
     place = zip(_PLACE, episode.series.split("/", 2), strict=True)
     if not all(fault[key] in {"", name} for key, name in place):
         return False
-    return bool(fault["begin_us"] - EARLY_US <= episode.begin_us < fault["end_us"] + grace_us)
+    return bool(fault["begin_us"] - early_us <= episode.begin_us < fault["end_us"] + grace_us)
 
 
 def _precision(fault: dict[str, Any]) -> int:

@@ -170,7 +170,7 @@ def _clock(box: Box, state: State) -> str:
     elif box.common.clock != "ntp":
         said += ", kept right by no time server"
     if box.common.clock.startswith("scaled"):
-        said += f"; runs {box.common.clock.partition(':')[2]} times as fast (simulation)"
+        said += f"; runs {box.common.clock.partition(':')[2].partition('@')[0]} times as fast (simulation)"
     if back := state.now.agent.get("set_back"):
         said += f"; was set back {back} times"
     return said

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from headwater_appliance.view import View, clock_time
+from headwater_appliance.lead import rarest
+from headwater_appliance.view import View
 from headwater_cloud.history import History
 from headwater_cloud.views import AlertView, CommandView
 from headwater_shared.ledger import Names
@@ -48,7 +49,7 @@ class Story:
             self._faults.add(name)
             what = f"{fault['site']}/{fault['device']}/{fault['metric'] or '*'}  {fault['kind']}"
             size = f" of {fault['size']:g}" if "size" in fault else ""
-            line = f"        FAULT  {clock_time(fault['begin_us'])}  {what}{size}, until {clock_time(fault['end_us'])}"
+            line = f"        FAULT  {self._view.when(fault['begin_us'])}  {what}{size}, until {self._view.when(fault['end_us'])}"
             said.append((fault["begin_us"], [line]))
         return said
 
@@ -62,20 +63,30 @@ class Story:
                 continue
             self._commands[command.id] = command.status
             if before is None and command.let_out_us:
-                said.append((command.let_out_us, [_told(command)]))
+                said.append((command.let_out_us, [self._told(command)]))
             if command.status != "open":
-                said.append((command.changed_us, [_became(command)]))
+                said.append((command.changed_us, [self._became(command)]))
         return said
+
+    def _told(self, command: CommandView) -> str:
+        what = f"{command.name} {command.arguments}" if command.arguments != "{}" else command.name
+        undo = "  (undoes the one before)" if command.undoes else ""
+        return f"        TELL   {self._view.when(command.let_out_us)}  {command.device}  {what}  by {command.act}{undo}"
+
+    def _became(self, command: CommandView) -> str:
+        why = f": {command.reason}" if command.reason else ""
+        said = {"done": "it answers: done", "refused": "refused", "expired": "expired", "undone": "undone"}
+        return f"        {command.status.upper():6} {self._view.when(command.changed_us)}  {command.device}  {command.name}  {said[command.status]}{why}"
 
 
 def _of_alert(history: History, alert: AlertView, line: str) -> Said:
     if line.lstrip().startswith("ALERT"):
-        return alert.episode_us, [line, *_why(history, alert)]
+        return alert.episode_us, [line, *_why(history, alert, line)]
     return alert.time_us, [line]
 
 
-def _why(history: History, alert: AlertView) -> list[str]:
-    """Say what the rule saw: the limit, and the readings up to the one that broke it."""
+def _why(history: History, alert: AlertView, line: str) -> list[str]:
+    """Say what the rule saw: the limit, and the readings up to the one that broke it; of detectors the reason, and how rare that is."""
     of_series = history.anomalies(alert.subject)
     found = next((one for one in of_series if one.id == alert.id and one.phase == "begin"), None)
     if found is None:
@@ -83,19 +94,6 @@ def _why(history: History, alert: AlertView) -> list[str]:
     _, values = msgspec.json.decode(found.samples, type=tuple[list[int], list[float]])
     samples = " ".join(f"{value:g}" for value in values[-_SAMPLES:])
     if found.limit is None:
-        return [f"               because {found.text}; its last readings: {samples}"]
+        reason = "" if found.text in line else f"{found.text}: "  # an alert that is over has lost it
+        return [f"               because {reason}{rarest(found)}; its last readings: {samples}"]
     return [f"               because {found.value:g} is past {found.limit:g}; its last readings: {samples}"]
-
-
-def _told(command: CommandView) -> str:
-    what = f"{command.name} {command.arguments}" if command.arguments != "{}" else command.name
-    undo = "  (undoes the one before)" if command.undoes else ""
-    return (
-        f"        TELL   {clock_time(command.let_out_us)}  {command.device}  {what}  by {command.act}{undo}"
-    )
-
-
-def _became(command: CommandView) -> str:
-    why = f": {command.reason}" if command.reason else ""
-    said = {"done": "it answers: done", "refused": "refused", "expired": "expired", "undone": "undone"}
-    return f"        {command.status.upper():6} {clock_time(command.changed_us)}  {command.device}  {command.name}  {said[command.status]}{why}"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from headwater_shared.parts import level_of
+
 
 def tamper(file: Path) -> list[str]:
     """Raise one base window's maximum, and turn a bit of another's digest; return what was done, a line each."""
     connection = sqlite3.connect(file, isolation_level=None)
     try:
-        level = connection.execute("SELECT id FROM level WHERE name = '10s'").fetchone()[0]
+        levels = connection.execute("SELECT name, id FROM level").fetchall()
+        base, level = min(levels, key=lambda one: level_of(one[0]).length_us)
         rows = connection.execute(
             "SELECT w.series, w.start, s.name FROM window w JOIN series s ON s.id = w.series WHERE w.level = ?"
             " ORDER BY w.start, s.name",
@@ -24,7 +27,7 @@ def tamper(file: Path) -> list[str]:
                 f"UPDATE window SET {change} WHERE level = ? AND start = ? AND series = ?",
                 (level, start, series),
             )
-            done.append(f"tampered with: {name} 10s window at {start}: {what}")
+            done.append(f"tampered with: {name} {base} window at {start}: {what}")
         return done
     finally:
         connection.close()

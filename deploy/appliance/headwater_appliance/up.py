@@ -69,7 +69,7 @@ def check(settings: Path | None) -> Checked:
 
 def environment(common: Common) -> dict[str, str]:
     """Return what the parts must agree on: a scaled clock begins now, for all of them."""
-    if common.clock == "real":
+    if "@" in common.clock or not common.clock.startswith("scaled"):
         return {}
     return {
         "HEADWATER_CLOCK": os.environ.get(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from headwater_cloud.history import History
 from headwater_cloud.views import AlertView
 from headwater_edge import words
 from headwater_shared.errors import Refused, StateError
+
+_NOT_BEFORE_US = (
+    1_000_000_000_000_000  # 2001: what is complete only up to before it is held up by a wrong clock
+)
 
 
 class View:
@@ -21,6 +26,8 @@ class View:
         self._alerts: dict[str, str] = {}
         """The state of each alert when last looked at."""
         self._before: tuple[float, int] = (0.0, 0)
+        self.hours_since_us: int | None = None
+        """Where time runs fast: times are told as hours after this."""
 
     def agent(self) -> dict[str, Any]:
         """Return the agent's status; empty while it does not answer."""
@@ -28,6 +35,12 @@ class View:
             return words.say(self._data / "edge.sock", "status", timeout_s=5)
         except Refused:
             return {}
+
+    def when(self, time_us: int) -> str:
+        """Write an event time: of the day, UTC, or in hours where time runs fast."""
+        if self.hours_since_us is None:
+            return clock_time(time_us)
+        return f"{(time_us - self.hours_since_us) / 3.6e9:5.2f} h"
 
     def history(self) -> History | None:
         """Return the cloud side's history, once it is there."""
@@ -51,11 +64,14 @@ class View:
         windows, lag = 0, "-"
         if history is not None:
             windows = history.count_windows()
-            complete = [progress.complete_us for progress in history.progress()]
-            lag = f"{(now_us - min(complete)) / 1e6:.0f} s" if complete else "-"
+            lag = behind(
+                [progress.complete_us for progress in history.progress()],
+                now_us,
+                in_hours=self.hours_since_us is not None,
+            )
         return (
             f"{seconds:4.0f} s  {status['devices']} devices  {accepted:,} readings ({rate:,.0f}/s)  "
-            f"{windows:,} windows  complete up to {lag} ago  resent {status['by_transport'] + status['by_meaning']:,}  "
+            f"{windows:,} windows  complete up to {lag}  resent {status['by_transport'] + status['by_meaning']:,}  "
             f"late {status['late']:,}  dead {status['dead']:,}"
         )
 
@@ -68,25 +84,34 @@ class View:
         for alert in reversed(history.alerts()):
             if self._alerts.get(alert.id) != alert.state:
                 if alert.id not in self._alerts and alert.state == "resolved":
-                    lines.append((alert, _line(alert, "firing")))
+                    lines.append((alert, self._line(alert, "firing")))
                 self._alerts[alert.id] = alert.state
-                lines.append((alert, _line(alert, alert.state)))
+                lines.append((alert, self._line(alert, alert.state)))
         return lines
+
+    def _line(self, alert: AlertView, state: str) -> str:
+        fired = state == "firing"
+        when = alert.episode_us if fired else alert.time_us
+        return (
+            f"        {'ALERT' if fired else 'OVER '}  {self.when(when)}  {alert.severity}  {alert.subject}  "
+            f"{alert.rule}: {alert.text or 'limit broken'}" + ("" if fired else f" (value {alert.value:g})")
+        )
 
     def close(self) -> None:
         if self._history is not None:
             self._history.close()
 
 
-def _line(alert: AlertView, state: str) -> str:
-    fired = state == "firing"
-    when = alert.episode_us if fired else alert.time_us
-    return (
-        f"        {'ALERT' if fired else 'OVER '}  {clock_time(when)}  {alert.severity}  {alert.subject}  "
-        f"{alert.rule}: {alert.text or 'limit broken'}" + ("" if fired else f" (value {alert.value:g})")
-    )
-
-
 def clock_time(us: int) -> str:
     """Write an event time of the day, UTC."""
     return datetime.fromtimestamp(us / 1e6, UTC).strftime("%H:%M:%S.%f")[:-5]
+
+
+def behind(complete: Sequence[int], now_us: int, *, in_hours: bool = False) -> str:
+    """Say how far windows are complete, in all shards; of those that a clock of 1970 holds up only that there are some."""
+    dated = [at_us for at_us in complete if at_us >= _NOT_BEFORE_US]
+    if not dated:
+        return "-"
+    lag_s = (now_us - min(dated)) / 1e6
+    said = f"{lag_s / 3600:.1f} h ago" if in_hours else f"{lag_s:.0f} s ago"
+    return said if len(dated) == len(complete) else f"{said}, a clock of 1970 aside"

@@ -1,0 +1,105 @@
+"""The settings that a demo runs with: its clock, its rules, and, where time runs fast, patience that is as much longer."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from headwater_shared.settings import duration
+
+_DEFAULT = "own"
+_TIMES = re.compile(r'^(for|ttl|per|apart) = "([0-9]+[a-z]+)"', re.MULTILINE)
+_LEVELS = '["10m", "1h"]'
+"""Windows where time runs fast."""
+FAST = 60.0
+"""From this pace on a reading comes once in minutes, and times are told in hours."""
+
+
+class Pace(NamedTuple):
+    """How a story is told."""
+
+    scale: float = 1.0
+    """Event time runs so many times as fast as the wall clock."""
+    devices: int | None = None
+    """All of the scenario's if not said."""
+    rate: float | None = None
+    """Readings a second of the wall; as the scenario says if not said."""
+
+
+_PACES = {"pumps": Pace(3000, devices=40, rate=1000)}
+"""Two and a half days in 76 seconds, each pump every ten minutes: a bearing wears out in a day and a half."""
+
+_SETTINGS = """# The settings of the demo: `headwater init` writes a file with every key and what it means.
+[common]
+data = "{data}"
+clock = "{clock}"
+log = "json"
+
+[edge]
+name = "demo"
+health_port = 0
+
+[edge.listener]
+port = {port}
+
+{patience}{rules}
+[cloud]
+health_port = 0
+"""
+
+_PATIENCE = """[edge.windows]
+levels = {levels}
+lateness = "{one}"
+idle = "{ten}"
+held = "{ten}"
+horizon = "{long}"
+
+[edge.devices]
+silent_after = "{ten}"
+offline_after = "{ten}"
+
+"""
+_CLOUD_PATIENCE = """gap_after = "{long}"
+silent_after = "{long}"
+"""
+
+
+def pace_of(scenario: str, scale: float | None) -> Pace:
+    """Return how a scenario is told; `scale`: a person wants another pace."""
+    pace = _PACES.get(scenario, Pace())
+    return pace if scale is None or scale == pace.scale else Pace(scale)
+
+
+def clock_of(pace: Pace) -> str:
+    """Return the clock of all processes of a demo that begins now."""
+    return "real" if pace.scale == 1 else f"scaled:{pace.scale:g}@{datetime.now(UTC).isoformat()}"
+
+
+def settings_of(scenario: str, data: Path, port: int, clock: str, scale: float) -> str:
+    """Return the settings of a demo as TOML."""
+    patience = cloud = ""
+    if scale >= FAST:
+        times = {"one": _times(1, scale), "ten": _times(10, scale), "long": _times(300, scale)}
+        patience, cloud = _PATIENCE.format(levels=_LEVELS, **times), _CLOUD_PATIENCE.format(**times)
+    rules = rules_of(scenario, scale)
+    return _SETTINGS.format(data=data, clock=clock, port=port, patience=patience, rules=rules) + cloud
+
+
+def rules_of(scenario: str, scale: float = 1.0) -> str:
+    """Return the rules of a scenario that ships with Headwater, as TOML; a few for a file of one's own.
+
+    Their times are those of a clock that is not scaled: they become as much longer as the faults do.
+    """
+    folder = resources.files("headwater_appliance") / "rules"
+    own = folder / f"{scenario}.toml"
+    text = (own if own.is_file() else folder / f"{_DEFAULT}.toml").read_text()
+    if scale == 1:
+        return text
+    return _TIMES.sub(lambda found: f'{found[1]} = "{_times(duration(found[2]) / 1e6, scale)}"', text)
+
+
+def _times(seconds: float, scale: float) -> str:
+    return f"{max(1, round(seconds * scale))}s"
