@@ -31,13 +31,16 @@ def put_changes(state: State, changes: Sequence[Change], out: Output, note: str 
 
 
 def put_found(state: State, some: Sequence[Found], out: Output) -> None:
-    """Put out what detectors found: the reason stands behind the rule's text, there is no limit."""
-    samples = state.levels.fine.recent.last_of({found.series for found in some}, _SAMPLES)
+    """Put out what detectors found: the reason stands behind the rule's text, there is no limit.
+
+    The readings are those up to the end of the window, which may have closed together with many later ones.
+    """
     for found in some:
         rule = found.rule
+        samples = state.levels.fine.recent.up_to(found.series, found.time_us, _SAMPLES)
         made = _made(
             state, rule.name, found.series, found.begins, found.begin_us, found.time_us, rule.severity,
-            ": ".join(filter(None, (rule.text, found.text))), samples[found.series], value=found.value,
+            ": ".join(filter(None, (rule.text, found.text))), samples, value=found.value,
             scores=[Score(name, rarity) for name, rarity in found.scores], degree=found.degree,
         )  # fmt: skip
         out.anomalies.append(made)

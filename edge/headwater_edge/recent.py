@@ -136,6 +136,12 @@ class Recent:
             for one, start, end in zip(asked.tolist(), starts.tolist(), ends.tolist(), strict=True)
         }
 
+    def up_to(self, series: int, end_us: int, count: int) -> Ints:
+        """Return the rows of a series' latest `count` readings of before an event time, in the order of arrival."""
+        n = self.size
+        (rows,) = np.nonzero((self.series[:n] == series) & (self.event[:n] < end_us))
+        return rows[-count:]
+
     def dump(self) -> Iterator[tuple[str, NDArray[np.generic]]]:
         """Yield the columns for a snapshot."""
         for name in self.COLUMNS:

@@ -170,6 +170,7 @@ def test_windows_of_many_that_close_at_once_are_judged_in_their_order() -> None:
         (one.id, one.phase, one.scores) for one in found(same)
     ]
     assert len(found(run)) == 2
+    assert [one.sample_values for one in found(run)] == [one.sample_values for one in found(same)]
 
 
 def test_r12_a_rule_that_goes_ends_what_it_found() -> None:
