@@ -13,6 +13,7 @@ import typer
 
 from headwater_edge import check as checks
 from headwater_edge import on_desk
+from headwater_edge.detection.key import FileSeal, key_path
 from headwater_edge.opening import is_damage
 from headwater_edge.options import SettingsFile
 from headwater_edge.replay import Compared, begin, compared
@@ -103,14 +104,21 @@ def replay(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show the readings and the parts too.")
     ] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="The key that learnt models are signed with; by default that beside FILE's folder."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the journal again, tick by tick: what each took in and put out, and whether that is what is stored. Exit code 1 if not."""
     ticks = rows = gone = 0
     wrong = 0
     with on_desk.opened(file) as connection:
-        state = begin(connection, _step_settings(settings), from_tick)
-        for one in compared(connection, state):
+        seal = FileSeal(key or key_path(file.parent), _agent_of(connection))
+        state = begin(connection, _step_settings(settings), from_tick, seal)
+        for one in compared(connection, state, seal):
             if to_tick and one.stepped.number > to_tick:
                 break
             ticks, rows, gone = ticks + 1, rows + one.same, gone + one.gone
@@ -127,6 +135,12 @@ def replay(
         )
     if wrong:
         raise typer.Exit(1)
+
+
+def _agent_of(connection: sqlite3.Connection) -> str:
+    """Return the name of the agent whose file it is."""
+    found = connection.execute("SELECT value FROM meta WHERE name = 'agent'").fetchone()
+    return str(found[0]) if found else ""
 
 
 def _step_settings(settings: Path | None) -> StepSettings:

@@ -102,7 +102,7 @@ def open_state(
         why, careful = _trouble(path, lost_log=lost_log), False
         for _ in range(3):
             if why:
-                _set_aside(path, settings, now, why, careful=careful)
+                _set_aside(path, settings, now, why, seal, careful=careful)
             try:
                 return _start(path, lock, settings, device, seal, adopt=adopt, lost_log=lost_log and not why)
             except _Hopeless as error:
@@ -151,13 +151,13 @@ def _lost_its_log(path: Path) -> bool:
         return False  # whoever opens it next will say what is wrong
 
 
-def _set_aside(path: Path, settings: StepSettings, now: Now, why: str, *, careful: bool) -> None:
+def _set_aside(path: Path, settings: StepSettings, now: Now, why: str, seal: Seal, *, careful: bool) -> None:
     """Salvage what can be read into a new file, and put it in the place of the damaged one."""
     log.error("the agent's file is damaged: what can be read of it is saved", file=str(path), why=why)
     said: list[SetAside] = []
 
     def make(target: Path, called: str) -> None:
-        said.append(salvage(path, target, settings, now, why, called, careful=careful))
+        said.append(salvage(path, target, settings, now, why, called, careful=careful, seal=seal))
 
     try:
         aside.set_aside(path, make)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from headwater_edge import journal, snapshot
+from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.output import Output
 from headwater_edge.restart import BrokenJournal
 from headwater_edge.rows import commit_of
@@ -59,11 +60,14 @@ def steps(state: State, rows: Iterable[tuple[int, bytes]]) -> Iterator[Stepped]:
         )
 
 
-def begin(connection: sqlite3.Connection, settings: StepSettings, from_tick: int = 0) -> State:
+def begin(
+    connection: sqlite3.Connection, settings: StepSettings, from_tick: int = 0, seal: Seal = NO_KEY
+) -> State:
     """Return the state to begin with: that of nothing, if the journal has its beginning, else that of a snapshot.
 
     Args:
         from_tick: the newest one before this tick, 0: as far back as there is one.
+        seal: of the models in snapshots; those that it has not signed are learnt anew, and say other things than they did (R21).
 
     Raises:
         BrokenJournal: there is no good snapshot to begin from.
@@ -74,7 +78,7 @@ def begin(connection: sqlite3.Connection, settings: StepSettings, from_tick: int
         if from_tick and tick >= from_tick:
             continue
         try:
-            picture = snapshot.read(connection, tick)
+            picture = snapshot.read(connection, tick, seal)
         except ValueError:
             continue
         good.append(picture)
@@ -85,7 +89,7 @@ def begin(connection: sqlite3.Connection, settings: StepSettings, from_tick: int
     return State(settings)
 
 
-def compared(connection: sqlite3.Connection, state: State) -> Iterator[Compared]:
+def compared(connection: sqlite3.Connection, state: State, seal: Seal = NO_KEY) -> Iterator[Compared]:
     """Run what the journal has after `state`, and compare it with the outbox and the snapshots of a file."""
     pictures = {tick for tick in snapshot.ticks(connection) if tick > state.tick}
     rows = connection.execute("SELECT tick, body FROM journal WHERE tick > ? ORDER BY tick", (state.tick,))
@@ -94,7 +98,7 @@ def compared(connection: sqlite3.Connection, state: State) -> Iterator[Compared]
         if not one.same_row:
             differences.append("encoded again, its journal row is another one")
         if one.number in pictures:
-            differences += _with_picture(connection, one.number, state)
+            differences += _with_picture(connection, one.number, state, seal)
         yield Compared(one, same, gone, differences)
 
 
@@ -119,9 +123,9 @@ def _with_outbox(connection: sqlite3.Connection, one: Stepped) -> tuple[int, int
     return same, gone, differences
 
 
-def _with_picture(connection: sqlite3.Connection, tick: int, state: State) -> list[str]:
+def _with_picture(connection: sqlite3.Connection, tick: int, state: State, seal: Seal) -> list[str]:
     try:
-        restored = snapshot.restore(snapshot.read(connection, tick))
+        restored = snapshot.restore(snapshot.read(connection, tick, seal))
     except ValueError as error:
         return [str(error)]
     return (

@@ -16,6 +16,7 @@ import msgspec
 
 from headwater_edge import coverage, journal, outbox_rows, snapshot
 from headwater_edge.arrivals import is_good, summary
+from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.events import SetAside
 from headwater_edge.outbox_rows import Identity, Place
 from headwater_edge.remains import gather
@@ -45,6 +46,7 @@ def salvage(
     called: str,
     *,
     careful: bool = False,
+    seal: Seal = NO_KEY,
 ) -> SetAside:
     """Make a new file of what can be read of one; the damaged one is not written to.
 
@@ -56,6 +58,7 @@ def salvage(
         why: what is wrong, in a person's words.
         called: what the damaged file will be called.
         careful: each journal row is tried in a child process first, for it may be what ends this one.
+        seal: of the models in its snapshots; without, they are learnt anew (R21).
 
     Returns:
         What is to be journaled at the start from the new file.
@@ -70,7 +73,7 @@ def salvage(
         connection.execute("PRAGMA synchronous=OFF")  # nobody has it before it is whole
         connection.execute("BEGIN")
         amiss = gather(source, connection)
-        event = _settle(connection, settings, now, amiss or why, called, careful=careful)
+        event = _settle(connection, settings, now, amiss or why, called, seal, careful=careful)
         connection.execute("COMMIT")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -80,7 +83,14 @@ def salvage(
 
 
 def _settle(
-    connection: sqlite3.Connection, settings: StepSettings, now: Now, why: str, called: str, *, careful: bool
+    connection: sqlite3.Connection,
+    settings: StepSettings,
+    now: Now,
+    why: str,
+    called: str,
+    seal: Seal,
+    *,
+    careful: bool,
 ) -> SetAside:
     """Turn copied rows into a file that an agent can start from."""
     last = _settle_ticks(connection)
@@ -90,8 +100,8 @@ def _settle(
     can = survives if careful else None
     wanted = outbox_rows.missing(connection, lost)
     if wanted:  # from as far back as possible: what is lost may be older than the newest snapshot
-        reach(connection, settings, _runner(wanted, careful=careful), can, oldest=True)
-    resumed = reach(connection, settings, _runner(None, careful=careful), can)
+        reach(connection, settings, _runner(wanted, careful=careful), can, oldest=True, seal=seal)
+    resumed = reach(connection, settings, _runner(None, careful=careful), can, seal=seal)
     state, reached = resumed.state, resumed.state.tick
     if state.settings.agent != settings.agent:
         raise StateForeign(
@@ -110,7 +120,7 @@ def _settle(
         _forget_the_horizon(connection, state)
     write_letters(connection, last, letters)
     connection.execute("DELETE FROM snapshot")
-    write_snapshot(connection, last, snapshot.encode(snapshot.take(state)))
+    write_snapshot(connection, last, snapshot.encode(snapshot.take(state), seal))
     _go_on_counting(connection)
     event = SetAside(called, why, last, reached, missing, lost_rows, unreached.readings, epoch, seqs)
     connection.execute(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from headwater_edge import journal, snapshot
+from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.events import Event, Flush, Start
 from headwater_edge.output import Output
 from headwater_edge.rows import commit_of
@@ -101,8 +102,9 @@ def double_bits(value: float) -> bytes:
 class Run:
     """Steps a state as the agent does, and keeps what the file would: journal rows, pictures, what went out."""
 
-    def __init__(self, settings: StepSettings) -> None:
+    def __init__(self, settings: StepSettings, seal: Seal = NO_KEY) -> None:
         self.settings = settings
+        self.seal = seal
         self.clock = SetClock()
         self.feed = Feed()
         self.state = State(settings)
@@ -154,7 +156,7 @@ class Run:
     def picture(self) -> None:
         """Take a snapshot as the agent does, written and read back."""
         taken = snapshot.take(self.state)
-        self.pictures.append(snapshot.decode(taken.tick, snapshot.encode(taken)))
+        self.pictures.append(snapshot.decode(taken.tick, snapshot.encode(taken, self.seal), self.seal))
 
     def restored(self, picture: Picture | None = None) -> State:
         """Bring the state back from a snapshot (or from nothing) and the journal, as a start does."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.device_settings import DeviceSettings
 from headwater_edge.events import Connect, Event
 from headwater_edge.pipeline import Agent
@@ -205,12 +206,16 @@ def edge_settings(**more: object) -> EdgeSettings:
 
 @asynccontextmanager
 async def running(
-    folder: Path, settings: EdgeSettings | None = None, clock: SetClock | None = None, log: Path | None = None
+    folder: Path,
+    settings: EdgeSettings | None = None,
+    clock: SetClock | None = None,
+    log: Path | None = None,
+    seal: Seal = NO_KEY,
 ) -> AsyncIterator[Running]:
     """Run an agent in a folder that is there; ended as a signal ends it."""
     clock = clock or SetClock()
     bus = AwayBus(log or folder / LOG)
-    agent = Agent(settings or edge_settings(), folder / FILE, clock, lambda: bus, "test")
+    agent = Agent(settings or edge_settings(), folder / FILE, clock, lambda: bus, "test", seal=seal)
     source = agent.attach(ScriptedSource)
     await agent.start()
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from headwater_edge import snapshot
+from headwater_edge.detection.key import FileSeal, key_path
 from headwater_edge.replay import steps
 from headwater_edge.restart import resume
 from headwater_edge.settings import EdgeSettings, step_settings
@@ -61,7 +62,9 @@ def assert_replays(file: Path, settings: Path) -> Replayed:
     """Run every journal row of a file again, and compare what the agent wrote: the outbox, its state in each snapshot,
     and the state that a start would bring back.
     """
-    empty = State(step_settings(load(settings, "edge", EdgeSettings)))
+    edge = load(settings, "edge", EdgeSettings)
+    empty = State(step_settings(edge))
+    seal = FileSeal(key_path(file.parent, edge.state_key), edge.name)
     with _copied(file) as connection:
         pictures = _snapshots(connection)
         stored = _outbox(connection)
@@ -72,7 +75,7 @@ def assert_replays(file: Path, settings: Path) -> Replayed:
             assert made == stored.pop(tick, []), f"tick {tick} put out something else"
             ticks, rows = ticks + 1, rows + len(made)
             if tick in pictures:
-                restored = snapshot.restore(snapshot.decode(tick, pictures[tick]))
+                restored = snapshot.restore(snapshot.decode(tick, pictures[tick], seal))
                 assert snapshot.fingerprint(restored) == snapshot.fingerprint(state), (
                     f"the snapshot of tick {tick}"
                 )
@@ -80,7 +83,8 @@ def assert_replays(file: Path, settings: Path) -> Replayed:
         assert not stored
         assert seen == len(pictures)
         deleted = connection.execute("SELECT count(*) FROM kept_journal").fetchone()[0]
-        assert snapshot.fingerprint(resume(connection, empty.settings).state) == snapshot.fingerprint(state)
+        resumed = resume(connection, empty.settings, seal=seal)
+        assert snapshot.fingerprint(resumed.state) == snapshot.fingerprint(state)
         (epochs,) = connection.execute("SELECT count(*) FROM epoch").fetchone()
     return Replayed(ticks, deleted, rows, seen, epochs)
 
