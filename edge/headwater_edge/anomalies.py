@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_edge.detection.detection import Found
+from headwater_edge.detection.judge import Found
 from headwater_edge.numbering import numbered
 from headwater_edge.output import Output
 from headwater_edge.rules import Change

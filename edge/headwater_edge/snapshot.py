@@ -160,7 +160,6 @@ def restore(picture: Picture) -> State:
     if "limits.active" in arrays:  # of format 2 and before
         state.detectors.load_dense(arrays["limits.active"], arrays["limits.begin"])
     state.detectors.load(_under("rules", arrays))
-    state.detection.grow(state.names, state.device)
     state.anew = state.detection.load(_under("detection", arrays), state.names, state.device)
     _levels_of(state, scalars, arrays)
     return state

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headwater_edge.detection.detection import Judge
+from headwater_edge.detection.judge import Judge
 from headwater_edge.detection.rules import DetectRule
 from headwater_edge.detection.specs import Spec
 from headwater_edge.fine import Rows

@@ -119,21 +119,17 @@ class Group:
 
 
 class Devices:
-    """Windows of the metrics of a device, put side by side."""
-
-    KEPT = ("number", "series", "last")
+    """Windows of the metrics of a device, put side by side; a device is a row as long as it has one of them."""
 
     def __init__(self, metrics: Sequence[str]) -> None:
         self.metrics = list(metrics)
-        self.number: Ints = np.zeros(0, np.int64)
-        """Of the device, by row."""
+        self.names: list[str] = []
+        """site/device of each row, empty where it is free."""
         self.series: Ints = np.zeros((0, len(metrics)), np.int64)
         """The rule's rows of its metrics, -1 for none; shape (rows, m)."""
         self.last: Ints = np.zeros(0, np.int64)
         """Start of the window that was judged last."""
-        self.names: list[str] = []
-        """site/device of each."""
-        self._row: dict[int, int] = {}
+        self._row: dict[str, int] = {}
         self._place: Ints = np.zeros((0, 2), np.int64)
         """By row of the rule: row here and column; -1 for none."""
 
@@ -142,25 +138,50 @@ class Devices:
         rows = np.unique(self._place[series, 0])
         return rows[rows >= 0]
 
-    def grow(self, device: Ints, names: Sequence[str]) -> None:
-        """Take further rows of the rule in: their devices, and what they are called; those known before come first."""
-        places = []
-        for row in range(len(self._place), len(device)):
+    def put(self, rows: Ints, names: Sequence[str]) -> None:
+        """Take rows of the rule in, that are of these series; `names` by row, there may be more rows than these."""
+        more = len(names) - len(self._place)
+        self._place = np.concatenate([self._place, np.full((max(more, 0), 2), -1)])
+        for row in rows.tolist():
             of, _, metric = names[row].rpartition("/")
-            if metric not in self.metrics:
-                places.append((-1, -1))
-                continue
-            number, column = int(device[row]), self.metrics.index(metric)
-            if number not in self._row:
-                self._row[number] = len(self.number)
-                self.number = np.append(self.number, number)
-                self.names.append(of)
+            if metric in self.metrics:
+                at, column = self._row_of(of), self.metrics.index(metric)
+                self.series[at, column] = row
+                self._place[row] = at, column
+
+    def _row_of(self, device: str) -> int:
+        if device not in self._row:
+            free = "" in self.names
+            row = self._row[device] = self.names.index("") if free else len(self.names)
+            if not free:
+                self.names.append("")
                 self.last = np.append(self.last, NEVER)
                 self.series = np.concatenate([self.series, np.full((1, len(self.metrics)), -1)])
-            self.series[self._row[number], column] = row
-            places.append((self._row[number], column))
-        if places:
-            self._place = np.concatenate([self._place, np.array(places, np.int64)])
+            self.names[row] = device
+        return self._row[device]
+
+    def let_go(self, rows: Ints) -> Ints:
+        """Forget rows of the rule; return the rows here of devices that have none left, and are forgotten, too."""
+        places = self._place[rows]
+        places = places[places[:, 0] >= 0]
+        self.series[places[:, 0], places[:, 1]] = -1
+        self._place[rows] = -1
+        touched = np.unique(places[:, 0])
+        gone = touched[(self.series[touched] < 0).all(axis=1)]
+        for row in gone.tolist():
+            del self._row[self.names[row]]
+            self.names[row] = ""
+        self.last[gone] = NEVER
+        return gone
+
+    def load(self, series: Ints, last: Ints, names: Sequence[str]) -> None:
+        """Take up which device has which row, and what was judged last; `names` by row of the rule. `put` follows for all of them."""
+        self.last = last.copy()
+        self.series = np.full(series.shape, -1)
+        for row in series.tolist():
+            some = [names[one] for one in row if one >= 0]
+            self.names.append(some[0].rpartition("/")[0] if some else "")
+        self._row = {name: row for row, name in enumerate(self.names) if name}
 
     def rounds(self, points: Points) -> Iterator[Points]:
         """Yield the points of devices, each device once a round, in the order of starts.
@@ -184,7 +205,7 @@ class Devices:
             return out
 
         whole = Points(
-            row[first], self.number[row[first]], start[first],
+            row[first], row[first], start[first],
             beside(points.value, np.nan), beside(points.low, np.nan), beside(points.high, np.nan),
             beside(points.spread, np.nan), beside(points.count, 0), points.length_us,
         )  # fmt: skip

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
-from headwater_edge.detection.detection import Detection, Judge
+from headwater_edge.detection.detection import Detection
 from headwater_edge.detection.gone import Gone
 from headwater_edge.detection.group import Group
+from headwater_edge.detection.judge import Judge
 from headwater_edge.state import State
 
 
@@ -65,7 +66,7 @@ def _rows(detection: Detection, pattern: str) -> Iterator[dict[str, Any]]:
     for judge in detection.judges:
         for group in judge.groups:
             for row, name in enumerate(group.names):
-                if fnmatchcase(name, pattern):
+                if name and fnmatchcase(name, pattern):
                     yield _row(judge, group, row, name)
 
 
