@@ -12,7 +12,7 @@ import structlog
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.fault.recorded import Audited, Recorded, audited, record
-from tests.kafka import KafkaServer
+from tests.kafka import KafkaServer, MadeTopics
 from tests.support import Mosquitto, mosquitto_broker
 
 # `make test` tries the same examples every time, so that it is green twice or red twice; `make fault` looks for new ones.
@@ -61,6 +61,14 @@ def kafka(kafka_server: KafkaServer) -> KafkaServer:
     if not kafka_server.runs:
         kafka_server.start()
     return kafka_server
+
+
+@pytest.fixture
+def kafka_bus(kafka: KafkaServer) -> Iterator[str]:
+    """Fresh topics as `headwater-cloud topics --apply` makes them: "kafka://host:port/PREFIX", for `tests.contracts.buses`."""
+    made = MadeTopics(kafka)
+    yield made.address
+    made.delete()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import secrets
 import socket
 import subprocess
 import uuid
@@ -13,7 +14,11 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 
 from headwater_appliance.certs import make_authority, make_server
 from headwater_appliance.ports import steady_port
+from headwater_shared.bus import Bus
+from headwater_shared.errors import BusUnavailable
 from headwater_shared.extras import load
+from headwater_shared.kafka_settings import KafkaSettings, connection
+from headwater_shared.topics import TOPICS
 from tests.support import ROOT, lacking, part_required, until
 
 JARS = ROOT / "deploy" / "kafka" / "jars.sh"
@@ -85,7 +90,7 @@ class KafkaServer:
         )
         self._process: subprocess.Popen[bytes] | None = None
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        format_it = self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c")
+        format_it = self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c")
         subprocess.run(format_it, check=True, capture_output=True, timeout=60)
 
     @property
@@ -178,3 +183,39 @@ def _jars() -> Path:
     if found.returncode:
         lacking("kafka", f"Kafka's jars: {found.stderr.strip()}")
     return Path(found.stdout.strip())
+
+
+class MadeTopics:
+    """Headwater's topics under a prefix of a test's own, so that one cluster serves every test."""
+
+    def __init__(self, server: KafkaServer) -> None:
+        """Make them as `headwater-cloud topics --apply` does, and wait until each partition has a leader."""
+        from headwater_cloud.kafka_topics import Topics
+        from headwater_shared.kafka_bus import KafkaBus
+
+        self._server = server
+        self.prefix = f"t{secrets.token_hex(3)}-"
+        self.client = connection(server.address, KafkaSettings())
+        Topics(self.client, self.prefix).apply()
+        bus = KafkaBus(self.client, self.prefix)
+        until(lambda: _has_leaders(bus), 30, "the topics have leaders")
+        bus.close()
+
+    @property
+    def address(self) -> str:
+        """For `tests.contracts.buses`."""
+        return f"{self._server.address}/{self.prefix}"
+
+    def delete(self) -> None:
+        from confluent_kafka.admin import AdminClient
+
+        if self._server.runs:
+            admin = AdminClient({"bootstrap.servers": self._server.servers, "log_level": 0})
+            for gone in admin.delete_topics([self.prefix + name for name in TOPICS]).values():
+                gone.result(30)
+
+
+def _has_leaders(bus: Bus) -> bool:
+    with suppress(BusUnavailable):
+        return all(bus.ends(name) == {} for name in TOPICS)
+    return False
