@@ -193,7 +193,7 @@ class MadeTopics:
         from headwater_cloud.kafka_topics import Topics
         from headwater_shared.kafka_bus import KafkaBus
 
-        self._server = server
+        self.server = server
         self.prefix = f"t{secrets.token_hex(3)}-"
         self.client = connection(server.address, KafkaSettings())
         Topics(self.client, self.prefix).apply()
@@ -204,13 +204,13 @@ class MadeTopics:
     @property
     def address(self) -> str:
         """For `tests.contracts.buses`."""
-        return f"{self._server.address}/{self.prefix}"
+        return f"{self.server.address}/{self.prefix}"
 
     def delete(self) -> None:
         from confluent_kafka.admin import AdminClient
 
-        if self._server.runs:
-            admin = AdminClient({"bootstrap.servers": self._server.servers, "log_level": 0})
+        if self.server.runs:
+            admin = AdminClient({"bootstrap.servers": self.server.servers, "log_level": 0})
             for gone in admin.delete_topics([self.prefix + name for name in TOPICS]).values():
                 gone.result(30)
 
