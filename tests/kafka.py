@@ -145,6 +145,22 @@ class KafkaServer:
         if self.runs:
             self.send(SIGTERM)
 
+    def add_user(self, name: str, password: str) -> None:
+        """Let a user in on the secure listener, with SCRAM-SHA-512."""
+        from confluent_kafka.admin import (
+            AdminClient,
+            ScramCredentialInfo,
+            ScramMechanism,
+            UserScramCredentialUpsertion,
+        )
+
+        admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
+        how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        done = admin.alter_user_scram_credentials(
+            [UserScramCredentialUpsertion(name, how, password.encode())]
+        )
+        done[name].result(30)
+
     def _answers(self) -> bool:
         assert self.runs, (self.folder / "log").read_text()[-3000:]
         from confluent_kafka import KafkaException
@@ -189,22 +205,30 @@ class MadeTopics:
     """Headwater's topics under a prefix of a test's own, so that one cluster serves every test."""
 
     def __init__(self, server: KafkaServer) -> None:
-        """Make them as `headwater-cloud topics --apply` does, and wait until each partition has a leader."""
-        from headwater_cloud.kafka_topics import Topics
-        from headwater_shared.kafka_bus import KafkaBus
-
         self.server = server
         self.prefix = f"t{secrets.token_hex(3)}-"
         self.client = connection(server.address, KafkaSettings())
-        Topics(self.client, self.prefix).apply()
-        bus = KafkaBus(self.client, self.prefix)
-        until(lambda: _has_leaders(bus), 30, "the topics have leaders")
-        bus.close()
+        self._make()
 
     @property
     def address(self) -> str:
         """For `tests.contracts.buses`."""
         return f"{self.server.address}/{self.prefix}"
+
+    def make_anew(self) -> None:
+        """Lose all that they hold."""
+        self.delete()
+        self._make()
+
+    def _make(self) -> None:
+        """Make them as `headwater-cloud topics --apply` does, and wait until each partition has a leader."""
+        from headwater_cloud.kafka_topics import Topics
+        from headwater_shared.kafka_bus import KafkaBus
+
+        Topics(self.client, self.prefix).apply()
+        bus = KafkaBus(self.client, self.prefix)
+        until(lambda: _has_leaders(bus), 30, "the topics have leaders")
+        bus.close()
 
     def delete(self) -> None:
         from confluent_kafka.admin import AdminClient

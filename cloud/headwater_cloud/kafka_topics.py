@@ -17,7 +17,7 @@ from confluent_kafka.admin import (
 )
 
 from headwater_shared.errors import Refused
-from headwater_shared.kafka_client import ANSWER_S, MESSAGE_BYTES, Config, Troubles, config
+from headwater_shared.kafka_client import MESSAGE_BYTES, Config, Troubles, answer_s, config
 from headwater_shared.topics import IN, TOPICS, Topic
 
 Act = Literal["made", "set", "kept", "refused"]
@@ -69,6 +69,7 @@ class Topics:
             replicas: of new topics; None: 3, or as many as there are brokers.
         """
         self._troubles = Troubles()
+        self._answer_s = answer_s(client)
         self._admin = AdminClient(config(client, self._troubles))
         self._prefix = prefix
         self._replicas = replicas
@@ -119,7 +120,7 @@ class Topics:
             act: Act = "refused" if topic == IN else "set" if partitions < topic.partitions else "kept"
             found.append(Difference(topic.name, "partitions", str(partitions), str(topic.partitions), act))
         resource = ConfigResource(ResourceType.TOPIC, name)
-        has = self._admin.describe_configs([resource], request_timeout=ANSWER_S)[resource].result()
+        has = self._admin.describe_configs([resource], request_timeout=self._answer_s)[resource].result()
         for what, wanted in declared(topic, replicas).items():
             value = has[what].value
             if value != wanted:
@@ -129,7 +130,7 @@ class Topics:
 
     def _about(self, name: str) -> tuple[int, int] | None:
         """Return partitions and replicas of a topic; None: there is none."""
-        asked = self._admin.describe_topics(TopicCollection([name]), request_timeout=ANSWER_S)
+        asked = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._answer_s)
         try:
             about = asked[name].result()
         except KafkaException as error:
@@ -140,7 +141,7 @@ class Topics:
 
     def _wanted_replicas(self) -> int:
         if self._replicas is None:
-            brokers = len(self._admin.describe_cluster(request_timeout=ANSWER_S).result().nodes)
+            brokers = len(self._admin.describe_cluster(request_timeout=self._answer_s).result().nodes)
             self._replicas = min(_REPLICAS, brokers)
         return self._replicas
 
@@ -151,12 +152,12 @@ class Topics:
                 NewTopic(self._prefix + t.name, t.partitions, replicas, config=declared(t, replicas))
                 for t in topics
             ]
-            _done(self._admin.create_topics(new, request_timeout=ANSWER_S))
+            _done(self._admin.create_topics(new, request_timeout=self._answer_s))
 
     def _widen(self, topics: Mapping[str, int]) -> None:
         if topics:
             new = [NewPartitions(self._prefix + name, count) for name, count in topics.items()]
-            _done(self._admin.create_partitions(new, request_timeout=ANSWER_S))
+            _done(self._admin.create_partitions(new, request_timeout=self._answer_s))
 
     def _set(self, differences: Sequence[Difference]) -> None:
         for one in differences:
@@ -164,7 +165,7 @@ class Topics:
             resource = ConfigResource(
                 ResourceType.TOPIC, self._prefix + one.topic, incremental_configs=[entry]
             )
-            _done(self._admin.incremental_alter_configs([resource], request_timeout=ANSWER_S))
+            _done(self._admin.incremental_alter_configs([resource], request_timeout=self._answer_s))
 
     def _failed(self, what: str, error: KafkaException) -> Exception:
         self._admin.poll(0)

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headwater_shared.bus import Record
 from headwater_shared.errors import BusUnavailable
-from headwater_shared.kafka_client import ANSWER_MS, ANSWER_S, MESSAGE_BYTES, Config, Troubles, config
+from headwater_shared.kafka_client import ANSWER_MS, MESSAGE_BYTES, Config, Troubles, answer_s, config
 from headwater_shared.kafka_reading import everything
 from headwater_shared.topics import PRODUCERS
 
@@ -24,6 +24,7 @@ class Appending:
 
     def __init__(self, client: Config, troubles: Troubles, prefix: str, **more: Any) -> None:
         self._troubles = troubles
+        self.answer_s = answer_s(client)
         self._prefix = prefix
         self.producer = Producer(
             config(
@@ -49,7 +50,7 @@ class Appending:
         """
         failed: list[KafkaError] = []
         self.give(records, failed)
-        left = self.producer.flush(2 * ANSWER_S)  # each report comes within `message.timeout.ms`
+        left = self.producer.flush(2 * self.answer_s)  # each report comes within `message.timeout.ms`
         if failed or left:
             raise self._troubles.unavailable(
                 "appending", failed[0] if failed else KafkaError(KafkaError._TIMED_OUT)
@@ -62,7 +63,7 @@ class Appending:
             if error is not None:
                 failed.append(error)
 
-        deadline = time.monotonic() + ANSWER_S
+        deadline = time.monotonic() + self.answer_s
         for record in records:
             while True:
                 try:
@@ -115,7 +116,7 @@ class OnceAppending:
             transaction_timeout_ms=ANSWER_MS,
         )
         try:
-            self._appending.producer.init_transactions(ANSWER_S)
+            self._appending.producer.init_transactions(self._appending.answer_s)
             notes = everything(client, troubles, prefix + PRODUCERS.name)
         except KafkaException as error:
             self.close()
@@ -140,7 +141,7 @@ class OnceAppending:
             note = Record(PRODUCERS.name, 0, self._name, {}, str(last_id).encode())
             self._appending.give([*fresh, note], failed)
             if not failed:
-                producer.commit_transaction(ANSWER_S)
+                producer.commit_transaction(self._appending.answer_s)
         except KafkaException as error:
             failed.append(error.args[0])
         if failed:

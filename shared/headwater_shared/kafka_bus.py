@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 from headwater_shared.bus import Record, Stored
 from headwater_shared.errors import BusReplaced, BusUnavailable
 from headwater_shared.kafka_appending import Appending, Fenced, OnceAppending
-from headwater_shared.kafka_client import ANSWER_S, Config, Troubles, config
+from headwater_shared.kafka_client import Config, Troubles, answer_s, config
 from headwater_shared.kafka_reading import Reading, ends_of
 from headwater_shared.topics import IN
 
@@ -28,6 +28,7 @@ class KafkaBus:
     def __init__(self, client: Config, prefix: str = "") -> None:
         """Take what `kafka_settings.connection` made, and what stands before the names of topics."""
         self._client = client
+        self._answer_s = answer_s(client)
         self._prefix = prefix
         self._troubles = Troubles()
         self._identity = ""
@@ -46,8 +47,8 @@ class KafkaBus:
         admin = AdminClient(config(self._client, self._troubles))
         name = self._prefix + IN.name
         try:
-            cluster = admin.describe_cluster(request_timeout=ANSWER_S).result().cluster_id
-            asked = admin.describe_topics(TopicCollection([name]), request_timeout=ANSWER_S)
+            cluster = admin.describe_cluster(request_timeout=self._answer_s).result().cluster_id
+            asked = admin.describe_topics(TopicCollection([name]), request_timeout=self._answer_s)
             found = f"{cluster}/{asked[name].result().topic_id}"
         except KafkaException as error:
             admin.poll(0)
@@ -132,7 +133,7 @@ class KafkaBus:
         if topic not in self._partitions:
             name = self._prefix + topic
             try:
-                about = self._asking().list_topics(name, ANSWER_S).topics[name]
+                about = self._asking().list_topics(name, self._answer_s).topics[name]
             except KafkaException as error:
                 raise self._failed(f"asking for {name}", error) from error
             if about.error is not None:
@@ -176,7 +177,7 @@ class KafkaBus:
 
     def _ask(self, topic: str, partitions: list[int]) -> dict[int, int]:
         try:
-            return ends_of(self._asking(), self._prefix + topic, partitions)
+            return ends_of(self._asking(), self._prefix + topic, partitions, self._answer_s)
         except KafkaException as error:
             raise self._failed(f"asking for the end of {topic}", error) from error
 

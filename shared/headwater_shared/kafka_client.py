@@ -12,9 +12,9 @@ from headwater_shared.errors import BusUnavailable
 
 Config = Mapping[str, str | int]
 
-ANSWER_S = 10.0
+ANSWER_MS = 10_000
 """Kafka owes an answer for so long; then the bus is away, and whoever asked does the same again later."""
-ANSWER_MS = int(ANSWER_S * 1000)
+_TIMEOUT = "socket.timeout.ms"
 MESSAGE_BYTES = 16_000_000
 """A frame of all series of an agent fits; brokers take it because the topic says so (`kafka_topics`)."""
 
@@ -63,16 +63,22 @@ class Troubles:
         )
 
 
+def answer_s(client: Config) -> float:
+    """Return how long this client waits for an answer, seconds."""
+    return int(client.get(_TIMEOUT, ANSWER_MS)) / 1000
+
+
 def config(client: Config, troubles: Troubles, **more: Any) -> dict[str, Any]:
-    """Return the settings of one client; of `more`, `_` stands for the dot."""
+    """Return the settings of one client; in `more`, `_` stands for the dot. `client` goes before all others."""
     return {
-        **client,
         "error_cb": troubles.heard,
         "logger": _QUIET,
         "log_level": 3,
         "socket.keepalive.enable": True,
-        "socket.timeout.ms": ANSWER_MS,
+        _TIMEOUT: ANSWER_MS,
+        "topic.metadata.propagation.max.ms": 2000,
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 2000,
         **{name.replace("_", "."): value for name, value in more.items()},
+        **client,
     }

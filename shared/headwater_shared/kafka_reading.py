@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from headwater_shared.bus import Stored
-from headwater_shared.kafka_client import ANSWER_S, Config, Troubles, config
+from headwater_shared.kafka_client import Config, Troubles, answer_s, config
 
 _POLL_S = 0.5
 _AT_ONCE = 10_000
@@ -26,6 +26,7 @@ class Reading:
     def __init__(self, client: Config, troubles: Troubles, topic: str, offsets: Mapping[int, int]) -> None:
         """Begin at `offsets`; `topic` is its name in Kafka."""
         self._troubles = troubles
+        self._answer_s = answer_s(client)
         self._topic = topic
         self.offsets = dict(offsets)
         """Of each partition, the offset behind the record that was taken last, as whoever reads knows it ..."""
@@ -55,11 +56,11 @@ class Reading:
             BusUnavailable: this run is of no more use.
         """
         found: list[Stored] = []
-        deadline = time.monotonic() + ANSWER_S
+        deadline = time.monotonic() + self._answer_s
         while len(found) < limit and any(self.at[p] < end for p, end in ends.items()):
             first = self._consumer.poll(_POLL_S)
             if first is not None:
-                deadline = time.monotonic() + ANSWER_S
+                deadline = time.monotonic() + self._answer_s
                 rest = self._consumer.consume(min(limit - len(found) - 1, _AT_ONCE), 0.0)
                 for message in (first, *rest):
                     self._took(message, found)
@@ -95,7 +96,7 @@ def everything(client: Config, troubles: Troubles, topic: str) -> list[Stored]:
         config(client, troubles, group_id="headwater-asking", isolation_level="read_uncommitted")
     )
     try:
-        ends = ends_of(asker, topic, [0])
+        ends = ends_of(asker, topic, [0], answer_s(client))
     finally:
         asker.close()
     if not ends[0]:
@@ -107,7 +108,7 @@ def everything(client: Config, troubles: Troubles, topic: str) -> list[Stored]:
         reading.close()
 
 
-def ends_of(asker: Consumer, topic: str, partitions: list[int]) -> dict[int, int]:
+def ends_of(asker: Consumer, topic: str, partitions: list[int], timeout_s: float) -> dict[int, int]:
     """Ask for the offsets behind what is committed, of all partitions in one request.
 
     Raises:
@@ -115,7 +116,7 @@ def ends_of(asker: Consumer, topic: str, partitions: list[int]) -> dict[int, int
     """
     latest = [TopicPartition(topic, partition, -1) for partition in partitions]  # -1: as a time, the end
     found = {}
-    for end in asker.offsets_for_times(latest, timeout=ANSWER_S) if latest else ():
+    for end in asker.offsets_for_times(latest, timeout=timeout_s) if latest else ():
         if end.error is not None:
             raise KafkaException(end.error)
         found[end.partition] = end.offset

@@ -17,7 +17,7 @@ from tests.system.box import CLOUD, EDGE, Box
 from tests.system.kafka_box import Commanded, commanded, kafka_box, note
 from tests.system.load import load
 
-SECONDS = 150.0
+SECONDS = 80.0
 """Of event time."""
 
 
