@@ -152,7 +152,12 @@ class Topics:
                 NewTopic(self._prefix + t.name, t.partitions, replicas, config=declared(t, replicas))
                 for t in topics
             ]
-            _done(self._admin.create_topics(new, request_timeout=self._answer_s))
+            for future in self._admin.create_topics(new, request_timeout=self._answer_s).values():
+                try:
+                    future.result()
+                except KafkaException as error:
+                    if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another one may have been quicker
+                        raise
 
     def _widen(self, topics: Mapping[str, int]) -> None:
         if topics:

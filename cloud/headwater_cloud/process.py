@@ -22,8 +22,8 @@ from headwater_cloud.store import Store, damaged, is_damage
 from headwater_shared import health, logs
 from headwater_shared.buses import opener
 from headwater_shared.clock import parse_clock
-from headwater_shared.errors import HeadwaterError, TryAgain
-from headwater_shared.kafka_settings import KafkaSettings
+from headwater_shared.errors import BusUnavailable, HeadwaterError, TryAgain
+from headwater_shared.kafka_settings import KafkaSettings, is_kafka
 from headwater_shared.reload import Wish
 from headwater_shared.settings import Common, duration, load
 from headwater_shared.sqlite_log import wall_us
@@ -70,9 +70,20 @@ class Process:
             JsonLines(in_data(common.data, settings.notifications)),
             batch=settings.batch,
             limits=settings.limits(),
-            log_identity=self._bus.identity,
+            log_identity=self._identity(),
         )
         self._clock_at = self._prune_at = time.monotonic()
+
+    def _identity(self) -> str:
+        """Return which bus this is; Kafka may come later than we do."""
+        while True:
+            try:
+                return self._bus.identity
+            except BusUnavailable as error:
+                if not is_kafka(self._settings.bus):
+                    raise
+                log.warning("waiting for the bus", error=error)
+                self.stop.wait(_AFTER_TROUBLE_S)
 
     def _go_by(self, settings: CloudSettings) -> None:
         self._settings = settings
