@@ -50,5 +50,5 @@ $(RUNS): uv.lock pyproject.toml deploy/venv.sh
 
 $(TESTS): uv.lock pyproject.toml deploy/venv.sh
 	@deploy/venv.sh
-	@echo "headwater: installing what uv.lock names"; $(SYNC) --extra parquet --extra river --extra onnx --group dev
+	@echo "headwater: installing what uv.lock names"; $(SYNC) --extra parquet --extra river --extra onnx --extra kafka --group dev
 	@touch $(RUNS) $@

@@ -12,6 +12,7 @@ import structlog
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.fault.recorded import Audited, Recorded, audited, record
+from tests.kafka import KafkaServer, MadeTopics
 from tests.support import Mosquitto, mosquitto_broker
 
 # `make test` tries the same examples every time, so that it is green twice or red twice; `make fault` looks for new ones.
@@ -42,6 +43,32 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     """A real Mosquitto of this test's own, on a free port of the loopback."""
     with mosquitto_broker(tmp_path) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """The one Kafka of this run: it starts when a test first asks for it. Ended by pid."""
+    server = KafkaServer(tmp_path_factory.mktemp("kafka"))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def kafka(kafka_server: KafkaServer) -> KafkaServer:
+    """A real Kafka that runs, whatever the test before did to it; its topics are those of every test."""
+    if not kafka_server.runs:
+        kafka_server.start()
+    return kafka_server
+
+
+@pytest.fixture
+def kafka_bus(kafka: KafkaServer) -> Iterator[str]:
+    """Fresh topics as `headwater-cloud topics --apply` makes them: "kafka://host:port/PREFIX", for `tests.contracts.buses`."""
+    made = MadeTopics(kafka)
+    yield made.address
+    made.delete()
 
 
 @pytest.fixture

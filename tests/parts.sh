@@ -10,13 +10,21 @@ command -v mosquitto >/dev/null || wanted="$wanted mosquitto"
 command -v mosquitto_pub >/dev/null && command -v mosquitto_sub >/dev/null || wanted="$wanted mosquitto-clients"
 # Power cuts (tests/fault/disks.py) are made by reflinks of XFS.
 command -v mkfs.xfs >/dev/null || wanted="$wanted xfsprogs"
-[ -n "$wanted" ] || exit 0
+# Kafka (deploy/kafka/jars.sh) needs a JVM, and Maven to fetch it.
+command -v java >/dev/null || wanted="$wanted default-jre-headless"
+command -v mvn >/dev/null || wanted="$wanted maven"
+jars=${0%/*}/../deploy/kafka/jars.sh
+if [ -z "$wanted" ]; then
+    "$jars" >/dev/null || echo "headwater: Kafka's jars cannot be had; its tests are skipped"
+    exit 0
+fi
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "headwater: installing$wanted for the tests"
     export DEBIAN_FRONTEND=noninteractive
     # shellcheck disable=SC2086 (a list of packages)
     if apt-get update -qq >/dev/null && apt-get install -y -qq --no-install-recommends $wanted >/dev/null; then
+        "$jars" >/dev/null || echo "headwater: Kafka's jars cannot be had; its tests are skipped"
         exit 0
     fi
 fi

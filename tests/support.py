@@ -26,9 +26,10 @@ PARTS = {
     "power": ("mkfs.xfs", "mkfs.ext4", "unshare", "mount", "losetup"),
     "mounts": ("mount", "umount", "mkfs.ext4", "e2fsck"),
     "cc": ("cc",),
+    "kafka": ("java", "mvn"),
 }
-"""Parts of the system that tests use, each with its programs; tests/parts.sh installs the first and xfsprogs, and clients for
-those of node and go where they are there.
+"""Parts of the system that tests use, each with its programs; tests/parts.sh installs the first, xfsprogs, Java and Maven, and
+clients for those of node and go where they are there.
 """
 
 T = TypeVar("T")

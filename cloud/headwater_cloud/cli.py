@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from headwater_cloud import commands
+from headwater_cloud import commands, topics_command
 from headwater_cloud.commands import SettingsFile
 from headwater_shared.errors import HeadwaterError
 
@@ -15,6 +15,7 @@ app = typer.Typer(help="The cloud side.", no_args_is_help=True, pretty_exception
 app.command()(commands.query)
 app.command()(commands.alerts)
 app.command()(commands.commands)
+app.command()(topics_command.topics)
 
 
 def main() -> None:

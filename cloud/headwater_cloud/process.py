@@ -20,12 +20,14 @@ from headwater_cloud.runner import Runner
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_cloud.store import Store, damaged
 from headwater_shared import health, logs
+from headwater_shared.buses import opener
 from headwater_shared.clock import parse_clock
-from headwater_shared.errors import HeadwaterError, TryAgain
+from headwater_shared.errors import BusUnavailable, HeadwaterError, TryAgain
+from headwater_shared.kafka_settings import KafkaSettings, is_kafka
 from headwater_shared.reload import Wish
 from headwater_shared.settings import Common, duration, load
 from headwater_shared.sqlite_file import says_damaged
-from headwater_shared.sqlite_log import SqliteLog, wall_us
+from headwater_shared.sqlite_log import wall_us
 from headwater_shared.stop import Stop
 
 log = logs.get_logger()
@@ -42,7 +44,13 @@ class Process:
     """The runner, what it writes to, and the little that is done by the clock on the wall."""
 
     def __init__(
-        self, common: Common, settings: CloudSettings, file: Path | None = None, wish: Wish | None = None
+        self,
+        common: Common,
+        settings: CloudSettings,
+        file: Path | None = None,
+        wish: Wish | None = None,
+        *,
+        kafka: KafkaSettings | None = None,
     ) -> None:
         data = Path(common.data)
         data.mkdir(parents=True, exist_ok=True)
@@ -55,7 +63,7 @@ class Process:
         self.reloading = Reloading(common, settings, file, wish)
         self._go_by(settings)
         self._store = Store(in_data(common.data, settings.file))
-        self._bus = SqliteLog(in_data(common.data, settings.bus))
+        self._bus = opener(settings.bus, data, kafka or KafkaSettings())()
         self.runner = Runner(
             self._bus,
             self._store,
@@ -63,9 +71,20 @@ class Process:
             JsonLines(in_data(common.data, settings.notifications)),
             batch=settings.batch,
             limits=settings.limits(),
-            log_identity=self._bus.identity,
+            log_identity=self._identity(),
         )
         self._clock_at = self._prune_at = time.monotonic()
+
+    def _identity(self) -> str:
+        """Return which bus this is; Kafka may come later than we do."""
+        while True:
+            try:
+                return self._bus.identity
+            except BusUnavailable as error:
+                if not is_kafka(self._settings.bus):
+                    raise
+                log.warning("waiting for the bus", error=error)
+                self.stop.wait(_AFTER_TROUBLE_S)
 
     def _go_by(self, settings: CloudSettings) -> None:
         self._settings = settings
@@ -132,14 +151,21 @@ def _tried(act: Callable[[], int], troubles: list[str]) -> int:
         return 0
 
 
-def run(common: Common, settings: CloudSettings, file: Path | None = None, wish: Wish | None = None) -> None:
+def run(
+    common: Common,
+    settings: CloudSettings,
+    file: Path | None = None,
+    wish: Wish | None = None,
+    *,
+    kafka: KafkaSettings | None = None,
+) -> None:
     """Run until SIGTERM or SIGINT, which end it after the current commit; SIGHUP reads the settings of `file` again.
 
     Raises:
         NeedsPerson: it cannot start.
         StartAgain: a commit failed: start again from the file.
     """
-    process = Process(common, settings, file, wish)
+    process = Process(common, settings, file, wish, kafka=kafka)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.stop.set())
     if wish is not None:
@@ -178,9 +204,10 @@ def main(arguments: list[str]) -> int:
     try:
         file = Path(arguments[0]) if arguments else None
         common, settings = load(file, "common", Common), load(file, "cloud", CloudSettings)
+        kafka = load(file, "kafka", KafkaSettings)
         logs.configure(common.log, common.log_level, part="cloud")
         try:
-            run(common, settings, file, wish)
+            run(common, settings, file, wish, kafka=kafka)
         except sqlite3.DatabaseError as error:
             if not says_damaged(error):
                 raise

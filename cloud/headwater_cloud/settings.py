@@ -16,7 +16,10 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
     """The cloud side."""
 
     bus: Annotated[
-        str, Meta(description="The SQLite log that the cloud side reads; relative to the data folder.")
+        str,
+        Meta(
+            description='The bus that the cloud side reads: a SQLite log, relative to the data folder, or "kafka://host:port,..." (see [kafka]).'
+        ),
     ] = "log.db"
     file: Annotated[
         str, Meta(description="Its own file: windows, alerts and state; relative to the data folder.")

@@ -36,13 +36,14 @@ from headwater_edge.settings import EdgeSettings
 from headwater_edge.showing import show
 from headwater_edge.users import Users
 from headwater_shared import extras
+from headwater_shared.buses import opener
 from headwater_shared.clock import Clock, RealClock, parse_clock
 from headwater_shared.errors import HeadwaterError, Refused, StartAgain
 from headwater_shared.health import Pulse, serve
+from headwater_shared.kafka_settings import KafkaSettings
 from headwater_shared.logs import configure, get_logger
 from headwater_shared.reload import Wish
 from headwater_shared.settings import Common, load, secret
-from headwater_shared.sqlite_log import SqliteLog
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -59,6 +60,7 @@ async def run(
     common: Common,
     settings: EdgeSettings,
     *,
+    kafka: KafkaSettings | None = None,
     adopt: bool = False,
     file: Path | None = None,
     wish: Wish | None = None,
@@ -76,9 +78,9 @@ async def run(
     clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
     passwords = {name: secret(value) for name, value in settings.users.items()}
     users = Users(data / settings.users_file, passwords, settings.grants)
-    bus = data / settings.bus
+    open_bus = opener(settings.bus, data, kafka or KafkaSettings())
     seal = FileSeal(key_path(data, settings.state_key), settings.name)
-    agent = Agent(settings, data / FILE, clock, lambda: SqliteLog(bus), _version(), adopt=adopt, seal=seal)
+    agent = Agent(settings, data / FILE, clock, open_bus, _version(), adopt=adopt, seal=seal)
     registry = health.registry(agent)
     numbers = count(1)
     sessions = agent.state.sessions
@@ -298,10 +300,11 @@ def main(arguments: list[str]) -> int:
     try:
         file = files[0] if files else None
         common, settings = load(file, "common", Common), read(file)
+        kafka = load(file, "kafka", KafkaSettings)
         configure(common.log, common.log_level, part="edge")
         _as_many_files_as_allowed()
         try:
-            asyncio.run(run(common, settings, adopt=adopt, file=file, wish=wish))
+            asyncio.run(run(common, settings, kafka=kafka, adopt=adopt, file=file, wish=wish))
         except Exception as error:
             state = Path(common.data) / FILE
             if is_damage(error):

@@ -98,7 +98,10 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(description="Name of this agent, one of its kind.")] = "edge-1"
     bus: Annotated[
-        str, Meta(description="The SQLite log that the agent forwards to; relative to the data folder.")
+        str,
+        Meta(
+            description='The bus that the agent forwards to: a SQLite log, relative to the data folder, or "kafka://host:port,..." (see [kafka]).'
+        ),
     ] = "log.db"
     tick: Annotated[
         Duration,

@@ -38,7 +38,7 @@ Size = Annotated[str, msgspec.Meta(pattern=SIZE)]
 Secret = Annotated[str, msgspec.Meta(pattern=SECRET)]
 """A field that `secret` resolves: "env:NAME" or "file:/path"."""
 
-KNOWN = ("common", "edge", "cloud", "fleet", "up")
+KNOWN = ("common", "kafka", "edge", "cloud", "fleet", "up")
 """The tables that a settings file may hold; a process decodes only its own."""
 
 _MICROSECONDS = {

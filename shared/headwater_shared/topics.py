@@ -21,5 +21,7 @@ HAVE = Topic("hw-have", 8, compacted=True, days=7)
 ALERTS = Topic("hw-alerts", 8, compacted=True, days=7)
 ALERT_EVENTS = Topic("hw-alert-events", 8, compacted=False, days=365)
 DEAD_LETTERS = Topic("hw-dead-letters", 1, compacted=False, days=365)
+PRODUCERS = Topic("hw-producers", 1, compacted=True, days=7)
+"""On Kafka: the last id of each named producer (`append_once`), in the same transaction as its records."""
 
-TOPICS: dict[str, Topic] = {t.name: t for t in (IN, HAVE, ALERTS, ALERT_EVENTS, DEAD_LETTERS)}
+TOPICS: dict[str, Topic] = {t.name: t for t in (IN, HAVE, ALERTS, ALERT_EVENTS, DEAD_LETTERS, PRODUCERS)}

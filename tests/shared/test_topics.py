@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+
 import msgspec
 import pytest
 
 from headwater_shared.bus import Bus, Record, Stored
 from headwater_shared.identity import SHARDS
-from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.sqlite_log_packing import WORDS
 from headwater_shared.topics import TOPICS
 
@@ -17,6 +18,7 @@ FROZEN = {
     "hw-alerts": (8, True),
     "hw-alert-events": (8, False),
     "hw-dead-letters": (1, False),
+    "hw-producers": (1, True),
 }
 """Partitions, compacted: a topic that has records cannot be given other ones."""
 
@@ -46,14 +48,22 @@ def test_records_are_values() -> None:
     assert msgspec.structs.replace(record) == record
 
 
-def test_the_log_is_a_bus() -> None:
-    """It has every call of the interface, with the parameters of the interface."""
+@pytest.mark.parametrize(
+    "kind", ["headwater_shared.sqlite_log:SqliteLog", "headwater_shared.kafka_bus:KafkaBus"]
+)
+def test_both_buses_have_the_interface(kind: str) -> None:
+    """Each has every call of the interface, with the parameters of the interface."""
     import inspect
 
+    module, _, name = kind.partition(":")
+    if module.endswith("kafka_bus"):
+        pytest.importorskip("confluent_kafka")
+    bus = getattr(importlib.import_module(module), name)
+
     calls = [name for name in vars(Bus) if not name.startswith("_")]
-    assert calls == ["identity", "append", "append_once", "read", "ends", "read_up_to", "close"]
+    assert calls == ["identity", "append", "append_once", "read", "ends", "read_up_to", "retain", "close"]
     for name in calls[1:]:
-        wanted, found = (list(inspect.signature(getattr(kind, name)).parameters) for kind in (Bus, SqliteLog))
+        wanted, found = (list(inspect.signature(getattr(one, name)).parameters) for one in (Bus, bus))
         assert found == wanted, name
 
 

@@ -31,6 +31,7 @@ from headwater_edge.places import FILE
 from headwater_edge.settings import EdgeSettings
 from headwater_shared import registry
 from headwater_shared.errors import Refused, StateError, StateInUse, TryAgain
+from headwater_shared.kafka_settings import is_kafka
 from headwater_shared.settings import Common, load
 from headwater_shared.sqlite_file import WriterLock, read_only
 
@@ -87,6 +88,8 @@ def places(settings: Path | None) -> Places:
         LOG: in_data(data, edge.bus),
         CLOUD: in_data(data, cloud.file),
     }
+    if is_kafka(edge.bus):  # Kafka keeps copies of its own
+        del databases[LOG]
     others = {USERS: in_data(data, edge.users_file), REGISTRY: Path(data) / REGISTRY}
     return Places(Path(data), databases, others, rules_file(settings), edge.name)
 

@@ -8,10 +8,12 @@ from headwater_appliance.up_settings import UpSettings
 from headwater_cloud.settings import CloudSettings
 from headwater_edge.settings import EdgeSettings
 from headwater_shared.errors import Refused
+from headwater_shared.kafka_settings import KafkaSettings
 from headwater_shared.settings import Common, Section, describe
 
 SECTIONS: dict[str, type[Section]] = {
     "common": Common,
+    "kafka": KafkaSettings,
     "edge": EdgeSettings,
     "cloud": CloudSettings,
     "up": UpSettings,
