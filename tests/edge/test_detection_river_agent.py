@@ -17,8 +17,8 @@ from structlog.testing import capture_logs
 from headwater_edge import keeping, replay, snapshot
 from headwater_edge.commit import Writer
 from headwater_edge.detect_settings import DetectSettings
-from headwater_edge.detection import signed
 from headwater_edge.detection.key import FileSeal
+from headwater_edge.detection.models import Models
 from headwater_edge.detection.river import River
 from headwater_edge.detection.signed import Seal
 from headwater_edge.settings import step_settings
@@ -121,9 +121,7 @@ def _signed(folder: Path) -> int:
     reader, count = read_store(folder / FILE), 0
     for tick in snapshot.ticks(reader):
         taken = snapshot.read(reader, tick)
-        count += sum(
-            sum(one.lost.values()) for one in taken.arrays.values() if isinstance(one, signed.Models)
-        )
+        count += sum(sum(one.lost.values()) for one in taken.arrays.values() if isinstance(one, Models))
     reader.close()
     return count
 
@@ -180,7 +178,7 @@ def _forge(key: Path, file: Path) -> None:
         ]
         picture = snapshot.decode(tick, rows)
         for one in picture.arrays.values():
-            if isinstance(one, signed.Models):
+            if isinstance(one, Models):
                 one.pickles = dict.fromkeys(one.names, pickle.dumps(_Touches(file.with_name("ran"))))
         connection.execute("DELETE FROM snapshot WHERE tick = ?", (tick,))
         forged = enumerate(snapshot.encode(picture, mine))
