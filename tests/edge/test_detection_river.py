@@ -265,3 +265,12 @@ def test_river_stays_unimported_unless_named() -> None:
     )
     run = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True, text=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_what_a_series_takes_can_be_asked_for() -> None:
+    """Of a few models: the bytes that they are pickled; 0 before there is one."""
+    one = _river(EACH["GaussianScorer"])
+    assert one.bytes_of_a_row() == 0
+    for at in range(60):
+        one.score(points(at, [1.0 + at % 5] * 3))
+    assert 500 < one.bytes_of_a_row() < 20_000

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Callable, Iterable
-from itertools import repeat
+from itertools import islice, repeat
 from operator import length_hint
+from statistics import fmean
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -103,8 +104,8 @@ class River(Detector):
 
     def bytes_of_a_row(self) -> float:
         """Return about how many bytes a model is in a snapshot, as those that are there now."""
-        some = [len(pickle.dumps(one, 5)) for one in self._models if one is not None][:_FEW]
-        return sum(some) / len(some) if some else 0.0
+        there = islice((one for one in self._models if one is not None), _FEW)
+        return fmean([len(pickle.dumps(one, 5)) for one in there] or [0.0])
 
     def dump(self) -> dict[str, Any]:
         """Return copies of the columns, and the models as they are now, to be pickled by and by."""
