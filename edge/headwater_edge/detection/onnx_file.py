@@ -39,7 +39,8 @@ def check(body: bytes, where: str, opset: int) -> None:
         model = messages.Model()
     if not model.ir_version or not model.graph.node:
         raise SettingsError(
-            f"{where} is no ONNX file, or only a part of one", hint="copy it again, whole; export writes .onnx"
+            f"{where} is no ONNX file, or only a part of one",
+            hint="copy it again, whole; export writes .onnx",
         )
     _check_opset(model, where, opset)
     for node in _nodes(model):

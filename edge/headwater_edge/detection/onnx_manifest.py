@@ -89,12 +89,14 @@ class Manifest(Section, frozen=True, forbid_unknown_fields=True):
     missing: Annotated[Missing, Meta(description="What is done about windows that are not there.")] = (
         Missing()
     )
-    output_name: Annotated[
-        str, Meta(description="Which output of the file, if there are several.")
-    ] = ""
+    output_name: Annotated[str, Meta(description="Which output of the file, if there are several.")] = ""
     tolerance: Annotated[
         float,
-        Meta(gt=0, le=0.1, description="How far a golden score may be off, as a share of it (below 1: in itself)."),
+        Meta(
+            gt=0,
+            le=0.1,
+            description="How far a golden score may be off, as a share of it (below 1: in itself).",
+        ),
     ] = 1e-4
     about: Annotated[str, Meta(description="In words: what it knows, from what it was made.")] = ""
 
@@ -142,12 +144,17 @@ def _mistakes(of: Manifest) -> list[tuple[str, str]]:
         both = (of.scaling.centre, of.scaling.spread)
         if any(len(one) != of.channels for one in both) or not all(map(math.isfinite, sum(both, ()))):
             found.append(
-                (f"scaling needs {of.channels} centres and spreads", "one for each value of one window, in order")
+                (
+                    f"scaling needs {of.channels} centres and spreads",
+                    "one for each value of one window, in order",
+                )
             )
         if any(one <= 0 for one in of.scaling.spread):
             found.append(("a spread of the scaling is not above 0", "for a value that never moves: 1"))
     if of.missing.most >= of.inputs:
-        found.append((f"missing.most must be below {of.inputs}, the inputs", "a model needs something to go by"))
+        found.append(
+            (f"missing.most must be below {of.inputs}, the inputs", "a model needs something to go by")
+        )
     if of.missing.fill == "last" and of.windows == 1:
         found.append(('missing.fill = "last" needs several windows', 'fill = "centre"'))
     for number, golden in enumerate(of.golden, 1):
@@ -161,9 +168,13 @@ def _golden_mistakes(of: Manifest, golden: Golden, name: str) -> list[tuple[str,
     if len(golden.input) != of.inputs:
         found.append((f"{name} has {len(golden.input)} inputs instead of {of.inputs}", "oldest window first"))
     if len(golden.next) != next_ones:
-        found.append((f"{name} has {len(golden.next)} values in `next` instead of {next_ones}", "of forecasts only"))
+        found.append(
+            (f"{name} has {len(golden.next)} values in `next` instead of {next_ones}", "of forecasts only")
+        )
     if not math.isfinite(golden.score) or any(map(math.isinf, golden.input + golden.next)):
         found.append((f"{name} holds what is no number", "nan stands for a missing input only"))
-    if sum(map(math.isnan, golden.input)) > of.missing.most or (next_ones and all(map(math.isnan, golden.next))):
+    if sum(map(math.isnan, golden.input)) > of.missing.most or (
+        next_ones and all(map(math.isnan, golden.next))
+    ):
         found.append((f"{name} misses more than missing.most", "there is no score then"))
     return found

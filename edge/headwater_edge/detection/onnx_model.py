@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +61,7 @@ class Model:
             inputs: scaled, NaN for what is missing, not changed; shape (n, inputs).
             newest: of them the channels of the newest window; of a forecast those that came, likewise; shape (n, channels).
         """
-        if np.isnan(inputs.min(initial=0.0)) or np.isnan(newest.min(initial=0.0)):
+        if _misses(inputs) or _misses(newest):
             return self._judge_what_is_there(inputs, newest)
         out = self._run(inputs)
         kind = self.manifest.output
@@ -68,8 +69,7 @@ class Model:
             return Judged(out[:, 0].astype(np.float64), out)
         off = out
         off -= inputs if kind == "reconstruction" else newest
-        score = _lengths(off)
-        score /= np.sqrt(off.shape[1])
+        score = _lengths(off) / math.sqrt(off.shape[1])
         return Judged(score, off[:, -self.manifest.channels :])
 
     def _judge_what_is_there(self, inputs: Singles, newest: Singles) -> Judged:
@@ -123,7 +123,8 @@ class Model:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1:
             raise SettingsError(
-                f"{where} has {len(inputs)} inputs", hint="one, of shape (rows, values): put them side by side in the model"
+                f"{where} has {len(inputs)} inputs",
+                hint="one, of shape (rows, values): put them side by side in the model",
             )
         chosen = [one for one in outputs if of.output_name in {"", one.name}]
         if len(chosen) != 1:
@@ -154,7 +155,8 @@ class Model:
             ])]  # fmt: skip
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common class
             raise SettingsError(
-                f"{where} does not run: {_words(error)}", hint="try it with onnxruntime on a desk, on its golden vectors"
+                f"{where} does not run: {_words(error)}",
+                hint="try it with onnxruntime on a desk, on its golden vectors",
             ) from None
         room = of.tolerance * np.maximum(1.0, np.abs(wanted))
         for scores in found:
@@ -166,20 +168,28 @@ class Model:
                 )
 
 
-def read(path: Path) -> Model:
+def read(path: Path, found: tuple[bytes, bytes] | None = None) -> Model:
     """Load a model from FILE.onnx and its manifest FILE.toml.
+
+    Args:
+        path: of FILE.onnx.
+        found: what both hold, if that was read already; they must still hold it.
 
     Raises:
         SettingsError: one of them is not there, too large, wrong, or does not do what the manifest says.
         PartMissing: onnxruntime is not installed.
     """
     if path.suffix != ".onnx":
-        raise SettingsError(f"{path} is no FILE.onnx", hint="name the model's file; its manifest FILE.toml lies beside it")
-    body, text = bytes_of(path)
+        raise SettingsError(
+            f"{path} is no FILE.onnx", hint="name the model's file; its manifest FILE.toml lies beside it"
+        )
+    found = found or bytes_of(path)
     manifest = onnx_manifest.read(path.with_suffix(".toml"))
-    if bytes_of(path) != (body, text):
-        raise SettingsError(f"{path} changes while it is read", hint="try again when both files are there")
-    return Model(body, manifest, sha256_of(body, text), str(path))
+    if bytes_of(path) != found:
+        raise SettingsError(
+            f"{path} changes while it is read", hint="try again when both files are there, whole"
+        )
+    return Model(found[0], manifest, sha256_of(*found), str(path))
 
 
 def bytes_of(path: Path) -> tuple[bytes, bytes]:
@@ -199,10 +209,13 @@ def bytes_of(path: Path) -> tuple[bytes, bytes]:
                 f"there is no {what} {one}", hint="FILE.onnx and FILE.toml lie side by side; docs/models.md"
             ) from None
         except OSError as error:
-            raise SettingsError(f"{one} cannot be read: {error.strerror}", hint="check its path and its owner") from None
+            raise SettingsError(
+                f"{one} cannot be read: {error.strerror}", hint="check its path and its owner"
+            ) from None
         if len(found[-1]) > most:
             raise SettingsError(
-                f"{one} has more than {most >> 20} MB", hint="train a smaller one: models on a device have some KB"
+                f"{one} has more than {most >> 20} MB",
+                hint="train a smaller one: models on a device have some KB",
             )
     return found[0], found[1]
 
@@ -214,25 +227,34 @@ def sha256_of(body: bytes, manifest: bytes) -> str:
 
 def golden_inputs(of: Manifest) -> tuple[Singles, Singles]:
     """Return the golden vectors as `Model.judge` takes them."""
-    inputs = np.array([one.input for one in of.golden], np.float64)
-    newest = np.array([one.next for one in of.golden], np.float64) if of.output == "forecast" else inputs[:, -of.channels :]
-    if isinstance(of.scaling, Fixed):
-        inputs = scaled(inputs.reshape(len(inputs), -1, of.channels), of.scaling.centre, of.scaling.spread)
-        newest = scaled(newest, of.scaling.centre, of.scaling.spread)
-    return inputs.reshape(-1, of.inputs).astype(np.float32), newest.astype(np.float32)
+    centre, spread = (of.scaling.centre, of.scaling.spread) if isinstance(of.scaling, Fixed) else (0.0, 1.0)
+    windows = np.array([one.input for one in of.golden], np.float64).reshape(-1, of.windows, of.channels)
+    inputs = scaled(windows, centre, spread).reshape(-1, of.inputs)
+    if of.output != "forecast":
+        return inputs, inputs[:, -of.channels :]
+    return inputs, scaled(np.array([one.next for one in of.golden], np.float64), centre, spread)
 
 
 def scaled(values: Floats, centre: Any, spread: Any) -> Singles:
     """Return values as models see them; NaN stays."""
     with np.errstate(over="ignore"):
-        out = (values - centre).astype(np.float32)
+        out: Singles = (values - centre).astype(np.float32)
         out /= spread
-    return np.clip(out, -FAR, FAR, out=out)
+    np.maximum(out, -FAR, out=out)
+    return np.minimum(out, FAR, out=out)
 
 
-def _lengths(off: Singles) -> Floats:
+def _misses(values: Singles) -> bool:
+    """Tell whether there is a NaN: the least of all is one then, and that is found several times faster than by isnan."""
+    return bool(np.isnan(np.minimum.reduce(values.reshape(-1), initial=0.0)))
+
+
+def _lengths(off: Singles) -> NDArray[np.float64]:
     """Return the length of each row; each is summed up by itself, in the order of its columns, whatever the others are."""
-    return np.sqrt(np.einsum("ij,ij->i", off, off)).astype(np.float64)
+    if off.shape[1] == 1:
+        return np.abs(off[:, 0]).astype(np.float64)
+    lengths: Floats = np.sqrt(np.einsum("ij,ij->i", off, off)).astype(np.float64)
+    return lengths
 
 
 def _session(body: bytes, where: str) -> Any:

@@ -51,12 +51,14 @@ def messages() -> Messages:
         for field, (number, kind) in fields.items():
             label = kinds.LABEL_REPEATED if kind.startswith("*") else kinds.LABEL_OPTIONAL
             added = message.field.add(name=field, number=number, label=label)
-            kind = kind.removeprefix("*")
-            if kind in _MESSAGES:
-                added.type, added.type_name = kinds.TYPE_MESSAGE, f".headwater.onnx.{kind}"
+            plain = kind.removeprefix("*")
+            if plain in _MESSAGES:
+                added.type, added.type_name = kinds.TYPE_MESSAGE, f".headwater.onnx.{plain}"
             else:
-                added.type = getattr(kinds, f"TYPE_{kind}")
+                added.type = getattr(kinds, f"TYPE_{plain}")
     pool = pools.DescriptorPool()
     pool.Add(file)
     found = pool.FindMessageTypeByName("headwater.onnx.Model")
-    return Messages(factory.GetMessageClass(found), extras.load("google.protobuf.message", "onnx").DecodeError)
+    return Messages(
+        factory.GetMessageClass(found), extras.load("google.protobuf.message", "onnx").DecodeError
+    )

@@ -1,0 +1,214 @@
+"""`python -m headwater_appliance.train_models FOLDER`: the models that ship, made anew from the simulator's pumps when all is well.
+
+Two small networks by scikit-learn, and their manifests: `pumps`, an autoencoder over the five metrics of a pump in the last hour,
+trained to put back metrics that were blanked out (Vincent et al. 2008, "Extracting and composing robust features with denoising
+autoencoders"), so that each is told from the others; and `temperature`, which foretells a temperature from the eight hours before.
+Golden scores are scikit-learn's own: the agent, with onnxruntime, must come to the same.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_edge.detection import onnx_model
+from headwater_firmware_sim import plan as plans
+from headwater_firmware_sim.device import Device
+from headwater_shared import extras
+from headwater_shared.errors import Refused
+
+Floats = NDArray[np.float64]
+
+LEVEL, LEVEL_US = "10m", 600_000_000
+OPSET = 17
+_PERIOD_S = 60.0
+_ORIGIN_US = 1_700_000_000_000_000 // 86_400_000_000 * 86_400_000_000
+SCALED_BY = 144
+"""A series' own first day tells its centre and spread."""
+MOST_BYTES = 50_000
+_BLANKED = 0.2
+"""Of the metrics of an input, while the autoencoder is trained."""
+
+
+class Size(NamedTuple):
+    """How much a training sees."""
+
+    pumps: int = 24
+    days: int = 15
+    rounds: int = 60
+
+
+class Trained(NamedTuple):
+    """What was made."""
+
+    name: str
+    onnx: bytes
+    manifest: str
+
+
+def main(arguments: list[str]) -> int:
+    """Write both models into a folder."""
+    if len(arguments) != 1:
+        print("usage: python -m headwater_appliance.train_models FOLDER", file=sys.stderr)
+        return 2
+    for path in write(Path(arguments[0])):
+        print(f"{path} {path.stat().st_size:,} bytes")
+    return 0
+
+
+def write(folder: Path, size: Size = Size()) -> list[Path]:  # noqa: B008 - a tuple never changes
+    """Train both, write them and load each as an agent does; return where they are.
+
+    Raises:
+        PartMissing: scikit-learn, skl2onnx or onnxruntime is not installed.
+        SettingsError: one does not do what its manifest says.
+        Refused: one is too large.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics, windows = healthy(size)
+    paths = []
+    for made in (_pumps(metrics, windows, size), _temperature(metrics, windows, size)):
+        path = folder / f"{made.name}.onnx"
+        if len(made.onnx) >= MOST_BYTES:
+            raise Refused(f"{path} would have {len(made.onnx):,} bytes", hint="fewer units a layer")
+        path.write_bytes(made.onnx)
+        path.with_suffix(".toml").write_text(made.manifest)
+        onnx_model.read(path)
+        paths.append(path)
+    return paths
+
+
+def healthy(size: Size) -> tuple[list[str], Floats]:
+    """Return the metrics of pumps, and their windows when nothing is wrong, scaled by their own first ones; (pumps, windows, metrics)."""
+    plan = plans.make(
+        "pumps", seed=20261126, origin_us=_ORIGIN_US, seconds=size.days * 86_400.0, devices=size.pumps,
+        misbehave=False,
+    )  # fmt: skip
+    metrics = list(plan.scenario.metrics)
+    rate = size.pumps * len(metrics) / _PERIOD_S
+    plan = plans.make(
+        "pumps", seed=20261126, origin_us=_ORIGIN_US, seconds=size.days * 86_400.0, devices=size.pumps, rate=rate,
+        misbehave=False,
+    )  # fmt: skip
+    plan.faults_of.clear()
+    found = np.stack(
+        [_windows(Device(plan, index, list(range(len(metrics))))) for index in range(size.pumps)]
+    )
+    first = found[:, :SCALED_BY]
+    return metrics, ((found - first.mean(1, keepdims=True)) / first.std(1, keepdims=True))[:, SCALED_BY:]
+
+
+def _windows(device: Device) -> Floats:
+    """Return the means of a device's windows; (windows, metrics)."""
+    samples = list(device.samples())
+    number = np.array([sample.time_us // LEVEL_US for sample in samples])
+    values = np.array([sample.values for sample in samples])
+    first = np.flatnonzero(np.diff(number, prepend=-1))
+    sums: Floats = np.add.reduceat(values, first)
+    return sums / np.diff(np.append(first, len(values)))[:, None]
+
+
+def _spans(windows: Floats, length: int) -> Floats:
+    """Return all runs of so many windows of each pump, side by side; (runs, length * metrics)."""
+    runs = np.lib.stride_tricks.sliding_window_view(windows, length, axis=1)  # (pumps, runs, metrics, length)
+    return runs.swapaxes(2, 3).reshape(-1, length * windows.shape[2])
+
+
+def _pumps(metrics: list[str], windows: Floats, size: Size) -> Trained:
+    length = 6
+    whole = _spans(windows, length)
+    rng = np.random.default_rng(1)
+    blank = np.tile(rng.random((len(whole), len(metrics))) < _BLANKED, length)
+    network = _fitted((48, 12, 48), np.where(blank, 0.0, whole), whole, size)
+
+    def score(inputs: Floats) -> float:
+        there = ~np.isnan(inputs)
+        off = network.predict(np.nan_to_num(inputs)[None])[0] - inputs
+        return float(np.sqrt(np.mean(off[there] ** 2)))
+
+    usual, other, lacking, shaking = (
+        whole[at].round(3) for at in (0, len(whole) // 2, len(whole) // 3, len(whole) // 4)
+    )
+    lacking[metrics.index("current") :: len(metrics)] = np.nan
+    shaking[metrics.index("vibration") :: len(metrics)] += 8.0
+    golden = [(one, score(one), None) for one in (usual, other, lacking, shaking)]
+    about = "Five metrics of a pump in the last hour, from each other; from 24 simulated pumps in two weeks when all was well."
+    head = [
+        'output = "reconstruction"', f"metrics = {_listed(metrics)}", f"windows = {length}",
+        f'missing = {{ fill = "centre", most = {2 * length} }}',
+    ]  # fmt: skip
+    return Trained(
+        "pumps", _exported(network, whole.shape[1], whole.shape[1]), _manifest(about, head, golden)
+    )
+
+
+def _temperature(metrics: list[str], windows: Floats, size: Size) -> Trained:
+    length = 48
+    at = metrics.index("temperature")
+    runs = _spans(windows[:, :, at : at + 1], length + 1)
+    past, following = runs[:, :-1], runs[:, -1]
+    network = _fitted((64, 32), past, following, size)
+
+    def score(inputs: Floats, came: float) -> float:
+        return float(abs(network.predict(inputs[None])[0] - came))
+
+    golden = [
+        (past[one].round(3), score(past[one].round(3), came), came)
+        for one, came in ((0, 0.5), (len(past) // 2, -1.0), (len(past) // 3, 12.0))
+    ]
+    about = "A pump's temperature, from the eight hours before; from 24 simulated pumps in two weeks when all was well."
+    head = ['output = "forecast"', f"windows = {length}"]
+    return Trained("temperature", _exported(network, length, 1), _manifest(about, head, golden))
+
+
+def _fitted(layers: tuple[int, ...], inputs: Floats, outputs: Floats, size: Size) -> Any:
+    networks = extras.load("sklearn.neural_network", "train")
+    network = networks.MLPRegressor(
+        hidden_layer_sizes=layers, activation="tanh", alpha=1e-4, batch_size=256, max_iter=size.rounds,
+        n_iter_no_change=size.rounds, random_state=1,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it might still get a little better
+        network.fit(inputs, outputs)
+    return network
+
+
+def _exported(network: Any, inputs: int, outputs: int) -> bytes:
+    """Return a network as ONNX, with an output of shape (any, outputs): skl2onnx 1.20 gives several outputs the shape (any, 1)."""
+    skl2onnx = extras.load("skl2onnx", "train")
+    numpy_helper = extras.load("onnx.numpy_helper", "train")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = skl2onnx.to_onnx(network, np.zeros((1, inputs), np.float32), target_opset=OPSET)
+    (last,) = (node for node in model.graph.node if node.op_type == "Reshape")
+    (shape,) = (one for one in model.graph.initializer if one.name == last.input[1])
+    shape.CopyFrom(numpy_helper.from_array(np.array([-1, outputs], np.int64), shape.name))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = outputs
+    body: bytes = model.SerializeToString(deterministic=True)
+    return body
+
+
+def _manifest(about: str, head: list[str], golden: list[tuple[Floats, float, float | None]]) -> str:
+    lines = [
+        "# Made by `python -m headwater_appliance.train_models`; docs/models.md says what the keys mean.", "[model]",
+        f'about = "{about}"', f"opset = {OPSET}", f'level = "{LEVEL}"', *head,
+        f'scaling = {{ by = "own", windows = {SCALED_BY} }}', "tolerance = 1e-4",
+    ]  # fmt: skip
+    for inputs, score, came in golden:
+        lines += ["", "[[model.golden]]", f"input = {_listed(inputs.tolist())}"]
+        lines += [] if came is None else [f"next = [{came!r}]"]
+        lines += [f"score = {score:.6f}"]
+    return "\n".join(lines) + "\n"
+
+
+def _listed(values: list[Any]) -> str:
+    return "[" + ", ".join(f'"{one}"' if isinstance(one, str) else repr(one) for one in values) + "]"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
