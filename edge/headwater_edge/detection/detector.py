@@ -32,6 +32,8 @@ class Detector:
     """As the settings call it; set when it is made."""
     metrics: tuple[str, ...] = ()
     """Of a device, in the order of the columns of its points."""
+    length_us = 0
+    """Of the windows that it was made for; 0: it takes any."""
 
     def __init__(self) -> None:
         self.rows = 0

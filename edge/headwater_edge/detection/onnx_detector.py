@@ -54,6 +54,7 @@ class OnnxDetector(Detector):
         of = self.of = model.manifest
         self.model = model
         self.metrics = of.metrics
+        self.length_us = of.length_us
         self.WHOLE_DEVICES = bool(of.metrics)
         channels = of.channels
         self.kept = of.windows if of.output == "forecast" else of.windows - 1

@@ -265,7 +265,10 @@ def _session(body: bytes, where: str) -> Any:
     options.enable_mem_pattern = False  # it remembers something of each number of rows that it ever saw
     options.log_severity_level = 4
     try:
-        return runtime.InferenceSession(body, options, providers=["CPUExecutionProvider"])
+        # Without its fallback, which would print words and load the model a second time.
+        return runtime.InferenceSession(
+            body, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:  # noqa: BLE001 - its errors have no common class
         raise SettingsError(
             f"{where}: onnxruntime {runtime.__version__} does not take it: {_words(error)}",
