@@ -80,6 +80,11 @@ class OnnxDetector(Detector):
         self._last_seen: _Seen | None = None
         super().__init__()
 
+    def grow(self, rows: int) -> None:
+        """Make room for so many rows; the ring stays one piece of memory, whose rows are side by side."""
+        super().grow(rows)
+        self.ring = np.ascontiguousarray(self.ring)
+
     def score(self, points: Points) -> Floats:
         """Return the model's scores; NaN where more is missing than the manifest allows."""
         newest = scaled(self._values(points), *self._scale(self._at(points.row)))

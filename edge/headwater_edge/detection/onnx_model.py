@@ -120,29 +120,40 @@ class Model:
     def _ends(self, where: str) -> tuple[str, str]:
         """Return the names of input and output; their shapes and types are those of the manifest."""
         of = self.manifest
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        try:
+            inputs, outputs = (
+                [
+                    (one.name, one.type, tuple(dim if isinstance(dim, int) else "any" for dim in one.shape))
+                    for one in ends
+                ]
+                for ends in (self._session.get_inputs(), self._session.get_outputs())
+            )
+        except UnicodeDecodeError:
+            raise SettingsError(f"{where}: a name in it is no text", hint="copy it again, whole") from None
         if len(inputs) != 1:
             raise SettingsError(
                 f"{where} has {len(inputs)} inputs",
                 hint="one, of shape (rows, values): put them side by side in the model",
             )
-        chosen = [one for one in outputs if of.output_name in {"", one.name}]
+        chosen = [one for one in outputs if of.output_name in {"", one[0]}]
         if len(chosen) != 1:
-            names = ", ".join(repr(one.name) for one in outputs)
+            names = ", ".join(repr(one[0]) for one in outputs)
             raise SettingsError(
                 f"{where} has the outputs {names}, and the manifest's output_name is {of.output_name!r}",
                 hint="name the one that counts: output_name in the manifest",
             )
-        for end, width, what in ((inputs[0], of.inputs, "input"), (chosen[0], of.outputs, "output")):
-            shape = tuple(one if isinstance(one, int) else "any" for one in end.shape)
+        for (name, kind, shape), width, what in (
+            (inputs[0], of.inputs, "input"),
+            (chosen[0], of.outputs, "output"),
+        ):
             fits = {("any", width), ("any",) if what == "output" and width == 1 else ("any", width)}
-            if end.type != "tensor(float)" or shape not in fits:
+            if kind != "tensor(float)" or shape not in fits:
                 raise SettingsError(
-                    f"{where}: its {what} {end.name!r} is {end.type} of shape ({', '.join(map(str, shape))}), "
+                    f"{where}: its {what} {name!r} is {kind} of shape ({', '.join(map(str, shape))}), "
                     f"the manifest asks for tensor(float) of shape (any, {width})",
                     hint="export float32 with a dynamic first axis; docs/models.md says how, also for scikit-learn's (any, 1)",
                 )
-        return inputs[0].name, chosen[0].name
+        return inputs[0][0], chosen[0][0]
 
     def _check_golden(self, where: str) -> None:
         """Reproduce the golden vectors: together, and each alone."""
@@ -266,9 +277,7 @@ def _session(body: bytes, where: str) -> Any:
     options.log_severity_level = 4
     try:
         # Without its fallback, which would print words and load the model a second time.
-        return runtime.InferenceSession(
-            body, options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
+        return runtime.InferenceSession(body, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # noqa: BLE001 - its errors have no common class
         raise SettingsError(
             f"{where}: onnxruntime {runtime.__version__} does not take it: {_words(error)}",
