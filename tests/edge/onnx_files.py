@@ -68,12 +68,12 @@ def model(
     return number(1, 8) + chunk(7, graph) + imports + more
 
 
-def linear(weights: object, bias: object = 0.0) -> bytes:
+def linear(weights: object, bias: float = 0.0) -> bytes:
     """Y = X weights + bias, of shape (any, outputs)."""
     of = np.asarray(weights, np.float32)
     return model(
         [node("MatMul", ["X", "W"], "P"), node("Add", ["P", "B"], "Y")],
-        [tensor("W", of), tensor("B", np.broadcast_to(bias, of.shape[1]))],  # type: ignore[arg-type]
+        [tensor("W", of), tensor("B", np.full(of.shape[1], bias))],
         [end("X", "n", of.shape[0])], [end("Y", "n", of.shape[1])],
     )  # fmt: skip
 
