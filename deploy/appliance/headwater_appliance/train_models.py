@@ -28,8 +28,8 @@ LEVEL, LEVEL_US = "10m", 600_000_000
 OPSET = 17
 _PERIOD_S = 60.0
 _ORIGIN_US = 1_700_000_000_000_000 // 86_400_000_000 * 86_400_000_000
-SCALED_BY = 144
-"""A series' own first day tells its centre and spread."""
+SCALED_BY = 288
+"""A series' own first two days tell its centre and spread."""
 MOST_BYTES = 50_000
 _BLANKED = 0.2
 """Of the metrics of an input, while the autoencoder is trained."""
@@ -124,7 +124,7 @@ def _pumps(metrics: list[str], windows: Floats, size: Size) -> Trained:
     whole = _spans(windows, length)
     rng = np.random.default_rng(1)
     blank = np.tile(rng.random((len(whole), len(metrics))) < _BLANKED, length)
-    network = _fitted((48, 12, 48), np.where(blank, 0.0, whole), whole, size)
+    network = _fitted((48, 5, 48), np.where(blank, 0.0, whole), whole, size)
 
     def score(inputs: Floats) -> float:
         there = ~np.isnan(inputs)
