@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from headwater_edge.detection import onnx_model
 from headwater_firmware_sim import plan as plans
+from headwater_firmware_sim import scenario as scenarios
 from headwater_firmware_sim.device import Device
 from headwater_shared import extras
 from headwater_shared.errors import Refused
@@ -26,10 +27,9 @@ Floats = NDArray[np.float64]
 
 LEVEL, LEVEL_US = "10m", 600_000_000
 OPSET = 17
-_PERIOD_S = 60.0
+_PERIODS_S = (60.0, 600.0)
+"""Between two readings: windows of ten, and of one, as in the demo."""
 _ORIGIN_US = 1_700_000_000_000_000 // 86_400_000_000 * 86_400_000_000
-SCALED_BY = 288
-"""A series' own first two days tell its centre and spread."""
 MOST_BYTES = 50_000
 _BLANKED = 0.2
 """Of the metrics of an input, while the autoencoder is trained."""
@@ -38,9 +38,23 @@ _BLANKED = 0.2
 class Size(NamedTuple):
     """How much a training sees."""
 
-    pumps: int = 24
+    pumps: int = 12
+    """Of each period of readings."""
     days: int = 15
     rounds: int = 60
+
+
+class Scale(NamedTuple):
+    """Centre and spread of each value of a window."""
+
+    centre: Floats
+    spread: Floats
+
+    @classmethod
+    def of(cls, windows: Floats) -> Scale:
+        """Take them from windows; three digits are enough, and what stands in the manifest is what was trained on."""
+        values = windows.reshape(-1, windows.shape[-1])
+        return cls(values.mean(0).round(3), np.maximum(values.std(0).round(3), 1e-3))
 
 
 class Trained(NamedTuple):
@@ -49,6 +63,12 @@ class Trained(NamedTuple):
     name: str
     onnx: bytes
     manifest: str
+
+
+class _Golden(NamedTuple):
+    inputs: Floats
+    score: float
+    came: Floats | None = None
 
 
 def main(arguments: list[str]) -> int:
@@ -83,24 +103,18 @@ def write(folder: Path, size: Size = Size()) -> list[Path]:  # noqa: B008 - a tu
     return paths
 
 
-def healthy(size: Size) -> tuple[list[str], Floats]:
-    """Return the metrics of pumps, and their windows when nothing is wrong, scaled by their own first ones; (pumps, windows, metrics)."""
-    plan = plans.make(
-        "pumps", seed=20261126, origin_us=_ORIGIN_US, seconds=size.days * 86_400.0, devices=size.pumps,
-        misbehave=False,
-    )  # fmt: skip
-    metrics = list(plan.scenario.metrics)
-    rate = size.pumps * len(metrics) / _PERIOD_S
-    plan = plans.make(
-        "pumps", seed=20261126, origin_us=_ORIGIN_US, seconds=size.days * 86_400.0, devices=size.pumps, rate=rate,
-        misbehave=False,
-    )  # fmt: skip
-    plan.faults_of.clear()
-    found = np.stack(
-        [_windows(Device(plan, index, list(range(len(metrics))))) for index in range(size.pumps)]
-    )
-    first = found[:, :SCALED_BY]
-    return metrics, ((found - first.mean(1, keepdims=True)) / first.std(1, keepdims=True))[:, SCALED_BY:]
+def healthy(size: Size, seed: int = 20261126) -> tuple[list[str], Floats]:
+    """Return the metrics of pumps, and the means of their windows when nothing is wrong; shape (pumps, windows, metrics)."""
+    metrics = list(scenarios.read("pumps").metrics)
+    found = []
+    for period_s in _PERIODS_S:
+        plan = plans.make(
+            "pumps", seed=seed, origin_us=_ORIGIN_US, seconds=size.days * 86_400.0, devices=size.pumps,
+            rate=size.pumps * len(metrics) / period_s, misbehave=False,
+        )  # fmt: skip
+        plan.faults_of.clear()
+        found += [_windows(Device(plan, index, list(range(len(metrics))))) for index in range(size.pumps)]
+    return metrics, np.stack(found)
 
 
 def _windows(device: Device) -> Floats:
@@ -121,49 +135,50 @@ def _spans(windows: Floats, length: int) -> Floats:
 
 def _pumps(metrics: list[str], windows: Floats, size: Size) -> Trained:
     length = 6
-    whole = _spans(windows, length)
+    scale = Scale.of(windows)
+    whole = _spans((windows - scale.centre) / scale.spread, length)
     rng = np.random.default_rng(1)
     blank = np.tile(rng.random((len(whole), len(metrics))) < _BLANKED, length)
-    network = _fitted((48, 5, 48), np.where(blank, 0.0, whole), whole, size)
+    network = _fitted((48, 6, 48), np.where(blank, 0.0, whole), whole, size)
 
-    def score(inputs: Floats) -> float:
+    def golden(at: int, metric: str = "", more: float = 0.0) -> _Golden:
+        raw = _spans(windows, length)[at].reshape(length, -1).round(3)
+        if metric:
+            raw[:, metrics.index(metric)] += more
+        inputs = ((raw - scale.centre) / scale.spread).reshape(-1)
         there = ~np.isnan(inputs)
         off = network.predict(np.nan_to_num(inputs)[None])[0] - inputs
-        return float(np.sqrt(np.mean(off[there] ** 2)))
+        return _Golden(raw.reshape(-1), float(np.sqrt(np.mean(off[there] ** 2))))
 
-    usual, other, lacking, shaking = (
-        whole[at].round(3) for at in (0, len(whole) // 2, len(whole) // 3, len(whole) // 4)
-    )
-    lacking[metrics.index("current") :: len(metrics)] = np.nan
-    shaking[metrics.index("vibration") :: len(metrics)] += 8.0
-    golden = [(one, score(one), None) for one in (usual, other, lacking, shaking)]
-    about = "Five metrics of a pump in the last hour, from each other; from 24 simulated pumps in two weeks when all was well."
+    n = len(whole)
+    some = [golden(0), golden(n // 2), golden(n // 3, "current", np.nan), golden(n // 4, "vibration", 2.0)]
+    about = "Five metrics of a pump in the last hour, from each other; from simulated pumps in two weeks when all was well."
     head = [
         'output = "reconstruction"', f"metrics = {_listed(metrics)}", f"windows = {length}",
         f'missing = {{ fill = "centre", most = {2 * length} }}',
     ]  # fmt: skip
-    return Trained(
-        "pumps", _exported(network, whole.shape[1], whole.shape[1]), _manifest(about, head, golden)
-    )
+    inputs = whole.shape[1]
+    return Trained("pumps", _exported(network, inputs, inputs), _manifest(about, head, scale, some))
 
 
 def _temperature(metrics: list[str], windows: Floats, size: Size) -> Trained:
     length = 48
-    at = metrics.index("temperature")
-    runs = _spans(windows[:, :, at : at + 1], length + 1)
-    past, following = runs[:, :-1], runs[:, -1]
-    network = _fitted((64, 32), past, following, size)
+    raw = windows[:, :, [metrics.index("temperature")]]
+    scale = Scale.of(raw)
+    runs = _spans((raw - scale.centre) / scale.spread, length + 1)
+    network = _fitted((64, 32), runs[:, :-1], runs[:, -1], size)
 
-    def score(inputs: Floats, came: float) -> float:
-        return float(abs(network.predict(inputs[None])[0] - came))
+    def golden(at: int, more: float = 0.0) -> _Golden:
+        run = _spans(raw, length + 1)[at].round(3)
+        run[-1] += more
+        inputs = (run - scale.centre[0]) / scale.spread[0]
+        return _Golden(run[:-1], float(abs(network.predict(inputs[None, :-1])[0] - inputs[-1])), run[-1:])
 
-    golden = [
-        (past[one].round(3), score(past[one].round(3), came), came)
-        for one, came in ((0, 0.5), (len(past) // 2, -1.0), (len(past) // 3, 12.0))
-    ]
-    about = "A pump's temperature, from the eight hours before; from 24 simulated pumps in two weeks when all was well."
+    n = len(runs)
+    some = [golden(0), golden(n // 2), golden(n // 3, 8.0)]
+    about = "A pump's temperature, from the eight hours before; from simulated pumps in two weeks when all was well."
     head = ['output = "forecast"', f"windows = {length}"]
-    return Trained("temperature", _exported(network, length, 1), _manifest(about, head, golden))
+    return Trained("temperature", _exported(network, length, 1), _manifest(about, head, scale, some))
 
 
 def _fitted(layers: tuple[int, ...], inputs: Floats, outputs: Floats, size: Size) -> Any:
@@ -193,16 +208,17 @@ def _exported(network: Any, inputs: int, outputs: int) -> bytes:
     return body
 
 
-def _manifest(about: str, head: list[str], golden: list[tuple[Floats, float, float | None]]) -> str:
+def _manifest(about: str, head: list[str], scale: Scale, golden: list[_Golden]) -> str:
+    scaling = f"centre = {_listed(scale.centre.tolist())}, spread = {_listed(scale.spread.tolist())}"
     lines = [
         "# Made by `python -m headwater_appliance.train_models`; docs/models.md says what the keys mean.", "[model]",
         f'about = "{about}"', f"opset = {OPSET}", f'level = "{LEVEL}"', *head,
-        f'scaling = {{ by = "own", windows = {SCALED_BY} }}', "tolerance = 1e-4",
+        f'scaling = {{ by = "fixed", {scaling} }}', "tolerance = 1e-4",
     ]  # fmt: skip
-    for inputs, score, came in golden:
-        lines += ["", "[[model.golden]]", f"input = {_listed(inputs.tolist())}"]
-        lines += [] if came is None else [f"next = [{came!r}]"]
-        lines += [f"score = {score:.6f}"]
+    for one in golden:
+        lines += ["", "[[model.golden]]", f"input = {_listed(one.inputs.round(3).tolist())}"]
+        lines += [] if one.came is None else [f"next = {_listed(one.came.round(3).tolist())}"]
+        lines += [f"score = {one.score:.6f}"]
     return "\n".join(lines) + "\n"
 
 

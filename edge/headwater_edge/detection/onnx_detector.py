@@ -127,7 +127,7 @@ class OnnxDetector(Detector):
         )  # fmt: skip
 
     def blames(self, points: Points, at: int) -> int:
-        """Return the metric that is the most times further off than usual."""
+        """Return the metric that adds the most to the score beyond what it does as a rule."""
         if self.of.output == "score":
             return super().blames(points, at)
         return blamed(self._seen_of(points).judged.off[at], self.usual[points.row[at]]) // len(self.of.values)

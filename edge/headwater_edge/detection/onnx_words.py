@@ -15,8 +15,9 @@ _MANY = 4
 
 
 def blamed(off: Singles, usual: Singles) -> int:
-    """Return the channel that is the most times further off than usual."""
-    return int(np.argmax(_times(off, usual)))
+    """Return the channel that adds the most to the score beyond what it does as a rule: a score is the root of the sum of their squares."""
+    more = off.astype(np.float64) ** 2 - np.nan_to_num(usual).astype(np.float64) ** 2
+    return int(np.argmax(more))
 
 
 def words_of(
@@ -36,7 +37,8 @@ def words_of(
     if of.output == "score":
         return f"{name} gives {score:.3g}, usually {usual[0]:.3g}"
     channel = blamed(off, usual)
-    times = _times(off, usual)[channel]
+    away, as_a_rule = abs(float(off[channel])), float(usual[channel])
+    times = away / as_a_rule if as_a_rule > 0 else np.inf
     further = f"{times:.1f} times further than usual from" if np.isfinite(times) else "for once away from"
     measured = float(value[channel])
     instead = f"({measured:.4g} instead of {measured + float(off[channel]) * float(spread[channel]):.4g})"
@@ -50,12 +52,6 @@ def words_of(
         suggest = _listed(others) if len(others) <= _MANY else f"the other {len(others)} metrics"
         source = f"what {suggest} suggest{'s' if len(others) == 1 else ''}"
     return f"{_subject(of, channel)} is {further} {source} {instead}"
-
-
-def _times(off: Singles, usual: Singles) -> NDArray[np.float64]:
-    away = np.abs(off).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(away > 0, away / usual, 0.0)
 
 
 def _subject(of: Manifest, channel: int) -> str:
