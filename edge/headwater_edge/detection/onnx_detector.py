@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from headwater_edge.detection.detector import Detector
 from headwater_edge.detection.onnx_manifest import Fixed
-from headwater_edge.detection.onnx_model import Judged, Model, Singles, scaled
+from headwater_edge.detection.onnx_model import Judged, Model, Singles, misses, scaled
 from headwater_edge.detection.onnx_words import blamed, words_of
 from headwater_edge.detection.points import Floats, Ints, Points
 from headwater_edge.recent import NEVER
@@ -94,7 +94,8 @@ class OnnxDetector(Detector):
         elif self.of.windows == 1:
             inputs = newest
         else:
-            inputs = np.concatenate([past, newest[:, None]], axis=1)
+            inputs = np.empty((len(points), self.of.windows, self.of.channels), np.float32)
+            inputs[:, :-1], inputs[:, -1] = past, newest
         judged = self.model.judge(inputs.reshape(len(points), self.of.inputs), newest)
         self._last_seen = _Seen(points, past, newest, judged)
         return judged.score
@@ -174,7 +175,7 @@ class OnnxDetector(Detector):
         at = self._at(points.row)
         ring = self.ring if isinstance(at, slice) else self.ring[at]
         since = points.start - self.last[at]
-        if not self.kept or since.max(initial=0) < 2 * points.length_us:
+        if not self.kept or np.maximum.reduce(since, initial=0) < 2 * points.length_us:
             return ring
         ring = ring.copy()
         for one in np.flatnonzero(since >= 2 * points.length_us).tolist():
@@ -184,15 +185,16 @@ class OnnxDetector(Detector):
         return ring
 
     def _take_usual(self, at: slice | Ints, judged: Judged) -> None:
-        off, usual = np.abs(judged.off), self.usual[at]
-        off -= usual
-        off *= _FADING
-        off += usual
-        if np.isnan(off.min(initial=0.0)):
-            off = np.where(np.isnan(usual), np.abs(judged.off), off)
-        if np.isnan(judged.score.min(initial=0.0)):
-            off = np.where(np.isnan(judged.score)[:, None], usual, off)
-        self.usual[at] = off
+        usual = self.usual[at]
+        off = np.abs(judged.off)
+        away = off - usual
+        away *= _FADING
+        away += usual
+        if misses(away):
+            away = np.where(np.isnan(usual), off, away)
+        if np.isnan(np.minimum.reduce(judged.score, initial=0.0)):
+            away = np.where(np.isnan(judged.score)[:, None], usual, away)
+        self.usual[at] = away
 
     def _take_scale(self, row: Ints, values: Floats) -> None:
         """Learn from the first windows of each channel, as many as the manifest asks for."""

@@ -61,7 +61,7 @@ class Model:
             inputs: scaled, NaN for what is missing, not changed; shape (n, inputs).
             newest: of them the channels of the newest window; of a forecast those that came, likewise; shape (n, channels).
         """
-        if _misses(inputs) or _misses(newest):
+        if misses(inputs) or misses(newest):
             return self._judge_what_is_there(inputs, newest)
         out = self._run(inputs)
         kind = self.manifest.output
@@ -69,7 +69,8 @@ class Model:
             return Judged(out[:, 0].astype(np.float64), out)
         off = out
         off -= inputs if kind == "reconstruction" else newest
-        score = _lengths(off) / math.sqrt(off.shape[1])
+        score = _lengths(off)
+        score /= math.sqrt(off.shape[1])
         return Judged(score, off[:, -self.manifest.channels :])
 
     def _judge_what_is_there(self, inputs: Singles, newest: Singles) -> Judged:
@@ -255,7 +256,7 @@ def scaled(values: Floats, centre: Any, spread: Any) -> Singles:
     return np.minimum(out, FAR, out=out)
 
 
-def _misses(values: Singles) -> bool:
+def misses(values: Singles) -> bool:
     """Tell whether there is a NaN: the least of all is one then, and that is found several times faster than by isnan."""
     return bool(np.isnan(np.minimum.reduce(values.reshape(-1), initial=0.0)))
 
@@ -263,7 +264,7 @@ def _misses(values: Singles) -> bool:
 def _lengths(off: Singles) -> NDArray[np.float64]:
     """Return the length of each row; each is summed up by itself, in the order of its columns, whatever the others are."""
     if off.shape[1] == 1:
-        return np.abs(off[:, 0]).astype(np.float64)
+        return np.abs(off[:, 0], dtype=np.float64)
     lengths: Floats = np.sqrt(np.einsum("ij,ij->i", off, off)).astype(np.float64)
     return lengths
 
