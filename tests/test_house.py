@@ -138,6 +138,7 @@ def test_each_extra_is_there_and_pinned_where_it_must_be() -> None:
         "cloud",
         "river",
         "onnx",
+        "train",
         "kafka",
         "quix",
         "influx",

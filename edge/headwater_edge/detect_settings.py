@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from headwater_edge.detection.detector import Detector
 from headwater_edge.detection.make import made, pinned, placed
 from headwater_edge.detection.rules import DetectRule
 from headwater_edge.detection.specs import Spec, spec_of
@@ -65,13 +66,21 @@ def detect_rules(
             raise SettingsError(f"{where} names no detector", hint='write detectors = ["default"]')
         try:
             specs = tuple(pinned(spec_of(each)) for each in one.detectors)
-            made(specs)
+            level = _level(one.level, levels, where)
+            _must_fit(made(specs), level)
         except SettingsError as error:
             raise SettingsError(f"{where}: {error.message}", hint=error.hint) from None
-        found.append(
-            DetectRule(one.name, one.series, _level(one.level, levels, where), specs, one.severity, one.text)
-        )
+        found.append(DetectRule(one.name, one.series, level, specs, one.severity, one.text))
     return tuple(found)
+
+
+def _must_fit(detectors: Sequence[Detector], level: str) -> None:
+    for one in detectors:
+        if one.length_us not in {0, level_of(level).length_us}:
+            raise SettingsError(
+                f"{one.name} was made for windows of {one.length_us / 1e6:g} s, not of {level}",
+                hint="set level to such windows, and have them in edge.windows.levels",
+            )
 
 
 def _level(level: str, levels: Sequence[str], where: str) -> str:

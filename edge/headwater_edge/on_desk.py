@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from headwater_edge.detection.onnx_kept import MODELS
 from headwater_edge.store import APPLICATION, VERSION
 from headwater_shared.errors import StateError
 from headwater_shared.sqlite_file import check, read_only, read_without_log
@@ -85,3 +86,4 @@ def _there(path: Path) -> None:
             f"there is no file {path}",
             hint="name the agent's file, edge.db in its data folder, or a copy of it",
         )
+    MODELS.look_beside(path)

@@ -24,6 +24,7 @@ from headwater_edge.broker import Broker
 from headwater_edge.brokers import attach_brokers, passwords_of, with_status, with_troubles
 from headwater_edge.checked import read
 from headwater_edge.detection.key import FileSeal, key_path
+from headwater_edge.detection.onnx_kept import MODELS
 from headwater_edge.detection.told import told
 from headwater_edge.letter_office import LetterOffice
 from headwater_edge.listener import Listener
@@ -79,6 +80,7 @@ async def run(
     passwords = {name: secret(value) for name, value in settings.users.items()}
     users = Users(data / settings.users_file, passwords, settings.grants)
     open_bus = opener(settings.bus, data, kafka or KafkaSettings())
+    MODELS.look_beside(data / FILE, keep=True)
     seal = FileSeal(key_path(data, settings.state_key), settings.name)
     agent = Agent(settings, data / FILE, clock, open_bus, _version(), adopt=adopt, seal=seal)
     registry = health.registry(agent)

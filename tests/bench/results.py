@@ -38,6 +38,7 @@ GOALS: dict[str, str] = {
     "reload": "at most 300 ms longer than without",
     "edge-alert-latency": "p99 at most 150 ms",
     "edge-act-latency": "p99 at most 150 ms",
+    "detect-onnx": "at most 1.3 times bare onnxruntime",
     "detect-river": "each at most 1.15 times the bare library",
     "detect-scenarios": "at least 90% of the faults above the noise found, at most 2 false alarms a stream-week",
     "edge-drain": "at least 100 times real time, live p99 unharmed, a new anomaly through within 2 s",

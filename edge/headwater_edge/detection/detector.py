@@ -20,9 +20,9 @@ class Detector:
     with each other only: a tail turns them into probabilities.
     """
 
-    KEPT: ClassVar[dict[str, Any]] = {}
+    KEPT: dict[str, Any] = {}
     """What is remembered of each series: attribute -> what it is before the first window, a number or an array of any shape."""
-    WHOLE_DEVICES: ClassVar[bool] = False
+    WHOLE_DEVICES: bool = False
     """Its rows are devices, its points have a column a metric."""
     LEARNS_AS_IT_SCORES: ClassVar[bool] = False
     """`score` takes the windows in at once, which is quicker where each row is an object; `learn` is not called."""
@@ -32,6 +32,8 @@ class Detector:
     """As the settings call it; set when it is made."""
     metrics: tuple[str, ...] = ()
     """Of a device, in the order of the columns of its points."""
+    length_us = 0
+    """Of the windows that it was made for; 0: it takes any."""
 
     def __init__(self) -> None:
         self.rows = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from headwater_edge.detection import own
+from headwater_edge.detection import onnx_kept, own
 from headwater_edge.detection.detector import Detector
 from headwater_edge.detection.specs import Spec, spec_of
 from headwater_edge.detection.sudden import Sudden
@@ -21,6 +21,8 @@ def placed(spec: Spec, folder: Path) -> Spec:
     """Return a spec whose file is named from the root; as it stands it is relative to the folder of the settings."""
     if own.is_own(spec.use):
         return msgspec.structs.replace(spec, use=str(folder.absolute() / spec.use))
+    if onnx_kept.is_onnx(spec.use):
+        return msgspec.structs.replace(spec, use=onnx_kept.placed(spec.use, folder))
     return spec
 
 
@@ -28,10 +30,13 @@ def pinned(spec: Spec) -> Spec:
     """Return a spec that says which content of its file it means: with another one it is another detector.
 
     Raises:
-        SettingsError: the file cannot be read.
+        SettingsError: the file cannot be read, or is no model.
+        PartMissing: its library is not installed.
     """
     if own.is_own(spec.use):
         return msgspec.structs.replace(spec, content=own.content_of(spec.use))
+    if onnx_kept.is_onnx(spec.use):
+        return msgspec.structs.replace(spec, content=onnx_kept.MODELS.content_of(spec.use))
     return spec
 
 
@@ -54,6 +59,8 @@ def made(specs: Sequence[str | Spec]) -> list[Detector]:
             detectors.append(river(spec))
         elif own.is_own(spec.use):
             detectors.append(own.own(spec))
+        elif onnx_kept.is_onnx(spec.use):
+            detectors.append(onnx_kept.onnx(spec))
         else:
             detectors.append(_ours(spec))
     return detectors
@@ -63,7 +70,7 @@ def _ours(spec: Spec) -> Detector:
     if spec.use not in DEFAULT:
         raise SettingsError(
             f"detectors: there is no {spec.use!r}",
-            hint=f"there is default, {', '.join(DEFAULT)}, river.anomaly.*, FILE.py:Class",
+            hint=f"there is default, {', '.join(DEFAULT)}, river.anomaly.*, onnx:FILE.onnx, FILE.py:Class",
         )
     if spec != Spec(spec.use):
         raise SettingsError(f"detectors: {spec.use!r} has no parameters, nothing before it and no metrics")
