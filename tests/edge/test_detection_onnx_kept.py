@@ -12,8 +12,8 @@ import pytest
 from headwater_edge import snapshot
 from headwater_edge.detect_settings import DetectSettings, with_files
 from headwater_edge.detection import onnx_kept
-from headwater_edge.detection.onnx_kept import MODELS, Models
 from headwater_edge.detection.onnx_detector import OnnxDetector
+from headwater_edge.detection.onnx_kept import MODELS, Models
 from headwater_edge.detection.specs import Spec
 from headwater_edge.settings import StepSettings
 from headwater_shared.errors import PartMissing, SettingsError
