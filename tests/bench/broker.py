@@ -42,7 +42,7 @@ class Measured(msgspec.Struct):
 
 def ten_thousand(folder: Path) -> Iterator[Result]:
     """10,000 messages/s of 1,000 series."""
-    ours = _agent(folder / "agent", 10_000)
+    ours = measured(folder / "agent", 10_000)
     paho = _baseline(folder / "paho", "tests.bench.paho_dict")
     aio = _baseline(folder / "aiomqtt", "tests.bench.aiomqtt_dict")
     more = {"aiomqtt and a dict, us": aio.us, "messages/s": ours.found.rate, **ours.more}
@@ -51,7 +51,7 @@ def ten_thousand(folder: Path) -> Iterator[Result]:
 
 def forty_thousand(folder: Path) -> Iterator[Result]:
     """40,000 messages/s of 1,000 series; the baselines cannot, so theirs is taken at 10,000."""
-    ours = _agent(folder / "agent", 40_000)
+    ours = measured(folder / "agent", 40_000)
     paho = _baseline(folder / "paho", "tests.bench.paho_dict")
     more = {"messages/s": ours.found.rate, **ours.more}
     yield Result("edge-mosquitto-40k", ours.us, "us of CPU a message", paho.us, _BASELINE, _FULL, more)
@@ -59,7 +59,7 @@ def forty_thousand(folder: Path) -> Iterator[Result]:
 
 def multi(folder: Path) -> Iterator[Result]:
     """8,000 messages/s with five readings each."""
-    ours = _agent(folder / "agent", 8_000, values=5)
+    ours = measured(folder / "agent", 8_000, values=5)
     paho = _baseline(folder / "paho", "tests.bench.paho_dict")
     more = {"us a message": ours.us, "messages/s": ours.found.rate, **ours.more}
     yield Result("edge-mosquitto-multi", ours.us / 5, "us of CPU a reading", paho.us, _BASELINE, _FULL, more)
@@ -70,7 +70,7 @@ def largest(folder: Path) -> Iterator[Result]:
     best: Found | None = None
     seen: dict[str, Any] = {}
     for rate in _STEPS:
-        one = _agent(folder / str(rate), rate, seconds=30.0, warm=0.0, must_hold=False)
+        one = measured(folder / str(rate), rate, seconds=30.0, warm=0.0, must_hold=False)
         seen[f"at {rate}/s"] = {
             "held": one.found.held,
             "messages/s": round(one.found.rate),
@@ -88,7 +88,7 @@ def largest(folder: Path) -> Iterator[Result]:
     )  # fmt: skip
 
 
-def _agent(
+def measured(
     folder: Path,
     rate: float,
     *,
@@ -96,11 +96,14 @@ def _agent(
     seconds: float = _SECONDS,
     warm: float = _WARM,
     must_hold: bool = True,
+    settings: str = "",
 ) -> Measured:
     """Measure the agent; every message that Mosquitto acknowledged must have been counted at the end."""
     with ExitStack() as stack:
         mosquitto = stack.enter_context(mosquitto_broker(_made(folder / "broker"), _UNLIMITED))
-        ours = stack.enter_context(agent(folder / "agent", _BROKER.format(port=mosquitto.port)))
+        ours = stack.enter_context(
+            agent(folder / "agent", f"{_BROKER.format(port=mosquitto.port)}\n{settings}")
+        )
         until(lambda: _status(ours)["broker bench"]["connected"], what="the agent is subscribed")
         if warm:
             warmed = _load(mosquitto.port, rate, warm, values)

@@ -26,6 +26,7 @@ from tests.bench import (
     size,
     step,
     stop_and_wait,
+    with_detectors,
 )
 from tests.bench.results import GOALS, Result, keep
 
@@ -50,6 +51,9 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("edge-mosquitto-40k",): broker.forty_thousand,
     ("edge-mosquitto-multi",): broker.multi,
     ("edge-mosquitto-max",): broker.largest,
+    ("edge-memory-ml",): with_detectors.memory,
+    ("edge-listener-20-ml",): with_detectors.listener,
+    ("edge-mosquitto-10k-ml",): with_detectors.mosquitto,
     ("detect-onnx",): onnx.run,
     ("detect-river",): river.run,
     ("edge-drain",): drain.run,
