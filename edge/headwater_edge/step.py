@@ -222,6 +222,7 @@ def _judge(
     found += state.detection.take(_by_level(own, names), mark)
     found += state.detection.take(_by_level(late, names), mark, sealed=True) if late else []
     put_found(state, found, out)
+    out.warnings += state.detection.failures()
 
 
 def _by_level(pieces: list[Piece], names: list[str]) -> dict[str, list[Rows]]:

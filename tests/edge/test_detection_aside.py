@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from headwater_edge import journal
+from headwater_edge.detect_settings import DetectSettings
 from headwater_edge.detection import aside, slow
 from headwater_edge.detection.detector import Detector
 from headwater_edge.detection.ensemble import Ensemble
@@ -20,6 +22,8 @@ from headwater_edge.events import DetectorSlow
 from headwater_edge.tick import quiet_tick
 from headwater_shared.clock import SetClock
 from tests.edge.judging import EACH, S10, again, ensemble, points, tails, walk
+from tests.edge.run import Run
+from tests.edge.test_detection_in_step import TEMP, day, found, run_of
 
 BAD = 666.0
 
@@ -215,3 +219,49 @@ def test_a_slow_detector_is_a_journaled_event() -> None:
     event = DetectorSlow("bearings", "river.anomaly.LODA", ["s1/d1/temp", "s1/d2/temp"])
     tick = quiet_tick(SetClock().now(), event)
     assert journal.decode(journal.encode(tick)).events == tick.events
+
+
+_FAILS = """
+import numpy as np
+
+from headwater_edge.detection.detector import Detector
+
+
+class Fails(Detector):
+    def score(self, points):
+        if (points.value > 70).any():
+            raise ZeroDivisionError("on purpose")
+        return np.zeros(len(points))
+"""
+
+
+def test_r12_a_detector_that_fails_in_the_step_is_said_with_its_reason(tmp_path: Path) -> None:
+    """The tick warns once, of the detector, its series and what it raised; the others find what there is, and a replay says the same."""
+    (tmp_path / "fails.py").write_text(_FAILS)
+    rule = DetectSettings("watched", "*", ("default", f"{tmp_path}/fails.py:Fails"))
+    run = run_of((rule,))
+    for message in day(1, 120, 90):
+        run.tick(message)
+    said = [warning for output in run.outputs for warning in output.warnings]
+    assert said == [
+        f"fails.py:Fails of watched is set aside for {TEMP}: it raised ZeroDivisionError: on purpose"
+    ]
+    assert [one.phase for one in found(run)] == ["begin", "end"]
+    run.crash()
+
+
+def test_r12_a_slow_detector_is_set_aside_by_its_event() -> None:
+    """From the tick that has the event on, for the series that it names."""
+    run = run_of()
+    for message in day(1, 30, -1):
+        run.tick(message)
+    run.tick(events=(DetectorSlow("unusual", run_detector(run), [TEMP]),))
+    (judge,) = run.state.detection.judges
+    assert [(one.row, one.why) for one in judge.alone.ensemble.stopped()] == [(0, "it was slow")]
+    run.crash()
+
+
+def run_detector(run: Run) -> str:
+    """The name of the first of its detectors."""
+    (judge,) = run.state.detection.judges
+    return judge.alone.ensemble.detectors[0].name

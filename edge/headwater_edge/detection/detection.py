@@ -31,6 +31,10 @@ class Detection:
         """Return what was found slow since the last call."""
         return [event for judge in self.judges for event in judge.slow()]
 
+    def failures(self) -> list[str]:
+        """Return what failed in this tick, in words."""
+        return [failure for judge in self.judges for failure in judge.failures()]
+
     def set_aside(self, event: DetectorSlow, now_us: int) -> None:
         """A detector is slow, as was measured beside the step."""
         for judge in self.judges:

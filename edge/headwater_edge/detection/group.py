@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_edge.detection.aside import Stopped
 from headwater_edge.detection.detector import Detector
 from headwater_edge.detection.ensemble import Ensemble, Judged
 from headwater_edge.detection.points import Floats, Ints, Points
@@ -38,6 +39,8 @@ class Group:
     def __init__(self, detectors: Sequence[Detector], metrics: Sequence[str] = ()) -> None:
         """Make one over series, or, if metrics are named, over devices."""
         self.ensemble = Ensemble(detectors)
+        self.stopped: list[Stopped] = []
+        """What was set aside in this tick; whoever tells of it takes it away."""
         self.metrics = list(metrics)
         self.begin: Ints = np.zeros(0, np.int64)
         self.blamed: Ints = np.zeros(0, np.int64)
@@ -71,6 +74,7 @@ class Group:
         """Judge windows; `series` of each, shape (n,), or (n, m) for devices: whom an alarm is about."""
         self.windows[points.row] += 1
         judged = self.ensemble.judge(points)
+        self.stopped += judged.stopped
         self.latest[points.row] = judged.tails
         fused = judged.fused
         for at in np.flatnonzero(fused.begins | fused.ends).tolist():

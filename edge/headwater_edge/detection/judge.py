@@ -176,6 +176,17 @@ class Judge:
         for devices, group in self.whole:
             group.ensemble.set_aside(detector, devices.rows_of(rows), now_us)
 
+    def failures(self) -> Iterator[str]:
+        """Yield what failed in this tick, in words: one a detector and reason."""
+        for group in self.groups:
+            stopped, group.stopped = group.stopped, []
+            by_reason: dict[tuple[str, str], list[int]] = {}
+            for one in stopped:
+                by_reason.setdefault((one.detector, one.why), []).append(one.row)
+            for (detector, why), rows in by_reason.items():
+                more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+                yield f"{detector} of {self.rule.name} is set aside for {group.names[rows[0]]}{more}: {why}"
+
     def watch(self, clock_ns: Callable[[], int]) -> None:
         """Measure how long detectors take; nothing that is judged depends on it."""
         for group in self.groups:
