@@ -27,6 +27,8 @@ SOON = {
     "topic.metadata.propagation.max.ms": 500,
 }
 """A broker that does not answer is given up sooner."""
+LATER = {"message.timeout.ms": 4000, "socket.timeout.ms": 4000}
+"""One that says why gets the time for it."""
 
 
 @pytest.fixture
@@ -41,24 +43,25 @@ def test_r22_an_append_that_kafka_has_not_taken_raises(topics: MadeTopics) -> No
 
     A row is marked sent on that word, and on no other.
     """
-    bus = KafkaBus({**topics.client, **SOON}, topics.prefix)
+    bus, hasty = KafkaBus(topics.client, topics.prefix), KafkaBus({**topics.client, **SOON}, topics.prefix)
     bus.append([record(0, "before")])
     topics.server.hang()
     try:
         with pytest.raises(BusUnavailable, match="appending"):
-            bus.append([record(0, "hangs")])
+            hasty.append([record(0, "hangs")])
     finally:
         topics.server.go_on()
     bus.append([record(0, "again")])
     found = texts(bus.read("hw-in", {0: 0}, 100))
     assert found[0] == "before"
-    assert found[-1] == "again"
+    assert "again" in found  # what hung may come after it: its fate was unknown
     bus.close()
+    hasty.close()
 
 
 def test_r27_outputs_of_a_killed_transaction_are_there_once(topics: MadeTopics) -> None:
     """The answer to a commit is lost: whether it was done is not known, and the same outputs again are there once."""
-    bus = KafkaBus({**topics.client, **SOON}, topics.prefix)
+    bus = KafkaBus(topics.client, topics.prefix)
     bus.append_once("p", 1, [record(0, "1")])
     once = bus._once["p"]
     committing = once._appending.producer.commit_transaction
@@ -166,12 +169,10 @@ def test_users_and_certificates(kafka: KafkaServer, topics: MadeTopics, tmp_path
     stranger = {"ca": None}, "check tls and ca"
     for change, said in (wrong, stranger):
         bad = KafkaBus(
-            {**connection(address, msgspec.structs.replace(good, **change)), **SOON}, topics.prefix
+            {**connection(address, msgspec.structs.replace(good, **change)), **SOON, **LATER}, topics.prefix
         )
         with pytest.raises(BusUnavailable, match=said):
             bad.append([record(0, "x")])
-        with pytest.raises(BusUnavailable, match=said):
-            _ = bad.identity
         bad.close()
 
 

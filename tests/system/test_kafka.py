@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +14,10 @@ from typing import Any
 import pytest
 
 from headwater_cloud.history import History
+from headwater_shared.kafka_bus import KafkaBus
 from tests.kafka import KafkaServer, MadeTopics
-from tests.support import until
-from tests.system import kills, outage
+from tests.support import ROOT, until
+from tests.system import kills, outage, result
 from tests.system.box import CLOUD, EDGE, Box
 from tests.system.kafka_box import Commanded, commanded, kafka_box, note
 from tests.system.load import load
@@ -27,6 +32,7 @@ class Told:
 
     box: Box
     ledger: Path
+    topics: MadeTopics
     commands: list[Commanded] = field(default_factory=list)
     """While Kafka is well, is killed, and hangs."""
     went_on: list[str] = field(default_factory=list)
@@ -43,7 +49,7 @@ def told(kafka_server: KafkaServer, tmp_path_factory: pytest.TempPathFactory) ->
     with kafka_box(tmp_path_factory.mktemp("kafka-box"), topics) as here:
         here.up()
         with load(here, SECONDS, "--in-flight", "12") as fleet:
-            found = Told(here, fleet.ledger)
+            found = Told(here, fleet.ledger, topics)
             fleet.goes_on(4_000)
             found.commands.append(commanded(here, "stove-0"))
             kafka_server.kill()
@@ -87,3 +93,62 @@ def test_alerts_come_through_kafka(told: Told) -> None:
     history = History(told.box.data / "cloud.db")
     subjects = {alert.subject for alert in history.alerts()}
     assert {f"home/stove-{n}/temperature" for n in range(3)} <= subjects
+
+
+def test_others_read_the_windows_with_plain_libraries(told: Told) -> None:
+    """docs/examples/read_windows.py, 40 lines of confluent-kafka and fastavro: the parts that it prints, the highest revision of
+    each, add up to the windows that the cloud side stores.
+    """
+    stored = result.read(told.box.data / "cloud.db").windows
+    wanted = {(series, start): w.count for (series, level, start), w in stored.items() if level == "1m"}
+    script = ROOT / "docs" / "examples" / "read_windows.py"
+    schemas = ROOT / "shared" / "headwater_shared" / "schemas"
+    words = [told.topics.server.servers, f"{told.topics.prefix}hw-in", str(schemas)]
+    with subprocess.Popen([sys.executable, str(script), *words], stdout=subprocess.PIPE, text=True) as reader:
+        too_long = threading.Timer(60, reader.kill)
+        too_long.start()
+        found = _added(reader, wanted)
+        too_long.cancel()
+        reader.kill()
+    assert found == wanted
+    assert len(wanted) > 600
+
+
+def _added(
+    reader: subprocess.Popen[str], wanted: Mapping[tuple[str, int], int]
+) -> dict[tuple[str, int], int]:
+    """Add up what is printed until it is what is wanted, or comes to an end."""
+    assert reader.stdout is not None
+    best: dict[tuple[str, int, str], tuple[int, int]] = {}
+    for line in reader.stdout:
+        series, level, start, part, revision, count, _ = line.rstrip().split("\t")
+        if level == "1m":
+            at = series, int(start), part
+            best[at] = max(best.get(at, (-1, 0)), (int(revision), int(count)))
+        if len(best) >= len(wanted):
+            found: dict[tuple[str, int], int] = defaultdict(int)
+            for (name, begin, _), (_, number) in best.items():
+                found[name, begin] += number
+            if found == wanted:
+                return found
+    return {}
+
+
+def test_headers_are_cloudevents(told: Told) -> None:
+    """Every record of every topic is an event to the `cloudevents` package, with the identity that the rules name."""
+    from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
+    from cloudevents.core.formats.json import JSONFormat
+
+    bus = KafkaBus(told.topics.client, told.topics.prefix)
+    kinds = set()
+    for topic in ("hw-in", "hw-have", "hw-alerts", "hw-alert-events"):
+        for stored in bus.read(topic, dict.fromkeys(bus.ends(topic), 0), 100_000):
+            headers = {name: value.encode() for name, value in stored.headers.items()}
+            event = from_binary(KafkaMessage(headers, stored.key, stored.body), JSONFormat())
+            assert event.get_id() == stored.headers["ce_id"]
+            assert event.get_time() is not None
+            assert event.get_datacontenttype() == "application/avro"
+            kinds.add(event.get_type())
+    bus.close()
+    wanted = ("frame", "anomaly", "command", "heartbeat", "clock", "have", "alert")
+    assert kinds >= {f"io.headwater.{kind}" for kind in wanted}
