@@ -70,7 +70,8 @@ class Model:
         off = out
         off -= inputs if kind == "reconstruction" else newest
         score = _lengths(off)
-        score /= math.sqrt(off.shape[1])
+        if off.shape[1] > 1:
+            score /= math.sqrt(off.shape[1])
         return Judged(score, off[:, -self.manifest.channels :])
 
     def _judge_what_is_there(self, inputs: Singles, newest: Singles) -> Judged:
