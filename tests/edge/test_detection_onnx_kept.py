@@ -132,10 +132,11 @@ def test_a_model_that_was_changed_is_another_detector_and_learns_anew(tmp_path: 
     run.start()
     run.tick(*windows(3, 40))
     assert seen(run) == {20}
-    configured(run, named(tmp_path), start=True)
+    assert configured(run, named(tmp_path), start=True).warnings == []
     assert seen(run) == {20}
     placed(file, files.together(), TOGETHER.replace("windows = 20", "windows = 21"))
-    configured(run, named(tmp_path), start=True)
+    (warning,) = configured(run, named(tmp_path), start=True).warnings
+    assert warning.startswith("[[edge.detect]] 'worn' learns anew: ")
     assert seen(run) == {0}
 
 
