@@ -157,7 +157,7 @@ class OnnxDetector(Detector):
 
     def _values(self, points: Points) -> Floats:
         """Return what the manifest names of each window; shape (n, channels)."""
-        found = [getattr(points, _COLUMNS[name]) for name in self.of.values]
+        found: list[Floats] = [getattr(points, _COLUMNS[name]) for name in self.of.values]
         if len(found) == 1:
             return found[0].reshape(len(points), -1)
         return np.stack(found, axis=-1).reshape(len(points), -1)
