@@ -131,6 +131,7 @@ def _follow(state: State, settings: StepSettings, tick: Tick, out: Output) -> No
     gone = state.detectors.orphans(settings.rules, settings.more_rules, state.names)
     put_changes(state, gone, out, note="the rule is gone")
     put_found(state, state.detection.orphans(settings.detect), out)
+    out.warnings += state.detection.anew(settings.detect)
     state.configure(settings, tick.now)
 
 

@@ -12,6 +12,7 @@ import pytest
 from headwater_edge import snapshot
 from headwater_edge.detect_settings import DetectSettings, with_files
 from headwater_edge.detection import onnx_kept
+from headwater_edge.detection.gone import Gone
 from headwater_edge.detection.onnx_detector import OnnxDetector
 from headwater_edge.detection.onnx_kept import MODELS, Models
 from headwater_edge.detection.specs import Spec
@@ -105,7 +106,7 @@ def test_r12_a_journal_is_run_again_with_the_model_that_it_was_made_with(tmp_pat
 
 
 def test_r12_without_the_file_and_its_copy_a_journal_is_not_run_with_another_model(tmp_path: Path) -> None:
-    """A copy that is damaged counts as none; put back, it is run again."""
+    """A copy that is damaged counts as none: the detector is gone, and says why; put back, the journal is run again as it was."""
     file = placed(tmp_path / "together.onnx", files.together(), TOGETHER)
     MODELS.look_beside(tmp_path / "edge.db", keep=True)
     run = Run(named(tmp_path))
@@ -114,11 +115,12 @@ def test_r12_without_the_file_and_its_copy_a_journal_is_not_run_with_another_mod
     (copy,) = (tmp_path / "models").glob("*.onnx")
     body = copy.read_bytes()
     copy.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
-    file.unlink()
+    placed(file, files.linear([[0.0] * 3] * 3, 0.5), TOGETHER)
     restarted(tmp_path / "edge.db")
-    with pytest.raises(SettingsError, match="is another one than the journal was made with") as refused:
-        run.restored()
-    assert refused.value.hint == "put model and manifest back there as they were then"
+    (gone,) = run.restored().detection.judges[0].alone.ensemble.detectors
+    assert isinstance(gone, Gone)
+    assert "is another one than the journal was made with" in gone.why
+    assert "put model and manifest back there as they were then" in gone.why
     copy.write_bytes(body)
     assert snapshot.fingerprint(run.restored()) == snapshot.fingerprint(run.state)
 
@@ -130,10 +132,11 @@ def test_a_model_that_was_changed_is_another_detector_and_learns_anew(tmp_path: 
     run.start()
     run.tick(*windows(3, 40))
     assert seen(run) == {20}
-    configured(run, named(tmp_path), start=True)
+    assert configured(run, named(tmp_path), start=True).warnings == []
     assert seen(run) == {20}
     placed(file, files.together(), TOGETHER.replace("windows = 20", "windows = 21"))
-    configured(run, named(tmp_path), start=True)
+    (warning,) = configured(run, named(tmp_path), start=True).warnings
+    assert warning.startswith("[[edge.detect]] 'worn' learns anew: ")
     assert seen(run) == {0}
 
 

@@ -103,6 +103,15 @@ class Detection:
         gone = [judge for judge in self.judges if _what_it_does(judge.rule) not in stay]
         return [end for judge in gone for end in judge.ends("the rule is gone")]
 
+    def anew(self, rules: Sequence[DetectRule]) -> list[str]:
+        """Say which rules are there under the same name and learn anew under others."""
+        stay, names = {_what_it_does(rule) for rule in rules}, {rule.name for rule in rules}
+        return [
+            f"[[edge.detect]] {judge.rule.name!r} learns anew: its series, level or detectors, or a file of these, changed"
+            for judge in self.judges
+            if judge.rule.name in names and _what_it_does(judge.rule) not in stay
+        ]
+
     def dump(self) -> dict[str, Any]:
         """Return the columns for a snapshot."""
         return {

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from headwater_edge.detection.detector import Detector
 from headwater_edge.detection.onnx_manifest import Fixed
-from headwater_edge.detection.onnx_model import Judged, Model, Singles, misses, scaled
+from headwater_edge.detection.onnx_model import FAR, Judged, Model, Singles, misses, scaled
 from headwater_edge.detection.onnx_words import blamed, words_of
 from headwater_edge.detection.points import Floats, Ints, Points
 from headwater_edge.recent import NEVER
@@ -17,6 +17,7 @@ from headwater_edge.recent import NEVER
 _FADING = 0.05
 """What a window adds to what is usual: words need no more than about twenty of them."""
 _LEAST = 1e-9
+_COLUMNS = {"mean": "value", "low": "low", "high": "high", "spread": "spread"}
 
 
 class _Seen(NamedTuple):
@@ -65,10 +66,12 @@ class OnnxDetector(Detector):
             "ring": np.full((self.kept, channels), np.nan, np.float32),
             "usual": np.full(1 if of.output == "score" else channels, np.nan, np.float32),
         }
-        self._fixed: tuple[Floats, Singles] | None = None
+        self._fixed: tuple[Floats, Floats] | None = None
         self._own_windows = 0
         if isinstance(of.scaling, Fixed):
-            self._fixed = (np.array(of.scaling.centre), np.array(of.scaling.spread, np.float32))
+            centre, spread = np.array(of.scaling.centre), np.array(of.scaling.spread)
+            self._fixed = centre, spread
+            self._furthest = centre - FAR * spread, centre + FAR * spread
         else:
             self._own_windows = of.scaling.windows
             self.KEPT |= {
@@ -87,7 +90,7 @@ class OnnxDetector(Detector):
 
     def score(self, points: Points) -> Floats:
         """Return the model's scores; NaN where more is missing than the manifest allows."""
-        newest = scaled(self._values(points), *self._scale(self._at(points.row)))
+        newest = self._scaled(points)
         past = self._past(points)
         if self.of.output == "forecast":
             inputs = past
@@ -154,10 +157,7 @@ class OnnxDetector(Detector):
 
     def _values(self, points: Points) -> Floats:
         """Return what the manifest names of each window; shape (n, channels)."""
-        found = [
-            {"mean": points.value, "low": points.low, "high": points.high, "spread": points.spread}[name]
-            for name in self.of.values
-        ]
+        found: list[Floats] = [getattr(points, _COLUMNS[name]) for name in self.of.values]
         if len(found) == 1:
             return found[0].reshape(len(points), -1)
         return np.stack(found, axis=-1).reshape(len(points), -1)
@@ -169,6 +169,16 @@ class OnnxDetector(Detector):
     def _scale(self, at: slice | Ints) -> tuple[Any, Any]:
         """Return centre and spread of rows."""
         return self._fixed or (self.centre[at], self.spread[at])
+
+    def _scaled(self, points: Points) -> Singles:
+        values = self._values(points)
+        if self._fixed is None:
+            return scaled(values, *self._scale(self._at(points.row)))
+        # As `scaled`, but cut off first: nothing can overflow, in fewer passes.
+        values = np.clip(values, *self._furthest)
+        values -= self._fixed[0]
+        values /= self._fixed[1]
+        return values.astype(np.float32)
 
     def _past(self, points: Points) -> Singles:
         """Return the windows before these; the ring itself, not a copy, if each row has one and none is missing between."""
@@ -185,16 +195,16 @@ class OnnxDetector(Detector):
         return ring
 
     def _take_usual(self, at: slice | Ints, judged: Judged) -> None:
-        usual = self.usual[at]
-        off = np.abs(judged.off)
+        usual, off = self.usual[at], np.abs(judged.off)
         away = off - usual
         away *= _FADING
-        away += usual
-        if misses(away):
-            away = np.where(np.isnan(usual), off, away)
-        if np.isnan(np.minimum.reduce(judged.score, initial=0.0)):
-            away = np.where(np.isnan(judged.score)[:, None], usual, away)
-        self.usual[at] = away
+        if judged.whole and not misses(away):
+            usual += away
+        else:
+            away = np.where(np.isnan(usual), off, usual + away)
+            usual = np.where(np.isnan(judged.score)[:, None], usual, away)
+        if usual.base is not self.usual:
+            self.usual[at] = usual
 
     def _take_scale(self, row: Ints, values: Floats) -> None:
         """Learn from the first windows of each channel, as many as the manifest asks for."""

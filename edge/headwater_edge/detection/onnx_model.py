@@ -34,6 +34,8 @@ class Judged(NamedTuple):
     """NaN where too much is missing; shape (n,)."""
     off: Singles
     """How far the newest window is from what came out, scaled, 0 where it is missing; shape (n, channels). Of scores: the score itself."""
+    whole: bool = True
+    """Nothing was missing."""
 
 
 class Model:
@@ -70,7 +72,8 @@ class Model:
         off = out
         off -= inputs if kind == "reconstruction" else newest
         score = _lengths(off)
-        score /= math.sqrt(off.shape[1])
+        if off.shape[1] > 1:
+            score /= math.sqrt(off.shape[1])
         return Judged(score, off[:, -self.manifest.channels :])
 
     def _judge_what_is_there(self, inputs: Singles, newest: Singles) -> Judged:
@@ -85,16 +88,16 @@ class Model:
         off = np.zeros((len(inputs), of.channels if of.output != "score" else 1), np.float32)
         (at,) = np.nonzero(usable)
         if not len(at):
-            return Judged(score, off)
+            return Judged(score, off, whole=False)
         out = self._run(self._filled(inputs[at], absent[at]))
         if of.output == "score":
             score[at], off[at] = out[:, 0], out
-            return Judged(score, off)
+            return Judged(score, off, whole=False)
         gone = unaimed[at]
         far = np.where(gone, np.float32(0), out - aim[at])
         score[at] = _lengths(far) / np.sqrt((~gone).sum(axis=1))
         off[at] = far[:, -of.channels :]
-        return Judged(score, off)
+        return Judged(score, off, whole=False)
 
     def _filled(self, inputs: Singles, absent: NDArray[np.bool_]) -> Singles:
         of = self.manifest
