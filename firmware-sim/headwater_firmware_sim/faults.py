@@ -138,11 +138,14 @@ class BearingWear(
         """Return the fault of each metric, with its own begin."""
         begin, end = duration(self.begin), duration(self.end)
         later = f"{begin + round((end - begin) * self.lag)}us"
-        same = {"device": self.device, "end": self.end, "before": self.before}
-        return [
-            Wear(begin=self.begin, metric=self.metric, size=self.size, step=self.step, **same),
-            Wear(begin=later, metric=self.second, size=self.second_size, **same),
-        ]
+        first = Wear(
+            device=self.device, begin=self.begin, end=self.end, metric=self.metric, before=self.before,
+            size=self.size, step=self.step,
+        )  # fmt: skip
+        second = msgspec.structs.replace(
+            first, begin=later, metric=self.second, size=self.second_size, step=0.0
+        )
+        return [first, second]
 
 
 Simple = Spike | Drift | LevelShift | Dropout | Stuck | NoiseBurst | Event | Wear
