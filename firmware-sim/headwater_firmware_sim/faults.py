@@ -110,18 +110,24 @@ class Event(_Sized, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
 
 
 class Wear(_Sized, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="wear", tag_field="kind"):
-    """Slowly at first, then faster, up to `size`: with the square of the time."""
+    """Off by `step` at once, if it has one, then further, slowly at first: with the square of the time, up to `size`."""
+
+    step: Annotated[float, msgspec.Meta(description="How far off it is at the begin.")] = 0.0
 
     def apply(self, progress: Floats, values: Floats) -> Floats:
-        return values + self.size * progress**2
+        return values + self.step + (self.size - self.step) * progress**2
 
 
 class BearingWear(
     _Fault, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="bearing-wear", tag_field="kind"
 ):
-    """A bearing wears out: `metric` (the vibration) grows from the begin, `second` (the temperature) only after `lag`."""
+    """A bearing wears out: `metric` (the vibration) grows from the begin, `second` (the temperature) only after `lag`.
+
+    With a `step` a piece breaks out of its raceway first: the vibration is larger at once, and grows from there.
+    """
 
     size: Annotated[float, msgspec.Meta(description="How far off the first metric is at the end.")]
+    step: Annotated[float, msgspec.Meta(description="How far off it is at once.")] = 0.0
     second: Annotated[str, msgspec.Meta(description="The metric that follows.")]
     second_size: Annotated[float, msgspec.Meta(description="How far off that is at the end.")]
     lag: Annotated[
@@ -132,11 +138,14 @@ class BearingWear(
         """Return the fault of each metric, with its own begin."""
         begin, end = duration(self.begin), duration(self.end)
         later = f"{begin + round((end - begin) * self.lag)}us"
-        same = {"device": self.device, "end": self.end, "before": self.before}
-        return [
-            Wear(begin=self.begin, metric=self.metric, size=self.size, **same),
-            Wear(begin=later, metric=self.second, size=self.second_size, **same),
-        ]
+        first = Wear(
+            device=self.device, begin=self.begin, end=self.end, metric=self.metric, before=self.before,
+            size=self.size, step=self.step,
+        )  # fmt: skip
+        second = msgspec.structs.replace(
+            first, begin=later, metric=self.second, size=self.second_size, step=0.0
+        )
+        return [first, second]
 
 
 Simple = Spike | Drift | LevelShift | Dropout | Stuck | NoiseBurst | Event | Wear

@@ -88,6 +88,18 @@ def test_a_bearing_wears_out_vibration_first_then_temperature(tmp_path: Path) ->
     assert {fault["end_us"] for fault in found.values()} == {T + 200_000_000}
 
 
+def test_a_bearing_of_which_a_piece_breaks_out_is_off_at_once(tmp_path: Path) -> None:
+    """By the step at the begin, up to the size at the end; the second metric has none."""
+    text = 'kind="bearing-wear"\ndevice="pump-003"\nmetric="vibration"\nsecond="temperature"\nbegin="100s"\nend="200s"\nsize=8.0\nstep=2.0\nsecond_size=30.0\n'
+    t, vibration = column(planned(tmp_path, text), 2, 0)
+    off = vibration - column(planned(tmp_path, ""), 2, 0)[1]
+    assert not off[t < 100].any()
+    assert off[(t >= 100) & (t < 103)] == pytest.approx(2.0, abs=0.02)
+    assert off[t < 200].max() == pytest.approx(8.0, rel=0.05)
+    heat = column(planned(tmp_path, text), 2, 1)[1] - column(planned(tmp_path, ""), 2, 1)[1]
+    assert heat[(t >= 140) & (t < 142)].max() < 0.2
+
+
 def test_an_event_is_seen_by_many_one_after_the_other(tmp_path: Path) -> None:
     """A pattern names the devices; each sees it later than the one before, and has an interval of its own in the ledger."""
     text = (

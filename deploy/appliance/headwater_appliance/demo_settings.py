@@ -30,7 +30,7 @@ class Pace(NamedTuple):
 
 
 _PACES = {"pumps": Pace(3000, devices=40, rate=1000)}
-"""Two and a half days in 76 seconds, each pump every ten minutes: a bearing wears out in a day and a half."""
+"""Two and a half days in 76 seconds, each pump every ten minutes: a bearing wears out in a day."""
 
 _SETTINGS = """# The settings of the demo: `headwater init` writes a file with every key and what it means.
 [common]
