@@ -110,7 +110,7 @@ class Levels:
     def prune(self, watermark: Ints) -> None:
         """Let go of what is held no longer; once a tick, after all else."""
         self.fine.prune(watermark, self._held_us)
-        for level in self.some:
+        for level in self._above:
             level.prune(watermark, self._held_us)
 
     def follow(self, before: Levels) -> None:

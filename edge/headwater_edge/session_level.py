@@ -198,6 +198,8 @@ class SessionLevel:
         gone &= ~self.changed[used]
         if gone.any():
             self._forget(used[gone])
+        if self.log.is_full:
+            self.log.sum_up()
 
     def follow(self, before: SessionLevel, number: Ints) -> None:
         """Take up the sealed sessions of this level under other settings.

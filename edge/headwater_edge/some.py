@@ -61,8 +61,7 @@ class OfSome:
         return self.level.is_due(watermark[self.series])
 
     def prune(self, watermark: Ints, held_us: int) -> None:
-        if isinstance(self.level, SessionLevel):
-            self.level.prune(watermark[self.series], held_us)
+        self.level.prune(watermark[self.series], held_us)
 
     def follow(self, before: OfSome) -> None:
         """Take up what this level knew under other settings."""
