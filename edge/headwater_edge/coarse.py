@@ -137,6 +137,10 @@ class CoarseLevel:
             self.log.forget(self.ring.let_go(watermark, held_us), len(self.ring))
             self.log.sum_up()
 
+    def let_go(self, series: Ints) -> None:
+        """Forget the panes of series, all of which are out."""
+        self.log.forget(self.ring.forget(series), len(self.ring))
+
     def seal(self) -> None:
         """The panes of the epoch before were put out."""
         self.ring.clear()

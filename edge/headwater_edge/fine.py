@@ -153,6 +153,11 @@ class FineLevel:
         if fed:
             gone.fed.append(rows)
 
+    def let_go(self, series: Ints) -> None:
+        """Forget the panes of series, all of which are out, and their readings."""
+        self.ring.forget(series)
+        self.recent.let_go(series)
+
     def seal(self) -> None:
         """The panes of the epoch before were put out: what comes now opens new parts (R1)."""
         self.ring.clear()

@@ -163,6 +163,18 @@ class Ring:
         self.status[gone] = EMPTY
         return gone
 
+    def forget(self, series: Ints) -> Ints:
+        """Empty the slots of series; return them."""
+        flat: Ints = (series[:, None] * self.slots + np.arange(self.slots)).reshape(-1)
+        self.status[flat] = EMPTY
+        self.dirty[flat] = False
+        return flat
+
+    def unfinished(self) -> Mask:
+        """Tell of each series whether a pane of it is open, or changed since it was put out."""
+        every: Mask = ((self.status == OPEN) | self.dirty).reshape(-1, self.slots).any(axis=1)
+        return every
+
     def clear(self) -> None:
         """Empty every slot: what comes from now on opens new parts (R1)."""
         self.status[:] = EMPTY

@@ -64,6 +64,7 @@ class Group:
 
     def forget(self, rows: Ints) -> None:
         """Make rows blank."""
+        self.latest[rows] = np.nan
         self.begin[rows] = self.blamed[rows] = self.value[rows] = self.windows[rows] = 0
         self.ensemble.forget(rows)
 
@@ -133,7 +134,7 @@ class Devices:
         """Start of the window that was judged last."""
         self.names: list[str] = []
         """site/device of each."""
-        self._row: dict[int, int] = {}
+        self._row: dict[str, int] = {}
         self._place: Ints = np.zeros((0, 2), np.int64)
         """By row of the rule: row here and column; -1 for none."""
 
@@ -144,23 +145,61 @@ class Devices:
 
     def grow(self, device: Ints, names: Sequence[str]) -> None:
         """Take further rows of the rule in: their devices, and what they are called; those known before come first."""
-        places = []
-        for row in range(len(self._place), len(device)):
-            of, _, metric = names[row].rpartition("/")
-            if metric not in self.metrics:
-                places.append((-1, -1))
-                continue
-            number, column = int(device[row]), self.metrics.index(metric)
-            if number not in self._row:
-                self._row[number] = len(self.number)
-                self.number = np.append(self.number, number)
-                self.names.append(of)
-                self.last = np.append(self.last, NEVER)
+        known = len(self._place)
+        if len(device) > known:
+            self._place = np.concatenate([self._place, np.full((len(device) - known, 2), -1)])
+        for row in range(known, len(device)):
+            self.put(row, int(device[row]), names[row])
+
+    def put(self, row: int, device: int, name: str) -> None:
+        """Take a row of the rule in: its device, and what it is called."""
+        of, _, metric = name.rpartition("/")
+        if row >= len(self._place) or metric not in self.metrics:
+            return
+        at = self._row.get(of)
+        if at is None:
+            free = np.flatnonzero(self.number < 0)
+            at = self._row[of] = int(free[0]) if len(free) else len(self.number)
+            if at == len(self.number):
+                self.number, self.last = np.append(self.number, -1), np.append(self.last, NEVER)
+                self.names.append("")
                 self.series = np.concatenate([self.series, np.full((1, len(self.metrics)), -1)])
-            self.series[self._row[number], column] = row
-            places.append((self._row[number], column))
-        if places:
-            self._place = np.concatenate([self._place, np.array(places, np.int64)])
+            self.number[at], self.names[at] = device, of
+        column = self.metrics.index(metric)
+        self.series[at, column] = row
+        self._place[row] = at, column
+
+    def let_go(self, rows: Ints) -> Ints:
+        """Forget rows of the rule; return the rows here of devices that went with their last one."""
+        gone = []
+        for row in rows.tolist():
+            at, column = self._place[row].tolist()
+            if at < 0:
+                continue
+            self._place[row], self.series[at, column] = -1, -1
+            if bool((self.series[at] < 0).all()):
+                gone.append(at)
+                del self._row[self.names[at]]
+                self.names[at], self.number[at], self.last[at] = "", -1, NEVER
+        return np.array(gone, np.int64)
+
+    def number_anew(self, device: Ints) -> None:
+        """Devices have other numbers; by row of the rule."""
+        at, column = np.nonzero(self.series >= 0)
+        self.number[at] = device[self.series[at, column]]
+
+    def seat(self, series: NDArray[Any], device: Ints, names: Sequence[str]) -> None:
+        """Give each device the row that it had, as a snapshot says."""
+        self.series = series.copy()
+        self.number, self.last = np.full(len(series), -1), np.full(len(series), NEVER)
+        self._place = np.full((len(device), 2), -1)
+        self.names = [""] * len(series)
+        at, column = np.nonzero(series >= 0)
+        self._place[series[at, column]] = np.stack([at, column], axis=1)
+        for one, row in zip(at.tolist(), series[at, column].tolist(), strict=True):
+            self.names[one] = names[row].rpartition("/")[0]
+        self._row = {name: one for one, name in enumerate(self.names) if name}
+        self.number_anew(device)
 
     def rounds(self, points: Points) -> Iterator[Points]:
         """Yield the points of devices, each device once a round, in the order of starts.

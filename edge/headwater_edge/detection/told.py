@@ -65,7 +65,7 @@ def _rows(detection: Detection, pattern: str) -> Iterator[dict[str, Any]]:
     for judge in detection.judges:
         for group in judge.groups:
             for row, name in enumerate(group.names):
-                if fnmatchcase(name, pattern):
+                if name and fnmatchcase(name, pattern):
                     yield _row(judge, group, row, name)
 
 
