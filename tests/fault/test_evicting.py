@@ -301,3 +301,31 @@ def test_r15_what_is_known_of_series_that_went_is_saved_of_a_damaged_file(
         found = into.execute("SELECT name, serial FROM evicted").fetchall()
         into.close()
         assert ("s2/d5/temp", 0) in found
+
+
+@pytest.mark.covers("R12")
+def test_r12_a_window_that_is_open_keeps_its_series(live: Callable[..., History]) -> None:
+    """An hour's window is not over when the series is long idle: it stays until it is, and nothing of it is lost."""
+    seen: list[bool] = []
+    settings = edge_settings(
+        series_idle="80s", windows=SHORT | {"levels": ("1s", "1h"), "lateness": "0s", "horizon": "30s"}
+    )
+    history = live(
+        says("s2/d5", S), *LONG, says("s2/other", S),
+        do(lambda h: seen.append("s2/d5/temp" in h.evicted)),
+        ("age", 4000.0), ("age", 4000.0), says("s2/other", S),
+        settings=settings,
+    )  # fmt: skip
+    assert seen == [False]
+    assert "s2/d5/temp" in history.evicted
+
+
+@pytest.mark.covers("R2", "R12")
+def test_r02_readings_in_memory_are_not_the_next_ones(live: Callable[..., History]) -> None:
+    """Who has the number now says the very same, at the same time: a resend of nothing."""
+    history = live(
+        says("s2/d5", S, 2 * S), says("s2/other", S), *LONG, says("s2/other", S), says("s2/new", S, 2 * S),
+        says("s2/new2", S, 2 * S), settings=replace(PLAIN, series_idle="150s"),
+    )  # fmt: skip
+    assert of(history).counters.by_meaning == 0
+    assert "s2/d5/temp" in history.evicted
