@@ -29,7 +29,8 @@ def accept(state: State, tick: Tick, out: Output) -> Stamped | None:
         state.sessions.end_tick()
         return None
     digests = reading_digests(readings.sent, readings.value)
-    contents = contents_of(messages, readings, digests, tick.unreadable)
+    contents = contents_of(messages, readings, state.serial, digests, tick.unreadable)
+    state.heard_us[readings.series] = state.age_us
     repeated, out.unknown = state.transport.duplicates(
         _session_of(state, messages), messages, contents, releases
     )

@@ -126,6 +126,12 @@ class Unlisted:
         found: NDArray[np.bool_] = self._mask[series]
         return found
 
+    def look_again(self, numbers: Sequence[int], names: Sequence[str]) -> None:
+        """These became other series'."""
+        for number in numbers:
+            if number < len(self._mask):
+                self._mask[number] = not self._allowed.allows(device_of(names[number]))
+
 
 def check_patterns(where: str, patterns: Sequence[str]) -> None:
     """Check that these are SITE/DEVICE, with * and ? for any text.

@@ -13,7 +13,7 @@ from headwater_edge.settings import StepSettings
 from headwater_edge.state import State
 from headwater_edge.step import step
 from headwater_edge.store import DeadRow, write_letters, write_snapshot
-from headwater_edge.tick import Tick
+from headwater_edge.tick import Tick, with_new
 from headwater_edge.trial import readings_of, survives, without_killers
 from headwater_shared.logs import get_logger
 
@@ -48,7 +48,7 @@ def resume_carefully(connection: sqlite3.Connection, settings: StepSettings, sea
             messages=len(killers),
         )
         made = Salvaged(_DETAIL, by_meaning=False)
-        names = [*state.names, *tick.new_series]
+        names = with_new(state.names, tick)
         letters.extend(made.take(readings_of(tick, killers), names, tick.now.wall_us))
         letters.extend(made.rest())
         rows.append((journal.encode(left), number))

@@ -131,6 +131,16 @@ class CoarseLevel:
         """Tell whether `close` would close anything."""
         return len(self.ring.due(watermark)) > 0
 
+    def prune(self, watermark: Ints, held_us: int) -> None:
+        """Let go of the sketches of panes that are held no longer, once many have gathered; watermark: by series of the level."""
+        if self.log.is_full:
+            self.log.forget(self.ring.let_go(watermark, held_us), len(self.ring))
+            self.log.sum_up()
+
+    def let_go(self, series: Ints) -> None:
+        """Forget the panes of series, all of which are out."""
+        self.log.forget(self.ring.forget(series), len(self.ring))
+
     def seal(self) -> None:
         """The panes of the epoch before were put out."""
         self.ring.clear()

@@ -93,6 +93,21 @@ class Coverage:
                     inside[at] = place % 2 == 1 or (place > 0 and flat[place - 1] == sent[at])
         return inside
 
+    def of(self, series: int) -> list[int]:
+        """Return the intervals of a series, [begin, end, begin, end, ...]."""
+        if self.end[series] < self.begin[series]:
+            return []
+        return [*self.older.get(series, ()), int(self.begin[series]), int(self.end[series])]
+
+    def put(self, series: int, flat: Sequence[int]) -> None:
+        """Give a series other intervals, or none."""
+        *older, begin, end = flat or (_NONE, -_NONE)
+        self.begin[series], self.end[series] = begin, end
+        if older:
+            self.older[series] = older
+        else:
+            self.older.pop(series, None)
+
     def dump(self) -> dict[str, NDArray[np.generic]]:
         """Return the columns: `older` as rows (series, begin, end)."""
         rows = [

@@ -58,6 +58,8 @@ class Decode:
         elif set(map(type, places)) == {Place}:
             fast = self._json.manies(burst.payloads, places)
         decoded = fast if fast is not None else self._finite(self._mixed(burst, places), burst)
+        if self.index.other:
+            self._look_again()
         self.skipped += decoded.skipped
         if self.index.allowed:
             decoded = self._listed(decoded, burst)
@@ -67,6 +69,17 @@ class Decode:
         """Read by other formats, and other ranges of what can be, from the next burst on."""
         self.formats, self._json, self._ranges = formats, formats.json, ranges
         self._topics = Topics(formats.place_of)
+
+    def let_go(self, numbers: Sequence[int]) -> None:
+        """Forget the numbers of series that are let go, wherever they are remembered."""
+        self._topics = Topics(self.formats.place_of)
+        self.formats.sparkplug.let_go(numbers)
+
+    def _look_again(self) -> None:
+        """Numbers became other series'."""
+        other, self.index.other = self.index.other, []
+        self._unlisted.look_again(other, self.index.names)
+        self._ranges.look_again(other, self.index.names)
 
     def learn(self, births: Iterable[tuple[bytes, bytes]]) -> None:
         """Take up the births that were kept over a restart."""

@@ -72,7 +72,7 @@ class Detector(Generic[R]):
         """Make room for all series called so; those known before come first."""
         if not self.rules or len(names) == self._known:
             return
-        of = [self._patterns.of(name) for name in names[self._known :]]
+        of = [self._patterns.of(name) if name else [] for name in names[self._known :]]
         count = np.array([len(rules) for rules in of], np.int64)
         series = np.repeat(np.arange(self._known, len(names)), count)
         rule = np.array([rule for rules in of for rule in rules], np.int64)
@@ -83,6 +83,42 @@ class Detector(Generic[R]):
             setattr(self, name, np.append(getattr(self, name), np.full(len(rule), blank)))
         self._known = len(names)
         self._settle()
+
+    def let_go(self, series: Ints) -> None:
+        """Forget series: they have no pairs any more."""
+        self._arrange(np.flatnonzero(~np.isin(self.series, series)))
+
+    def take_up(self, numbers: Sequence[int], names: Sequence[str]) -> None:
+        """Make the pairs of series that have numbers of such as were let go."""
+        of = [self._patterns.of(name) for name in names]
+        count = [len(rules) for rules in of]
+        self.series = np.append(self.series, np.repeat(numbers, count))
+        self.rule = np.append(self.rule, np.array([rule for rules in of for rule in rules], np.int64))
+        for name, blank in self.KEPT.items():
+            setattr(self, name, np.append(getattr(self, name), np.full(sum(count), blank)))
+        self._arrange(np.argsort(self.series, kind="stable"))
+
+    def _arrange(self, at: Ints) -> None:
+        """Keep these pairs, in this order: that of their series."""
+        self.rule, self.series = self.rule[at], self.series[at]
+        for name in self.KEPT:
+            setattr(self, name, getattr(self, name)[at])
+        self._count = np.bincount(self.series, minlength=self._known)
+        self._first = np.cumsum(self._count) - self._count
+        self._settle()
+
+    def busy(self) -> Ints:
+        """Return the series that cannot be let go, for something of them is broken."""
+        return self.series[self.active]
+
+    def ends(self, pairs: Ints) -> list[Change]:
+        """Return the ends of what is broken in pairs, for nobody watches them any more."""
+        ends = []
+        for pair in pairs.tolist():
+            rule, begin_us = self.rules[self.rule[pair]], int(self.begin[pair])
+            limit = float(getattr(rule, "limit", 0.0))
+            ends.append(Change(rule, int(self.series[pair]), -1, False, begin_us, begin_us, limit, limit))
+        return ends
 
     def _settle(self) -> None:
         """Work out what follows from rules and pairs."""
@@ -121,12 +157,7 @@ class Detector(Generic[R]):
         at, kept = self._heirs(after)
         gone = self.active.copy()
         gone[at[kept]] = False
-        ends = []
-        for pair in np.flatnonzero(gone).tolist():
-            rule, begin_us = self.rules[self.rule[pair]], int(self.begin[pair])
-            limit = float(getattr(rule, "limit", 0.0))
-            ends.append(Change(rule, int(self.series[pair]), -1, False, begin_us, begin_us, limit, limit))
-        return ends
+        return self.ends(np.flatnonzero(gone))
 
     def dump(self) -> dict[str, NDArray[Any]]:
         """Return the columns for a snapshot; which pairs there are follows from rules and names."""

@@ -50,6 +50,25 @@ class Detectors:
         for one in self._used:
             one.grow(names)
 
+    def silences(self, series: Ints) -> list[Change]:
+        """Return the ends of the silences of series that were told, for these are let go."""
+        missing = self.missing
+        return missing.ends(np.flatnonzero(missing.active & np.isin(missing.series, series)))
+
+    def let_go(self, series: Ints) -> None:
+        """Forget series."""
+        for one in self._used:
+            one.let_go(series)
+
+    def take_up(self, numbers: Sequence[int], names: Sequence[str]) -> None:
+        """Series have numbers of such as were let go."""
+        for one in self._used:
+            one.take_up(numbers, names)
+
+    def busy(self) -> Ints:
+        """Return the series that cannot be let go, for a rule watches them."""
+        return np.concatenate([one.busy() for one in self.by_kind.values()])
+
     def run(self, series: NDArray[np.int32], event: Ints, value: Floats, mono_us: int) -> list[Change]:
         """Judge a tick's accepted readings.
 

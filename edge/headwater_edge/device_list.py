@@ -24,7 +24,7 @@ def listed(state: State, now: Now) -> dict[str, Any]:
         "device": list(state.device_numbers),
         "silent_s": np.round(silent_us / 1e6, 1).tolist(),
         "newest_us": newest.tolist(),
-        "series": np.bincount(state.device, minlength=devices).tolist(),
+        "series": np.bincount(state.device[state.serial >= 0], minlength=devices).tolist(),
         "by_us": marks.by_us[:devices].tolist(),
         "wall_us": now.wall_us,
     }

@@ -37,10 +37,14 @@ _LOW = 0xFFF
 
 
 def contents_of(
-    messages: Messages, readings: Readings, digests: Words, unreadable: list[tuple[int, int]]
+    messages: Messages, readings: Readings, serial: Ints, digests: Words, unreadable: list[tuple[int, int]]
 ) -> Words:
-    """Return what R3 compares of each message: its series with the sum of their digests, or a crc; shape (m,)."""
-    series_mixed = digests * (2 * readings.series.astype(np.uint64) + np.uint64(1))
+    """Return what R3 compares of each message: its series with the sum of their digests, or a crc; shape (m,).
+
+    Args:
+        serial: by number of a series, what no other series ever has.
+    """
+    series_mixed = digests * (2 * serial[readings.series].view(np.uint64) + np.uint64(1))
     if len(readings) == len(messages) and not unreadable and bool((messages.readings == 1).all()):
         return series_mixed
     sums = np.zeros(len(readings) + 1, np.uint64)

@@ -78,6 +78,10 @@ class Egress:
                 for config in self._announced.fresh(message):
                     self._enqueue(config)
             self._enqueue(message)
+        if output.evicted and self._announced is not None:
+            self._announced.forget(one.name for one in output.evicted)
+        for device in output.devices_gone:
+            self._status.pop(device, None)
 
     def status(self) -> dict[str, Any]:
         """Return what a person sees of it."""

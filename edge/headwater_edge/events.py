@@ -168,6 +168,12 @@ class DetectorSlow(msgspec.Struct, frozen=True, tag="detector-slow", array_like=
     series: list[str]
 
 
+class SeriesEvicted(msgspec.Struct, frozen=True, tag="series-evicted", array_like=True):
+    """Series that were idle for long are let go before this tick's readings are taken in; others may have their numbers (R12)."""
+
+    series: list[int]
+
+
 Event = (
     Start
     | SetAside
@@ -185,4 +191,5 @@ Event = (
     | WillsPublished
     | Answered
     | DetectorSlow
+    | SeriesEvicted
 )

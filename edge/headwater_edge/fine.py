@@ -153,14 +153,20 @@ class FineLevel:
         if fed:
             gone.fed.append(rows)
 
+    def let_go(self, series: Ints) -> None:
+        """Forget the panes of series, all of which are out, and their readings."""
+        self.ring.forget(series)
+        self.recent.let_go(series)
+
     def seal(self) -> None:
         """The panes of the epoch before were put out: what comes now opens new parts (R1)."""
         self.ring.clear()
         self.recent.forget_slots()
 
     def prune(self, watermark: Ints, held_us: int) -> None:
-        """Let go of raw columns that no pane counts and that are older than panes are held."""
+        """Let go of panes that are held no longer, and of raw columns that no pane counts and that are as old."""
         if self.recent.is_full():
+            self.ring.let_go(watermark, held_us)
             starts = np.where(self.ring.status == EMPTY, NEVER, self.ring.start)
             self.recent.prune(watermark - held_us - self.level.length_us, starts, self.level.length_us)
 

@@ -59,6 +59,11 @@ class Announced:
         self._configs[message.about, message.rule] = made
         return [made]
 
+    def forget(self, series: Iterable[str]) -> None:
+        """Series are let go: what was announced of them stays at the broker, and is announced again when they come back."""
+        gone = set(series)
+        self._configs = {at: config for at, config in self._configs.items() if at[0] not in gone}
+
     def all(self) -> Iterable[Message]:
         return self._configs.values()
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater_edge import journal
 from headwater_edge.arrivals import Arrivals, hashes, out_of_order, summary
-from headwater_edge.coverage import Coverage, unpacked
+from headwater_edge.coverage import Coverage, names_in, unpacked
+from headwater_edge.evicted import Former
 from headwater_edge.membership import is_in
+from headwater_edge.recent import NEVER
 from headwater_edge.source import REPLAY
 from headwater_edge.state import State
 from headwater_edge.store import read_store
@@ -44,7 +48,9 @@ class Doubt(NamedTuple):
 class Horizon:
     """Answers from the journal's rows and from the coverage of what left it. Used by one thread at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, names: Sequence[str] = ()) -> None:
+        """`names`: those of the state, by number, as they change."""
+        self._names = names
         self._reader: sqlite3.Connection = read_store(path)
         self._arrivals = Arrivals()
         self._decoded: OrderedDict[int, Readings] = OrderedDict()
@@ -52,6 +58,7 @@ class Horizon:
         """Of all that left the journal, or a little more."""
         self.looked_up = 0
         """Readings that were looked up in the journal."""
+        self._any_evicted = self._reader.execute("SELECT 1 FROM evicted LIMIT 1").fetchone() is not None
         first = self._reader.execute("SELECT coalesce(min(tick), 0) FROM journal").fetchone()[0]
         for tick, row in self._reader.execute("SELECT tick, body FROM arrival ORDER BY tick"):
             self._arrivals.add(tick, row)
@@ -66,7 +73,7 @@ class Horizon:
         readings = tick.readings
         if not len(readings):
             return None
-        odd = out_of_order(readings, state.last_sent)
+        odd = out_of_order(readings, _last_sent(state, tick))
         tick.arrival = summary(readings, odd)
         if not state.settings.by_meaning or not odd.any():
             return None
@@ -74,7 +81,10 @@ class Horizon:
         if replayed.any():
             odd &= ~np.repeat(replayed, tick.messages.readings)
         (at,) = np.nonzero(odd)
-        at = at[state.coverage.covers(readings.series[at], readings.sent[at])]
+        covered = state.coverage.covers(readings.series[at], readings.sent[at])
+        if tick.returned:  # the state does not know them yet
+            covered |= self.gone.covers(readings.series[at], readings.sent[at])
+        at = at[covered]
         if len(at):
             recent, k = state.levels.fine.recent, state.levels.fine.recent.size
             low, high = readings.sent[at].min(), readings.sent[at].max()
@@ -113,12 +123,52 @@ class Horizon:
         ).fetchone()
         if row is not None:
             try:
-                self.gone = unpacked(row[0])
+                self.gone = self._by_number_now(unpacked(row[0]), names_in(row[0]))
             except ValueError as error:
                 raise journal.Damaged(str(error)) from error
         self._arrivals.forget(tick)
         for old in [kept for kept in self._decoded if kept <= tick]:
             del self._decoded[old]
+
+    def returned(self, names: Sequence[str], numbers: Sequence[int]) -> list[Former]:
+        """Return what is known of new series that were let go once; `numbers` are as in a tick."""
+        if not self._any_evicted:
+            return []
+        found = []
+        for number, name in zip(
+            numbers or range(len(self._names), len(self._names) + len(names)), names, strict=True
+        ):
+            former = self._former(name)
+            if former is not None:
+                found.append(former)
+                self.gone.grow(number + 1)
+                self.gone.put(number, former.heard)  # its rows are gone
+        return found
+
+    def let_go(self, numbers: Sequence[int]) -> None:
+        """Series are let go: others may have their numbers."""
+        self._any_evicted = True
+        for number in numbers:
+            if number < len(self.gone.end):
+                self.gone.put(number, ())
+
+    def _former(self, name: str) -> Former | None:
+        row = self._reader.execute("SELECT serial, body FROM evicted WHERE name = ?", (name,)).fetchone()
+        return Former(name, row[0], msgspec.msgpack.decode(row[1], type=list[int])) if row else None
+
+    def _by_number_now(self, past: Coverage, names: Sequence[str]) -> Coverage:
+        """Bring coverage to the numbers that series have now: it was put down when they had others, or were let go."""
+        if not self._any_evicted or not names or not self._names:
+            return past
+        before = {name: number for number, name in enumerate(names) if name}
+        out = Coverage()
+        out.grow(len(self._names))
+        for number, name in enumerate(self._names):
+            if name in before:
+                out.put(number, past.of(before[name]))
+            elif name and (former := self._former(name)) is not None:
+                out.put(number, former.heard)
+        return out
 
     def _row(self, tick: int) -> Readings | None:
         readings = self._decoded.get(tick)
@@ -139,6 +189,20 @@ class Horizon:
         taken = np.ones(len(row.messages), np.bool_)
         taken[refused] = False
         return _taken(row.readings, np.flatnonzero(np.repeat(taken, row.messages.readings)))
+
+
+def _last_sent(state: State, tick: Tick) -> Ints:
+    """Return the largest time as sent of each series, of those too that return with a tick."""
+    if not tick.returned:
+        return state.last_sent
+    known = len(state.names)
+    numbers = tick.numbers or list(range(known, known + len(tick.new_series)))
+    more = max(0, max(numbers) + 1 - known)
+    last = np.append(state.last_sent, np.full(more, NEVER))
+    for former in tick.returned:
+        if former.heard:
+            last[numbers[tick.new_series.index(former.name)]] = former.heard[-1]
+    return last
 
 
 def _taken(readings: Readings, at: Ints) -> Readings:

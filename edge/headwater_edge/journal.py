@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater_edge.events import Event
+from headwater_edge.evicted import Former
 from headwater_edge.tick import Messages, Readings, Tick
 from headwater_shared.clock import Now
 from headwater_shared.squeeze import squeezed
@@ -40,12 +42,22 @@ class _Head(msgspec.Struct, array_like=True):
     beyond: list[int] = []
 
 
+class _LongHead(_Head, array_like=True):
+    """Of a row that brings new series, where some were let go before: a row without is as it ever was."""
+
+    numbers: list[int] = []
+    returned: list[Former] = []
+
+
+_SHORT = len(_Head.__struct_fields__)
+
+
 class Damaged(ValueError):
     """A journal row, or what stands beside it, cannot be read."""
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Head)
+_decoder = msgspec.msgpack.Decoder(_LongHead)
 
 
 def encode(tick: Tick) -> bytes:
@@ -53,7 +65,7 @@ def encode(tick: Tick) -> bytes:
     messages, readings = tick.messages, tick.readings
     one_each = len(readings) == len(messages) and bool((messages.readings == 1).all())
     decimals, values = _values(readings.value)
-    head = _Head(
+    head: list[Any] = [
         (tick.now.wall_us, tick.now.mono_us, tick.now.boot, tick.now.quality),
         tick.events,
         tick.new_series,
@@ -66,8 +78,10 @@ def encode(tick: Tick) -> bytes:
         decimals,
         tick.known,
         tick.beyond,
-    )
-    packed = _encoder.encode(head)
+    ]
+    if tick.numbers or tick.returned:
+        head += [tick.numbers, tick.returned]
+    packed = _encoder.encode(_LongHead(*head) if len(head) > _SHORT else _Head(*head))
     ids = messages.packet_id.astype(np.int64)
     columns = [
         struct.pack("<I", len(packed)),
@@ -126,6 +140,8 @@ def _decoded(body: bytes) -> Tick:
         head.unreadable,
         head.known,
         head.beyond,
+        numbers=head.numbers,
+        returned=head.returned,
     )
 
 

@@ -34,6 +34,8 @@ class Keeping:
             "SELECT tick, age_us FROM coverage ORDER BY tick"
         ).fetchall()
         """(tick, age) of the coverage that is in the file."""
+        self.gone_us = max((at_us for tick, at_us in self._coverage if tick < self._first), default=0)
+        """Up to this age of the agent the journal's rows are gone, or are gone with the next commit."""
 
     def stepped(self, took_us: int) -> None:
         """A step took so long; a replay decodes the row besides: about as much again."""
@@ -95,5 +97,6 @@ class Keeping:
             return Chores()
         horizon.gone_to(last)
         self._first = last + 1
+        self.gone_us = max([self.gone_us, *(at_us for tick, at_us in self._coverage if tick <= last)])
         self._coverage = [(tick, at_us) for tick, at_us in self._coverage if tick >= last]
         return Chores(journal_from=first, journal_to=last)

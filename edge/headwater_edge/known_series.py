@@ -5,10 +5,14 @@ from __future__ import annotations
 import sqlite3
 
 from headwater_edge import journal, snapshot
+from headwater_edge.tick import with_new
 
 
 def known_series(connection: sqlite3.Connection) -> list[str]:
-    """Return the names of all series: those of the newest snapshot, and what the journal after it adds.
+    """Return the names of all series by number: those of the newest snapshot, and what the journal after it adds.
+
+    A number may have been another series' once, but no row of the journal is of that time: before it is let go they are gone.
+    A name is empty where the number is free.
 
     Raises:
         journal.Damaged: a row cannot be read.
@@ -22,5 +26,5 @@ def known_series(connection: sqlite3.Connection) -> list[str]:
         reached = tick
     rows = connection.execute("SELECT body FROM journal WHERE tick > ? ORDER BY tick", (reached,))
     for (body,) in rows:
-        names += journal.decode(body).new_series
+        names = with_new(names, journal.decode(body))
     return names

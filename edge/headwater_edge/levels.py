@@ -68,6 +68,26 @@ class Levels:
         for some in self.some:
             some.grow(names)
 
+    def let_go(self, series: Ints) -> None:
+        """Forget series, all windows of which are out."""
+        self.fine.let_go(series)
+        for level in self._above:
+            level.let_go(series)
+
+    def take_up(self, numbers: Sequence[int], names: Sequence[str]) -> None:
+        """Series have numbers of such as were let go."""
+        for some in self.some:
+            some.take_up(numbers, names)
+
+    def unfinished(self) -> NDArray[np.bool_]:
+        """Tell of each series whether a window of it is open, or changed since it was put out."""
+        out = self.fine.ring.unfinished()
+        for level in self._of_all:
+            out |= level.ring.unfinished()
+        for some in self.some:
+            out[some.unfinished()] = True
+        return out
+
     def add(
         self, series: NDArray[np.int32], sent: Ints, event: Ints, value: Floats, mark: Flags, tick: int
     ) -> None:
@@ -110,7 +130,7 @@ class Levels:
     def prune(self, watermark: Ints) -> None:
         """Let go of what is held no longer; once a tick, after all else."""
         self.fine.prune(watermark, self._held_us)
-        for level in self.some:
+        for level in self._above:
             level.prune(watermark, self._held_us)
 
     def follow(self, before: Levels) -> None:

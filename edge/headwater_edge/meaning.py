@@ -7,7 +7,7 @@ series of its own beside it, METRIC.rate, made of every two readings that follow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -66,24 +66,43 @@ class Meaning:
         self.offset = np.append(self.offset, [rule.offset if rule else 0.0 for rule in found])
         self.wraps_at = np.append(self.wraps_at, [rule.wraps_at if rule else 0.0 for rule in found])
         self.rate = np.append(self.rate, np.full(len(more), -1))
-        if any(name.endswith(RATE) for name in more):
-            self._link(names, known)
+        if self._counters:
+            self._link(names, range(known, len(names)))
         self.last = np.append(self.last, np.zeros(len(more)))
         self.last_event = np.append(self.last_event, np.full(len(more), _NEVER))
 
     def _rule(self, name: str) -> MetricRule | None:
-        if name.endswith(RATE):
+        if not name or name.endswith(RATE):
             return None
         return next((rule for rule in self._rules if fnmatchcase(name, rule.series)), None)
 
-    def _link(self, names: Sequence[str], known: int) -> None:
-        """Tell counters of their rates, from the series `known` on: a counter may be much older than its rate."""
-        numbers = {name: at for at, name in enumerate(names)}
-        for at, name in enumerate(names[known:], known):
-            counter = numbers.get(name.removesuffix(RATE), at)
-            rule = self._rule(names[counter])
-            if counter != at and rule is not None and rule.counter:
-                self.rate[counter] = at
+    def _link(self, names: Sequence[str], fresh: Iterable[int]) -> None:
+        """Tell counters of their rates where one of the two is fresh: the other may be much older."""
+        numbers = {name: at for at, name in enumerate(names) if name}
+        for name in {names[at].removesuffix(RATE) for at in fresh}:
+            counter, rate, rule = numbers.get(name), numbers.get(name + RATE), self._rule(name)
+            if counter is not None and rate is not None and rule is not None and rule.counter:
+                self.rate[counter] = rate
+
+    def let_go(self, series: Ints) -> None:
+        """Forget series."""
+        if self._rules:
+            self.scale[series], self.offset[series], self.wraps_at[series] = 1.0, 0.0, 0.0
+            self.last[series], self.last_event[series] = 0.0, _NEVER
+            self.rate[series] = -1
+            self.rate[np.isin(self.rate, series)] = -1
+
+    def take_up(self, numbers: Sequence[int], names: Sequence[str]) -> None:
+        """Look what series mean that have numbers of such as were let go; `names`: of all series."""
+        if not self._rules:
+            return
+        for number in numbers:
+            rule = self._rule(names[number])
+            if rule is not None:
+                self.scale[number], self.offset[number] = rule.scale, rule.offset
+                self.wraps_at[number] = rule.wraps_at
+        if self._counters:
+            self._link(names, numbers)
 
     def of(self, series: NDArray[np.integer[Any]], value: Floats) -> Floats:
         """Return what values as sent mean; shape (n,)."""

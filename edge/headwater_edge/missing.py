@@ -94,6 +94,10 @@ class Missing(Detector[MissingRule]):
         )
         return due
 
+    def busy(self) -> Ints:
+        """Return the series whose silence was not told yet: one that was does not keep its series."""
+        return self.series[~self.active & (self.last_event > NEVER)]
+
     def start(self, away_us: int) -> None:
         """The agent was away: that is no silence of its devices (across a boot monotonic time began anew, R8)."""
         self.heard += away_us

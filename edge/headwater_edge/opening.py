@@ -211,7 +211,7 @@ def _start(
             lock,
             resumed,
             births(connection),
-            Horizon(path),
+            Horizon(path, resumed.state.names),
             held(connection),
             [pending] if pending else [],
             pending or _event(known.get("was_set_aside")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from headwater_edge.evicted import Former
 from headwater_edge.idempotency import Verdict
 from headwater_shared.frame import Frame
 from headwater_shared.records import Anomaly, Command, Device
@@ -36,6 +37,10 @@ class Output:
     age_us: int = 0
     coverage: bytes = b""
     """What every series was heard in, now and then: it stands for the journal's rows up to this tick once they go."""
+    evicted: list[Former] = field(default_factory=list)
+    """Series that were let go."""
+    devices_gone: list[str] = field(default_factory=list)
+    """Devices that went with the last of their series."""
 
     @property
     def rows(self) -> int:

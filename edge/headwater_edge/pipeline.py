@@ -27,6 +27,7 @@ from headwater_edge.decode import Births, DeadLetter, Decoded, decoder
 from headwater_edge.detection.bearable import bearable
 from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.events import Event, Flush, Settings, Start
+from headwater_edge.evicting import Evicting
 from headwater_edge.forward import Forward
 from headwater_edge.gather import Gather, beyond_letters
 from headwater_edge.horizon import Found
@@ -100,6 +101,7 @@ class Agent:
         self._looking = False  # up readings in the journal: meanwhile none of its rows may go
         self.index.know(self.state.names)
         self.index.add_rates()
+        self.evicting = Evicting(settings, self.index, self.decode, self.state, self.horizon, self.keeping)
         self.ticker = Ticker(duration(settings.tick), settings.tick_readings)
         self._gather = Gather()
         self._under_way: list[Burst] = []
@@ -136,7 +138,7 @@ class Agent:
         body = msgspec.json.encode(bearable(self._step_settings, self.state.names)).decode()
         begin = Start(new_epoch(), self._version, announces=True)
         start = quiet_tick(now, begin, *self._events, Settings(body))
-        start.new_series = self.index.take_fresh()  # rates of counters that were none before
+        start.new_series, start.numbers = self.index.take_fresh(), self.index.taken  # new rates of counters
         done = self._awaited.of_this()
         self._take(start, [])
         await result(done, self.failed)
@@ -234,6 +236,7 @@ class Agent:
         gather, self._gather = self._gather, Gather()
         self.ticker.ended(mono_us(), gather.readings)
         tick, dead = gather.tick(self._clock.now(), self.index.take_fresh())
+        self.evicting.look(tick)
         self._under_way = gather.bursts
         self._awaited.ended()
         self._busy = True
@@ -249,8 +252,7 @@ class Agent:
         self, tick: Tick, dead: list[DeadLetter], births: Births, look: asyncio.Future[Found]
     ) -> None:
         self._looking = False
-        error = look.exception()
-        if error is not None:
+        if (error := look.exception()) is not None:
             self._on_failure(error)
             return
         tick.known, tick.beyond = look.result()
@@ -280,13 +282,12 @@ class Agent:
         self._idle_timer = self._loop.call_later(_LOOK_S, self._idle)
         self.pressure.look()
         self._writer.go_on_with_picture(_IDLE_COPY_S)
-        holding = bool(self.pressure.holding)
-        busy = self._busy or (bool(self._gather) and not holding)
+        busy = self._busy or (bool(self._gather) and not self.pressure.holding)
         if not self._looking:
             horizon_us = self.pressure.horizon_us(self.state.settings.horizon_us)
             chores = self.keeping.old_journal(self.horizon, self.state.age_us, horizon_us)
             self._writer.take_along(chores, now=not busy)
-        if busy or holding:
+        if busy or self.pressure.holding:
             return
         now = self._clock.now()
         if self.state.is_due(now):

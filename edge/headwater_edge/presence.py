@@ -111,6 +111,21 @@ class Presence:
             self._names += fresh
             self._patience = np.append(self._patience, [self._patience_of(name) for name in fresh])
 
+    def let_go(self, kept: NDArray[np.bool_], numbers: Mapping[str, int]) -> None:
+        """Forget devices but those that are kept, whose numbers are these from now on."""
+        for name in self.COLUMNS:
+            setattr(self, name, getattr(self, name)[kept])
+        self._patience = self._patience[kept]
+        self._names, self._numbers = list(numbers), numbers
+
+    def waits(self) -> NDArray[np.bool_]:
+        """Tell of each device whether it is connected, or its silence is still to be told."""
+        there = [number for number, link in self.links.items() if not link.client.startswith(BROKERS)]
+        due = [-one.number for one in self.away.values() if one.due_us < _NEVER_US]
+        waits: NDArray[np.bool_] = np.isin(self.via, [*there, *due])
+        waits |= (self.status == ONLINE) & (self._patience < _NEVER_US)
+        return waits
+
     def configure(self, rules: PresenceRules) -> None:
         """Take up other settings; switched on anew, the status of every device is said when it is heard."""
         if rules.on and not self.rules.on:

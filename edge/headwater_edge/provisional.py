@@ -44,6 +44,7 @@ class Provisional:
         self._courier = courier
         self._index = index
         self._limits: Limits | None = None
+        self._taken_up: set[int] = set()
         self._looked = 0
         """Bursts of what gathers that were judged."""
         self.stepped: Output | None = None
@@ -81,6 +82,7 @@ class Provisional:
             rules, names = self._state.detectors.limits, self._state.names
             self._limits = rules.followed_by(rules.rules, names)  # with what is broken now
         self._limits.grow(self._index.names)
+        self._take_up(decoded)
         series, value = decoded.series, decoded.value.copy()
         known = series < len(self._state.names)
         value[known] = self._state.meaning.of(series[known], value[known])
@@ -110,6 +112,15 @@ class Provisional:
             if change.begins:
                 self._act(change, name)
 
+    def _take_up(self, decoded: Decoded) -> None:
+        """Make pairs for series that have numbers of such as were let go, and that no step has seen yet."""
+        known, names = self._state.names, self._index.names
+        numbers = [n for n in np.unique(decoded.series).tolist() if n < len(known) and not known[n]]
+        fresh = [number for number in numbers if number not in self._taken_up]
+        if fresh and self._limits is not None:
+            self._taken_up.update(fresh)
+            self._limits.take_up(fresh, [names[number] for number in fresh])
+
     def _act(self, change: Change, series: str) -> None:
         rule = change.rule
         begin = Evidence(
@@ -129,3 +140,4 @@ class Provisional:
         self._courier.go_on()
         self._looked = 0
         self._limits = None
+        self._taken_up.clear()

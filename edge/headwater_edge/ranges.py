@@ -41,6 +41,12 @@ class Ranges:
         bad: NDArray[np.bool_] = (scaled < least) | (scaled > largest)
         return bad
 
+    def look_again(self, numbers: Sequence[int], names: Sequence[str]) -> None:
+        """These became other series'."""
+        for number in numbers:
+            if number < self._columns.shape[1]:
+                self._columns[:, number] = self._of(names[number])
+
     def said(self, series: int) -> str:
         """Say what the range of a series is."""
         _, _, least, largest = self._columns[:, series].tolist()

@@ -74,6 +74,7 @@ class Recent:
         event, slot = self.event[:n], self.slot[:n]
         start = np.append(starts, NEVER)[slot]  # slot -1 reads the last
         in_pane = (event >= start) & (event - length_us < start)
+        slot[~in_pane] = -1  # or a pane that opens in an emptied slot would count them once more
         kept = in_pane | (event >= keep_from[self.series[:n]])
         (gone,) = np.nonzero(~kept)
         tail = (
@@ -93,6 +94,16 @@ class Recent:
     def forget_slots(self) -> None:
         """No pane counts these readings any more: the panes were sealed at a start (R1)."""
         self.slot[: self.size] = -1
+
+    def let_go(self, series: Ints) -> None:
+        """Drop the readings of series."""
+        gone = np.isin(self.series[: self.size], series)
+        if gone.any():
+            (kept,) = np.nonzero(~gone)
+            for name in self.COLUMNS:
+                column = getattr(self, name)
+                column[: len(kept)] = column[kept]
+            self.size = len(kept)
 
     def rows_of(
         self, slots: NDArray[np.int64], starts: Ints, length_us: int, slot_count: int

@@ -35,7 +35,7 @@ log = logs.get_logger()
 LIVE = frozenset(
     {
         "act", "dead_letters", "detect", "disk", "format", "forward", "grants", "jump", "limit", "max_series", "max_unacknowledged",
-        "metric", "missing", "new_series_per_hour", "range", "rate", "rules", "site", "stuck", "tick", "tick_readings",
+        "metric", "missing", "new_series_per_hour", "range", "rate", "rules", "series_idle", "site", "stuck", "tick", "tick_readings",
         "users", "window", "windows",
     }
 )  # fmt: skip
@@ -154,6 +154,7 @@ async def take_up(agent: Agent, new: Checked) -> int:
     counts_up = partial(metric_settings.counts_up, settings.metric)
     agent.index.follow(settings.max_series, settings.new_series_per_hour, counts_up)
     agent.ticker.follow(duration(settings.tick), settings.tick_readings)
+    agent.evicting.follow(settings)
     agent.sources.most = settings.max_unacknowledged
     agent.letters.quota = size(settings.dead_letters)
     agent.forward.drain_bytes = size(settings.forward.drain)

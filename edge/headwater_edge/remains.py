@@ -21,7 +21,7 @@ from headwater_shared.pages import Cell
 from headwater_shared.sqlite_file import read_only, read_without_log
 
 TABLES = (
-    "epoch", "journal", "snapshot", "outbox", "sent", "dead_letter", "arrival", "coverage", "birth", "meta", "alert",
+    "epoch", "journal", "snapshot", "outbox", "sent", "dead_letter", "arrival", "coverage", "birth", "meta", "alert", "evicted",
 )  # fmt: skip
 UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
 """What SQLite says of a damaged file; its own words may be damaged, too."""
@@ -149,6 +149,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "birth": (bytes, bytes),
     "meta": (str, int | str),
     "alert": (int, str, str, str, bytes),
+    "evicted": (int, str, int, bytes),
 }
 """What the columns of each table hold: damaged pages give anything."""
 
@@ -172,6 +173,8 @@ def _row_of(cell: Cell) -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "coverage", (rowid, *values[1:])
     elif kinds == (none, str, str, str, bytes):
         yield "alert", (rowid, *values[1:])
+    elif kinds == (none, str, int, bytes):
+        yield "evicted", (rowid, *values[1:])
     elif kinds == (none, bytes, int, str) and len(values[1]) == 8:
         yield "epoch", (rowid, *values[1:])
     elif kinds == (none, int, int, bytes, int, int, str, bytes, bytes) and len(values[3]) == 8:

@@ -152,6 +152,29 @@ class Ring:
         self.revision[flat] += 1
         return self.panes(flat)
 
+    def let_go(self, watermark: Ints, held_us: int) -> Ints:
+        """Empty the slots of panes that were over so long ago that they are held no longer; return them.
+
+        What still comes for such a window opens another part of it (R1, R7).
+        """
+        (flat,) = np.nonzero((self.status == HELD) & ~self.dirty)
+        over = self.start[flat] + self.level.length_us + held_us <= watermark[flat // self.slots]
+        gone: Ints = flat[over]
+        self.status[gone] = EMPTY
+        return gone
+
+    def forget(self, series: Ints) -> Ints:
+        """Empty the slots of series; return them."""
+        flat: Ints = (series[:, None] * self.slots + np.arange(self.slots)).reshape(-1)
+        self.status[flat] = EMPTY
+        self.dirty[flat] = False
+        return flat
+
+    def unfinished(self) -> Mask:
+        """Tell of each series whether a pane of it is open, or changed since it was put out."""
+        every: Mask = ((self.status == OPEN) | self.dirty).reshape(-1, self.slots).any(axis=1)
+        return every
+
     def clear(self) -> None:
         """Empty every slot: what comes from now on opens new parts (R1)."""
         self.status[:] = EMPTY

@@ -45,6 +45,7 @@ def commit_of(
         letters_gone=[(event.tick, event.n) for _, event in tick.events if isinstance(event, LetterGone)],
         rewrites=list(rewrites),
         alerts=list(alerts),
+        evicted=[(one.name, one.serial, msgspec.msgpack.encode(one.heard)) for one in output.evicted],
     )
 
 

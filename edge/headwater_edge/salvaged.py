@@ -77,9 +77,9 @@ def raw_letter(tick: int, row: bytes, arrived_us: int) -> DeadRow:
     return DeadRow(arrived_us, REASON, f"journal row of tick {tick}; its series have no name", b"", row)
 
 
-def named_only(readings: Readings, names: int) -> bool:
-    """Tell whether all series of some readings are among the first `names`."""
-    return not len(readings) or int(readings.series.max()) < names
+def named_only(readings: Readings, names: Sequence[str]) -> bool:
+    """Tell whether all series of some readings have a name."""
+    return all(number < len(names) and names[number] for number in np.unique(readings.series).tolist())
 
 
 def timed(readings: Readings) -> Readings:

@@ -198,6 +198,13 @@ class SessionLevel:
         gone &= ~self.changed[used]
         if gone.any():
             self._forget(used[gone])
+        if self.log.is_full:
+            self.log.sum_up()
+
+    def let_go(self, series: Ints) -> None:
+        """Forget the sessions of series, all of which are out."""
+        (used,) = np.nonzero(self.used)
+        self._forget(used[is_in(self.series[used], series)])
 
     def follow(self, before: SessionLevel, number: Ints) -> None:
         """Take up the sealed sessions of this level under other settings.

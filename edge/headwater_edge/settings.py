@@ -131,6 +131,13 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
             description="New series an hour; readings of further ones are dead letters until there is room.",
         ),
     ] = 20_000
+    series_idle: Annotated[
+        Duration,
+        Meta(
+            description="Silence after which a series is let go, and its device with its last one. It comes back as it was, but "
+            "for what rules and detectors learned of it."
+        ),
+    ] = "7d"
     site: Annotated[str, Meta(description="Site of devices whose topics name none.")] = "site-1"
     health_host: Annotated[str, Meta(description="Where metrics and health are served.")] = "127.0.0.1"
     health_port: Annotated[int, Meta(ge=0, le=65535, description="Its port; 0 takes a free one.")] = 9641

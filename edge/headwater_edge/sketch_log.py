@@ -30,8 +30,11 @@ class SketchLog:
             key, count = key[slot >= 0], count[slot >= 0]
         self._new.append((key, count))
         self._size += len(key)
-        if self._size > self._sum_at:
-            self._sum()
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether so many rows have gathered that `sum_up` is worth it; when that is depends only on the rows."""
+        return self._size > self._sum_at
 
     def of(self, slots: Ints, slot_count: int) -> Sketches:
         """Return the sketches of slots, row by row."""
@@ -63,8 +66,12 @@ class SketchLog:
             self.count = np.concatenate([self.count, *(count for _, count in self._new)])
             self._new = []
 
-    def _sum(self) -> None:
+    def sum_up(self) -> None:
+        """Make one row of all those of one bucket."""
         self._gather()
+        self._sum_at = _FIRST
+        if not self._size:
+            return
         order = np.argsort(self.key)
         key = self.key[order]
         starts = np.flatnonzero(np.diff(key, prepend=-1))

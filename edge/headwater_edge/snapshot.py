@@ -31,7 +31,7 @@ FORMAT = 3
 KNOWN = (1, 2, 3)
 _PIECE = 256 * 1024
 _MARKS = ("mark", "newest", "heard")
-_OWN = ("device", "shard", "device_shard", "last_sent", "coarse")
+_OWN = ("device", "shard", "device_shard", "last_sent", "coarse", "serial", "heard_us")
 
 _SIGNED = "signed"
 """In the place of a dtype: models that are objects, with their signatures."""
@@ -94,6 +94,7 @@ def take(state: State) -> Picture:
         "prune_at": state.levels.fine.recent.prune_at,
         "age_us": state.age_us,
         "frozen_us": state.frozen_us,
+        "made": state.made,
     }
     scalars = msgspec.msgpack.decode(
         msgspec.msgpack.encode(scalars), strict=False
@@ -115,6 +116,8 @@ def take(state: State) -> Picture:
     for at, level in enumerate(state.levels.coarser):
         arrays[f"coarse{at}.aggregates"] = level.aggregates.words.copy()
         arrays |= {f"coarse{at}.{name}": column for name, column in level.log.dump().items()}
+    for at, some in enumerate(state.levels.some):
+        arrays[f"some{at}.series"] = some.series.copy()
     for at, sessions in enumerate(state.levels.sessions):
         arrays |= {f"session{at}.{name}": column for name, column in sessions.dump().items()}
     return Picture(state.tick, scalars, arrays)
@@ -122,7 +125,7 @@ def take(state: State) -> Picture:
 
 def restore(picture: Picture) -> State:
     """Make the state of which a picture was taken."""
-    scalars, arrays = picture.scalars, picture.arrays
+    scalars, arrays = picture.scalars, dict(picture.arrays)
     state = State(msgspec.convert(scalars["settings"], StepSettings))
     state.tick, state.epoch = scalars["tick"], scalars["epoch"]
     state.now = Now(*scalars["now"]) if scalars["now"] else None
@@ -135,6 +138,9 @@ def restore(picture: Picture) -> State:
     state.sessions.load(scalars["sessions"])
     state.commands.load(scalars.get("commands", {}))
     state.counters = msgspec.convert(scalars["counters"], Counters)
+    arrays.setdefault("serial", np.arange(len(state.names)))  # no series had been let go
+    arrays.setdefault("heard_us", np.full(len(state.names), scalars.get("age_us", 0)))
+    state.made = scalars.get("made", len(state.names))
     for name in _OWN:
         setattr(state, name, arrays[name].copy())
     for name in _MARKS:
@@ -167,6 +173,9 @@ def restore(picture: Picture) -> State:
 
 def _levels_of(state: State, scalars: dict[str, Any], arrays: Arrays) -> None:
     state.levels.fine.late = scalars["late"]
+    for at, some in enumerate(state.levels.some):
+        if f"some{at}.series" in arrays:  # which were not always there
+            some.load(arrays[f"some{at}.series"])
     state.levels.fine.recent.load(_under("recent", arrays), scalars["prune_at"])
     for at, ring in enumerate(_rings(state)):
         columns = _under(f"ring{at}", arrays)

@@ -33,7 +33,7 @@ class OfSome:
     def grow(self, names: Sequence[str]) -> None:
         """Look which of the new series are of this level."""
         known = len(self.number)
-        ours = [any(fnmatchcase(name, pattern) for pattern in self.patterns) for name in names[known:]]
+        ours = [self._is_ours(name) for name in names[known:]]
         (more,) = np.nonzero(np.array(ours, np.bool_))
         number = np.full(len(ours), -1)
         number[more] = len(self.series) + np.arange(len(more))
@@ -41,6 +41,42 @@ class OfSome:
         self.series = np.append(self.series, known + more)
         if isinstance(self.level, CoarseLevel):
             self.level.grow(roomy(len(self.series)))
+
+    def _is_ours(self, name: str) -> bool:
+        return bool(name) and any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+    def let_go(self, series: Ints) -> None:
+        """Forget series; the numbers that the level has for them are free."""
+        ours = self.number[series]
+        ours = ours[ours >= 0]
+        self.level.let_go(ours)
+        self.number[series] = -1
+        self.series[ours] = -1
+
+    def take_up(self, numbers: Sequence[int], names: Sequence[str]) -> None:
+        """Look which series are of this level that have numbers of such as were let go."""
+        ours = [number for number, name in zip(numbers, names, strict=True) if self._is_ours(name)]
+        free = np.flatnonzero(self.series < 0)[: len(ours)]
+        at = np.append(free, len(self.series) + np.arange(len(ours) - len(free)))
+        self.series = np.append(self.series, np.full(len(ours) - len(free), -1))
+        self.series[at], self.number[ours] = ours, at
+        if isinstance(self.level, CoarseLevel):
+            self.level.grow(roomy(len(self.series)))
+
+    def load(self, series: Ints) -> None:
+        """Number series as a snapshot says that they were."""
+        self.number[:] = -1
+        self.series = series.copy()
+        (used,) = np.nonzero(series >= 0)
+        self.number[series[used]] = used
+        if isinstance(self.level, CoarseLevel):
+            self.level.grow(roomy(len(self.series)))
+
+    def unfinished(self) -> Ints:
+        """Return the series with a window that is open, or changed since it was put out."""
+        if isinstance(self.level, SessionLevel):
+            return self.series[self.level.series[self.level.changed]]
+        return self.series[self.level.ring.unfinished()[: len(self.series)]]
 
     def feed(self, fed: list[Rows], tick: int) -> list[Rows]:
         """Give the level what is of its series."""
@@ -61,8 +97,7 @@ class OfSome:
         return self.level.is_due(watermark[self.series])
 
     def prune(self, watermark: Ints, held_us: int) -> None:
-        if isinstance(self.level, SessionLevel):
-            self.level.prune(watermark[self.series], held_us)
+        self.level.prune(watermark[self.series], held_us)
 
     def follow(self, before: OfSome) -> None:
         """Take up what this level knew under other settings."""

@@ -120,6 +120,12 @@ class Sparkplug:
             holder.node.follow(payload.seq)
         self._metrics(holder, payload, taking, refused)
 
+    def let_go(self, numbers: Sequence[int]) -> None:
+        """Forget the numbers of series; what births said stays."""
+        for node in self.nodes.values():
+            for holder in (node, *node.devices.values()):
+                holder.let_go(frozenset(numbers))
+
     def learn(self, births: Iterable[tuple[bytes, bytes]]) -> None:
         """Take up births that were kept over a restart: nodes before their devices, no readings."""
         payload_class, no_payload = messages()

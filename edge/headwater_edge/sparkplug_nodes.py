@@ -106,6 +106,13 @@ class Holder:
                 self.by_alias[metric.alias] = known
         self.born = True
 
+    def let_go(self, numbers: frozenset[int]) -> None:
+        """Forget the numbers of series."""
+        for metric in (*self.by_name.values(), *self.by_alias.values()):
+            if metric.number in numbers:
+                metric.number = _UNSEEN
+        self.place.let_go(numbers)
+
     def forget(self) -> None:
         """It died, or is born again."""
         self.born = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from headwater_edge.detection.detection import Detection
 from headwater_edge.detectors import Detectors
 from headwater_edge.duplicates import Transport
 from headwater_edge.event_time import Waiting
+from headwater_edge.evicted import Former
 from headwater_edge.idempotency import Idempotency
 from headwater_edge.levels import Levels
 from headwater_edge.meaning import Meaning
@@ -60,7 +63,7 @@ class Counters(msgspec.Struct):
 
 
 class State:
-    """One agent's state. Series, devices and shards are numbered in the order of first sight, for ever."""
+    """One agent's state. Series are numbered in the order of first sight; those that were let go leave their numbers to others."""
 
     def __init__(self, settings: StepSettings) -> None:
         self.settings = settings
@@ -68,6 +71,9 @@ class State:
         self.epoch = 0
         self.now: Now | None = None
         self.names: list[str] = []
+        """Of the series by number; empty where the series was let go. One list for ever: others look into it."""
+        self.made = 0
+        """How many series there ever were."""
         self.device_numbers: dict[str, int] = {}
         self.shards_used: list[int] = []
         self.device: Ints = np.zeros(0, np.int64)
@@ -77,6 +83,10 @@ class State:
         self.device_shard: Ints = np.zeros(0, np.int64)
         self.last_sent: Ints = np.zeros(0, np.int64)
         """Largest time as sent of each series."""
+        self.serial: Ints = np.zeros(0, np.int64)
+        """The how-manieth series of this file each is, which no other will be; -1: its number is free."""
+        self.heard_us: Ints = np.zeros(0, np.int64)
+        """`age_us` at which a reading of each series arrived last, of whatever became of it."""
         self.coarse = np.zeros(0, np.bool_)
         """Series whose clock was found coarser than their rate; said once."""
         self.seq: dict[int, int] = {}
@@ -131,21 +141,80 @@ class State:
         if self.levels is not former:
             self.levels.follow(former)
 
-    def add_series(self, names: list[str], now: Now) -> None:
-        """Number new series."""
+    def add_series(
+        self, names: list[str], now: Now, numbers: Sequence[int] = (), returned: Sequence[Former] = ()
+    ) -> None:
+        """Take up new series.
+
+        Args:
+            numbers: theirs; by default the next ones. Others were those of series that were let go.
+            returned: what is known of those that had been let go themselves.
+        """
         if not names:
             return
-        self.names += names
-        for name in names:
+        known = len(self.names)
+        numbers = list(numbers) or list(range(known, known + len(names)))
+        self.names += [""] * max(0, max(numbers) + 1 - known)
+        for number, name in zip(numbers, names, strict=True):
+            self.names[number] = name
             device = device_of(name)
             if device not in self.device_numbers:
                 self.device_numbers[device] = len(self.device_numbers)
                 self.device_shard = np.append(self.device_shard, shard_of(site_of(name)))
-        self.device = np.append(self.device, [self.device_numbers[device_of(name)] for name in names])
-        self.shard = np.append(self.shard, [shard_of(site_of(name)) for name in names])
-        self.last_sent = np.append(self.last_sent, np.full(len(names), NEVER))
-        self.coarse = np.append(self.coarse, np.zeros(len(names), np.bool_))
+        for column, blank in _BLANK.items():
+            grown = getattr(self, column)
+            setattr(self, column, np.append(grown, np.full(len(self.names) - known, blank, grown.dtype)))
+        self.device[numbers] = [self.device_numbers[device_of(name)] for name in names]
+        self.shard[numbers] = [shard_of(site_of(name)) for name in names]
+        self.serial[numbers] = self.made + np.arange(len(names))
+        self.heard_us[numbers] = self.age_us
+        self.made += len(names)
         self.room(now)
+        again = [number for number in numbers if number < known]
+        if again:
+            self.levels.take_up(again, [self.names[number] for number in again])
+            self.meaning.take_up(again, self.names)
+            self.detectors.take_up(again, [self.names[number] for number in again])
+            self.detection.take_up(again, self.names, self.device)
+        for former in returned:
+            number = numbers[names.index(former.name)]
+            self.serial[number] = former.serial
+            if former.heard:
+                self.coverage.put(number, former.heard)
+                self.last_sent[number] = former.heard[-1]
+
+    def let_go(self, series: Ints) -> tuple[list[Former], list[str]]:
+        """Forget series, of which every window is out: all that is kept by series, here and nowhere else.
+
+        Returns:
+            what outlives them, and the devices that went with the last of theirs.
+        """
+        names = self.names
+        formers = [Former(names[n], int(self.serial[n]), self.coverage.of(n)) for n in series.tolist()]
+        self.detectors.let_go(series)
+        self.levels.let_go(series)
+        self.meaning.let_go(series)
+        self.detection.let_go(series)
+        for number in series.tolist():
+            self.coverage.put(number, ())
+            names[number] = ""
+        for column, blank in _BLANK.items():
+            getattr(self, column)[series] = blank
+        kept = np.bincount(self.device[self.serial >= 0], minlength=len(self.device_numbers)) > 0
+        gone = [device for device, stays in zip(self.device_numbers, kept.tolist(), strict=True) if not stays]
+        if gone:
+            self._keep_devices(kept)
+            self.detection.renumber(self.device)
+        return formers, gone
+
+    def _keep_devices(self, kept: NDArray[np.bool_]) -> None:
+        """Forget the other devices; those that stay are numbered anew, in the same order."""
+        devices = [device for device, stays in zip(self.device_numbers, kept.tolist(), strict=True) if stays]
+        self.device_numbers = {device: number for number, device in enumerate(devices)}
+        self.device = np.maximum(np.cumsum(kept) - 1, 0)[self.device]
+        self.device_shard = self.device_shard[kept]
+        self.watermarks.let_go(kept)
+        self.presence.let_go(kept, self.device_numbers)
 
     def room(self, now: Now) -> None:
         """Give every part of the state room for all series and devices."""
@@ -192,6 +261,9 @@ class State:
         spread[: len(self.device)] = marks[self.device]
         return spread
 
+
+_BLANK = {"device": 0, "shard": 0, "last_sent": NEVER, "coarse": False, "serial": -1, "heard_us": 0}
+"""Columns by series, and what they hold of a number that is free."""
 
 _LEAVE_WINDOWS = {
     "rules", "more_rules", "detect", "acts", "presence", "idle_us", "horizon_us", "future_us", "clock_wait_us", "by_meaning",

@@ -15,7 +15,7 @@ from headwater_edge.act import act
 from headwater_edge.anomalies import put_changes, put_found
 from headwater_edge.coverage import packed
 from headwater_edge.event_time import CLAMPED, HELD, RESTAMPED, Stamped, joined, was_set_back
-from headwater_edge.events import Coalesced, DetectorSlow, Flush, SetAside, Settings, Start
+from headwater_edge.events import Coalesced, DetectorSlow, Flush, SeriesEvicted, SetAside, Settings, Start
 from headwater_edge.fine import Rows
 from headwater_edge.levels import Piece
 from headwater_edge.numbering import numbered
@@ -36,6 +36,7 @@ from headwater_shared.records import Device, device_id
 Ints = NDArray[np.int64]
 
 _NO_MARK = 2**62
+_LET_GO = "the series is let go: it was not heard for so long"
 
 
 def step(state: State, tick: Tick) -> Output:
@@ -44,7 +45,8 @@ def step(state: State, tick: Tick) -> Output:
     out = Output(state.tick, state.epoch)
     opened_by, levels = state.epoch, state.levels.names
     sealed = _start(state, tick, out)
-    state.add_series(tick.new_series, tick.now)
+    _let_go(state, tick, out)
+    state.add_series(tick.new_series, tick.now, tick.numbers, tick.returned)
     _sessions(state, tick, out)
     back = was_set_back(state.now, tick.now) and state.watermarks.set_back(tick.now.wall_us)
     if back:
@@ -133,6 +135,16 @@ def _follow(state: State, settings: StepSettings, tick: Tick, out: Output) -> No
     put_found(state, state.detection.orphans(settings.detect), out)
     out.warnings += state.detection.anew(settings.detect)
     state.configure(settings, tick.now)
+
+
+def _let_go(state: State, tick: Tick, out: Output) -> None:
+    """Let go of series that were idle for long; a silence of theirs that was told ends, for nobody waits any longer."""
+    for _, event in tick.events:
+        if isinstance(event, SeriesEvicted):
+            series = np.array(event.series, np.int64)
+            put_changes(state, state.detectors.silences(series), out, note=_LET_GO)
+            put_found(state, state.detection.ends(series, _LET_GO), out)
+            out.evicted, out.devices_gone = state.let_go(series)
 
 
 def _announce(state: State, out: Output) -> None:

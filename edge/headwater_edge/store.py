@@ -39,9 +39,14 @@ SCHEMA = (
     """
     CREATE TABLE alert(n INTEGER PRIMARY KEY, route TEXT, key TEXT, topic TEXT, body BLOB, UNIQUE(route, key));
     """,
+    """
+    CREATE TABLE evicted(n INTEGER PRIMARY KEY, name TEXT UNIQUE, serial INTEGER, body BLOB);
+    """,
 )
 """`outbox.n` is never used again: `sent` counts by it, and a row that took a deleted one's would never be sent."""
 VERSION = len(SCHEMA)
+EVICTED_KEPT = 100_000
+"""Series that were let go of which it is known when they were heard (R4): the latest so many."""
 PAGE_SIZE = 1024
 
 _LOG_PAGES = 4000
@@ -113,6 +118,8 @@ class Commit:
     rewrites: list[Rewrite] = field(default_factory=list)
     """Outbox rows that this tick's event coalesced."""
     alerts: list[AlertRow] = field(default_factory=list)
+    evicted: list[tuple[str, int, bytes]] = field(default_factory=list)
+    """(name, serial, coverage as msgpack) of series that were let go; they stay when the series comes back."""
 
 
 class Gap(NamedTuple):
@@ -287,6 +294,10 @@ def _write_commit(connection: sqlite3.Connection, commit: Commit) -> None:
     if commit.alerts:
         insert = "INSERT OR REPLACE INTO alert(route, key, topic, body) VALUES (?, ?, ?, ?)"
         connection.executemany(insert, commit.alerts)
+    if commit.evicted:
+        insert = "INSERT OR REPLACE INTO evicted(name, serial, body) VALUES (?, ?, ?)"
+        connection.executemany(insert, commit.evicted)
+        run("DELETE FROM evicted WHERE n <= (SELECT max(n) FROM evicted) - ?", (EVICTED_KEPT,))
     if commit.arrival:
         run("INSERT INTO arrival VALUES (?, ?)", (commit.tick, commit.arrival))
     if commit.coverage is not None:

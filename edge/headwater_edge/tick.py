@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater_edge.events import Event
+from headwater_edge.evicted import Former
 from headwater_shared.clock import Now
 
 Ints = NDArray[np.int64]
@@ -63,6 +65,20 @@ class Tick:
     """Readings that cannot be told from a resend of what arrived before the horizon (R4)."""
     arrival: bytes = b""
     """Where its readings may be looked up, see `arrivals`; beside the journal row, not in it."""
+    numbers: list[int] = field(default_factory=list)
+    """Of the new series; empty: the next ones, as if no series had ever been let go."""
+    returned: list[Former] = field(default_factory=list)
+    """Of the new series, those that were let go once (R4)."""
+
+
+def with_new(names: Sequence[str], tick: Tick) -> list[str]:
+    """Return the names of series by number, with those that a tick brings."""
+    if not tick.numbers:
+        return [*names, *tick.new_series]
+    out = [*names, *[""] * max(0, max(tick.numbers) + 1 - len(names))]
+    for number, name in zip(tick.numbers, tick.new_series, strict=True):
+        out[number] = name
+    return out
 
 
 def no_messages() -> Messages:

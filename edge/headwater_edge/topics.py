@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from headwater_edge.allowed import Allowed
@@ -25,32 +26,40 @@ def our_name(text: str) -> str:
 class SeriesIndex:
     """Numbers series in the order of first sight, up to a cap; `fresh` holds those that no tick has taken yet.
 
+    A number whose series was let go is another's, the smallest first.
+
     Args:
-        names: of the series that are known already.
+        names: of the series that are known already; empty where a number is free.
         cap: how many there may be.
         per_hour: how many new ones an hour brings, of which a whole hour's worth may come at once.
     """
 
     def __init__(self, names: list[str], cap: int, per_hour: int | None = None) -> None:
         self.know(names)
-        self._cap = cap
+        self.cap = cap
         self._per_hour = per_hour
         self._left = float(per_hour or 0)
         self._left_at_us = 0
         self.now_us = 0
         """Wall time of the burst that is decoded."""
         self.fresh: list[str] = []
+        self._fresh_numbers: list[int] = []
+        self.taken: list[int] = []
+        """The numbers of those that were fresh, as a tick has them: none if they are the next ones."""
+        self.other: list[int] = []
+        """Numbers that became another series', for columns by number to look at."""
         self.allowed = Allowed()
         """Which devices may have series."""
         self.counts_up: Callable[[str], bool] = lambda _name: False
         """Whether a series is a counter, and so has another beside it for its rate."""
 
     def __len__(self) -> int:
-        return len(self.names)
+        """Return how many series there are."""
+        return len(self._numbers)
 
     def follow(self, cap: int, per_hour: int, counts_up: Callable[[str], bool]) -> None:
         """Go by other settings; series that are counters by now get one for their rate."""
-        self._cap = cap
+        self.cap = cap
         if per_hour != self._per_hour:
             self._per_hour, self._left = per_hour, min(self._left, float(per_hour))
         self.counts_up = counts_up
@@ -59,7 +68,9 @@ class SeriesIndex:
     def know(self, names: list[str]) -> None:
         """Take up the series that an agent's file knows, before any other."""
         self.names = list(names)
-        self._numbers = {name: number for number, name in enumerate(names)}
+        self._numbers = {name: number for number, name in enumerate(names) if name}
+        self._free = [number for number, name in enumerate(names) if not name]
+        self._known = len(names)
 
     def number(self, name: str) -> int | Unreadable:
         """Return the number of a series; a new one may be refused."""
@@ -68,30 +79,44 @@ class SeriesIndex:
             return number
         if not self.allowed.allows(device_of(name)):
             return Unreadable(self.allowed.refused(device_of(name)), reason=NOT_LISTED)
-        if len(self.names) >= self._cap:
-            return Unreadable(f"more than {self._cap} series (edge.max_series)", reason="too-many-series")
+        if len(self) >= self.cap:
+            return Unreadable(f"more than {self.cap} series (edge.max_series)", reason="too-many-series")
         if not self._may_register():
             return Unreadable(
                 f"more than {self._per_hour} new series an hour (edge.new_series_per_hour)",
                 reason="too-many-new-series",
             )
         number = self._register(name)
-        if self.counts_up(name):
+        if name + RATE not in self._numbers and self.counts_up(name):
             self._register(name + RATE)
         return number
 
     def add_rates(self) -> None:
         """Number the rates of known series that are counters by now."""
         for name in [
-            name for name in self.names if name + RATE not in self._numbers and self.counts_up(name)
+            name for name in self._numbers if name + RATE not in self._numbers and self.counts_up(name)
         ]:
             self._register(name + RATE)
 
     def _register(self, name: str) -> int:
-        number = self._numbers[name] = len(self.names)
-        self.names.append(name)
+        if self._free:
+            number = heapq.heappop(self._free)
+            self.names[number] = name
+            self.other.append(number)
+        else:
+            number = len(self.names)
+            self.names.append(name)
+        self._numbers[name] = number
         self.fresh.append(name)
+        self._fresh_numbers.append(number)
         return number
+
+    def let_go(self, numbers: Sequence[int]) -> None:
+        """Forget series, as the tick that was just made will; whoever remembers their numbers must forget them, too."""
+        for number in numbers:
+            del self._numbers[self.names[number]]
+            self.names[number] = ""
+            heapq.heappush(self._free, number)
 
     def _may_register(self) -> bool:
         if self._per_hour is None:
@@ -107,6 +132,10 @@ class SeriesIndex:
     def take_fresh(self) -> list[str]:
         """Hand the series that are new to the tick that brings them."""
         fresh, self.fresh = self.fresh, []
+        numbers, self._fresh_numbers = self._fresh_numbers, []
+        plain = numbers == list(range(self._known, len(self.names)))
+        self.taken = [] if plain else numbers
+        self._known = len(self.names)
         return fresh
 
 
@@ -131,6 +160,10 @@ class Place:
         if isinstance(number, int):
             self.metrics[metric] = number
         return number
+
+    def let_go(self, numbers: frozenset[int]) -> None:
+        """Forget the numbers of series."""
+        self.metrics = {metric: number for metric, number in self.metrics.items() if number not in numbers}
 
 
 class Topics:

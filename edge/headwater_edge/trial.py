@@ -75,6 +75,8 @@ def emptied(tick: Tick, messages: Sequence[int]) -> Tick:
         [int(number[at]) for at in tick.known if kept[at]],
         [int(number[at]) for at in tick.beyond if kept[at]],
         tick.arrival,
+        tick.numbers,
+        tick.returned,
     )
 
 

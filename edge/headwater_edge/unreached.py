@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_edge import journal
-from headwater_edge.coverage import unpacked
+from headwater_edge.coverage import names_in, unpacked
 from headwater_edge.salvaged import Salvaged, named_only, raw_letter, timed
 from headwater_edge.state import State
 from headwater_edge.store import DeadRow
-from headwater_edge.tick import Readings, Tick
+from headwater_edge.tick import Readings, Tick, with_new
 from headwater_shared.clock import Now
 
 
@@ -34,7 +34,7 @@ class Unreached:
         """The names are those that there were at this tick."""
         for tick, names in pictured:
             if tick > self._named_to:
-                self._names, self._named_to = list(names), tick
+                self._names, self._named_to = self._not_others(list(names)), tick
         self.missing = 0
         """Ticks that cannot be read."""
         self.unnamed = 0
@@ -73,7 +73,9 @@ class Unreached:
         self.missing += last - expected
         for table in ("journal", "arrival"):
             self._connection.executemany(f"DELETE FROM {table} WHERE tick = ?", bad)
-        state.add_series(self._names[len(state.names) :], state.now or Now(0, 0, "", 0))
+        known = [*state.names, *[""] * (len(self._names) - len(state.names))]
+        fresh = [number for number, name in enumerate(self._names) if name and not known[number]]
+        state.add_series([self._names[n] for n in fresh], state.now or Now(0, 0, "", 0), fresh)
         if not reached:
             self._cover_the_past()
         for readings in heard:
@@ -83,9 +85,24 @@ class Unreached:
     def _named(self, number: int, tick: Tick) -> bool:
         """Take up the names that a row brings; tell whether all of its series have one."""
         if number == self._named_to + 1:
-            self._names += tick.new_series
+            self._names = self._not_others(with_new(self._names, tick))
             self._named_to = number
-        return named_only(tick.readings, len(self._names))
+        return named_only(tick.readings, self._names)
+
+    def _not_others(self, names: list[str]) -> list[str]:
+        """Take out names of series whose number is still another's in the state, or that have another number there.
+
+        A series was let go behind the last tick that is whole, and its number given away: the state has it still.
+        """
+        known = self._state.names
+        numbers = {name: number for number, name in enumerate(known) if name}
+        for number, name in enumerate(names):
+            own = known[number] if number < len(known) else ""
+            if own and not name:
+                names[number] = own  # rows before it was let go
+            elif name and (numbers.get(name, number) != number or own not in {"", name}):
+                names[number] = ""
+        return names
 
     def _cover_the_past(self) -> None:
         """The state was reached from nothing: what was put down of the coverage stands for what it knew."""
@@ -95,12 +112,11 @@ class Unreached:
                 past = unpacked(body)
             except ValueError:
                 continue
-            known = min(len(past.end), len(state.names))
-            past.begin, past.end = past.begin[:known], past.end[:known]
-            past.older = {series: flat for series, flat in past.older.items() if series < known}
-            past.grow(len(state.names))
-            state.coverage = past
-            state.last_sent = np.maximum(state.last_sent, past.end)
+            before = {name: number for number, name in enumerate(names_in(body) or state.names) if name}
+            for number, name in enumerate(state.names):
+                if before.get(name, len(past.end)) < len(past.end):
+                    state.coverage.put(number, past.of(before[name]))
+            state.last_sent = np.maximum(state.last_sent, state.coverage.end)
             state.age_us = state.frozen_us = age_us
             return
 

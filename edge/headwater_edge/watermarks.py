@@ -35,6 +35,11 @@ class Watermarks:
             self.heard = np.append(self.heard, np.full(more, now.mono_us))
             self.by_us = np.append(self.by_us, np.zeros(more, np.bool_))
 
+    def let_go(self, kept: NDArray[np.bool_]) -> None:
+        """Forget devices but those that are kept."""
+        self.mark, self.newest = self.mark[kept], self.newest[kept]
+        self.heard, self.by_us = self.heard[kept], self.by_us[kept]
+
     def hear(self, device: Ints, event: Ints, by_us: NDArray[np.bool_], now: Now) -> None:
         """Take up readings, each with its event time and whether that is from our clock; shape (n,) all."""
         np.maximum.at(self.newest, device, event)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headwater_edge.device_settings import DeviceSettings
-from headwater_edge.events import Connect, Event
+from headwater_edge.events import Connect, Event, SeriesEvicted
 from headwater_edge.settings import EdgeSettings, StepSettings, WindowSettings, step_settings
 from headwater_edge.source import DUP, QOS1
 from headwater_edge.tick import Messages, Readings, Tick
@@ -49,13 +49,21 @@ class Feed:
 
     names: list[str] = field(default_factory=list)
     _numbers: dict[str, int] = field(default_factory=dict)
+    _fresh: list[int] = field(default_factory=list)
+
+    def let_go(self, *names: str) -> SeriesEvicted:
+        """Forget series, as the agent's index does; return what tells a step so."""
+        numbers = sorted(self._numbers.pop(name) for name in names)
+        for number in numbers:
+            self.names[number] = ""
+        return SeriesEvicted(numbers)
 
     def tick(
         self, now: Now, messages: Iterable[Message] = (), *events: Event, arrived_us: int | None = None
     ) -> Tick:
         """Make a tick of one burst: the events come before its messages, which were read at `arrived_us`."""
         kept = list(messages)
-        known = len(self.names)
+        known, self._fresh = len(self.names), []
         series, sent, value, each = [], [], [], []
         for message in kept:
             each.append(len(message.readings))
@@ -66,16 +74,23 @@ class Feed:
         return Tick(
             now,
             [(0, event) for event in events],
-            self.names[known:],
+            [self.names[number] for number in self._fresh],
             _messages(kept, each, now.wall_us if arrived_us is None else arrived_us),
             Readings(np.array(series, np.int32), np.array(sent, np.int64), np.array(value, np.float64) + 0.0),
             [(at, message.crc) for at, message in enumerate(kept) if message.crc is not None],
+            numbers=self._fresh if any(number < known for number in self._fresh) else [],
         )
 
     def _number(self, name: str) -> int:
         if name not in self._numbers:
-            self._numbers[name] = len(self.names)
-            self.names.append(name)
+            if "" in self.names:
+                number = self.names.index("")
+                self.names[number] = name
+            else:
+                number = len(self.names)
+                self.names.append(name)
+            self._numbers[name] = number
+            self._fresh.append(number)
         return self._numbers[name]
 
 

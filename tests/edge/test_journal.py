@@ -108,7 +108,7 @@ def ticks(draw: Any) -> Tick:
 
 def assert_same(found: Tick, wanted: Tick) -> None:
     """To the last bit and the last type."""
-    for name in ("now", "events", "new_series", "unreadable", "known", "beyond"):
+    for name in ("now", "events", "new_series", "unreadable", "known", "beyond", "numbers", "returned"):
         assert getattr(found, name) == getattr(wanted, name), name
     assert [type(event) for _, event in found.events] == [type(event) for _, event in wanted.events]
     for part in ("messages", "readings"):

@@ -147,10 +147,10 @@ def test_a_mistake_changes_nothing_and_says_so(tmp_path: Path, wrong: dict[str, 
             assert last["ok"] is False
             assert said in f"{last['error']} {last['hint']}"
             assert (box.run.agent.committed, box.run.agent.state.settings) == (tick, settings)
-            assert box.run.agent.index._cap == EdgeSettings().max_series
+            assert box.run.agent.index.cap == EdgeSettings().max_series
             await box.reload(edge="max_series = 9")
             assert box.reloading.last["changed"] == ["edge.max_series"]
-            assert box.run.agent.index._cap == 9
+            assert box.run.agent.index.cap == 9
 
     asyncio.run(scenario())
 
@@ -286,11 +286,11 @@ def test_sighup_is_heard_and_one_that_came_before_the_start_is_not_lost(tmp_path
             started = Reloading(box.run.agent, box.users, Common(), EdgeSettings(), box.file, wish)
             started.start()
             await until_async(lambda: "tick" in started.last, what="the first reload")
-            assert box.run.agent.index._cap == 11
+            assert box.run.agent.index.cap == 11
             box.write("max_series = 12")
             for _ in range(5):
                 signal.raise_signal(signal.SIGHUP)
-            await until_async(lambda: box.run.agent.index._cap == 12, what="the second reload")
+            await until_async(lambda: box.run.agent.index.cap == 12, what="the second reload")
 
     asyncio.run(scenario())
 

@@ -79,6 +79,9 @@ class History:
         self.books = Books(step_settings(settings))
         self.agent: Agent | None = None
         self.crashes = 0
+        self.evicted: list[str] = []
+        self.returned: list[str] = []
+        """Series that were let go, and that came back."""
         self._rotten_at = -1
         self._attempts = 0
         """Starts that did not come to their end, one after the other."""
@@ -198,6 +201,8 @@ class History:
     def _submitted(self, agent: Agent, job: Job) -> None:
         tick, output = job.tick, job.output
         taken = Taken(output.tick, tick.now, [])
+        self.evicted += [one.name for one in output.evicted]
+        self.returned += [one.name for one in tick.returned]
         self._ages[output.tick] = agent.state.age_us
         self._check_identities(job)
         for burst in agent._under_way:
@@ -336,6 +341,23 @@ class History:
             self.act_settle()
             self.act_advance(seconds)
             self.act_settle()
+
+    def act_idle(self, which: int, offset_us: int, seconds: float) -> None:
+        """Nobody says anything for so long that series are let go, when somebody speaks again (R12)."""
+        self._come_back()
+        self.act_age(seconds)
+        self.act_age(seconds)
+        client = self.fleet.clients[which % len(self.fleet.clients)]
+        if client.connected:
+            device = client.devices[which % len(client.devices)]
+            self.fleet.send(
+                client, self.fleet.message(device, [(which % 2, offset_us, 1.5, True)], 1, good=True)
+            )
+        self._then("settle")
+
+    def act_do(self, what: Callable[[History], object]) -> None:
+        """A test does something of its own, or looks."""
+        what(self)
 
     def act_flush(self) -> None:
         """Close all windows."""

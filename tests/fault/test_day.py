@@ -23,6 +23,8 @@ DAY_S = float(os.environ.get("HEADWATER_DAY_S", "1440"))
 """Seconds by the wall of the long run: 1,440 are a day at 60 times its pace."""
 SHORT_S = float(os.environ.get("HEADWATER_SHORT_DAY_S", "20"))
 QUOTA = 60_000_000
+IDLE = "2h"
+"""Silence after which a series is let go, once its readings have left the journal: after six hours more of less."""
 _LOOK_S = 2.0
 _FLAT = 16_000_000
 """Bytes that the agent may grow by from the second fifth of the day to the last."""
@@ -75,7 +77,8 @@ def _day(folder: Path, seconds: float) -> tuple[Watch, dict[str, Any], str]:
     clock = f"scaled:{SCALE}@{datetime.now(UTC).isoformat()}"
     with box(folder / "box", edge=f'[edge.disk]\nquota = "{QUOTA}B"\nfree = "1MB"\n') as here:
         text = here.settings.read_text()
-        here.settings.write_text(text.replace("[common]\n", '[common]\nclock = "scaled:60"\n'))
+        text = text.replace("[common]\n", '[common]\nclock = "scaled:60"\n')
+        here.settings.write_text(text.replace("[edge]\n", f'[edge]\nseries_idle = "{IDLE}"\n'))
         for part in (EDGE, CLOUD):
             here.start(part, env={"HEADWATER_CLOCK": clock})
             here.ready(part)
@@ -104,7 +107,9 @@ def _day(folder: Path, seconds: float) -> tuple[Watch, dict[str, Any], str]:
         said = here.closed()
         truth = ledgers.read(fleet.ledger)
         heard = {name.rpartition("/")[0] for name in truth.series}
-        assert (said["devices"], said["series"]) == (len(heard), len(truth.series))
+        assert said["series"] + said["evicted"] - said["returned"] == len(truth.series)
+        assert said["devices"] <= len(heard)
+        said["heard"] = len(heard)
         assert said["accepted"] == len(truth.time) - said["by_meaning"] - said["by_transport"]
         audited = here.run("headwater", "audit", str(fleet.ledger)).splitlines()[-1]
     return watch, said, audited
@@ -114,7 +119,7 @@ def test_pain08_devices_come_and_go_for_a_while(tmp_path: Path) -> None:
     """Twenty minutes in twenty seconds: the status is true at each look, the file within its quota, the audit 0 and 0."""
     watch, said, audited = _day(tmp_path, SHORT_S)
     assert audited.endswith("lost 0, twice 0")
-    assert said["devices"] >= 60
+    assert said["heard"] >= 60
     assert len(watch.files) >= SHORT_S / _LOOK_S / 2
 
 
@@ -129,20 +134,20 @@ def test_pain08_a_day_of_devices_that_come_and_go(day: tuple[Watch, dict[str, An
     """Through a whole day the status is true at each look, the file within its quota, the audit 0 and 0."""
     watch, said, audited = day
     assert audited.endswith("lost 0, twice 0")
-    assert said["devices"] > 1.5 * DAY_S
+    assert said["heard"] > 1.5 * DAY_S
+    assert said["series"] < said["evicted"]
     assert max(watch.files) < QUOTA
 
 
 @pytest.mark.fault
-@pytest.mark.xfail(
-    strict=True,
-    reason="2026-11-26: 73.6 MB, then 105.7 MB, of 2,917 devices: the agent forgets no series yet (R12), some 9 KB each",
-)
 def test_pain08_through_a_day_of_devices_that_come_and_go_memory_is_flat(
     day: tuple[Watch, dict[str, Any], str],
 ) -> None:
     """From the second fifth of the day to the last the agent has grown by no more than noise."""
-    watch, _, _ = day
+    watch, said, _ = day
+    print(f"{said['heard']} devices; series {said['series']}, evicted {said['evicted']}")
     fifth = len(watch.resident) // 5
-    early, late = (statistics.median(watch.resident[fifth * at : fifth * (at + 1)]) for at in (1, 4))
+    each = [statistics.median(watch.resident[fifth * at : fifth * (at + 1)]) for at in range(5)]
+    print(*(f"{median / 1e6:.1f} MB" for median in each))
+    early, late = each[1], each[4]
     assert late - early < _FLAT, f"resident {early / 1e6:.1f} MB, then {late / 1e6:.1f} MB"

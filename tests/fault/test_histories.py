@@ -40,12 +40,13 @@ RULES = {
 }
 TABLES = (hopping("1m", "20s"), session("10s", "s1/*"), session("1m", "s2/*"))
 SHORT = {"levels": ("1s", "3s", "9s"), "held": "2s", "lateness": "0s", "idle": "1s", "horizon": "1m"}
+IDLE = {"series_idle": "80s"}
 SETTINGS: dict[str, EdgeSettings] = {
-    "default": edge_settings(windows={"horizon": "1m"}, window=TABLES, limit=(TOO_HOT,), act=(COOL,)),
-    "short": edge_settings(window=(hopping("6s", "2s"), session("7s")), windows=SHORT, **RULES, act=(COOL,)),
+    "default": edge_settings(**IDLE, windows={"horizon": "1m"}, window=TABLES, limit=(TOO_HOT,), act=(COOL,)),
+    "short": edge_settings(**IDLE, window=(hopping("6s", "2s"), session("7s")), windows=SHORT, **RULES, act=(COOL,)),
     "ticks of several": edge_settings(tick_readings=4, windows={"levels": ("10s", "1m"), "held": "0s", "horizon": "30s"}),
     "future": edge_settings(windows={"levels": ("10s", "1m"), "future": "1m", "horizon": "1h"}),
-    "by transport": edge_settings(windows=SHORT | {"duplicates": "transport"}),
+    "by transport": edge_settings(**IDLE, windows=SHORT | {"duplicates": "transport"}),
     "by arrival": edge_settings(windows={"levels": ("10s", "1m"), "time": "arrival", "duplicates": "transport"}, window=(hopping("1m", "20s"),)),
     "waits for a clock": edge_settings(windows={"levels": ("10s", "1m"), "clock_wait": "1m"}, **RULES),
 }  # fmt: skip
@@ -86,6 +87,7 @@ ACTS: dict[str, tuple[int, st.SearchStrategy[tuple[object, ...]]]] = {
     "rot": (1, st.just(())),
     "snapshot": (1, st.just(())),
     "age": (2, st.tuples(st.sampled_from((2.0, 40.0, 100.0)))),
+    "idle": (1, st.tuples(small, st.sampled_from((S, 100 * S, -S)), st.sampled_from((100.0, 2000.0)))),
     "beyond": (1, st.tuples(st.integers(0, 30), st.booleans())),
     "outage": (1, st.just(())),
     "flush": (1, st.just(())),
@@ -150,6 +152,14 @@ KEPT: dict[str, tuple[str, list[Act]]] = {
     "r15 it dies while a row of the journal is run again": ("default", [("crash",), ("crash_at", 2, "restart.row"), ("start",), ("start",)]),
     "r15 the newest snapshot rots after rows left the journal": (
         "short", [said(S), ("age", 100.0), said(30 * S), ("age", 100.0), said(S), ("crash",), ("rot",), said(-3 * S)],
+    ),
+    "r07 a late reading comes for a pane that was let go": (
+        "short",
+        [said(0), ("outage",),
+         ("say", [(0, [(0, 0, 1.5, True), (0, -3 * S, 1.5, True)], 1, True), (0, [(0, 0, 1.5, False), (0, 1, 1.5, True)], 1, True)], False, "settle"),
+         ("say", [(0, [(0, 0, -0.0, True), (0, 1, 1.5, True)], 1, True)], False, "settle"),
+         ("crash_at", 1), ("say", [(0, [(0, 0, 1.5, True), (0, -3 * S, 1.5, True)], 1, True)], True, "settle"),
+         ("beyond", 0, False), said(0), said(0), said(0), said(0)],
     ),
     "r22 the bus is away while windows close": ("short", [said(S), said(30 * S), ("outage",)]),
     "r22 it dies before a backlog is drained": (

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from headwater_edge.detection.judge import Found, Judge, under
 from headwater_edge.detection.points import Ints
 from headwater_edge.detection.rules import DetectRule
@@ -60,6 +62,10 @@ class Detection:
         """Devices have other numbers; by series."""
         for judge in self.judges:
             judge.renumber(device)
+
+    def busy(self) -> Ints:
+        """Return the series that cannot be let go, for a window of theirs is still to be judged."""
+        return np.concatenate([np.zeros(0, np.int64), *(judge.busy() for judge in self.judges)])
 
     def ends(self, numbers: Ints, text: str) -> list[Found]:
         """Return the ends of what is on in series that are to be let go."""

@@ -117,6 +117,10 @@ class Judge:
             group.forget(devices.let_go(rows))
             group.grow(len(devices.names), devices.names)
 
+    def busy(self) -> Ints:
+        """Return the series of which a window waits to be judged."""
+        return self.series[self.windows.held > NEVER]
+
     def renumber(self, device: Ints) -> None:
         """Take up the numbers of devices, by series."""
         self.device = np.where(self.series >= 0, device[self.series], -1)
