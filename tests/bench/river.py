@@ -18,7 +18,7 @@ from headwater_edge.detection.specs import Spec
 from tests.bench.results import Result
 
 _SERIES = 1_000
-_WARM, _MEASURED, _TURNS = 30, 12, 5
+_WARM, _MEASURED, _TURNS = 30, 12, 12
 _LENGTH_US = 10_000_000
 
 

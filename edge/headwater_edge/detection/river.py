@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Callable, Iterable
-from itertools import islice, repeat
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from operator import length_hint
 from statistics import fmean
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +29,8 @@ _FEW = 10
 _SOON = 10_000
 """Windows after which a model that has never given a score has failed: a long season had its time."""
 _NONE: dict[str, float] = {}
-Features: TypeAlias = "list[dict[str, float]] | repeat[dict[str, float]]"
+Features = list[dict[str, float]] | None
+"""Of a series there are none but its value."""
 
 
 class River(Detector):
@@ -49,7 +50,11 @@ class River(Detector):
         self.spec = words(spec)
         self.metrics = spec.metrics
         self._make, self._judges = maker(spec)
-        self._one_by_one = _values if self._judges else _features if self.metrics else _one_feature
+        self._one_by_one = (
+            (_values_with_features if self.metrics else _values)
+            if self._judges
+            else (_features if self.metrics else _one_feature)
+        )
         self._models: list[Any] = []
         self._seen: _Seen | None = None
         self._cuts: list[Cut] = []
@@ -59,9 +64,9 @@ class River(Detector):
     def score(self, points: Points) -> Floats:
         """Return what River says, and let each model learn its window; NaN for the first windows, and for what is not there."""
         seen = self._seen = self._see(points)
-        ready = seen.learnt >= _FEW
         asked = seen
-        if not ready.all():
+        if seen.learnt.min(initial=_FEW) < _FEW:
+            ready = seen.learnt >= _FEW
             asked = seen.take(ready)
             self._learn(seen.take(~ready))
         found, errors = self._ask(asked)
@@ -153,23 +158,28 @@ class River(Detector):
                 seen.points = points
                 return seen
             whole = bool(there.all())
+        learnt = self.learnt[points.row]
+        all_of_them = len(learnt) == self.rows and learnt.min(initial=1) > 0 and not self._cuts
+        if all_of_them:  # as they mostly are where it must be quick
+            return _Seen(
+                points, points.row, learnt, self._models, *self._features(points.value.tolist(), whole=whole)
+            )
         rows = points.row.tolist()
         if self._cuts:
             for cut in self._cuts:
                 cut.before(rows)
             self._cuts = [cut for cut in self._cuts if not cut.is_whole]
-        learnt = self.learnt[points.row]
         if not learnt.all():  # only those may have none yet
             for row in rows:
                 if self._models[row] is None:
                     self._models[row] = self._make(self._called(row))
-        models = list(map(self._models.__getitem__, rows)) if len(rows) < self.rows else self._models
+        models = list(map(self._models.__getitem__, rows))
         return _Seen(points, points.row, learnt, models, *self._features(points.value.tolist(), whole=whole))
 
     def _features(self, values: list[Any], *, whole: bool) -> tuple[Features, list[float]]:
         """Return what models are given: x and y of each row."""
         if not self.metrics:
-            return repeat(_NONE), values
+            return None, values
         names = self.metrics
         x = [dict(zip(names, row, strict=True)) for row in values]
         if not whole:
@@ -187,7 +197,7 @@ class River(Detector):
         scores: list[float] = []
         errors: dict[int, str] = {}
         models = iter(seen.models)
-        todo = zip(models, seen.x, seen.y)  # noqa: B905 - x may be endless
+        todo = seen.beside(models)
         while True:
             try:
                 self._one_by_one(todo, scores.append)
@@ -200,41 +210,49 @@ class River(Detector):
                 errors[at] = _raised(error)
                 scores.append(math.nan)
                 self._learn(seen.take(np.arange(len(seen.models)) == at))
-        return np.array(scores, np.float64), errors
+        return np.fromiter(scores, np.float64, len(scores)), errors
 
     def _learn(self, seen: _Seen) -> None:
-        for row, one in zip(seen.row.tolist(), zip(seen.models, seen.x, seen.y), strict=True):  # noqa: B905
+        for row, one in zip(seen.row.tolist(), seen.beside(seen.models), strict=True):
             try:
                 self._one_by_one([one], None)
             except Exception as error:  # noqa: BLE001 - as above
                 self.failures[row] = _raised(error)
 
 
-Todo = Iterable[tuple[Any, Any, float]]
-"""Model, x, y."""
+Todo = Iterable[tuple[Any, ...]]
+"""Model, y, and x where there are several metrics."""
 Put = Callable[[float], None] | None
 """Takes scores; without it nothing is asked for."""
 
 
 def _values(todo: Todo, put: Put) -> None:
+    x = _NONE
     if put is None:
-        for model, x, y in todo:
+        for model, y in todo:
             model.learn_one(x, y)
         return
-    for model, x, y in todo:
+    for model, y in todo:
         put(model.score_one(x, y))
         model.learn_one(x, y)
 
 
+def _values_with_features(todo: Todo, put: Put) -> None:
+    for model, y, x in todo:
+        if put is not None:
+            put(model.score_one(x, y))
+        model.learn_one(x, y)
+
+
 def _features(todo: Todo, put: Put) -> None:
-    for model, x, _ in todo:
+    for model, _, x in todo:
         if put is not None:
             put(model.score_one(x))
         model.learn_one(x)
 
 
 def _one_feature(todo: Todo, put: Put) -> None:
-    for model, _, value in todo:
+    for model, value in todo:
         x = {"value": value}
         if put is not None:
             put(model.score_one(x))
@@ -262,9 +280,15 @@ class _Seen:
         self.points, self.row, self.learnt = points, row, learnt
         self.models, self.x, self.y = models, x, y
 
+    def beside(self, models: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+        """Put what models are given beside them."""
+        if self.x is None:
+            return zip(models, self.y, strict=True)
+        return zip(models, self.y, self.x, strict=True)
+
     def take(self, mask: Mask) -> _Seen:
         at = np.flatnonzero(mask).tolist()
-        x = [self.x[each] for each in at] if isinstance(self.x, list) else self.x
+        x = None if self.x is None else [self.x[each] for each in at]
         models, y = [self.models[each] for each in at], [self.y[each] for each in at]
         return _Seen(self.points, self.row[mask], self.learnt[mask], models, x, y)
 
