@@ -13,19 +13,19 @@ command -v mkfs.xfs >/dev/null || wanted="$wanted xfsprogs"
 # Kafka (deploy/kafka/jars.sh) needs a JVM, and Maven to fetch it.
 command -v java >/dev/null || wanted="$wanted default-jre-headless"
 command -v mvn >/dev/null || wanted="$wanted maven"
-jars=${0%/*}/../deploy/kafka/jars.sh
-if [ -z "$wanted" ]; then
-    "$jars" >/dev/null || echo "headwater: Kafka's jars cannot be had; its tests are skipped"
+kafka() {
+    jars=${0%/*}/../deploy/kafka/jars.sh
+    [ ! -x "$jars" ] || "$jars" >/dev/null || echo "headwater: Kafka's jars cannot be had; its tests are skipped"
     exit 0
-fi
+}
+[ -n "$wanted" ] || kafka
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "headwater: installing$wanted for the tests"
     export DEBIAN_FRONTEND=noninteractive
     # shellcheck disable=SC2086 (a list of packages)
     if apt-get update -qq >/dev/null && apt-get install -y -qq --no-install-recommends $wanted >/dev/null; then
-        "$jars" >/dev/null || echo "headwater: Kafka's jars cannot be had; its tests are skipped"
-        exit 0
+        kafka
     fi
 fi
 echo "headwater: tests that need them are skipped; to run them: sudo apt-get install$wanted"

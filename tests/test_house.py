@@ -263,19 +263,27 @@ def _parts(tmp_path: Path, user: int) -> subprocess.CompletedProcess[str]:
 
 
 def test_missing_parts_of_the_system_are_installed_for_root(tmp_path: Path) -> None:
-    """As root the lists are fetched, then Mosquitto with its clients and the tools of XFS are installed."""
+    """As root the lists are fetched, then Mosquitto with its clients, the tools of XFS, a JVM and Maven are installed."""
     _parts(tmp_path, user=0)
     update, install = (tmp_path / "asked").read_text().splitlines()
     assert update.split()[0] == "update"
     assert install.split()[0] == "install"
-    assert install.split()[-3:] == ["mosquitto", "mosquitto-clients", "xfsprogs"]
+    assert install.split()[-5:] == [
+        "mosquitto",
+        "mosquitto-clients",
+        "xfsprogs",
+        "default-jre-headless",
+        "maven",
+    ]
 
 
 def test_missing_parts_of_the_system_are_named_to_others(tmp_path: Path) -> None:
     """Anyone else gets one line with the command to type, and the other tests run."""
     done = _parts(tmp_path, user=1000)
     assert not (tmp_path / "asked").exists()
-    assert done.stdout.endswith("sudo apt-get install mosquitto mosquitto-clients xfsprogs\n")
+    assert done.stdout.endswith(
+        "sudo apt-get install mosquitto mosquitto-clients xfsprogs default-jre-headless maven\n"
+    )
     assert done.stdout.count("\n") == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 
 from headwater_cloud.kafka_topics import declared
+from headwater_shared.bus import Record
 from headwater_shared.buses import opener
 from headwater_shared.errors import BusReplaced, BusUnavailable, PartMissing, SettingsError
 from headwater_shared.kafka_bus import KafkaBus
@@ -227,3 +229,16 @@ def test_the_topics_are_declared_in_one_place() -> None:
         assert declared(topic, 1)["min.insync.replicas"] == "1"
         if not topic.compacted:
             assert float(found["retention.ms"]) == topic.days * 86_400_000
+
+
+def test_a_frame_of_all_series_is_one_record(topics: MadeTopics) -> None:
+    """12 MB that do not compress go through whole; what no topic takes is said with the setting that would."""
+    bus = KafkaBus(topics.client, topics.prefix)
+    body = random.Random(1).randbytes(12_000_000)
+    bus.append([Record("hw-in", 0, "a", {}, body), Record("hw-in", 0, "a", {}, b"next")])
+    assert [s.body for s in bus.read("hw-in", {0: 0}, 10)] == [body, b"next"]
+    with pytest.raises(BusUnavailable, match="too large"):
+        bus.append([Record("hw-in", 0, "a", {}, body + body)])
+    bus.append([Record("hw-in", 0, "a", {}, b"goes on")])
+    assert bus.read("hw-in", {0: 2}, 10)[-1].body == b"goes on"
+    bus.close()

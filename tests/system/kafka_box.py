@@ -19,7 +19,6 @@ from tests.kafka import MadeTopics
 from tests.system.box import Box, box
 
 _EDGE = """bus = "{bus}"
-{more}
 [[edge.limit]]
 name = "stove-hot"
 series = "home/*/temperature"
@@ -29,14 +28,15 @@ clear = 70.0
 name = "cool-down"
 rule = "stove-hot"
 command = {{ name = "shut" }}
+{tables}
 """
 
 
 @contextmanager
-def kafka_box(folder: Path, topics: MadeTopics, more: str = "", kafka: str = "") -> Iterator[Box]:
-    """A box on the topics; `more` are keys of [edge], `kafka` of [kafka]."""
+def kafka_box(folder: Path, topics: MadeTopics, tables: str = "", kafka: str = "") -> Iterator[Box]:
+    """A box on the topics; `tables` are more of the agent's, `kafka` keys of [kafka]."""
     bus = topics.server.address
-    with box(folder, edge=_EDGE.format(bus=bus, more=more)) as here:
+    with box(folder, edge=_EDGE.format(bus=bus, tables=tables)) as here:
         text = here.settings.read_text().replace("[cloud]\n", f'[cloud]\nbus = "{bus}"\n')
         here.settings.write_text(f'{text}[kafka]\nprefix = "{topics.prefix}"\n{kafka}\n')
         yield here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -38,6 +39,8 @@ class Told:
     went_on: list[str] = field(default_factory=list)
     """Under what the devices were acknowledged."""
     status: dict[str, Any] = field(default_factory=dict)
+    screen: str = ""
+    doctor: str = ""
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,8 @@ def told(kafka_server: KafkaServer, tmp_path_factory: pytest.TempPathFactory) ->
             fleet.finished()
         note(found.ledger, found.commands)
         found.status = here.closed()
+        found.screen = here.run("headwater", "status")
+        found.doctor = here.run("headwater", "doctor", "--check", "files")
         here.end(EDGE)
         here.end(CLOUD)
         yield found
@@ -93,6 +98,13 @@ def test_alerts_come_through_kafka(told: Told) -> None:
     history = History(told.box.data / "cloud.db")
     subjects = {alert.subject for alert in history.alerts()}
     assert {f"home/stove-{n}/temperature" for n in range(3)} <= subjects
+
+
+def test_a_box_on_kafka_is_looked_at_as_any_other(told: Told) -> None:
+    """Status says that the bus is Kafka and what the cloud side has to read; the doctor misses no file."""
+    assert re.search(r"Kafka; \d[\d,]* records? to read", told.screen), told.screen
+    assert "sound: edge.db" in told.doctor
+    assert "log.db" not in told.doctor
 
 
 def test_others_read_the_windows_with_plain_libraries(told: Told) -> None:

@@ -14,6 +14,7 @@ from headwater_edge import places
 from headwater_edge.settings import EdgeSettings
 from headwater_shared.clock import Clock, parse_clock
 from headwater_shared.errors import Refused
+from headwater_shared.kafka_settings import is_kafka
 from headwater_shared.settings import Common, load
 
 SettingsFile = Annotated[
@@ -60,7 +61,15 @@ class Box(NamedTuple):
 
     @property
     def bus_file(self) -> Path:
+        """The SQLite log; there is no such file where the bus is Kafka."""
         return in_data(self.common.data, self.cloud.bus)
+
+    @property
+    def bus_remedy(self) -> str:
+        """Where to look when the agent cannot write to the bus."""
+        if is_kafka(self.edge.bus):
+            return f"see that {self.edge.bus} is up, and has its topics (headwater-cloud topics)"
+        return f"look at {self.bus_file}, its owner and the free space"
 
     def clock(self) -> Clock:
         """Return the clock that the processes of the box go by."""

@@ -124,7 +124,7 @@ def forwarding(box: Box) -> Verdict:
     if waits.oldest_s is not None and waits.oldest_s > _STUCK_S:
         remedy = "see that the cloud side runs (check 'cloud-side') and can write; it catches up by itself, nothing is lost"
         if status.get("forward") == "offline":
-            remedy = f"the agent cannot write to the bus: look at {box.bus_file}, its owner and the free space, and at the agent's log"
+            remedy = f"the agent cannot write to the bus: {box.bus_remedy}, and look at the agent's log"
             if writer_of(box.cloud_file) is not None and not health_of(box)[0]:
                 remedy = (
                     "mend the cloud side first (check 'cloud-side'): it may hold the bus; nothing is lost"

@@ -14,6 +14,7 @@ from headwater_appliance.processes import Running
 from headwater_appliance.shown import STYLES, ago, amount, at_time, named, rate_of, shortened, size_of
 from headwater_appliance.state_of_box import State
 from headwater_appliance.troubles import Trouble
+from headwater_shared.kafka_settings import is_kafka
 
 _BAR = 20
 
@@ -120,6 +121,9 @@ def _windows(state: State) -> str:
 
 def _bus(box: Box, state: State) -> str:
     now, rates = state.now, state.rates
+    if is_kafka(box.cloud.bus):
+        lag = now.cloud_health.get("lag_records")
+        return "Kafka" if lag is None else f"Kafka; {amount(lag, 'record')} to read"
     if now.records is None:
         return (
             "cannot be read now: another process holds it, or it is damaged"

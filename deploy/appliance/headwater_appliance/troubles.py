@@ -118,7 +118,7 @@ def _of_data(box: Box, state: State) -> Iterator[Trouble]:
             f"the agent cannot write to the bus: {amount(agent['outbox'], 'row')} wait in its file, nothing is lost",
             "mend the cloud side first: it may hold the bus"
             if stands_still
-            else f"look at {box.bus_file} and the agent's log",
+            else f"{box.bus_remedy}; and at the agent's log",
         )
     behind = state.windows_behind_s
     if behind is not None and behind > LAG_S and state.now.cloud_health and state.now.agent:
