@@ -398,3 +398,23 @@ def test_r04_coverage_that_was_put_down_is_of_names(tmp_path: Path) -> None:
     assert found == [[], [1000, 1010], [], [0, 10], [7000, 7010]]
     horizon.close()
     connection.close()
+
+
+def test_pain08_an_idle_series_takes_little_more_than_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held no longer is let go, though no newer window needs its place: raw columns and sketches are those of who speaks."""
+    monkeypatch.setattr("headwater_edge.recent._FIRST", 64)
+    monkeypatch.setattr("headwater_edge.sketch_log._FIRST", 64)
+    run = Run(step_settings_of(lateness="0s"))
+    run.start()
+    rows: list[int] = []
+    for visitor in range(12):
+        for at in range(0, 1200, 10):
+            name = f"s1/visitor-{visitor}/x"
+            run.tick(Message(((name, DAY + (7200 * visitor + at) * S, float(at)),)))
+            run.clock.advance(10)
+        run.clock.advance(6000)
+        levels = run.state.levels
+        rows.append(levels.fine.recent.size + sum(level.log._size for level in levels.coarser))
+    assert max(rows[6:]) <= 1.3 * max(rows[:3])
+    run.flush()
+    run.check()
