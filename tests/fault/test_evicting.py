@@ -16,8 +16,10 @@ from headwater_edge import snapshot
 from headwater_edge.commit import Job
 from headwater_edge.coverage import Coverage, packed
 from headwater_edge.horizon import Horizon
+from headwater_edge.journal import Damaged
 from headwater_edge.metric_settings import MetricSettings
 from headwater_edge.remains import gather
+from headwater_edge.salvage import _mend_look_ups
 from headwater_edge.settings import EdgeSettings
 from headwater_edge.state import State
 from headwater_edge.store import write_store
@@ -396,6 +398,11 @@ def test_r04_coverage_that_was_put_down_is_of_names(tmp_path: Path) -> None:
     horizon = Horizon(tmp_path / FILE, ["s/new/x", "s/b/x", "", "s/a/x", "s/z/x"])
     found = [horizon.gone.of(number) for number in range(5)]
     assert found == [[], [1000, 1010], [], [0, 10], [7000, 7010]]
+    connection.execute("UPDATE evicted SET body = x'c1' WHERE name = 's/z/x'")
+    with pytest.raises(Damaged, match="series that was let go"):
+        horizon.returned(["s/z/x"], [4])
+    _mend_look_ups(connection)  # or a salvaged file would be as bad
+    assert connection.execute("SELECT name FROM evicted").fetchall() == [("s/a/x",)]
     horizon.close()
     connection.close()
 
