@@ -154,7 +154,7 @@ class Horizon:
 
     def _former(self, name: str) -> Former | None:
         row = self._reader.execute("SELECT serial, body FROM evicted WHERE name = ?", (name,)).fetchone()
-        return Former(name, row[0], msgspec.msgpack.decode(row[1], type=list[int])) if row else None
+        return Former(name, row[0], heard(row[1])) if row else None
 
     def _by_number_now(self, past: Coverage, names: Sequence[str]) -> Coverage:
         """Bring coverage to the numbers that series have now: it was put down when they had others, or were let go."""
@@ -203,6 +203,18 @@ def _last_sent(state: State, tick: Tick) -> Ints:
         if former.heard:
             last[numbers[tick.new_series.index(former.name)]] = former.heard[-1]
     return last
+
+
+def heard(body: bytes) -> list[int]:
+    """Read when a series was heard that was let go.
+
+    Raises:
+        Damaged: it cannot be read.
+    """
+    try:
+        return msgspec.msgpack.decode(body, type=list[int])
+    except msgspec.DecodeError as error:
+        raise journal.Damaged(f"damaged coverage of a series that was let go: {error}") from error
 
 
 def _taken(readings: Readings, at: Ints) -> Readings:

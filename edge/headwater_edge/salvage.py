@@ -18,6 +18,7 @@ from headwater_edge import coverage, journal, outbox_rows, snapshot
 from headwater_edge.arrivals import is_good, summary
 from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.events import SetAside
+from headwater_edge.horizon import heard
 from headwater_edge.outbox_rows import Identity, Place
 from headwater_edge.remains import gather
 from headwater_edge.restart import Run, reach
@@ -230,6 +231,13 @@ def _mend_look_ups(connection: sqlite3.Connection) -> None:
         except ValueError:
             bad.append((tick,))
     connection.executemany("DELETE FROM coverage WHERE tick = ?", bad)
+    lost = []
+    for n, body in connection.execute("SELECT n, body FROM evicted"):
+        try:
+            heard(body)
+        except journal.Damaged:
+            lost.append((n,))
+    connection.executemany("DELETE FROM evicted WHERE n = ?", lost)
 
 
 def _names_of_pictures(connection: sqlite3.Connection) -> list[tuple[int, list[str]]]:

@@ -258,7 +258,8 @@ class State:
     def series_watermark(self, marks: Ints) -> Ints:
         """Spread marks by device over the room for series; unused room is never due."""
         spread = np.full(self.levels.room, NEVER)
-        spread[: len(self.device)] = marks[self.device]
+        if len(marks):  # there are devices
+            spread[: len(self.device)] = marks[self.device]
         return spread
 
 

@@ -84,8 +84,9 @@ class Unreached:
 
     def _named(self, number: int, tick: Tick) -> bool:
         """Take up the names that a row brings; tell whether all of its series have one."""
-        if number == self._named_to + 1:
+        if number == self._named_to + 1 or tick.numbers:  # which a row says where some were let go
             self._names = self._not_others(with_new(self._names, tick))
+        if number == self._named_to + 1:
             self._named_to = number
         return named_only(tick.readings, self._names)
 

@@ -11,12 +11,14 @@ from structlog.testing import capture_logs
 from headwater_edge.acts import ActSettings
 from headwater_edge.courier import Courier
 from headwater_edge.decode import Decode
+from headwater_edge.events import SeriesEvicted
 from headwater_edge.gather import Gather
 from headwater_edge.provisional import Provisional
 from headwater_edge.rule_settings import LimitSettings, MissingSettings, RangeSettings
 from headwater_edge.source import Burst
 from headwater_edge.state import State
 from headwater_edge.step import step
+from headwater_edge.tick import quiet_tick
 from headwater_edge.topics import SeriesIndex
 from headwater_shared.clock import SetClock
 from tests.edge.running import LOG, as_after_a_kill, edge_settings, on_bus, running
@@ -142,3 +144,32 @@ def test_r19_a_limit_and_a_range_end_a_tick_early(value: float, early: bool) -> 
         one.runs = [(1, 1)]
         decoded = decode.burst(one)
         assert state.turns(decoded.series, decoded.value) == expected
+
+
+def test_r18_a_series_with_a_number_of_one_that_went_is_judged_while_the_agent_holds_back() -> None:
+    """No step has seen it yet, and the rules that go by its name are its own."""
+
+    async def test() -> None:
+        settings = settings_of(limit=(LimitSettings("hot", "*/temp", above=80.0),))
+        state, index, clock = State(settings), SeriesIndex([], 100), SetClock()
+        decode = Decode(index)
+
+        def said(topic: bytes) -> Gather:
+            burst, gather = Burst(clock.wall_us), Gather()
+            burst.topics, burst.payloads, burst.packet_ids = [topic], [b"99"], [0]
+            burst.flags, burst.runs = [0], [(1, 1)]
+            gather.add(burst, decode.burst(burst))
+            return gather
+
+        step(state, said(b"hw/s1/d1/data/flow").tick(clock.now(), index.take_fresh())[0])
+        index.let_go([0])
+        decode.let_go([0])
+        step(state, quiet_tick(clock.now(), SeriesEvicted([0])))
+        courier = Courier(state.commands, lambda *_: [], clock)
+        provisional = Provisional(state, index, courier)
+        provisional.look(said(b"hw/s1/d2/data/temp"))
+        assert index.names == ["s1/d2/temp"]
+        assert (provisional.found, provisional.broken) == (1, 1)
+        courier.close()
+
+    run(test())

@@ -8,17 +8,25 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
+from headwater_edge import snapshot
 from headwater_edge.commit import Job
+from headwater_edge.coverage import Coverage, packed
+from headwater_edge.horizon import Horizon
+from headwater_edge.journal import Damaged
 from headwater_edge.metric_settings import MetricSettings
 from headwater_edge.remains import gather
+from headwater_edge.salvage import _mend_look_ups
 from headwater_edge.settings import EdgeSettings
 from headwater_edge.state import State
 from headwater_edge.store import write_store
+from headwater_edge.unreached import Unreached
 from tests.cloud.side import in_memory
-from tests.edge.feed import S, session
+from tests.edge.feed import DAY, Message, S, session, step_settings_of
+from tests.edge.run import Run
 from tests.edge.running import FILE, edge_settings
 from tests.fault.ends import new_files
 from tests.fault.histories import Act, History
@@ -329,3 +337,91 @@ def test_r02_readings_in_memory_are_not_the_next_ones(live: Callable[..., Histor
     )  # fmt: skip
     assert of(history).counters.by_meaning == 0
     assert "s2/d5/temp" in history.evicted
+
+
+@pytest.mark.covers("R15", "R20")
+def test_r15_a_number_that_was_given_away_behind_the_last_whole_tick_is_nobodys(tmp_path: Path) -> None:
+    """The state has its series still: readings of the next one are a letter with the row's bytes, and none is the other's."""
+    run = Run(step_settings_of())
+    run.start()
+    run.tick(Message((("s1/a/x", DAY, 1.0), ("s1/b/x", DAY, 1.0))))
+    whole = snapshot.take(run.state)
+    run.clock.advance(7200)
+    run.flush()
+    run.tick(events=(run.feed.let_go("s1/a/x"),))
+    run.tick(Message((("s1/c/x", DAY + S, 2.0), ("s1/b/x", DAY + S, 3.0))))
+    run.tick(Message((("s1/d/x", DAY + 2 * S, 4.0), ("s1/b/x", DAY + 2 * S, 5.0))))
+    for lost in ((), (4,), (4, 5)):  # ticks 3 and 4 close and let go, 5 and 6 bring the others
+        connection = write_store(tmp_path / f"{len(lost)}.db")
+        rows = [(at, row) for at, row in enumerate(run.rows, 1) if at not in lost]
+        connection.executemany("INSERT INTO journal VALUES (?, ?)", rows)
+        unreached = Unreached(connection, snapshot.restore(whole), [])
+        letters = unreached.letters(len(run.rows))
+        connection.close()
+        said = [
+            body
+            for letter in letters
+            if letter.topic
+            for body in msgspec.msgpack.decode(letter.readings or b"\x90")
+        ]
+        assert not {name for name, *_ in said} & {"s1/a/x", "s1/c/x"}
+        assert any(letter.body == run.rows[4] for letter in letters) == (5 not in lost)
+        assert unreached.missing == len(lost)
+
+
+@pytest.mark.covers("R2", "R12")
+def test_r02_a_series_stays_as_long_as_the_journal_has_a_reading_of_it(live: Callable[..., History]) -> None:
+    """Look-ups go by number: within the horizon a resend is known exactly, however soon a series may go."""
+    settings = edge_settings(series_idle="10s", windows=SHORT | {"horizon": "1h"})
+    history = live(
+        says("s2/d5", S, 2 * S), says("s2/other", S), *LONG, says("s2/other", S), says("s2/new", S, 2 * S), resends(0),
+        settings=settings,
+    )  # fmt: skip
+    assert history.evicted == []
+    assert of(history).counters.by_horizon + of(history).counters.by_meaning == 2
+
+
+@pytest.mark.covers("R4")
+def test_r04_coverage_that_was_put_down_is_of_names(tmp_path: Path) -> None:
+    """Its numbers are those of then: one is another's by now, one came back under another, and one is not there any more."""
+    heard = Coverage()
+    heard.grow(3)
+    for number in range(3):
+        heard.put(number, [number * 1000, number * 1000 + 10])
+    connection = write_store(tmp_path / FILE)
+    connection.execute("INSERT INTO journal VALUES (5, x'')")
+    body = packed(heard, ["s/a/x", "s/b/x", "s/c/x"])
+    connection.execute("INSERT INTO coverage VALUES (4, 0, ?)", (body,))
+    for name, flat in (("s/a/x", [0, 10]), ("s/z/x", [7000, 7010])):
+        row = (name, msgspec.msgpack.encode(flat))
+        connection.execute("INSERT INTO evicted(name, serial, body) VALUES (?, 0, ?)", row)
+    horizon = Horizon(tmp_path / FILE, ["s/new/x", "s/b/x", "", "s/a/x", "s/z/x"])
+    found = [horizon.gone.of(number) for number in range(5)]
+    assert found == [[], [1000, 1010], [], [0, 10], [7000, 7010]]
+    connection.execute("UPDATE evicted SET body = x'c1' WHERE name = 's/z/x'")
+    with pytest.raises(Damaged, match="series that was let go"):
+        horizon.returned(["s/z/x"], [4])
+    _mend_look_ups(connection)  # or a salvaged file would be as bad
+    assert connection.execute("SELECT name FROM evicted").fetchall() == [("s/a/x",)]
+    horizon.close()
+    connection.close()
+
+
+def test_pain08_an_idle_series_takes_little_more_than_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held no longer is let go, though no newer window needs its place: raw columns and sketches are those of who speaks."""
+    monkeypatch.setattr("headwater_edge.recent._FIRST", 64)
+    monkeypatch.setattr("headwater_edge.sketch_log._FIRST", 64)
+    run = Run(step_settings_of(lateness="0s"))
+    run.start()
+    rows: list[int] = []
+    for visitor in range(12):
+        for at in range(0, 1200, 10):
+            name = f"s1/visitor-{visitor}/x"
+            run.tick(Message(((name, DAY + (7200 * visitor + at) * S, float(at)),)))
+            run.clock.advance(10)
+        run.clock.advance(6000)
+        levels = run.state.levels
+        rows.append(levels.fine.recent.size + sum(level.log._size for level in levels.coarser))
+    assert max(rows[6:]) <= 1.3 * max(rows[:3])
+    run.flush()
+    run.check()
