@@ -72,6 +72,22 @@ def test_r01_a_start_seals_open_panes_under_their_old_identity() -> None:
     agent.check()
 
 
+@pytest.mark.parametrize("between", [0, 1, 3])
+def test_r01_r06_a_coarse_part_is_named_after_its_base_pane(between: int) -> None:
+    """An agent whose file went back, and one that did not, close a base pane at different ticks: the part of the minute that each
+    begins with it bears the tick that opened the base pane, and so is one part.
+    """
+    agent = run()
+    opened = agent.tick(message(1)).tick
+    for at in range(between):
+        agent.tick(message(2 + at))
+    closed = agent.tick(message(30))
+    assert closed.tick == opened + between + 1
+    (found,) = parts(agent.flush(), "1m")
+    assert found == (0, 1, opened, 0, between + 2)
+    agent.check()
+
+
 def test_r01_a_held_pane_of_the_old_epoch_is_not_revised_by_the_new_one() -> None:
     """Only the epoch that opened a part adds to it: a late reading after a start opens a part of its own."""
     agent = run()
