@@ -184,7 +184,7 @@ def _bare(make: Callable[[], Any], values: NDArray[np.float64]) -> NDArray[np.fl
             else:
                 out[at] = model.score_one(x)
                 model.learn_one(x)
-        except (ValueError, ZeroDivisionError, OverflowError):
+        except (ValueError, ZeroDivisionError, OverflowError, IndexError):
             out[at] = 0.0
     return np.nan_to_num(np.abs(out), nan=0.0, posinf=1e12)
 
