@@ -20,7 +20,7 @@ class Degree(Detector):
     Volatility is the exponentially weighted standard deviation about an exponentially weighted mean (RiskMetrics 1996; Finch 2009).
     """
 
-    KEPT = {"count": 0, "level": 0.0, "variance": 0.0, "usual": 0.0, "rarity": 0.0}
+    KEPT = {"count": 0, "level": 0.0, "variance": 0.0, "usual": 0.0, "rarity": 0.0, "latest": 0.0}
     count: Ints
     level: Floats
     variance: Floats
@@ -28,6 +28,8 @@ class Degree(Detector):
     """Volatility in the long run."""
     rarity: Floats
     """Its short-run mean."""
+    latest: Floats
+    """The degree itself."""
 
     def take(self, points: Points, rarity: Floats) -> Floats:
         """Take in windows and their rarity, NaN for none; return the degree, shape (n,)."""
@@ -47,4 +49,6 @@ class Degree(Detector):
             usual = self.usual[row] + np.maximum(_LONG, 1.0 / count) * (now - self.usual[row])
             self.level[row], self.variance[row], self.usual[row] = level, variance, usual
             size = mean * now / at_least(usual, level)
-        return size / (size + _HALF)
+        degree = size / (size + _HALF)
+        self.latest[row] = degree
+        return degree
