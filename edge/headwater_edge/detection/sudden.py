@@ -9,7 +9,7 @@ from headwater_edge.detection.points import Floats, Ints, Points
 from headwater_edge.detection.tame import at_least, tame
 
 _FADING = 1 / 64
-_FEW = 16
+_FEW = 8
 _CLIPPED = 4.0
 """Spreads beyond which a value is learnt as if it were there."""
 
