@@ -96,7 +96,7 @@ class Fuse(Detector):
         on = self.on[row]
         begins = (excess >= 0.0) & ~on
         calm = np.where(rarity < 0.5 * needed, self.calm[row] + 1, 0)
-        ends = on & (calm >= max(rest(points.length_us) // 10, 3))
+        ends = on & (calm >= max(rest(points.length_us) // 30, 3))
         self.on[row] = (on | begins) & ~ends
         self.calm[row] = calm
         self.bar[row] = bar + _RAISED * begins

@@ -19,9 +19,9 @@ import numpy as np
 from headwater_edge.detection.detector import Detector
 from headwater_edge.detection.points import Floats, Ints
 
-_FEW = 32
+_FEW = 20
 """Scores before there are probabilities; the largest of them is the first bound."""
-_RATE = 1.0 / _FEW
+_RATE = 1.0 / 32
 _MEMORY = 4096
 """Scores that the bound, its rate and the usual score remember, about."""
 _EXCEEDANCES = 64
