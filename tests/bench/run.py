@@ -12,6 +12,7 @@ from tests.bench import (
     audit,
     broker,
     decode,
+    detect,
     detect_scenarios,
     drain,
     fleet,
@@ -60,6 +61,8 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("audit-10m",): audit.run,
     ("sim-fleet-10k",): fleet.run,
     ("edge-disk-pages",): pages.run,
+    ("detect-default",): detect.default,
+    ("detect-nab-dev",): detect.nab,
     ("detect-scenarios",): detect_scenarios.run,
     ("edge-memory", "edge-idle", "edge-disk-bytes"): size.memory_and_disk,
 }

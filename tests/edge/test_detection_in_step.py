@@ -125,7 +125,10 @@ def test_r01_a_window_that_a_start_cuts_is_judged_whole() -> None:
             cut.start()
             continue
         cut.tick(message)
-    judge, same = (run.state.detection.judges[0].alone.ensemble.detectors[0] for run in (cut, undisturbed))
+    judge, same = (
+        next(one for one in run.state.detection.judges[0].alone.ensemble.detectors if one.name == "sudden")
+        for run in (cut, undisturbed)
+    )
     for name in judge.KEPT:
         assert getattr(judge, name).tolist() == pytest.approx(
             getattr(same, name).tolist(), rel=1e-12, nan_ok=True

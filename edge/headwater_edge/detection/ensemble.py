@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from headwater_edge.detection.aside import FAILED, SLOW, Aside, Stopped
+from headwater_edge.detection.degree import Degree
 from headwater_edge.detection.detector import Detector
 from headwater_edge.detection.fuse import Fuse, Fused
 from headwater_edge.detection.points import Floats, Ints, Points
@@ -40,13 +41,15 @@ class Ensemble:
         self.detectors = list(detectors)
         self.tails = [Tails() for _ in self.detectors]
         self.fuse = Fuse()
+        self.degree = Degree()
         self.aside = [Aside() for _ in self.detectors]
         self.stopwatch: Stopwatch | None = None
         """Measures, if the agent has put one here; nothing that is judged depends on it."""
 
     @property
-    def _all(self) -> list[Detector]:
-        return [*self.detectors, *self.tails, self.fuse, *self.aside]
+    def parts(self) -> list[Detector]:
+        """All that remembers something of rows."""
+        return [*self.detectors, *self.tails, self.fuse, self.degree, *self.aside]
 
     def judge(self, points: Points) -> Judged:
         """Score, fuse, then learn; the same points in the same order give the same, to the last bit."""
@@ -68,7 +71,8 @@ class Ensemble:
                 tails[mask, at] = found
             if kept is not None:
                 asked[at] = mask, some.take(kept)
-        fused = self.fuse.fuse(points.row, tails)
+        fused = self.fuse.fuse(points, tails)
+        fused.degree = self.degree.take(points, fused.rarity)
         words = {
             at: [self._words(k, points.row[at], some) for k, (_, some) in enumerate(asked)]
             for at in np.flatnonzero(fused.begins).tolist()
@@ -159,19 +163,19 @@ class Ensemble:
         """Make room for so many rows, and say what they are of; names of before stay in their places."""
         for detector in self.detectors:
             detector.names = list(names)
-        for part in self._all:
+        for part in self.parts:
             part.grow(rows)
 
     def forget(self, rows: Ints) -> None:
         """Make rows blank."""
-        for part in self._all:
+        for part in self.parts:
             part.forget(rows)
 
     def dump(self) -> dict[str, Any]:
         """Return the columns of all for a snapshot, and models as they are now (`models.Cut`)."""
         return {
             f"{at}.{name}": column
-            for at, part in enumerate(self._all)
+            for at, part in enumerate(self.parts)
             for name, column in part.dump().items()
         }
 
@@ -181,6 +185,6 @@ class Ensemble:
         Raises:
             ValueError: they are of other detectors.
         """
-        for at, part in enumerate(self._all):
+        for at, part in enumerate(self.parts):
             start = f"{at}."
             part.load({name.removeprefix(start): c for name, c in columns.items() if name.startswith(start)})

@@ -8,12 +8,19 @@ from pathlib import Path
 import msgspec
 
 from headwater_edge.detection import onnx_kept, own
+from headwater_edge.detection.density import Density
 from headwater_edge.detection.detector import Detector
+from headwater_edge.detection.extreme import Extreme
+from headwater_edge.detection.relation import Relation
+from headwater_edge.detection.season import Season
 from headwater_edge.detection.specs import Spec, spec_of
+from headwater_edge.detection.spread import Spread
 from headwater_edge.detection.sudden import Sudden
 from headwater_shared.errors import SettingsError
 
-DEFAULT: dict[str, type[Detector]] = {"sudden": Sudden}
+DEFAULT: dict[str, type[Detector]] = {
+    "density": Density, "season": Season, "extreme": Extreme, "sudden": Sudden, "spread": Spread, "relation": Relation,
+}  # fmt: skip
 """Those that `default` stands for."""
 
 

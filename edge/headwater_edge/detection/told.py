@@ -81,7 +81,7 @@ def _row(judge: Judge, group: Group, row: int, name: str) -> dict[str, Any]:
         "speak": sorted(known),
         "warm_up": [one for one in detectors if one not in known],
         "rarity": known,
-        "degree": round(float(group.ensemble.fuse.degree[row]), 3),
+        "degree": round(float(group.ensemble.degree.latest[row]), 3),
         "alarm": bool(group.on[row]),
         "last_alarm_us": int(group.begin[row]),
     }
