@@ -19,6 +19,7 @@ FOREIGN = {
     "arrival": "(99999, 5)",
     "coverage": "(99999, 'x', 5)",
     "dead_letter": "(1, 99, 5, 'reason', 'detail', 7, 8, NULL)",
+    "evicted": "(1, 's1/d1/temp', 7, 8)",
     "alert": "(1, 'log', 'key', 'topic', 5)",
     "epoch": "(99999, 5, 6, 'version')",
     "journal": "((SELECT max(tick) + 1 FROM journal), 5)",

@@ -10,6 +10,7 @@ import pytest
 from headwater_edge.detect_settings import DetectSettings
 from headwater_edge.events import Settings, Start
 from headwater_edge.output import Output
+from headwater_edge.recent import NEVER
 from headwater_edge.settings import EdgeSettings, StepSettings, WindowSettings, step_settings
 from headwater_shared.records import Anomaly
 from tests.edge.feed import DAY, Message, S
@@ -161,6 +162,20 @@ def test_r31_detectors_learn_at_revision_0_only() -> None:
     assert late.frames
     for name, column in run.state.detection.dump().items():
         assert column.tobytes() == same.state.detection.dump()[name].tobytes(), name
+
+
+def test_r31_a_revision_of_a_window_from_before_a_rule_is_not_judged_by_it() -> None:
+    """A rule that comes with other settings has judged nothing yet; what was closed before is not its first window."""
+    run = run_of(())
+    for message in day(1, windows=30):
+        run.tick(message)
+    configured(run, settings_of())
+    late = run.tick(said(253.5, 1e6))
+    assert any((one.parts.revision == 1).any() for one in late.frames)
+    windows = run.state.detection.judges[0].windows
+    assert windows.last.tolist() == [NEVER]
+    run.tick(said(310, 20.0))
+    assert windows.last.tolist() == [DAY + 290 * S]
 
 
 def test_windows_of_many_that_close_at_once_are_judged_in_their_order() -> None:
