@@ -10,7 +10,6 @@ import subprocess
 import pytest
 
 from tests import support
-from tests.kafka import KafkaServer
 from tests.support import Mosquitto, free_port, part_required, program, until, until_async
 
 
@@ -77,22 +76,3 @@ def test_mosquitto_is_real(mosquitto: Mosquitto) -> None:
         [subscribe, "-p", port, "-t", "a", "-C", "1"], check=True, timeout=10, capture_output=True
     )
     assert got.stdout == b"1.5\n"
-
-
-def test_kafka_comes_back_with_its_records(kafka: KafkaServer) -> None:
-    """The Kafka of the tests is a real one: killed and started again, it is the same cluster with the same topics."""
-    from confluent_kafka.admin import AdminClient, NewTopic
-
-    def clients_view() -> tuple[str, bool]:
-        view = AdminClient({"bootstrap.servers": kafka.servers, "log_level": 0}).list_topics(timeout=10)
-        return view.cluster_id, "comes-back" in view.topics
-
-    admin = AdminClient({"bootstrap.servers": kafka.servers, "log_level": 0})
-    admin.create_topics([NewTopic("comes-back", 1, 1)])["comes-back"].result(10)
-    before = clients_view()
-    kafka.kill()
-    assert not kafka.runs
-    kafka.start()
-    assert clients_view() == before
-    admin = AdminClient({"bootstrap.servers": kafka.servers, "log_level": 0})
-    admin.delete_topics(["comes-back"])["comes-back"].result(10)

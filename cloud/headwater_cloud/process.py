@@ -29,6 +29,7 @@ from headwater_shared.settings import Common, duration, load
 from headwater_shared.sqlite_file import says_damaged
 from headwater_shared.sqlite_log import wall_us
 from headwater_shared.stop import Stop
+from headwater_shared.topics import IN
 
 log = logs.get_logger()
 
@@ -76,9 +77,10 @@ class Process:
         self._clock_at = self._prune_at = time.monotonic()
 
     def _identity(self) -> str:
-        """Return which bus this is; Kafka may come later than we do."""
+        """Return which bus this is; Kafka may come later than we do, or be there and not yet have its leaders."""
         while True:
             try:
+                self._bus.ends(IN.name)
                 return self._bus.identity
             except BusUnavailable as error:
                 if not is_kafka(self._settings.bus):

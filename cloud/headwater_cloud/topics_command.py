@@ -53,6 +53,13 @@ def topics(
         for one in found:
             if one.topic == topic.name:
                 print(_told(one, applied=apply))
+    if apply and kafka.registry:
+        from headwater_cloud.schema_registry import register
+
+        for schema in register(kafka):
+            print(
+                f"{schema.subject}, version {schema.version}: number {schema.number} in the schema registry"
+            )
 
 
 def _shown(prefix: str, topic: Topic) -> str:

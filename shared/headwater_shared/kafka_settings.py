@@ -39,6 +39,18 @@ class KafkaSettings(Section, frozen=True, forbid_unknown_fields=True):
         str | None, Meta(description="File of our own certificate, where brokers want one; with `key`.")
     ] = None
     key: Annotated[str | None, Meta(description="File of its key.")] = None
+    registry: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://.+)?$",
+            description="A schema registry (Confluent's REST API), such as http://127.0.0.1:8081, that `headwater-cloud topics --apply` puts "
+            "the schemas into.",
+        ),
+    ] = ""
+    registry_user: Annotated[str, Meta(description="Its user; empty: it wants none.")] = ""
+    registry_password: Annotated[
+        Secret | None, Meta(description='Its password: "env:VARIABLE" or "file:PATH".')
+    ] = None
 
 
 def is_kafka(address: str) -> bool:

@@ -47,6 +47,7 @@ GOALS: dict[str, str] = {
     "detect-nab-dev": "at least 60 with a frozen threshold, and a VUS-PR of 0.36",
     "detect-scenarios": "at least 90% of the faults above the noise found, at most 2 false alarms a stream-week",
     "edge-drain": "at least 100 times real time, live p99 unharmed, a new anomaly through within 2 s",
+    "bus-kafka": "at most 1.3 times confluent-kafka by hand",
     "audit-10m": "at most 60 s and 1 GB",
     "sim-fleet-10k": "at most 20 us a message, 40,000 messages/s into a bare sink, 15,000/s through the agent, at most 1 GB",
 }

@@ -21,11 +21,13 @@ SMALL = '[edge.disk]\nquota = "24MB"\ncoalesce = 1.0\n'
 def test_r22_a_kafka_that_stays_away_holds_devices_back_and_loses_nothing(
     kafka: KafkaServer, tmp_path: Path
 ) -> None:
-    """Kafka is killed and stays away until the quota is full: acknowledgements stop, and go on when it is back; 0 and 0."""
+    """Kafka is killed and stays away until the quota is full: acknowledgements stop, and go on when it is back, and nothing is
+    lost or twice.
+    """
     topics = MadeTopics(kafka)
     with kafka_box(tmp_path, topics, tables=SMALL) as here:
         here.up()
-        with load(here, 1200.0) as fleet:
+        with load(here, 800.0) as fleet:
             fleet.goes_on(4_000)
             kafka.kill()
             until(lambda: here.status().get("holding_back"), 400, "the quota is full")
@@ -34,6 +36,10 @@ def test_r22_a_kafka_that_stays_away_holds_devices_back_and_loses_nothing(
             kafka.start()
             until(lambda: not here.status().get("holding_back", "?"), 120, "it goes on")
             fleet.goes_on(4_000)
+            here.end(EDGE)  # so little is too little for the rest: its owner gives the agent more
+            here.settings.write_text(here.settings.read_text().replace(SMALL, ""))
+            here.start(EDGE)
+            here.ready(EDGE)
             fleet.finished(600)
         here.closed()
         here.end(EDGE)

@@ -164,3 +164,30 @@ def test_headers_are_cloudevents(told: Told) -> None:
     bus.close()
     wanted = ("frame", "anomaly", "command", "heartbeat", "clock", "have", "alert")
     assert kinds >= {f"io.headwater.{kind}" for kind in wanted}
+
+
+@pytest.mark.fault
+@pytest.mark.covers("R22")
+def test_both_end_while_kafka_hangs_and_begin_before_it_answers(kafka: KafkaServer, tmp_path: Path) -> None:
+    """A hanging Kafka keeps nobody from ending, nor a cloud side from being started: it waits, and takes up what came meanwhile."""
+    topics = MadeTopics(kafka)
+    with kafka_box(tmp_path, topics) as here:
+        here.up()
+        kafka.hang()
+        try:
+            commanded(here, "stove-0")
+            here.end(EDGE)
+            here.running[CLOUD].terminate()
+            assert here.running.pop(CLOUD).wait(60) == 0
+            here.start(EDGE)
+            here.start(CLOUD)
+            here.ready(EDGE)
+            commanded(here, "stove-1")
+        finally:
+            kafka.go_on()
+        until(lambda: here.status().get("outbox") == 0, 60, "the cloud side has everything")
+        here.end(EDGE)
+        here.end(CLOUD)
+        subjects = {alert.subject for alert in History(here.data / "cloud.db").alerts()}
+        assert subjects == {f"home/stove-{n}/temperature" for n in range(2)}
+    topics.delete()
