@@ -1,7 +1,7 @@
 """The way of a reading through the agent, in one place.
 
     source ─ burst ▶ decode ▶ gather ─ tick ▶ step ─ output ▶ writer ─ commit ▶ acknowledge, command, forward ▶ bus
-                                               └ sessions ▶ duplicates ▶ levels ▶ limits ▶ watermarks ▶ act
+                                               └ sessions ▶ duplicates ▶ levels ▶ rules ▶ watermarks ▶ detectors ▶ act
 
 Everything but the writer's and the forwarder's threads runs on one event loop. At most one tick is uncommitted; the
 next one gathers meanwhile, and is stepped when the commit returns. Only then are messages acknowledged (R5).
