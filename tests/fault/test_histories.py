@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater_edge.acts import ActSettings
+from headwater_edge.detect_settings import DetectSettings
 from headwater_edge.rule_settings import (
     JumpSettings,
     LimitSettings,
@@ -48,6 +49,7 @@ SETTINGS: dict[str, EdgeSettings] = {
     "future": edge_settings(windows={"levels": ("10s", "1m"), "future": "1m", "horizon": "1h"}),
     "by transport": edge_settings(**IDLE, windows=SHORT | {"duplicates": "transport"}),
     "by arrival": edge_settings(windows={"levels": ("10s", "1m"), "time": "arrival", "duplicates": "transport"}, window=(hopping("1m", "20s"),)),
+    "detectors": edge_settings(**IDLE, windows=SHORT, detect=(DetectSettings("unusual", "*"),)),
     "waits for a clock": edge_settings(windows={"levels": ("10s", "1m"), "clock_wait": "1m"}, **RULES),
 }  # fmt: skip
 

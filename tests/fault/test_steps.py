@@ -17,6 +17,7 @@ from tests.system.kills import Kill, Run, whole_run
 from tests.system.load import FEW_IN_FLIGHT
 from tests.system.replayed import assert_replays
 
+DETECT = '[edge.windows]\nhorizon = "5s"\nlevels = ["1s", "10s", "1m", "10m", "1h"]\n[[edge.detect]]\nname = "unusual"\nseries = "*"'
 HORIZON = '[edge.windows]\nhorizon = "{}"'
 
 
@@ -52,12 +53,14 @@ def _assert_as_if_nothing_was(run: Run, wanted: Run, recorded: Recorded, times: 
 
 
 def test_r05_some_steps_of_today_killed_at(tmp_path: Path, recorded: Recorded) -> None:
-    """A few of the steps, others each day: lost 0, twice 0; crashes during the start after a crash, and a kill at random."""
+    """A few of the steps, others each day: lost 0, twice 0; crashes during the start after a crash, and a kill at random. Detectors
+    are on: the journal, run again, gives the same scores and the same finds to the last bit.
+    """
     edge = steps.kills(steps.of_today(steps.TICK | steps.SNAPSHOT | steps.FORWARD, 9))
     starts = steps.kills(steps.of_today(steps.RESTART, 3))
     cloud = steps.kills(steps.of_today(steps.OF_THE_CLOUD_SIDE, 9))
     every = (*_interleaved(starts, edge), *cloud, Kill(EDGE, records=2_500))
-    run = whole_run(tmp_path, every, 90.0, edge=HORIZON.format("5s"))
+    run = whole_run(tmp_path, every, 90.0, edge=DETECT)
     found = recorded("kill -9", len(every), kills.audit_of(run.box, run.ledger))
     assert found.good, (found, every)
     assert run.told.sending >= len(every) - 2
