@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -172,22 +173,25 @@ def _rested(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(scores > before, scores, _NEVER)
 
 
+_ERRORS = ValueError, ZeroDivisionError, OverflowError, IndexError
+
+
 def _bare(make: Callable[[], Any], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return what the bare library says: of a value, or of a value and its step as features."""
     model, out, last = make(), np.zeros(len(values)), float(values[0])
-    univariate = type(model).__name__ in {"StandardAbsoluteDeviation", "GaussianScorer"}
+    univariate = type(model).__name__ in {
+        "StandardAbsoluteDeviation",
+        "GaussianScorer",
+        "PredictiveAnomalyDetection",
+    }
     for at, value in enumerate(values.tolist()):
         x = {"value": value, "step": value - last}
         last = value
-        try:
-            if univariate or type(model).__name__ == "PredictiveAnomalyDetection":
-                out[at] = model.score_one(None, value)
-                model.learn_one(None, value)
-            else:
-                out[at] = model.score_one(x)
-                model.learn_one(x)
-        except (ValueError, ZeroDivisionError, OverflowError, IndexError):
-            out[at] = 0.0
+        said = (None, value) if univariate else (x,)
+        with suppress(*_ERRORS):  # while they have not learnt enough some raise
+            out[at] = model.score_one(*said)
+        with suppress(*_ERRORS):
+            model.learn_one(*said)
     return np.nan_to_num(np.abs(out), nan=0.0, posinf=1e12)
 
 

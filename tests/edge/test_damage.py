@@ -126,6 +126,8 @@ def test_a_log_of_another_file(victim: Victim, tmp_path: Path) -> None:
     after = start_again(victim)
     assert _set_aside(victim) == [FILE + ".damaged-1"]
     assert {key for key in victim.sent if key[1] < (T0 + 10 * FIRST) * S} <= after.counted | after.dead
+    (event,) = _events(victim)  # and not only by the damage that its pages do here
+    assert event["why"] == "the write-ahead log beside it is that of another file"
 
 
 def test_a_log_is_its_own_though_the_files_name_is_damaged(victim: Victim) -> None:
