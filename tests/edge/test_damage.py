@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater_edge import aside
+from headwater_edge import aside, opening
 from headwater_edge.opening import is_damage
 from headwater_edge.restart import resume
 from headwater_edge.settings import step_settings
@@ -118,15 +118,18 @@ def test_the_log_is_gone(victim: Victim) -> None:
     assert {key for key in victim.sent if key[1] < (T0 + 10 * FIRST) * S} <= after.counted | after.dead
 
 
-def test_a_log_of_another_file(victim: Victim, tmp_path: Path) -> None:
-    """A log that belongs to another agent's file is not taken for this one's: no reading of that one counts here."""
+def test_a_log_of_another_file(victim: Victim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that belongs to another agent's file is not taken for this one's: no reading of that one counts here; also of a file
+    that is too large to be looked through at a start.
+    """
+    monkeypatch.setattr(opening, "_LOOKED_THROUGH", 0)
     (tmp_path / "other").mkdir()
     other = damaged.victim(tmp_path / "other", pictures=True, settings=damaged.settings_with(name="a2"))
     (victim.folder / WAL).write_bytes((other.folder / WAL).read_bytes())
     after = start_again(victim)
     assert _set_aside(victim) == [FILE + ".damaged-1"]
     assert {key for key in victim.sent if key[1] < (T0 + 10 * FIRST) * S} <= after.counted | after.dead
-    (event,) = _events(victim)  # and not only by the damage that its pages do here
+    (event,) = _events(victim)
     assert event["why"] == "the write-ahead log beside it is that of another file"
 
 
