@@ -52,7 +52,7 @@ def test_r31_what_river_finds_does_not_depend_on_ticks_and_outlives_kills(seed: 
     whole, cut = Run(settings_of(RULES), seal), Run(settings_of(RULES), seal)
     whole.start()
     cut.start()
-    messages = [*day(seed, 120, 90), *day(seed + 90, 120, -1, FLOW)]
+    messages = [*day(seed, 200, 180), *day(seed + 90, 200, -1, FLOW)]
     messages.sort(key=lambda message: message.readings[0][1] or 0)
     for at in range(0, len(messages), 97):
         whole.tick(*messages[at : at + 97])

@@ -76,7 +76,8 @@ def test_what_is_kept_is_what_a_pane_counts_or_is_young(
         elif name == "prune":
             keep_from, of_slot = what
             recent.prune(np.array(keep_from, np.int64), np.array(of_slot, np.int64), LENGTH)
-            plain = [row for row in plain if row.event >= keep_from[row.series] or _counted(row, of_slot)]
+            plain = [row if _counted(row, of_slot) else row._replace(slot=-1) for row in plain]
+            plain = [row for row in plain if row.event >= keep_from[row.series] or row.slot >= 0]
         elif name == "forget":
             recent.forget_slots()
             plain = [row._replace(slot=-1) for row in plain]
