@@ -134,7 +134,9 @@ def replay(connection: sqlite3.Connection, state: State, tick: Tick) -> list[str
     """Run one journal row again, and compare what it puts out with the outbox; return what differs."""
     output = step(state, tick)
     differences = []
-    for row in commit_of(tick, output, []).outbox:
+    made = commit_of(tick, output, []).outbox
+    _number_as_stored(connection, state, {(row.shard, row.seq) for row in made if row.epoch == state.epoch})
+    for row in made:
         found = connection.execute(
             "SELECT hash FROM outbox WHERE tick = ? AND epoch = ? AND shard = ? AND seq = ?",
             (output.tick, epoch_bytes(row.epoch), row.shard, row.seq),
@@ -142,3 +144,25 @@ def replay(connection: sqlite3.Connection, state: State, tick: Tick) -> list[str
         if found is not None and found[0][: len(row.hash)] != row.hash:  # coalesced since: more follows
             differences.append(f"tick {output.tick}, shard {row.shard}, seq {row.seq}: {row.kind}")
     return differences
+
+
+def _number_as_stored(connection: sqlite3.Connection, state: State, made: set[tuple[int, int]]) -> None:
+    """Go on numbering after the rows that are stored of this tick, though the replay made others: those rule (R6, R12).
+
+    A detector that cannot be had any more, or learns anew, finds less than it did; without this the next epoch would say that this
+    one ended before it did, and the cloud side that the file went back.
+
+    Args:
+        made: (shard, seq) of the rows of this epoch that the replay made; those that are stored are all still there.
+    """
+    stored = set(
+        connection.execute(
+            "SELECT shard, seq FROM outbox WHERE tick = ? AND epoch = ?",
+            (state.tick, epoch_bytes(state.epoch)),
+        )
+    )
+    if stored == made or not stored:
+        return
+    for shard in {shard for shard, _ in stored ^ made}:
+        kept = [seq for of, seq in stored if of == shard]
+        state.seq[shard] = max(kept) if kept else min(seq for of, seq in made if of == shard) - 1

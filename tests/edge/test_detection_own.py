@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,14 @@ import pytest
 from headwater_edge import checked
 from headwater_edge.detection.bearable import bearable
 from headwater_edge.detection.gone import Gone
+from headwater_edge.places import FILE
 from headwater_edge.settings import step_settings
+from headwater_edge.store import read_store
 from headwater_shared.errors import SettingsError
 from tests.edge.feed import DAY, S
 from tests.edge.run import Run
+from tests.edge.running import as_after_a_kill, running
+from tests.edge.test_agent import reading, run
 from tests.edge.test_detection_in_step import configured, day, found, said
 from tests.support import ROOT
 
@@ -78,6 +83,30 @@ def test_a_file_that_is_gone_stops_neither_replay_nor_agent(folder: Path) -> Non
     assert isinstance(one, Gone)
     assert "leap.py" in one.why
     assert state.counters == run.state.counters
+
+
+def test_r06_a_detector_that_changed_does_not_make_the_file_go_back(folder: Path, tmp_path: Path) -> None:
+    """What it had found is numbered in the outbox; the journal, run again without it, goes on numbering after that: the next epoch
+    names the last number that there is.
+    """
+    file = folder / "headwater.toml"
+    file.write_text(file.read_text().replace('"*/pressure"', '"*"'))
+
+    async def test() -> None:
+        async with running(tmp_path / "first", checked.read(file)) as box:
+            await box.publish(*(reading(10 * at, 20.0 + at % 3) for at in range(60)))
+            await box.publish(*(reading(10 * at, 900.0) for at in range(60, 64)))
+            assert box.agent.state.counters.anomalies > 0
+            as_after_a_kill(tmp_path / "first", tmp_path / "killed")
+        (folder / "leap.py").write_text(f"{CODE}# changed\n")
+        with closing(read_store(tmp_path / "killed" / FILE)) as reader:
+            last = dict(reader.execute("SELECT shard, max(seq) FROM outbox GROUP BY shard"))
+        async with running(tmp_path / "killed", checked.read(file)) as box:
+            assert box.agent.state.previous is not None
+            assert box.agent.state.previous[1] == last
+
+    (tmp_path / "first").mkdir()
+    run(test())
 
 
 @pytest.mark.parametrize(
