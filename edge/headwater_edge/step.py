@@ -58,6 +58,9 @@ def step(state: State, tick: Tick) -> Output:
     pieces = state.levels.close(marks, state.tick)
     if any(isinstance(event, Flush) for _, event in tick.events):
         pieces += state.levels.close_all(state.tick)
+    if sealed:
+        _judge(state, sealed, levels, marks, out, sealed=True)
+    _judge(state, pieces, state.levels.names, marks, out)  # while their readings are there
     late: list[Piece] = []
     if back:  # windows that our clock had passed begin anew (R8): last, so that none is opened again under this tick (R1)
         state.counters.set_back += 1
@@ -67,7 +70,8 @@ def step(state: State, tick: Tick) -> Output:
     others = _other_settings(state, tick)
     if others is not None and moves_windows(state.settings, others):
         late += state.levels.seal(state.tick)
-    _judge(state, sealed, pieces, late, levels, marks, out)
+    if late:
+        _judge(state, late, state.levels.names, marks, out, sealed=True)
     if sealed or pieces or late:
         _frames(state, sealed, pieces + late, opened_by, levels, out)
     if others is not None:
@@ -217,23 +221,12 @@ def _detect(state: State, accepted: Stamped | None, now: Now, out: Output) -> No
 
 
 def _judge(
-    state: State,
-    sealed: list[Piece],
-    own: list[Piece],
-    late: list[Piece],
-    before: list[str],
-    marks: Ints,
-    out: Output,
+    state: State, pieces: list[Piece], levels: list[str], marks: Ints, out: Output, *, sealed: bool = False
 ) -> None:
-    """Judge the windows that closed: those that a start has sealed (of levels `before`), those that were over, those that were
-    sealed last.
-    """
+    """Judge windows that closed, of these levels; `sealed`: a start, or other settings, closed them before their end."""
     if not state.detection.judges:
         return
-    mark, names = marks[: len(state.names)], state.levels.names
-    found = state.detection.take(_by_level(sealed, before), mark, sealed=True) if sealed else []
-    found += state.detection.take(_by_level(own, names), mark)
-    found += state.detection.take(_by_level(late, names), mark, sealed=True) if late else []
+    found = state.detection.take(_by_level(pieces, levels), marks[: len(state.names)], sealed=sealed)
     put_found(state, found, out)
     out.warnings += state.detection.failures()
 

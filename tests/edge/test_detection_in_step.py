@@ -191,6 +191,15 @@ def test_windows_of_many_that_close_at_once_are_judged_in_their_order() -> None:
     assert [one.sample_values for one in found(run)] == [one.sample_values for one in found(same)]
 
 
+def test_an_anomaly_of_long_ago_has_its_readings() -> None:
+    """Hours come in one message, far more than windows are held: the readings of the odd window are those before they are let go."""
+    run = run_of()
+    run.tick(*day(3, windows=2000, spike=300))
+    (begin,) = (one for one in found(run) if one.phase == "begin" and one.begin_us == DAY + 3000 * S)
+    assert len(begin.sample_values) == 32
+    assert min(begin.sample_values[-4:]) > 70
+
+
 def test_r12_a_rule_that_goes_ends_what_it_found() -> None:
     """Other settings end the anomaly of a rule that is no more; a rule that stays knows what it knew."""
     run = run_of()
