@@ -9,14 +9,13 @@ import hashlib
 import math
 import sqlite3
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from headwater_edge.detection.judge import under
 from headwater_edge.detection.models import Models, digests
 from headwater_edge.detection.signed import NO_KEY, Seal
 from headwater_edge.meaning import Meaning
@@ -147,26 +146,26 @@ def restore(picture: Picture) -> State:
         setattr(state.watermarks, name, arrays[f"marks.{name}"].copy())
     known = np.zeros(len(state.watermarks.mark), np.bool_)
     state.watermarks.by_us = arrays.get("marks.by_us", known).copy()  # not in the pictures of format 1
-    state.transport.load(_under("transport", arrays))
+    state.transport.load(under("transport", arrays))
     state.levels.grow(state.names)
     state.age_us, state.frozen_us = scalars.get("age_us", 0), scalars.get("frozen_us", 0)
     if "coverage.begin" in arrays:  # nor is this
-        state.coverage.load(_under("coverage", arrays))
-        state.waiting.load(_under("waiting", arrays))
+        state.coverage.load(under("coverage", arrays))
+        state.waiting.load(under("waiting", arrays))
     state.coverage.grow(len(state.names))
-    state.idempotency.load(scalars.get("idempotency", {}), _under("idempotency", arrays))
+    state.idempotency.load(scalars.get("idempotency", {}), under("idempotency", arrays))
     if "presence" in scalars:  # nor are devices' status
-        state.presence.load(scalars["presence"], _under("presence", arrays))
+        state.presence.load(scalars["presence"], under("presence", arrays))
     if state.now is not None:
         state.presence.grow(state.device_numbers, state.now)
     state.meaning.grow(state.names)
-    for name, column in _under("meaning", arrays).items():
+    for name, column in under("meaning", arrays).items():
         setattr(state.meaning, name, column.copy())
     state.detectors.grow(state.names)
     if "limits.active" in arrays:  # of format 2 and before
         state.detectors.load_dense(arrays["limits.active"], arrays["limits.begin"])
-    state.detectors.load(_under("rules", arrays))
-    state.anew = state.detection.load(_under("detection", arrays), state.names, state.device)
+    state.detectors.load(under("rules", arrays))
+    state.anew = state.detection.load(under("detection", arrays), state.names, state.device)
     _levels_of(state, scalars, arrays)
     return state
 
@@ -176,17 +175,17 @@ def _levels_of(state: State, scalars: dict[str, Any], arrays: Arrays) -> None:
     for at, some in enumerate(state.levels.some):
         if f"some{at}.series" in arrays:  # which were not always there
             some.load(arrays[f"some{at}.series"])
-    state.levels.fine.recent.load(_under("recent", arrays), scalars["prune_at"])
+    state.levels.fine.recent.load(under("recent", arrays), scalars["prune_at"])
     for at, ring in enumerate(_rings(state)):
-        columns = _under(f"ring{at}", arrays)
+        columns = under(f"ring{at}", arrays)
         columns.setdefault("flags", np.zeros(len(columns["status"]), np.uint8))  # which were not always there
         for name in ring.COLUMNS:
             setattr(ring, name, columns[name].copy())
     for at, level in enumerate(state.levels.coarser):
         level.aggregates = Aggregates.of_words(arrays[f"coarse{at}.aggregates"].copy())
-        level.log.load(_under(f"coarse{at}", arrays))
+        level.log.load(under(f"coarse{at}", arrays))
     for at, sessions in enumerate(state.levels.sessions):
-        sessions.load(_under(f"session{at}", arrays))
+        sessions.load(under(f"session{at}", arrays))
 
 
 def _rings(state: State) -> list[Ring]:
@@ -285,8 +284,3 @@ def fingerprint(state: State) -> str:
 
 def _hash(piece: bytes) -> bytes:
     return hashlib.blake2b(piece, digest_size=16).digest()
-
-
-def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
-    start = prefix + "."
-    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
