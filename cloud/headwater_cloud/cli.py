@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -30,6 +32,24 @@ def main() -> None:
 @app.command()
 def run(settings: SettingsFile = None) -> None:
     """Run the cloud side until a signal ends it."""
-    # A process of its own: the command line's libraries stay out of its memory.
-    command = [sys.executable, "-m", "headwater_cloud", *([str(settings)] if settings else [])]
+    _become(settings)
+
+
+@app.command()
+def worker(
+    settings: SettingsFile = None,
+    slot: Annotated[
+        int,
+        typer.Option(
+            min=1, max=64, help="Which of the workers of its group this one is: no two live ones the same."
+        ),
+    ] = 1,
+) -> None:
+    """Run one of several processes of the cloud side, which share Kafka's shards, until a signal ends it."""
+    _become(settings, "--slot", str(slot))
+
+
+def _become(settings: Path | None, *more: str) -> None:
+    """Be a process of its own: the command line's libraries stay out of its memory."""
+    command = [sys.executable, "-m", "headwater_cloud", *([str(settings)] if settings else []), *more]
     os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, no shell wanted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from headwater_cloud.outputs import SOURCE
 from headwater_shared import records
 from headwater_shared.bus import Bus, Record
@@ -10,16 +12,17 @@ from headwater_shared.records import ClockRecord
 from headwater_shared.topics import IN
 
 
-def append(bus: Bus, clock: Clock) -> int:
-    """Append a record for each shard, all at once; none while the clock is not believed. Returns how many.
+def append(bus: Bus, clock: Clock, held: Collection[int] | None = None) -> int:
+    """Append a record for each shard (of those `held`), all at once; none while the clock is not believed. Returns how many.
 
     Raises:
         BusUnavailable: the next call is as good.
     """
     now = clock.now()
     shards = sorted(bus.ends(IN.name)) if now.quality == SYNCHRONISED else []
-    bus.append([_record(shard, now.wall_us) for shard in shards])
-    return len(shards)
+    wanted = [shard for shard in shards if held is None or shard in held]
+    bus.append([_record(shard, now.wall_us) for shard in wanted])
+    return len(wanted)
 
 
 def _record(shard: int, time_us: int) -> Record:

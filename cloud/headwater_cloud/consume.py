@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import NamedTuple, TypeVar
 from zlib import crc32
@@ -46,12 +46,15 @@ class Taken(msgspec.Struct):
     clocks_ignored: int = 0
 
 
-def consume(batch: Sequence[Stored], wall_of: Callable[[int], int]) -> dict[int, Taken]:
+def consume(
+    batch: Sequence[Stored], wall_of: Callable[[int], int], poison: Mapping[int, str] | None = None
+) -> dict[int, Taken]:
     """Decode a batch, by shard.
 
     Args:
         batch: records of `hw-in`.
         wall_of: the machine's wall time for a time of Headwater's clock, in microseconds.
+        poison: by offset, the error of a record that broke the operators; it is a dead letter without being looked into.
     """
     shards: dict[int, Taken] = {}
     for stored in batch:
@@ -59,7 +62,9 @@ def consume(batch: Sequence[Stored], wall_of: Callable[[int], int]) -> dict[int,
         if taken is None:
             taken = shards[stored.partition] = Taken()
         kind = records.kind_of(stored.headers)
-        if kind == records.FRAME:
+        if poison and stored.offset in poison:
+            _take(taken, stored, DeadLetter("poison", poison[stored.offset], stored))
+        elif kind == records.FRAME:
             _take(taken, stored, _frame(stored))
         elif kind == records.ANOMALY:
             _take(taken, stored, _record(stored, Anomaly))

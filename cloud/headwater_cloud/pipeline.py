@@ -7,9 +7,9 @@ the bus, and `notify` tells people. No operator knows the bus, the file or a clo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from headwater_cloud import alerts, completeness, dedupe
 from headwater_cloud.alerts import AlertRow
 from headwater_cloud.completeness import Progress
 from headwater_cloud.consume import Taken, consume
-from headwater_cloud.lookup import Lookup
+from headwater_cloud.lookup import Found
 from headwater_cloud.merge import Merged, merge
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import (
@@ -36,6 +36,16 @@ from headwater_shared.frame import Frame
 from headwater_shared.identity import shard_of, site_of
 from headwater_shared.parts import Parts
 from headwater_shared.records import Anomaly, Command, Device
+
+
+class Kept(Protocol):
+    """What an engine keeps of windows and alerts: tables (`lookup`), or pieces of state (`held`)."""
+
+    def parts_of(self, arrived: PartRows) -> Found:
+        """Find the stored parts of all windows that `arrived` touches; those of others do no harm."""
+
+    def alerts_of(self, ids: Iterable[str]) -> dict[str, AlertRow]:
+        """Find alerts by their ids."""
 
 
 class Limits(NamedTuple):
@@ -84,15 +94,19 @@ class Output:
 def run(
     shards: dict[int, Shard],
     names: Names,
-    lookup: Lookup,
+    lookup: Kept,
     batch: Sequence[Stored],
     wall_of: Callable[[int], int],
     limits: Limits,
+    poison: Mapping[int, str] | None = None,
 ) -> Output:
-    """Take a batch of `hw-in`. `shards` and `names` are changed in place: on any error they are worth nothing."""
+    """Take a batch of `hw-in`. `shards` and `names` are changed in place: on any error they are worth nothing.
+
+    `poison`: by offset, what broke the operators before (see `consume`); then the batch is of one partition.
+    """
     out = Output()
     frames: list[Frame] = []
-    for number, taken in sorted(consume(batch, wall_of).items()):
+    for number, taken in sorted(consume(batch, wall_of, poison or {}).items()):
         frames += _shard(shards.setdefault(number, Shard(number)), taken, limits, out)
     arrived = columns_of(frames, names)
     if len(arrived):
@@ -145,7 +159,7 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Fram
     return [row.what for row in found.fresh if isinstance(row.what, Frame)]
 
 
-def _merge(arrived: PartRows, names: Names, lookup: Lookup, now_us: int, out: Output) -> None:
+def _merge(arrived: PartRows, names: Names, lookup: Kept, now_us: int, out: Output) -> None:
     found = lookup.parts_of(arrived)
     if found.gone.any():
         _late(arrived.take(found.gone), names, now_us, out)

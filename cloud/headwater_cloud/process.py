@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from headwater_cloud import worker
 from headwater_cloud.notify import JsonLines
+from headwater_cloud.place import say_where
 from headwater_cloud.reload import Reloading
 from headwater_cloud.retention import Keep
 from headwater_cloud.runner import Runner
@@ -179,7 +179,7 @@ def run(
         process.runner.metrics.registry,
     )
     process.reloading.write()
-    _say_where(Path(common.data) / PLACE, server.port)
+    say_where(Path(common.data) / PLACE, server.port)
     log.info("ready", health=server.port, file=str(in_data(common.data, settings.file)))
     try:
         while not process.stop.is_set():
@@ -190,26 +190,20 @@ def run(
     log.info("ended")
 
 
-def _say_where(place: Path, health_port: int) -> None:
-    """Write down where this process answers, whole or not at all, also if the power goes."""
-    half = place.with_suffix(".new")
-    with half.open("wb") as file:
-        file.write(msgspec.json.encode({"health": health_port, "pid": os.getpid()}))
-        file.flush()
-        os.fsync(file.fileno())
-    half.replace(place)
-
-
 def main(arguments: list[str]) -> int:
-    """Run with the settings file named, or with the defaults; return the exit code."""
+    """Run with the settings file named, or with the defaults, `--slot N` as a worker; return the exit code."""
     wish = Wish()
     try:
-        file = Path(arguments[0]) if arguments else None
+        slot = int(arguments.pop()) if "--slot" in arguments else None
+        file = Path(arguments[0]) if arguments and arguments[0] != "--slot" else None
         common, settings = load(file, "common", Common), load(file, "cloud", CloudSettings)
         kafka = load(file, "kafka", KafkaSettings)
         logs.configure(common.log, common.log_level, part="cloud")
         try:
-            run(common, settings, file, wish, kafka=kafka)
+            if slot is None:
+                run(common, settings, file, wish, kafka=kafka)
+            else:
+                worker.run(common, settings, kafka, slot)
         except sqlite3.DatabaseError as error:
             if not says_damaged(error):
                 raise

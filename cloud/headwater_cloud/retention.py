@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from headwater_cloud.lookup import Lookup
@@ -44,10 +45,21 @@ def prune(store: Store, names: Names, lookup: Lookup, now_us: int, keep: Keep) -
     Returns:
         How many rows; 0 means that nothing is left to delete.
     """
+    return prune_levels(store.transaction, list(enumerate(names.levels)), now_us, keep, lookup.deleted)
+
+
+def prune_levels(
+    transaction: Callable[[], AbstractContextManager[sqlite3.Connection]],
+    levels: Sequence[tuple[int, str]],
+    now_us: int,
+    keep: Keep,
+    gone: Callable[[int, int], None] = lambda level, kept_from: None,  # noqa: ARG005 - nobody wants to know
+) -> int:
+    """As `prune`: of a file whose levels have these numbers; `gone` is told of each level that was cut, and from when on it is kept."""
     deleted = 0
-    for number, name in enumerate(names.levels):
+    for number, name in levels:
         ended = now_us - length_us(name)
-        with store.transaction() as connection:
+        with transaction() as connection:
             deleted += _delete(connection, "part", number, ended - keep.parts_us)[0]
             kept_us = keep.of(name)
             if kept_us is not None:
@@ -55,8 +67,8 @@ def prune(store: Store, names: Names, lookup: Lookup, now_us: int, keep: Keep) -
                 if rows:
                     deleted += rows
                     connection.execute("UPDATE level SET kept_from = ? WHERE id = ?", (kept_from, number))
-                    lookup.deleted(number, kept_from)
-    return deleted + (_forget(store, now_us - keep.found_us) if keep.found_us is not None else 0)
+                    gone(number, kept_from)
+    return deleted + (_forget(transaction, now_us - keep.found_us) if keep.found_us is not None else 0)
 
 
 _FOUND = {
@@ -66,11 +78,11 @@ _FOUND = {
 }
 
 
-def _forget(store: Store, before: int) -> int:
+def _forget(transaction: Callable[[], AbstractContextManager[sqlite3.Connection]], before: int) -> int:
     """Delete a chunk of what was found and is over; whatever still fires stays."""
     deleted = 0
     for table, which in _FOUND.items():
-        with store.transaction() as connection:
+        with transaction() as connection:
             deleted += connection.execute(f"DELETE FROM {table} WHERE {which}", (before, _CHUNK)).rowcount
     return deleted
 

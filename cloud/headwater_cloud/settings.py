@@ -54,8 +54,21 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
             description="How long anomalies, alerts that are over, and reports are kept after their last word."
         ),
     ] = "400d"
+    group: Annotated[
+        str, Meta(description="Kafka's consumer group of the workers (`headwater-cloud worker`).")
+    ] = "cloud"
+    commit: Annotated[Duration, Meta(description="How often a worker commits what it has worked on.")] = (
+        "200ms"
+    )
     health_host: Annotated[str, Meta(description="Where metrics and health are served.")] = "127.0.0.1"
-    health_port: Annotated[int, Meta(ge=0, le=65535, description="Its port; 0 takes a free one.")] = 9642
+    health_port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="Its port; 0 takes a free one. The worker of slot N takes the one N - 1 above it.",
+        ),
+    ] = 9642
 
     def limits(self) -> Limits:
         """How long operators are patient."""

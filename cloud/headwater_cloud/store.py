@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -124,33 +124,9 @@ class Store:
         self.connection.close()
         self._lock.release()
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One commit.
-
-        Raises:
-            TryAgain: the disk is full; the file is as before, and the same commit may follow later.
-            StartAgain: it failed otherwise, and what is in memory may differ from the file.
-            StateError: the file is damaged.
-        """
-        try:
-            self.connection.execute("BEGIN IMMEDIATE")
-            yield self.connection
-            self.connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._roll_back()
-            if says_damaged(error):
-                raise damaged(self._path, error) from error
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
-                raise TryAgain(
-                    f"the commit did not fit: {error}", hint="make space on the disk of the data folder"
-                ) from error
-            raise StartAgain(
-                f"the commit failed: {error}", hint="check the disk of the data folder"
-            ) from error
-        except BaseException:
-            self._roll_back()
-            raise
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """One commit: see `one_commit`."""
+        return one_commit(self.connection, self._path)
 
     def load_names(self) -> Names:
         """Read the dictionaries, each in the order of its numbers."""
@@ -199,9 +175,42 @@ class Store:
         rows = self.connection.execute("SELECT body FROM notification ORDER BY id")
         return [msgspec.json.decode(body, type=Notification) for (body,) in rows]
 
-    def _roll_back(self) -> None:
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
+
+@contextmanager
+def one_commit(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+    """One commit of a file.
+
+    Raises:
+        TryAgain: the disk is full, or another process holds the file for long; it is as before, and the same commit may follow later.
+        StartAgain: it failed otherwise, and what is in memory may differ from the file.
+        StateError: the file is damaged.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        _roll_back(connection)
+        if says_damaged(error):
+            raise damaged(path, error) from error
+        code = error.sqlite_errorcode & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            raise TryAgain(
+                f"the commit did not fit: {error}", hint="make space on the disk of the data folder"
+            ) from error
+        if code == sqlite3.SQLITE_BUSY:
+            raise TryAgain(
+                f"{path} is held by another process: {error}", hint="see who has it open"
+            ) from error
+        raise StartAgain(f"the commit failed: {error}", hint="check the disk of the data folder") from error
+    except BaseException:
+        _roll_back(connection)
+        raise
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 def opener_row(number: int, opener: Opener) -> tuple[int, str, str]:

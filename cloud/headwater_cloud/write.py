@@ -11,7 +11,7 @@ import numpy as np
 from headwater_cloud.alerts import AlertRow
 from headwater_cloud.columns import PART_COLUMNS, WINDOW_COLUMNS, to_rows
 from headwater_cloud.completeness import Progress
-from headwater_cloud.merge import Merged
+from headwater_cloud.merge import Merged, Windows
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import Notification, Report, Waiting
 from headwater_cloud.pipeline import Output
@@ -28,15 +28,20 @@ def write(
     _names(connection, names)
     if out.merged is not None:
         _merged(connection, out.merged, *out.stored)
+    write_found(connection, out)
+    _state(connection, out.pieces, offsets)
+    write_notifications(connection, out.notifications)
+    return write_outputs(connection, out.records, producer)
+
+
+def write_found(connection: sqlite3.Connection, out: Output) -> None:
+    """Write all that is beside windows and state; the same again changes nothing."""
     _anomalies(connection, out.anomalies)
     _commands(connection, out.commands)
     _devices(connection, out.devices)
     _alerts(connection, out.alerts.values())
     _progress(connection, out.progress)
     _reports(connection, out.reports)
-    _state(connection, out.pieces, offsets)
-    _notifications(connection, out.notifications)
-    return write_outputs(connection, out.records, producer)
 
 
 def _names(connection: sqlite3.Connection, names: Names) -> None:
@@ -49,19 +54,22 @@ def _names(connection: sqlite3.Connection, names: Names) -> None:
         connection.executemany("INSERT INTO opener VALUES (?, ?, ?)", [opener_row(*row) for row in openers])
 
 
-def _merged(connection: sqlite3.Connection, merged: Merged, inside: int, stored: int) -> None:
-    """Windows whole; parts beside them only where a window has several, or none that counts."""
-    windows = merged.windows
+def write_windows(connection: sqlite3.Connection, windows: Windows) -> None:
+    """Write windows whole; one of count 0 is none (R7)."""
     empty = windows.aggregates.count == 0
-    kept = _insert("window", WINDOW_COLUMNS)
     if empty.any():
         keys = [column[empty].tolist() for column in (windows.level, windows.start, windows.series)]
         connection.executemany(
             "DELETE FROM window WHERE level = ? AND start = ? AND series = ?", zip(*keys, strict=True)
         )
         windows = windows.take(~empty)
-    connection.executemany(kept, to_rows(WINDOW_COLUMNS, windows))
-    apart = (merged.windows.parts > 1) | empty
+    connection.executemany(_insert("window", WINDOW_COLUMNS), to_rows(WINDOW_COLUMNS, windows))
+
+
+def _merged(connection: sqlite3.Connection, merged: Merged, inside: int, stored: int) -> None:
+    """Windows whole; parts beside them only where a window has several, or none that counts."""
+    write_windows(connection, merged.windows)
+    apart = (merged.windows.parts > 1) | (merged.windows.aggregates.count == 0)
     if apart.any():
         new = (merged.source < inside) | (merged.source >= stored)
         new |= merged.parts.flags & COARSENED > 0  # perhaps by a revision that is not the latest
@@ -142,7 +150,8 @@ def _progress(connection: sqlite3.Connection, progress: Mapping[tuple[int, str],
 
 def _reports(connection: sqlite3.Connection, reports: Iterable[Report]) -> None:
     connection.executemany(
-        "INSERT INTO report(time_us, kind, shard, agent, epoch, text) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO report(time_us, kind, shard, agent, epoch, text) SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS"
+        " (SELECT 1 FROM report WHERE (kind, shard, agent, epoch, text) = (?2, ?3, ?4, ?5, ?6))",
         [(r.time_us, r.kind, r.shard, r.agent, f"{r.epoch:016x}", r.text) for r in reports],
     )
 
@@ -155,7 +164,7 @@ def _state(
     connection.executemany('INSERT OR REPLACE INTO "offset" VALUES (?, ?)', offsets.items())
 
 
-def _notifications(connection: sqlite3.Connection, notifications: Iterable[Notification]) -> None:
+def write_notifications(connection: sqlite3.Connection, notifications: Iterable[Notification]) -> None:
     connection.executemany(
         "INSERT OR REPLACE INTO notification VALUES (?, ?)",
         [(n.id, msgspec.json.encode(n).decode()) for n in notifications],

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -34,6 +34,12 @@ OUTPUTS = (topics.HAVE, topics.ALERTS, topics.ALERT_EVENTS, topics.DEAD_LETTERS)
 
 TABLES = ("anomaly", "alert", "progress", "report", "state", '"offset"')
 """What a run leaves that is the same whatever the order of first sight was."""
+
+
+class HasRows(Protocol):
+    """A cloud side whose file can be asked."""
+
+    def rows(self, query: str, *values: object) -> list[Any]: ...
 
 
 class Side:
@@ -122,11 +128,7 @@ class Side:
 
     def rows(self, query: str, *values: object) -> list[Any]:
         """Ask the consumer's file, as it is committed."""
-        reader = sqlite3.connect(f"file:{self.folder / FILE}?mode=ro", uri=True)
-        try:
-            return reader.execute(query, values).fetchall()
-        finally:
-            reader.close()
+        return rows_of(self.folder, query, *values)
 
     def count(self, name: str, **labels: str) -> float:
         """A counter or gauge of the metrics."""
@@ -151,6 +153,15 @@ class Side:
         self.drop()
 
 
+def rows_of(folder: Path, query: str, *values: object) -> list[Any]:
+    """Ask the consumer's file of a folder, as it is committed."""
+    reader = sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True)
+    try:
+        return reader.execute(query, values).fetchall()
+    finally:
+        reader.close()
+
+
 def all_of(side: Side) -> dict[str, list[Any]]:
     """Every row that a run leaves, in words instead of numbers."""
     return {table: side.rows(f"SELECT * FROM {table} ORDER BY 1, 2, 3" if table != '"offset"' else "SELECT * FROM " + table) for table in TABLES} | {
@@ -166,7 +177,7 @@ _NAMED = (
 )
 
 
-def windows_of(side: Side) -> list[Any]:
+def windows_of(side: HasRows) -> list[Any]:
     """All windows, each column to the last bit, by names."""
     return side.rows(_NAMED.format(table="window", more=", x.parts", where=""))
 

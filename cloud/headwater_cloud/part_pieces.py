@@ -1,0 +1,114 @@
+"""Parts as one piece of state: columns behind a short head that names what they number, so that a piece stands alone (R24).
+
+An integer column is stored less its minimum in as few bytes as its largest value needs, none if all are equal; the
+aggregates as the words that they are. A row takes about 95 bytes and its sketch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_cloud.names import Names
+from headwater_cloud.rows import PartRows
+from headwater_shared.aggregates import COLUMNS, Aggregates
+from headwater_shared.parts import Sketches
+
+Ints = NDArray[np.int64]
+
+PIECE_BYTES = 200_000
+"""A piece is cut here; with its names it stays below what every engine can keep as one value (R24)."""
+
+_VERSION = 1
+_PLAIN = ("start", "tick", "revision", "flags")
+_ROW_BYTES, _BUCKET_BYTES = 110 + 40, 11
+"""What a row takes at most, with its series' name, and each bucket of its sketch."""
+
+
+class _Head(msgspec.Struct, array_like=True):
+    version: int
+    rows: int
+    buckets: int
+    levels: list[str]
+    series: list[str]
+    openers: list[tuple[str, int]]
+    columns: list[tuple[int, int]]
+    """Bytes an item, and what was taken off, of each integer column."""
+
+
+def cut(rows: PartRows) -> Iterator[PartRows]:
+    """Yield the rows in runs that each fit into one piece."""
+    sizes = np.diff(rows.sketches.end, prepend=0) * _BUCKET_BYTES + _ROW_BYTES
+    if int(sizes.sum()) <= PIECE_BYTES:
+        yield rows
+        return
+    run = np.cumsum(sizes) // PIECE_BYTES
+    starts = np.flatnonzero(np.diff(run, prepend=-1))
+    for first, last in zip(starts, [*starts[1:], len(rows)], strict=True):
+        yield rows.take(np.arange(first, last))
+
+
+def encode(rows: PartRows, names: Names) -> bytes:
+    """Write rows as a piece."""
+    levels, level = np.unique(rows.level, return_inverse=True)
+    series, of_series = np.unique(rows.series, return_inverse=True)
+    openers, opener = np.unique(rows.opener, return_inverse=True)
+    sketches = rows.sketches
+    integers = [level, of_series, opener, *(getattr(rows, name) for name in _PLAIN)]
+    integers += [np.diff(sketches.end, prepend=0), sketches.bucket, sketches.count]
+    specs, bodies = zip(*map(_narrow, integers), strict=True)
+    head = _Head(
+        _VERSION,
+        len(rows),
+        len(sketches.bucket),
+        [names.levels[n] for n in levels.tolist()],
+        [names.series[n] for n in series.tolist()],
+        [names.openers[n] for n in openers.tolist()],
+        list(specs),
+    )
+    words = rows.aggregates.words.astype("<i8", copy=False).tobytes()
+    packed = msgspec.msgpack.encode(head)
+    return b"".join([len(packed).to_bytes(4, "little"), packed, words, *bodies])
+
+
+def decode(body: bytes, names: Names) -> PartRows:
+    """Read what `encode` wrote, under the numbers of `names`, which grows."""
+    begin = 4 + int.from_bytes(body[:4], "little")
+    head = msgspec.msgpack.decode(body[4:begin], type=_Head)
+    if head.version != _VERSION:
+        raise ValueError(f"a piece of parts of version {head.version} is not known here")
+    n, width = head.rows, len(COLUMNS)
+    words = np.frombuffer(body, "<i8", n * width, begin).astype(np.int64).reshape(n, width)
+    at = begin + words.nbytes
+    columns: list[Ints] = []
+    for number, (size, base) in enumerate(head.columns):
+        length = n if number < len(head.columns) - 2 else head.buckets
+        if size:
+            columns.append(np.frombuffer(body, f"<u{size}", length, at).astype(np.int64) + base)
+            at += size * length
+        else:
+            columns.append(np.full(length, base, np.int64))
+    level, series, opener, *plain, sizes, bucket, count = columns
+    openers = [int(names.opener_numbers(agent, [epoch])[0]) for agent, epoch in head.openers]
+    return PartRows(
+        names.level_numbers(head.levels)[level],
+        series=names.series_numbers(head.series)[series],
+        opener=np.array(openers, np.int64)[opener],
+        **dict(zip(_PLAIN, plain, strict=True)),
+        aggregates=Aggregates.of_words(words),
+        sketches=Sketches(np.cumsum(sizes), bucket, count),
+    )
+
+
+def _narrow(column: Any) -> tuple[tuple[int, int], bytes]:
+    if not len(column):
+        return (0, 0), b""
+    base, top = int(column.min()), int(column.max())
+    size = next(size for size in (0, 1, 2, 4, 8) if top - base < 1 << 8 * size)
+    if not size:
+        return (0, base), b""
+    return (size, base), (column - base).astype(f"<u{size}").tobytes()

@@ -1,0 +1,234 @@
+"""The runner of sizes M and L: Quix Streams, exactly-once, several processes in a consumer group.
+
+Quix hands over records one by one; they are only collected. At each checkpoint the operators run once over what came, a
+shard after the other: rows go to the sink, outputs and state into Kafka's transaction, which ends with the offsets. So
+what is in memory follows what is committed: after any failure the process ends, and the next one starts from the state.
+A sink that cannot take rows now makes Quix read the same records again later; memory is dropped then, for it went ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from quixstreams import Application
+from quixstreams.kafka.configuration import ConnectionConfig
+from quixstreams.sinks.base import BaseSink, SinkBackpressureError
+from quixstreams.state.rocksdb import RocksDBOptions
+
+from headwater_cloud.held import Newest
+from headwater_cloud.metrics import Metrics
+from headwater_cloud.names import Names
+from headwater_cloud.pipeline import Limits, Output
+from headwater_cloud.quix_pieces import QuixPieces
+from headwater_cloud.shard_run import ShardRun
+from headwater_shared.bus import Record, Stored
+from headwater_shared.crash import reached
+from headwater_shared.errors import TryAgain
+from headwater_shared.health import Pulse
+from headwater_shared.kafka_client import MESSAGE_BYTES
+from headwater_shared.logs import get_logger
+from headwater_shared.topics import IN
+
+log = get_logger()
+
+_RETRY_S = 1.0
+"""How long a sink is left in peace that could not take rows."""
+
+
+class Batch(NamedTuple):
+    """What one shard put out between two checkpoints, and the offset of the input that it ends at."""
+
+    shard: int
+    offset: int
+    clock_us: int
+    """The shard's clock after it."""
+    out: Output
+
+
+class Sink(Protocol):
+    """Where rows go, before the checkpoint that they belong to is committed; the same rows may come again after a crash."""
+
+    def behind(self, shard: int, offset: int) -> bool:
+        """Tell whether the sink has rows of a shard from beyond an offset of its input: a process wrote them, and ended before its commit."""
+
+    def write(self, batches: Sequence[Batch], names: Names) -> None:
+        """Take the rows of some shards, durable on return. `names` are what their numbers mean.
+
+        Raises:
+            TryAgain: it cannot now; nothing was written, and the same records will be worked on again.
+            StartAgain: another process has these shards.
+        """
+
+
+class Engine(NamedTuple):
+    """How Quix is set. Times in seconds."""
+
+    group: str
+    slot: int
+    state: str
+    """A folder of this slot's own."""
+    commit_s: float = 0.2
+    commit_every: int = 2_000
+    session_s: float = 6.0
+    cache_bytes: int = 64 << 20
+
+
+class QuixRunner(BaseSink):
+    """One process of the group. `run` is its life; `stop` ends it after the current checkpoint."""
+
+    def __init__(
+        self, client: Mapping[str, str | int], prefix: str, engine: Engine, sink: Sink,
+        wall_of: Callable[[int], int], limits: Limits, keep_us: int,
+    ) -> None:  # fmt: skip
+        super().__init__(on_client_connect_success=lambda: None)
+        self.metrics = Metrics()
+        self._prefix, self._sink = prefix, sink
+        self._wall_of, self._limits, self._keep_us = wall_of, limits, keep_us
+        self._names = Names()
+        self._newest = Newest(self._names)
+        self._shards: dict[int, tuple[object, ShardRun]] = {}
+        self._arrived: dict[int, list[Stored]] = {}
+        self._offsets: dict[int, int] = {}
+        self.pulse = Pulse()
+        self.began = False
+        """Whether a checkpoint came: Quix has its partitions."""
+        self._app = _application(client, engine)
+        topic = self._app.topic(prefix + IN.name, value_deserializer="bytes", key_deserializer="bytes")
+        frames = self._app.dataframe(topic)
+        frames.register_store()
+        frames.sink(self)
+        self._stream = frames.stream_id
+        self._context = self._app._processing_context  # noqa: SLF001 - the engine is pinned to the patch
+        self._stores = self._app._state_manager  # noqa: SLF001
+
+    def run(self) -> None:
+        """Work until `stop`. Raises whatever ended it: start again from the state."""
+        self._app.run()
+
+    def stop(self) -> None:
+        """End after the current checkpoint. May be called by a signal."""
+        self._app.stop()
+
+    def shards(self) -> list[int]:
+        """Which shards this process holds now."""
+        return sorted(self._stores.get_store(self._stream).partitions)
+
+    def add(
+        self, value: Any, key: Any, timestamp: int, headers: Any, topic: str, partition: int, offset: int
+    ) -> None:
+        """Collect a record; Quix's interface."""
+        named = {name: body.decode(errors="replace") for name, body in headers or ()}
+        text = key.decode(errors="replace") if key else ""
+        self._arrived.setdefault(partition, []).append(
+            Stored(IN.name, partition, offset, timestamp * 1000, text, named, value or b"")
+        )
+
+    def flush(self) -> None:
+        """Work on what came since the last checkpoint; Quix's interface, called first of all when a checkpoint is committed."""
+        self.pulse.beat()
+        self.began = True
+        arrived, self._arrived = self._arrived, {}
+        try:
+            batches = [batch for shard, some in sorted(arrived.items()) for batch in self._take(shard, some)]
+            reached("quix.taken")
+            ahead = [batch for batch in batches if not self._sink.behind(batch.shard, batch.offset)]
+            self._sink.write(ahead, self._names)
+            reached("quix.written")
+        except TryAgain as error:
+            log.warning("the sink takes nothing now", error=error)
+            self._shards.clear()
+            raise SinkBackpressureError(_RETRY_S) from error
+        for batch in batches:
+            for record in batch.out.records:
+                self._produce(record)
+            self.metrics.count(batch.out.counts)
+            for report in batch.out.reports:
+                self.metrics.reports.labels(report.kind).inc()
+                log.warning(
+                    "report", kind=report.kind, agent=report.agent, shard=report.shard, text=report.text
+                )
+        self.metrics.records.inc(sum(map(len, arrived.values())))
+        self.metrics.commits.inc()
+        reached("quix.produced")
+
+    def _take(self, shard: int, some: Sequence[Stored]) -> list[Batch]:
+        """Run the operators over what came for a shard; a record that breaks them becomes a dead letter, alone."""
+        try:
+            return [self._taken(shard, some, None)]
+        except Exception:
+            log.exception("the operators failed: record by record", shard=shard)
+        found = []
+        for stored in some:
+            del self._shards[shard]  # what failed may have changed it half
+            try:
+                found.append(self._taken(shard, [stored], None))
+            except Exception as error:
+                log.exception("a record breaks the operators", shard=shard, offset=stored.offset)
+                del self._shards[shard]
+                found.append(
+                    self._taken(shard, [stored], {stored.offset: f"{type(error).__name__}: {error}"})
+                )
+        return found
+
+    def _taken(self, shard: int, some: Sequence[Stored], poison: Mapping[int, str] | None) -> Batch:
+        held = self._of(shard)
+        out = held.take(some, self._wall_of, self._limits, poison)
+        self._offsets[shard] = some[-1].offset + 1
+        return Batch(shard, some[-1].offset + 1, held.shard.clock_us, out)
+
+    def _of(self, shard: int) -> ShardRun:
+        """The shard as it stands at the start of this batch; read from its state if the partition was assigned since."""
+        store = self._stores.get_store(self._stream).partitions[shard]
+        known = self._shards.get(shard)
+        if known is None or known[0] is not store:
+            pieces = QuixPieces(lambda: self._context.checkpoint.get_store_transaction(self._stream, shard))
+            known = store, ShardRun(shard, pieces, self._names, self._newest, self._keep_us)
+            self._shards[shard] = known
+        return known[1]
+
+    def _produce(self, record: Record) -> None:
+        self._context.producer.produce(
+            topic=self._prefix + record.topic,
+            value=record.body,
+            key=record.key,
+            headers=[(name, text.encode()) for name, text in record.headers.items()],
+            partition=record.partition,
+        )
+
+
+def _application(client: Mapping[str, str | int], engine: Engine) -> Application:
+    slot = f"{engine.group}-{engine.slot}"
+    return Application(
+        ConnectionConfig.from_librdkafka_dict(dict(client), ignore_extras=True),
+        consumer_group=engine.group,
+        auto_offset_reset="earliest",
+        processing_guarantee="exactly-once",
+        commit_interval=engine.commit_s,
+        commit_every=engine.commit_every,
+        consumer_poll_timeout=0.05,
+        state_dir=engine.state,
+        rocksdb_options=RocksDBOptions(
+            write_buffer_size=8 << 20, block_cache_size=engine.cache_bytes, on_corrupted_recreate=True
+        ),
+        auto_create_topics=True,  # the changelog, which is Quix's own; ours are made by `headwater-cloud topics`
+        auto_recover_from_source_offset_out_of_range=False,
+        broker_availability_timeout=0,
+        loglevel=None,
+        producer_extra_config={
+            "transactional.id": slot,
+            "transaction.timeout.ms": 5_000,
+            "linger.ms": 5,
+            "compression.type": "zstd",
+            "message.max.bytes": MESSAGE_BYTES,
+        },
+        consumer_extra_config={
+            "group.instance.id": slot,
+            "session.timeout.ms": round(engine.session_s * 1000),
+            "heartbeat.interval.ms": 500,
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 50,
+            "fetch.queue.backoff.ms": 10,
+            "fetch.message.max.bytes": MESSAGE_BYTES,
+        },
+    )

@@ -1,0 +1,40 @@
+"""One shard on an engine: its state out of pieces, a batch through the operators, and what changed back into pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from headwater_cloud import pipeline, shard
+from headwater_cloud.held import HeldParts, Newest
+from headwater_cloud.names import Names
+from headwater_cloud.pieces import Listed, Pieces, Staged
+from headwater_cloud.pipeline import Limits, Output
+from headwater_shared.bus import Stored
+
+
+class ShardRun:
+    """A shard that this process holds. After an error it is worth nothing: make it anew from the pieces."""
+
+    def __init__(self, number: int, pieces: Pieces, names: Names, newest: Newest, keep_us: int) -> None:
+        self._names = names
+        self._staged = Staged(pieces)
+        self._listed = Listed(self._staged)
+        self.shard = shard.load(number, self._listed)
+        self.held = HeldParts(self._staged, names, newest, keep_us)
+
+    def take(
+        self, batch: Sequence[Stored], wall_of: Callable[[int], int], limits: Limits, poison: Mapping[int, str] | None = None
+    ) -> Output:  # fmt: skip
+        """Take a batch of the shard's partition; what changed is set in the pieces, all or nothing. `poison`: see `consume`."""
+        self.held.clock_us = self.shard.clock_us
+        out = pipeline.run(
+            {self.shard.number: self.shard}, self._names, self.held, batch, wall_of, limits, poison
+        )
+        self.held.clock_us = self.shard.clock_us
+        if out.merged is not None:
+            self.held.keep(out.merged, out.stored[1])
+        self.held.keep_alerts(out.alerts)
+        self.held.end_batch()
+        self._listed.update(out.pieces[self.shard.number].items())
+        self._staged.apply()
+        return out

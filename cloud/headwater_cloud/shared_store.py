@@ -1,0 +1,181 @@
+"""The file of windows and alerts that the workers of one machine share: each writes the rows of the shards that it holds.
+
+State and offsets of record are Kafka's; here a row may be written again after a crash, and is the same or newer then.
+Against a process that was away and believes that it still has a shard, each transaction compares how far the shard was
+written with what it brings: who is behind has lost the shard, and ends. Several processes write, so it is a file with a
+rollback journal (R27), and the numbers of series, levels and openers are the file's, not a process's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_cloud import notify
+from headwater_cloud.names import Names, Opener
+from headwater_cloud.notify import JsonLines
+from headwater_cloud.outputs import Notification
+from headwater_cloud.pipeline import Output
+from headwater_cloud.quix_runner import Batch
+from headwater_cloud.retention import Keep, prune_levels, shrink
+from headwater_cloud.store import APPLICATION, SCHEMA, damaged, one_commit
+from headwater_cloud.write import write_found, write_notifications, write_windows
+from headwater_shared.crash import reached
+from headwater_shared.errors import StartAgain
+from headwater_shared.sqlite_file import open_writer, says_damaged
+
+Ints = NDArray[np.int64]
+
+_PRUNE_S = 30.0
+
+
+class SharedStore:
+    """The sink of one worker. Calls do not overlap."""
+
+    def __init__(self, path: Path, lines: JsonLines, keep: Keep) -> None:
+        """Open or make the file.
+
+        Raises:
+            StateNewer, StateError: it is not for this version, or damaged; nothing was changed.
+        """
+        self._path, self._lines, self._keep = path, lines, keep
+        self._prune_at = time.monotonic()
+        try:
+            self._connection = open_writer(
+                path, application=APPLICATION, schema=SCHEMA, page_size=8192, wal=False
+            )
+        except sqlite3.DatabaseError as error:
+            raise (damaged(path, error) if says_damaged(error) else error) from None
+        self._numbers = {table: _Numbers(table) for table in ("series", "level", "opener")}
+        # Whether these went out before a process ended is not known (R29).
+        bodies = self._connection.execute("SELECT body FROM notification ORDER BY id").fetchall()
+        self._to_send = [_as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in bodies]
+
+    def behind(self, shard: int, offset: int) -> bool:
+        return self._written(shard) > offset
+
+    def write(self, batches: Sequence[Batch], names: Names) -> None:
+        fresh: list[Notification] = []
+        if batches:
+            with one_commit(self._connection, self._path) as connection:
+                for batch in batches:
+                    if self._written(batch.shard) > batch.offset:
+                        raise StartAgain(
+                            f"shard {batch.shard} belongs to another worker by now",
+                            hint="this one was away for too long: it starts again from the state",
+                        )
+                    fresh += self._one(connection, batch.out, names)
+                    connection.execute(
+                        'INSERT OR REPLACE INTO "offset" VALUES (?, ?)', (batch.shard, batch.offset)
+                    )
+                reached("quix.sink.before")
+            reached("quix.sink.after")
+        notify.say(fresh)
+        self._to_send += fresh
+        self._send()
+        self._prune(max((batch.clock_us for batch in batches), default=0))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _written(self, shard: int) -> int:
+        row = self._connection.execute('SELECT next FROM "offset" WHERE partition = ?', (shard,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def _prune(self, now_us: int) -> None:
+        """Delete a chunk of what is no longer kept, now and then; more of them while there is more."""
+        if not now_us or time.monotonic() < self._prune_at:
+            return
+        levels = self._connection.execute("SELECT id, name FROM level").fetchall()
+        if prune_levels(lambda: one_commit(self._connection, self._path), levels, now_us, self._keep):
+            shrink(self._connection)
+        else:
+            self._prune_at = time.monotonic() + _PRUNE_S
+
+    def _one(self, connection: sqlite3.Connection, out: Output, names: Names) -> list[Notification]:
+        """Write an output; return the notifications that no worker wrote before."""
+        fresh = [n for n in out.notifications if _is_news(connection, n)]
+        if out.merged is not None:
+            windows = out.merged.windows
+            level = self._numbers["level"].of(connection, windows.level, names.levels)
+            series = self._numbers["series"].of(connection, windows.series, names.series)
+            opener = self._numbers["opener"].of(connection, windows.opener, names.openers)
+            own = dataclasses.replace(windows, level=level, series=series, opener=opener)
+            write_windows(connection, own)
+        write_found(connection, out)
+        write_notifications(connection, fresh)
+        return fresh
+
+    def _send(self) -> None:
+        """Send, then forget: a crash between them is why who starts next marks a possible repeat."""
+        if not self._to_send:
+            return
+        sent, self._to_send = self._to_send, [_as_repeat(one) for one in self._to_send]
+        self._lines.send(sent)
+        reached("quix.notified")
+        with one_commit(self._connection, self._path) as connection:
+            connection.executemany("DELETE FROM notification WHERE id = ?", [(one.id,) for one in sent])
+        self._to_send = []
+
+
+class _Numbers:
+    """The file's numbers for a process's: what others wrote is read, what is missing is added, inside the transaction."""
+
+    def __init__(self, table: str) -> None:
+        self._table = table
+        self._columns = "agent, epoch" if table == "opener" else "name"
+        self._known: dict[tuple[str, ...], int] = {}
+        self._newest = -1
+        self._of = np.zeros(0, np.int64)
+
+    def of(self, connection: sqlite3.Connection, numbers: Ints, words: Sequence[str | Opener]) -> Ints:
+        """Translate a column of the process's numbers, which `words` are listed under."""
+        if len(self._of) < len(words):
+            self._of = np.concatenate([self._of, np.full(len(words) - len(self._of), -1, np.int64)])
+        missing = np.unique(numbers[self._of[numbers] < 0]).tolist()
+        if missing:
+            self._read(connection)
+            for number in missing:
+                self._of[number] = self._known.get(_key(words[number]), -1)
+        translated = self._of[numbers]
+        new = [number for number in missing if self._of[number] < 0]
+        if new:  # ours only once the commit is through: the next call reads them out of the file
+            ids = {number: self._newest + 1 + n for n, number in enumerate(new)}
+            keys = [(at, *_key(words[number])) for number, at in ids.items()]
+            connection.executemany(
+                f"INSERT INTO {self._table}(id, {self._columns}) VALUES ({', '.join('?' * len(keys[0]))})",
+                keys,
+            )
+            given = self._of.copy()
+            given[new] = list(ids.values())
+            translated = given[numbers]
+        return translated
+
+    def _read(self, connection: sqlite3.Connection) -> None:
+        rows = connection.execute(
+            f"SELECT id, {self._columns} FROM {self._table} WHERE id > ? ORDER BY id", (self._newest,)
+        ).fetchall()
+        for number, *key in rows:
+            self._known[tuple(key)] = number
+            self._newest = number
+
+
+def _key(word: str | Opener) -> tuple[str, ...]:
+    return (word,) if isinstance(word, str) else (word.agent, f"{word.epoch:016x}")
+
+
+def _is_news(connection: sqlite3.Connection, one: Notification) -> bool:
+    """Tell whether the file does not say this of the alert yet: the same records may have been worked on before."""
+    row = connection.execute("SELECT state FROM alert WHERE id = ?", (one.alert,)).fetchone()
+    return row is None or (row[0] == "firing" and one.state == "resolved")
+
+
+def _as_repeat(notification: Notification) -> Notification:
+    return msgspec.structs.replace(notification, possible_repeat=True)

@@ -1,0 +1,146 @@
+"""One worker of sizes M and L: settings in, the Quix runner, its clock records and its health, until a signal or a failure.
+
+Workers of one group share the shards; each has a slot, which no two live ones may have. Whatever goes wrong ends the
+process: what it had in memory is in Kafka, and whoever starts it again (systemd, docker, `headwater up`) loses seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headwater_cloud import clock_records
+from headwater_cloud.notify import JsonLines
+from headwater_cloud.place import say_where
+from headwater_cloud.settings import CloudSettings, in_data
+from headwater_shared import health, logs
+from headwater_shared.clock import Clock, parse_clock, wall_of
+from headwater_shared.errors import BusUnavailable, HeadwaterError, SettingsError, StartAgain
+from headwater_shared.extras import load as load_extra
+from headwater_shared.kafka_settings import KafkaSettings, connection, is_kafka
+from headwater_shared.settings import Common, duration
+from headwater_shared.sqlite_file import WriterLock
+from headwater_shared.topics import IN
+
+log = logs.get_logger()
+
+_CLOCK_S = 1.0
+_WAIT_S = 1.0
+
+
+def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int) -> None:
+    """Run until SIGTERM or SIGINT, which end it after the current checkpoint.
+
+    Raises:
+        NeedsPerson: it cannot start.
+        StartAgain: it failed; the next start goes on from the last checkpoint.
+    """
+    if not is_kafka(settings.bus):
+        raise SettingsError(
+            f"the bus of the cloud side is the file {settings.bus}, and workers share Kafka's partitions",
+            hint='set bus = "kafka://host:9092" in [cloud]; one process on a SQLite log is `headwater-cloud run`',
+        )
+    client = connection(settings.bus, kafka)
+    load_extra("confluent_kafka", "kafka")
+    load_extra("quixstreams", "quix")
+    from headwater_cloud.quix_runner import Engine, QuixRunner
+    from headwater_cloud.shared_store import SharedStore
+    from headwater_shared.kafka_bus import KafkaBus
+
+    data = Path(common.data)
+    data.mkdir(parents=True, exist_ok=True)
+    with WriterLock(data / f"worker-{slot}"):
+        bus = KafkaBus(client, kafka.prefix)
+        _wait_for(bus)
+        clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
+        keep = settings.kept()
+        lines = JsonLines(in_data(common.data, settings.notifications))
+        sink = SharedStore(in_data(common.data, settings.file), lines, keep)
+        engine = Engine(
+            kafka.prefix + settings.group,
+            slot,
+            str(data / f"worker-{slot}.state"),
+            duration(settings.commit) / 1e6,
+        )
+        runner = QuixRunner(
+            client, kafka.prefix, engine, sink, lambda shown_us: wall_of(clock, shown_us), settings.limits(), keep.parts_us
+        )  # fmt: skip
+        beside = _Beside(bus, clock, runner)
+        server = health.serve(
+            settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,
+            beside.health, runner.metrics.registry,
+        )  # fmt: skip
+        say_where(data / f"worker-{slot}.json", server.port)
+        log.info("ready", slot=slot, health=server.port)
+        beside.start()
+        try:
+            runner.run()
+        except HeadwaterError:
+            raise
+        except Exception as error:
+            log.exception("the engine failed")
+            raise StartAgain(
+                f"Quix ended: {type(error).__name__}: {error}",
+                hint="it starts again from its last checkpoint",
+            ) from error
+        finally:
+            beside.end()
+            server.close()
+            sink.close()
+    log.info("ended")
+
+
+def _wait_for(bus: Any) -> None:
+    """Kafka may come later than we do, or be there and not yet have its leaders."""
+    while True:
+        try:
+            bus.ends(IN.name)
+            return
+        except BusUnavailable as error:
+            log.warning("waiting for the bus", error=error)
+            time.sleep(_WAIT_S)
+
+
+class _Beside(threading.Thread):
+    """What is done by the clock on the wall, in a thread of its own: clock records of the shards held, and how far behind they are."""
+
+    def __init__(self, bus: Any, clock: Clock, runner: Any) -> None:
+        super().__init__(name="clock", daemon=True)
+        self._bus, self._clock, self._runner = bus, clock, runner
+        self._over = threading.Event()
+        self._trouble = ""
+
+    def run(self) -> None:
+        while not self._over.wait(_CLOCK_S):
+            try:
+                clock_records.append(self._bus, self._clock, self._runner.shards())
+                ends = self._bus.ends(IN.name)
+                self._runner.metrics.lag.set(
+                    sum(
+                        max(0, ends.get(shard, 0) - offset)
+                        for shard, offset in self._runner.offsets().items()
+                    )
+                )
+                self._trouble = ""
+            except BusUnavailable as error:
+                self._trouble = error.message
+                log.warning("no clock records", error=error)
+
+    def end(self) -> None:
+        self._over.set()
+        self.join()
+        self._bus.close()
+
+    def health(self) -> Mapping[str, Any]:
+        """What `/health` and `/ready` say."""
+        shards = self._runner.shards()
+        return {
+            "ready": bool(shards or self._runner.began) and not self._trouble,
+            "reasons": [self._trouble] if self._trouble else [],
+            "shards": shards,
+            "last_turn_s": self._runner.pulse.last_turn_s,
+        }

@@ -1,0 +1,108 @@
+"""The cloud side as an engine runs it, in one process and without Kafka: shards over pieces of state, rows into the shared file.
+
+What is real: the operators, `ShardRun`, the pieces' bytes, the sink. What stands in: a dictionary a shard for the engine's
+state, which is as of the last checkpoint again after a kill, as Kafka's is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from headwater_cloud.held import Newest
+from headwater_cloud.names import Names
+from headwater_cloud.notify import JsonLines
+from headwater_cloud.pipeline import Limits
+from headwater_cloud.quix_runner import Batch
+from headwater_cloud.retention import Keep
+from headwater_cloud.shard_run import ShardRun
+from headwater_cloud.shared_store import SharedStore
+from headwater_shared.bus import Record
+from headwater_shared.sqlite_log import SqliteLog
+from headwater_shared.topics import IN
+from tests.cloud.made import DAY
+from tests.cloud.side import FILE, LINES, LOG, every_partition, rows_of
+
+LARGEST = 256_000
+"""Bytes of a piece (R24)."""
+
+
+class Kept(dict[str, bytes]):
+    """The pieces of one shard."""
+
+    def set(self, name: str, body: bytes) -> None:
+        assert len(body) < LARGEST, name
+        self[name] = body
+
+    def delete(self, name: str) -> None:
+        self.pop(name, None)
+
+
+class PieceSide:
+    """A worker that holds every shard, in a folder; `take` and `kill` by hand."""
+
+    def __init__(self, folder: Path, batch: int = 200, limits: Limits | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self._batch, self._limits = folder, batch, limits or Limits()
+        self.log = SqliteLog(folder / LOG)
+        self.offsets = every_partition()
+        self.pieces: dict[int, Kept] = {}
+        self.records: list[Record] = []
+        self.counts: Counter[str] = Counter()
+        self._start()
+
+    def put(self, *some: Record) -> None:
+        self.log.append(some)
+
+    def step(self, *, dies: bool = False) -> int:
+        """Work on what came, up to a batch, and commit; `dies`: between the sink and the commit."""
+        read = self.log.read(IN.name, self.offsets, self._batch)
+        before = {shard: Kept(pieces) for shard, pieces in self.pieces.items()}
+        batches = []
+        for shard in sorted({stored.partition for stored in read}):
+            some = [stored for stored in read if stored.partition == shard]
+            run = self._runs.get(shard)
+            if run is None:
+                kept = self.pieces.setdefault(shard, Kept())
+                run = self._runs[shard] = ShardRun(shard, kept, self._names, self._newest, 7 * DAY)
+            out = run.take(some, lambda shown_us: shown_us, self._limits)
+            batches.append(Batch(shard, some[-1].offset + 1, run.shard.clock_us, out))
+        self._sink.write([one for one in batches if not self._sink.behind(one.shard, one.offset)], self._names)
+        if dies:
+            self.pieces = before
+            self.kill()
+            return len(read)
+        for one in batches:
+            self.offsets[one.shard] = one.offset
+            self.records += one.out.records
+            self.counts += one.out.counts
+        return len(read)
+
+    def rows(self, query: str, *values: object) -> list[Any]:
+        """Ask the shared file, as it is committed."""
+        return rows_of(self.folder, query, *values)
+
+    def run(self) -> None:
+        while self.step():
+            pass
+
+    def take(self, *some: Record) -> None:
+        self.put(*some)
+        self.run()
+
+    def kill(self) -> None:
+        """End the process and start the next one."""
+        self._sink.close()
+        self._start()
+
+    def close(self) -> None:
+        self._sink.close()
+        self.log.close()
+
+    def _start(self) -> None:
+        self._runs: dict[int, ShardRun] = {}
+        self._names = Names()
+        self._newest = Newest(self._names)
+        keep = Keep({}, 7 * DAY, None)
+        self._sink = SharedStore(self.folder / FILE, JsonLines(self.folder / LINES), keep)
