@@ -167,7 +167,9 @@ class HeldParts:
     def _touched(self, level: int, starts: Ints, series: Ints) -> list[PartRows]:
         numbers = np.unique(starts // self._bucket_us(level)).tolist()
         found = [rows for at in numbers if len(rows := self._bucket(level, at).rows())]
-        wanted = np.zeros(len(self._names.series), np.bool_)  # not before: what comes back from the state may bring names
+        wanted = np.zeros(
+            len(self._names.series), np.bool_
+        )  # not before: what comes back from the state may bring names
         wanted[series] = True
         return [rows.take(wanted[rows.series] & np.isin(rows.start, starts)) for rows in found]
 

@@ -114,6 +114,10 @@ class QuixRunner(BaseSink):
         """Which shards this process holds now."""
         return sorted(self._stores.get_store(self._stream).partitions)
 
+    def offsets(self) -> dict[int, int]:
+        """How far each shard that this process holds has been worked on, since it was taken over."""
+        return {shard: self._offsets[shard] for shard in self.shards() if shard in self._offsets}
+
     def add(
         self, value: Any, key: Any, timestamp: int, headers: Any, topic: str, partition: int, offset: int
     ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
         )
     client = connection(settings.bus, kafka)
     load_extra("confluent_kafka", "kafka")
-    load_extra("quixstreams", "quix")
+    with warnings.catch_warnings(record=True):  # of libraries about libraries
+        load_extra("quixstreams", "quix")
     from headwater_cloud.quix_runner import Engine, QuixRunner
     from headwater_cloud.shared_store import SharedStore
     from headwater_shared.kafka_bus import KafkaBus

@@ -68,7 +68,9 @@ class PieceSide:
                 run = self._runs[shard] = ShardRun(shard, kept, self._names, self._newest, 7 * DAY)
             out = run.take(some, lambda shown_us: shown_us, self._limits)
             batches.append(Batch(shard, some[-1].offset + 1, run.shard.clock_us, out))
-        self._sink.write([one for one in batches if not self._sink.behind(one.shard, one.offset)], self._names)
+        self._sink.write(
+            [one for one in batches if not self._sink.behind(one.shard, one.offset)], self._names
+        )
         if dies:
             self.pieces = before
             self.kill()

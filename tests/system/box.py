@@ -22,6 +22,8 @@ from tests.support import ROOT, until
 
 EDGE, CLOUD = "edge", "cloud"
 MODULES = {EDGE: "headwater_edge", CLOUD: "headwater_cloud"}
+WORKER = "worker-{}"
+"""A worker of the cloud side, by its slot: `headwater-cloud worker --slot N`."""
 SMALL_SNAPSHOTS = "tests.system.agent_with_small_snapshots"
 
 _SETTINGS = """[common]
@@ -50,6 +52,14 @@ def command(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
+def _module(part: str) -> str:
+    return MODULES[CLOUD if part.startswith("worker-") else part]
+
+
+def _words(part: str) -> list[str]:
+    return ["--slot", part.removeprefix("worker-")] if part.startswith("worker-") else []
+
+
 class Box:
     """The settings, the data folder, and what runs."""
 
@@ -70,7 +80,7 @@ class Box:
         """Start a part; with `crash` (see `headwater_shared.crash`) it will die at that step, even before it is ready."""
         with self.log(part).open("ab") as out:
             self.running[part] = subprocess.Popen(
-                [sys.executable, "-m", module or MODULES[part], str(self.settings)],
+                [sys.executable, "-m", module or _module(part), str(self.settings), *_words(part)],
                 cwd=ROOT,
                 env={**os.environ, VARIABLE: crash, **(env or {})},
                 stdout=out,
