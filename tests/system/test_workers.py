@@ -43,6 +43,12 @@ def worked_on(here: Box) -> int:
         reader.close()
 
 
+def get_on(here: Box) -> None:
+    """Wait until the workers have done some more."""
+    before = worked_on(here)
+    until(lambda: worked_on(here) > before + 20, 60, "the workers get on")
+
+
 def up(here: Box) -> None:
     """Start the agent and both workers."""
     for part in (EDGE, *WORKERS):
@@ -60,8 +66,7 @@ def test_r27_workers_that_are_killed_lose_nothing_and_count_nothing_twice(
         up(here)
         with load(here, SECONDS, *SLOWLY) as fleet:
             for dying in (WORKERS[:1], WORKERS[1:], WORKERS[:1], WORKERS):
-                before = worked_on(here)
-                until(lambda done=before: worked_on(here) > done + 20, 60, "workers get on")
+                get_on(here)
                 for part in dying:
                     here.kill(part)
                 for part in dying:
