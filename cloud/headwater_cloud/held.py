@@ -7,7 +7,7 @@ than parts are kept is deleted, and what comes for it later is a dead letter (R2
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 import numpy as np
@@ -118,25 +118,28 @@ class HeldParts:
 
     def keep(self, merged: Merged, stored: int) -> None:
         """Keep what a merge put out; `stored`: so many of `merged.source` were kept before."""
-        parts = merged.parts
-        new = (merged.source >= stored) | (parts.flags & COARSENED > 0)
+        for level, at, here in self._by_bucket(merged.parts):
+            parts = _some(merged.parts, here)
+            bucket = self._bucket(level, at)
+            kept = merged.source[here] < stored
+            new = parts
+            if kept.any():
+                new = _some(parts, ~kept | (parts.flags & COARSENED > 0))
+                _drop_windows(bucket, parts)
+            bucket.chunks.append(parts)
+            self._append(level, at, bucket, new)
+            np.maximum.at(self._newest.of(level), parts.series, parts.start)
+            about = self._about(level)
+            about.newest = max(about.newest, int(parts.start.max()))
+
+    def _by_bucket(self, parts: PartRows) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
+        """Yield the level and number of each bucket that parts are of, and which parts."""
         lengths = np.array([self._bucket_us(n) for n in range(len(self._names.levels))], np.int64)
         number = parts.start // lengths[parts.level]
         for level in np.unique(parts.level).tolist():
             of_level = parts.level == level
             for at in np.unique(number[of_level]).tolist():
-                here = of_level & (number == at)
-                bucket = self._bucket(level, at)
-                if (merged.source[here] < stored).any():
-                    _drop_windows(bucket, parts.take(here))
-                    bucket.chunks.append(parts.take(here))
-                else:
-                    bucket.chunks.append(parts.take(here & new))
-                self._append(level, at, bucket, parts.take(here & new))
-            series, start = parts.series[of_level], parts.start[of_level]
-            np.maximum.at(self._newest.of(level), series, start)
-            about = self._about(level)
-            about.newest = max(about.newest, int(start.max()))
+                yield level, at, of_level & (number == at)
 
     def alerts_of(self, ids: Iterable[str]) -> dict[str, AlertRow]:
         """Find alerts by their ids."""
@@ -196,8 +199,8 @@ class HeldParts:
             rows = self._winners(bucket.rows())
             bucket.chunks, bucket.few, written = [rows], 0, 0
         if len(rows):
-            for run in part_pieces.cut(rows):
-                self._pieces.set(_piece(name, at, written), part_pieces.encode(run, self._names))
+            for body in part_pieces.pieces_of(rows, self._names):
+                self._pieces.set(_piece(name, at, written), body)
                 written += 1
         for number in range(written, bucket.pieces):
             self._pieces.delete(_piece(name, at, number))
@@ -244,6 +247,10 @@ def _bucket_us(level: str) -> int:
     except SettingsError:
         hop_us = 0
     return max(hop_us, _LEAST_US) if hop_us else _SESSION_US
+
+
+def _some(rows: PartRows, which: NDArray[np.bool_]) -> PartRows:
+    return rows if which.all() else rows.take(which)
 
 
 def _piece(level: str, at: int, number: int) -> str:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+
+
+_REMEMBERED = 256
+"""Lists of names whose numbers are known, and the other way round."""
 
 
 class Opener(NamedTuple):
@@ -29,15 +34,35 @@ class Names:
         self._openers: dict[Opener, int] = {}
         self._ranks = np.zeros(0, np.int64)
         self._written = (0, 0, 0)
+        self._lists: dict[int, tuple[list[str], Ints]] = {}
+        self._packed: dict[bytes, msgspec.Raw] = {}
 
     def series_numbers(self, names: list[str]) -> Ints:
-        """Return the number of each series; shape of `names`."""
+        """Return the number of each series; shape of `names`. The same list again (frames share it) is not looked at again."""
+        listed = self._lists.get(id(names))
+        if listed is not None and listed[0] is names and len(listed[1]) == len(names):
+            return listed[1]
         known = self._series
         for name in names:
             if name not in known:
                 known[name] = len(self.series)
                 self.series.append(name)
-        return np.array([known[name] for name in names], np.int64)
+        numbers = np.array([known[name] for name in names], np.int64)
+        if len(self._lists) >= _REMEMBERED:
+            self._lists.clear()
+        self._lists[id(names)] = names, numbers
+        return numbers
+
+    def packed_series(self, numbers: Ints) -> msgspec.Raw:
+        """Return the names of series as msgpack; mostly they are asked for again."""
+        key = numbers.tobytes()
+        packed = self._packed.get(key)
+        if packed is None:
+            if len(self._packed) >= _REMEMBERED:
+                self._packed.clear()
+            packed = msgspec.Raw(msgspec.msgpack.encode([self.series[n] for n in numbers.tolist()]))
+            self._packed[key] = packed
+        return packed
 
     def level_numbers(self, names: list[str]) -> Ints:
         """Return the number of each level; shape of `names`."""

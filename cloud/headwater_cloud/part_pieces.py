@@ -25,8 +25,8 @@ PIECE_BYTES = 200_000
 
 _VERSION = 1
 _PLAIN = ("start", "tick", "revision", "flags")
-_ROW_BYTES, _BUCKET_BYTES = 110 + 40, 11
-"""What a row takes at most, with its series' name, and each bucket of its sketch."""
+_ROW_BYTES, _BUCKET_BYTES = 120, 4
+"""What a row takes mostly, with its series' name, and each bucket of its sketch."""
 
 
 class _Head(msgspec.Struct, array_like=True):
@@ -34,29 +34,33 @@ class _Head(msgspec.Struct, array_like=True):
     rows: int
     buckets: int
     levels: list[str]
-    series: list[str]
+    series: msgspec.Raw
     openers: list[tuple[str, int]]
     columns: list[tuple[int, int]]
     """Bytes an item, and what was taken off, of each integer column."""
 
 
-def cut(rows: PartRows) -> Iterator[PartRows]:
-    """Yield the rows in runs that each fit into one piece."""
-    sizes = np.diff(rows.sketches.end, prepend=0) * _BUCKET_BYTES + _ROW_BYTES
-    if int(sizes.sum()) <= PIECE_BYTES:
-        yield rows
-        return
-    run = np.cumsum(sizes) // PIECE_BYTES
-    starts = np.flatnonzero(np.diff(run, prepend=-1))
-    for first, last in zip(starts, [*starts[1:], len(rows)], strict=True):
-        yield rows.take(np.arange(first, last))
+def pieces_of(rows: PartRows, names: Names) -> Iterator[bytes]:
+    """Write rows as pieces, each small enough."""
+    most = max(
+        1, len(rows) * PIECE_BYTES // (len(rows) * _ROW_BYTES + len(rows.sketches.bucket) * _BUCKET_BYTES + 1)
+    )
+    for first in range(0, len(rows), most):
+        run = rows if most >= len(rows) else rows.take(np.arange(first, min(first + most, len(rows))))
+        body = encode(run, names)
+        if len(body) <= PIECE_BYTES * 5 // 4 or len(run) == 1:
+            yield body
+        else:  # wider than most
+            half = len(run) // 2
+            yield from pieces_of(run.take(np.arange(half)), names)
+            yield from pieces_of(run.take(np.arange(half, len(run))), names)
 
 
 def encode(rows: PartRows, names: Names) -> bytes:
     """Write rows as a piece."""
-    levels, level = np.unique(rows.level, return_inverse=True)
-    series, of_series = np.unique(rows.series, return_inverse=True)
-    openers, opener = np.unique(rows.opener, return_inverse=True)
+    levels, level = _distinct(rows.level)
+    series, of_series = _distinct(rows.series)
+    openers, opener = _distinct(rows.opener)
     sketches = rows.sketches
     integers = [level, of_series, opener, *(getattr(rows, name) for name in _PLAIN)]
     integers += [np.diff(sketches.end, prepend=0), sketches.bucket, sketches.count]
@@ -66,7 +70,7 @@ def encode(rows: PartRows, names: Names) -> bytes:
         len(rows),
         len(sketches.bucket),
         [names.levels[n] for n in levels.tolist()],
-        [names.series[n] for n in series.tolist()],
+        names.packed_series(series),
         [names.openers[n] for n in openers.tolist()],
         list(specs),
     )
@@ -96,12 +100,22 @@ def decode(body: bytes, names: Names) -> PartRows:
     openers = [int(names.opener_numbers(agent, [epoch])[0]) for agent, epoch in head.openers]
     return PartRows(
         names.level_numbers(head.levels)[level],
-        series=names.series_numbers(head.series)[series],
+        series=names.series_numbers(msgspec.msgpack.decode(head.series, type=list[str]))[series],
         opener=np.array(openers, np.int64)[opener],
         **dict(zip(_PLAIN, plain, strict=True)),
         aggregates=Aggregates.of_words(words),
         sketches=Sketches(np.cumsum(sizes), bucket, count),
     )
+
+
+def _distinct(column: Ints) -> tuple[Ints, Ints]:
+    """As `np.unique` with the inverse; a column that is constant, or ascends, is told without sorting."""
+    if len(column) and column[0] == column[-1] and (column == column[0]).all():
+        return column[:1], np.zeros(len(column), np.int64)
+    if (column[1:] > column[:-1]).all():
+        return column, np.arange(len(column))
+    values, at = np.unique(column, return_inverse=True)
+    return values, at
 
 
 def _narrow(column: Any) -> tuple[tuple[int, int], bytes]:

@@ -80,7 +80,7 @@ def _decoded(cut: _Cut) -> Frame:
     agent, epoch = cut.text(), cut.int8()
     shard, seq, tick = cut.long(), cut.long(), cut.long()
     predecessor = Predecessor(cut.int8(), cut.long()) if cut.is_there() else None
-    names = cut.array(cut.text)
+    names = _names(agent, cut)
     levels = cut.array(cut.text)
     epochs = cut.array(cut.int8)
     own = {name: cut.column(np.int64) for name in _PART_COLUMNS}
@@ -96,6 +96,28 @@ def _decoded(cut: _Cut) -> Frame:
     parts = Parts(names, levels, epochs, **own, aggregates=aggregates, sketches=sketches)
     _check(parts)
     return Frame(agent, epoch, shard, seq, tick, predecessor, parts)
+
+
+_KNOWN: dict[str, list[tuple[bytes, list[str]]]] = {}
+_AGENTS, _LISTS = 64, 4
+
+
+def _names(agent: str, cut: _Cut) -> list[str]:
+    """Cut the names; an agent names the same series tick after tick, and the same bytes are the same list (nobody changes it)."""
+    lists = _KNOWN.get(agent)
+    if lists is None:
+        if len(_KNOWN) >= _AGENTS:
+            _KNOWN.clear()
+        lists = _KNOWN[agent] = []
+    for block, names in lists:
+        if cut.body.startswith(block, cut.at):
+            cut.at += len(block)
+            return names
+    begin = cut.at
+    names = cut.array(cut.text)
+    lists.insert(0, (cut.body[begin : cut.at], names))
+    del lists[_LISTS:]
+    return names
 
 
 def _check(parts: Parts) -> None:
