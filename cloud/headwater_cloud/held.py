@@ -118,13 +118,14 @@ class HeldParts:
 
     def keep(self, merged: Merged, stored: int) -> None:
         """Keep what a merge put out; `stored`: so many of `merged.source` were kept before."""
-        for level, at, here in self._by_bucket(merged.parts):
-            parts = _some(merged.parts, here)
+        for level, at, first, last in self._runs(merged.parts):
+            parts = merged.parts.run(first, last)
             bucket = self._bucket(level, at)
-            kept = merged.source[here] < stored
+            kept = merged.source[first:last] < stored
             new = parts
             if kept.any():
-                new = _some(parts, ~kept | (parts.flags & COARSENED > 0))
+                which = ~kept | (parts.flags & COARSENED > 0)
+                new = parts if which.all() else parts.take(which)
                 _drop_windows(bucket, parts)
             bucket.chunks.append(parts)
             self._append(level, at, bucket, new)
@@ -132,14 +133,14 @@ class HeldParts:
             about = self._about(level)
             about.newest = max(about.newest, int(parts.start.max()))
 
-    def _by_bucket(self, parts: PartRows) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
-        """Yield the level and number of each bucket that parts are of, and which parts."""
+    def _runs(self, parts: PartRows) -> Iterator[tuple[int, int, int, int]]:
+        """Yield level, number, first row and end of each bucket's run: parts are in the order of level and start."""
         lengths = np.array([self._bucket_us(n) for n in range(len(self._names.levels))], np.int64)
         number = parts.start // lengths[parts.level]
-        for level in np.unique(parts.level).tolist():
-            of_level = parts.level == level
-            for at in np.unique(number[of_level]).tolist():
-                yield level, at, of_level & (number == at)
+        change = (number[1:] != number[:-1]) | (parts.level[1:] != parts.level[:-1])
+        firsts = [0, *(np.flatnonzero(change) + 1).tolist()]
+        for first, last in zip(firsts, [*firsts[1:], len(parts)], strict=True):
+            yield int(parts.level[first]), int(number[first]), first, last
 
     def alerts_of(self, ids: Iterable[str]) -> dict[str, AlertRow]:
         """Find alerts by their ids."""
@@ -247,10 +248,6 @@ def _bucket_us(level: str) -> int:
     except SettingsError:
         hop_us = 0
     return max(hop_us, _LEAST_US) if hop_us else _SESSION_US
-
-
-def _some(rows: PartRows, which: NDArray[np.bool_]) -> PartRows:
-    return rows if which.all() else rows.take(which)
 
 
 def _piece(level: str, at: int, number: int) -> str:

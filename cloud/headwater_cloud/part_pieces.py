@@ -46,14 +46,14 @@ def pieces_of(rows: PartRows, names: Names) -> Iterator[bytes]:
         1, len(rows) * PIECE_BYTES // (len(rows) * _ROW_BYTES + len(rows.sketches.bucket) * _BUCKET_BYTES + 1)
     )
     for first in range(0, len(rows), most):
-        run = rows if most >= len(rows) else rows.take(np.arange(first, min(first + most, len(rows))))
+        run = rows.run(first, min(first + most, len(rows)))
         body = encode(run, names)
         if len(body) <= PIECE_BYTES * 5 // 4 or len(run) == 1:
             yield body
         else:  # wider than most
             half = len(run) // 2
-            yield from pieces_of(run.take(np.arange(half)), names)
-            yield from pieces_of(run.take(np.arange(half, len(run))), names)
+            yield from pieces_of(run.run(0, half), names)
+            yield from pieces_of(run.run(half, len(run)), names)
 
 
 def encode(rows: PartRows, names: Names) -> bytes:

@@ -69,7 +69,7 @@ class Engine(NamedTuple):
     state: str
     """A folder of this slot's own."""
     commit_s: float = 0.2
-    commit_every: int = 2_000
+    commit_every: int = 500
     session_s: float = 6.0
     cache_bytes: int = 64 << 20
 

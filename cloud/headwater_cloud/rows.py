@@ -54,6 +54,22 @@ class PartRows:
             sketches=self.sketches.take(index),
         )
 
+    def run(self, first: int, last: int) -> Self:
+        """Return the rows from `first` up to `last`, which is not among them; itself, if that is all of them."""
+        if first == 0 and last == len(self):
+            return self
+        before = int(self.sketches.end[first - 1]) if first else 0
+        after = int(self.sketches.end[last - 1]) if last else 0
+        return type(self)(
+            **{name: getattr(self, name)[first:last].copy() for name in _INTEGERS},
+            aggregates=self.aggregates.take(slice(first, last)),
+            sketches=Sketches(
+                self.sketches.end[first:last] - before,
+                self.sketches.bucket[before:after].copy(),
+                self.sketches.count[before:after].copy(),
+            ),
+        )
+
     @classmethod
     def concatenate(cls, pieces: list[Self]) -> Self:
         if not pieces:
