@@ -223,7 +223,7 @@ def _application(client: Mapping[str, str | int], engine: Engine) -> Application
             "transactional.id": slot,
             "transaction.timeout.ms": 5_000,
             "linger.ms": 5,
-            "compression.type": "zstd",
+            "compression.type": "lz4",
             "message.max.bytes": MESSAGE_BYTES,
         },
         consumer_extra_config={
