@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headwater_cloud import alerts, completeness, dedupe
+from headwater_cloud import alerts, completeness, dedupe, device_registry
 from headwater_cloud.alerts import AlertRow
 from headwater_cloud.completeness import Progress
 from headwater_cloud.consume import Taken, consume
@@ -35,7 +35,7 @@ from headwater_shared.bus import Record, Stored
 from headwater_shared.frame import Frame
 from headwater_shared.identity import shard_of, site_of
 from headwater_shared.parts import Parts
-from headwater_shared.records import Anomaly, Command, Device
+from headwater_shared.records import Anomaly, Command, Device, RegistryChange
 
 
 class Limits(NamedTuple):
@@ -56,6 +56,8 @@ class Output:
     commands: list[Command] = field(default_factory=list)
     devices: list[Device] = field(default_factory=list)
     """Changes of devices' status."""
+    registry: list[RegistryChange] = field(default_factory=list)
+    """What the registry says of devices, where that is new."""
     alerts: dict[str, AlertRow] = field(default_factory=dict)
     progress: dict[tuple[int, str], Progress] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
@@ -69,7 +71,7 @@ class Output:
     def can_wait(self) -> bool:
         """Whether it holds nothing but clocks and heartbeats, which can be read once more after a crash."""
         return self.merged is None and not (
-            self.anomalies or self.commands or self.devices or self.reports or self.records
+            self.anomalies or self.commands or self.devices or self.registry or self.reports or self.records
         )
 
     def after(self, earlier: Output) -> None:
@@ -131,15 +133,17 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Fram
         now_us,
         limits.silent_after_us,
     )
+    registered = device_registry.step(shard.registered, shard.registry, taken.registry)
     dead = taken.dead + [row.what for row in found.fresh if isinstance(row.what, DeadLetter)]
     out.anomalies += [row.what for row in found.fresh if isinstance(row.what, Anomaly)]
     out.commands += [row.what for row in found.fresh if isinstance(row.what, Command)]
     out.devices += [row.what for row in found.fresh if isinstance(row.what, Device)]
+    out.registry += [shard.registered[device] for device in registered]
     out.records += [dead_letter_record(letter) for letter in dead]
     out.records += [have_record(have, now_us) for have in found.haves]
     out.reports += found.reports
     out.progress.update({(shard.number, agent): shard.agents[agent] for agent in agents})
-    out.pieces[shard.number] = shard.pieces(found.changed, agents)
+    out.pieces[shard.number] = shard.pieces(found.changed, agents, registered)
     out.counts.update(repeats=found.repeats, clocks_ignored=taken.clocks_ignored, dead=len(dead))
     out.counts.update(f"dead {letter.reason}" for letter in dead)
     return [row.what for row in found.fresh if isinstance(row.what, Frame)]

@@ -7,8 +7,13 @@ from itertools import accumulate
 
 import msgspec
 
+from headwater_cloud import device_registry
 from headwater_cloud.completeness import Agents, Progress
 from headwater_cloud.dedupe import Epoch, Epochs
+from headwater_cloud.device_registry import Changes
+from headwater_shared import records
+from headwater_shared.records import RegistryChange
+from headwater_shared.registry import Entry
 
 PIECE_LIMIT = 256_000
 """Bytes: what every engine can keep and log as one value (R24)."""
@@ -24,14 +29,21 @@ class Shard(msgspec.Struct):
     """The largest clock record: the only clock of the operators."""
     epochs: Epochs = {}
     agents: Agents = {}
+    registered: Changes = {}
+    registry: dict[str, Entry] = {}
+    """What `registered` says of the devices (`site/device`) that are not removed."""
 
-    def pieces(self, epochs: Iterable[tuple[str, int]], agents: Iterable[str]) -> dict[str, bytes]:
+    def pieces(
+        self, epochs: Iterable[tuple[str, int]], agents: Iterable[str], devices: Iterable[str] = ()
+    ) -> dict[str, bytes]:
         """Encode the clock and the pieces named, by name."""
         out = {_CLOCK: msgspec.msgpack.encode(self.clock_us)}
         for agent, epoch in epochs:
             out[f"epoch/{epoch:016x}/{agent}"] = _encoded(self.epochs[agent, epoch])
         for agent in agents:
             out[f"agent/{agent}"] = msgspec.msgpack.encode(self.agents[agent])
+        for device in devices:
+            out[f"registry/{device}"] = records.encode(self.registered[device])
         return out
 
 
@@ -45,6 +57,9 @@ def load(number: int, pieces: Iterable[tuple[str, bytes]]) -> Shard:
             shard.epochs[agent, int(epoch, 16)] = _decoded(body)
         elif kind == "agent":
             shard.agents[rest] = msgspec.msgpack.decode(body, type=Progress)
+        elif kind == "registry":
+            change = records.decode(RegistryChange, body)
+            device_registry.put(shard.registered, shard.registry, change)
         elif kind == _CLOCK:
             shard.clock_us = msgspec.msgpack.decode(body, type=int)
     return shard

@@ -81,6 +81,11 @@ SCHEMA = (
     ALTER TABLE anomaly ADD COLUMN scores TEXT NOT NULL DEFAULT '[]';
     ALTER TABLE anomaly ADD COLUMN degree REAL NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE TABLE registry(
+        device TEXT PRIMARY KEY, time_us INTEGER, removed INTEGER, model TEXT, place TEXT, owner TEXT, cohort TEXT,
+        metrics TEXT) WITHOUT ROWID;
+    """,
 )
 """A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
 those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted.

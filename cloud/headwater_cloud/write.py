@@ -18,7 +18,8 @@ from headwater_cloud.pipeline import Output
 from headwater_cloud.store import opener_row
 from headwater_shared.bus import Record
 from headwater_shared.parts import COARSENED
-from headwater_shared.records import Anomaly, Command, Device
+from headwater_shared.records import Anomaly, Command, Device, RegistryChange
+from headwater_shared.registry import rank
 
 
 def write(
@@ -31,6 +32,7 @@ def write(
     _anomalies(connection, out.anomalies)
     _commands(connection, out.commands)
     _devices(connection, out.devices)
+    _registry(connection, out.registry)
     _alerts(connection, out.alerts.values())
     _progress(connection, out.progress)
     _reports(connection, out.reports)
@@ -116,6 +118,20 @@ def _devices(connection: sqlite3.Connection, devices: Iterable[Device]) -> None:
         WHERE (excluded.since_us, excluded.tick, excluded.seq, excluded.agent) >= (since_us, tick, seq, agent)
         """,
         [(d.device, d.status, d.reason, d.time_us, d.heard_us, d.agent, d.tick, d.seq) for d in devices],
+    )
+
+
+def _registry(connection: sqlite3.Connection, changes: Iterable[RegistryChange]) -> None:
+    """Of each device the latest change by `registry.rank`, which is the order of the columns, whatever came first."""
+    connection.executemany(
+        """
+        INSERT INTO registry VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT(device) DO UPDATE SET time_us = excluded.time_us, removed = excluded.removed, model = excluded.model,
+            place = excluded.place, owner = excluded.owner, cohort = excluded.cohort, metrics = excluded.metrics
+        WHERE (excluded.time_us, excluded.removed, excluded.model, excluded.place, excluded.owner, excluded.cohort, excluded.metrics)
+            > (time_us, removed, model, place, owner, cohort, metrics)
+        """,
+        [(change.device, *rank(change)) for change in changes],
     )
 
 

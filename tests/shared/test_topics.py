@@ -17,6 +17,7 @@ FROZEN = {
     "hw-have": (8, True),
     "hw-alerts": (8, True),
     "hw-alert-events": (8, False),
+    "hw-registry": (8, True),
     "hw-dead-letters": (1, False),
     "hw-producers": (1, True),
 }
