@@ -11,13 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_cloud.alerts import AlertRow, Evidence
-from headwater_cloud.columns import PART_COLUMNS, part_rows
+from headwater_cloud.columns import PART_COLUMNS, WINDOW_COLUMNS, part_rows, window_rows
+from headwater_cloud.merge import Merged, Windows
+from headwater_cloud.recent import Recent
 from headwater_cloud.rows import PartRows
+from headwater_shared.identity import shard_of, site_of
 
 Ints = NDArray[np.int64]
 
 _NEVER = -(2**63)
 _PART = ", ".join(PART_COLUMNS)
+_AT = (
+    f"SELECT {', '.join(WINDOW_COLUMNS[:-1])}, ?1 FROM window w WHERE level = ?2 AND start = ?3"
+    " AND ifnull(shard, (SELECT shard_of(name) FROM series WHERE id = w.series)) = ?1"
+)
 
 
 class Found(NamedTuple):
@@ -40,7 +47,9 @@ class Lookup:
             "CREATE TEMP TABLE wanted(level INTEGER, start INTEGER, series INTEGER,"
             " PRIMARY KEY(level, start, series)) WITHOUT ROWID"
         )
+        connection.create_function("shard_of", 1, _shard_of, deterministic=True)
         self._newest: dict[int, Ints] = {}
+        self._recent = Recent()
         self._kept_from: dict[int, int] = dict(
             connection.execute("SELECT id, kept_from FROM level WHERE kept_from IS NOT NULL").fetchall()
         )
@@ -67,8 +76,29 @@ class Lookup:
             is_gone[maybe] = [key in lost for key in zip(*keys, strict=True)]
         return Found(part_rows(inside + beside), len(inside), is_gone)
 
-    def wrote(self, parts: PartRows) -> None:
+    def windows_at(self, shard: int, levels: Ints, starts: Ints) -> Windows:
+        """Find all windows that a shard has of some levels and starts; shape (n,) each. Of one window there may be several
+        rows, the latest last; else they are in no particular order.
+
+        Args:
+            shard: its number.
+            levels: numbers of `Names`.
+            starts: microseconds.
+        """
+        keys = list(zip(levels.tolist(), starts.tolist(), strict=True))
+        remembered, others = self._recent.find(shard, keys)
+        rows = [
+            row
+            for level, start in others
+            if start >= self._kept_from.get(level, _NEVER)
+            for row in self._connection.execute(_AT, (shard, level, start))
+        ]
+        return Windows.concatenate([*remembered, window_rows(rows) if rows else Windows.empty()])
+
+    def wrote(self, merged: Merged) -> None:
         """Note which windows are stored now."""
+        parts = merged.parts
+        self._recent.wrote(merged.windows, {level: int(newest[0]) for level, newest in self._newest.items()})
         for level in np.unique(parts.level).tolist():
             of_level = parts.level == level
             series = parts.series[of_level]
@@ -123,6 +153,11 @@ class Lookup:
             newest = grown
         self._newest[level] = newest
         return newest[1:]
+
+
+def _shard_of(series: str) -> int:
+    """Of a window that was written before windows had a shard."""
+    return shard_of(site_of(series))
 
 
 def _evidence(body: str | None) -> Evidence | None:

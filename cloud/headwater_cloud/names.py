@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_cloud.places import Places
+
 Ints = NDArray[np.int64]
 
 
@@ -28,6 +30,7 @@ class Names:
         self._levels: dict[str, int] = {}
         self._openers: dict[Opener, int] = {}
         self._ranks = np.zeros(0, np.int64)
+        self._places = Places()
         self._written = (0, 0, 0)
 
     def series_numbers(self, names: list[str]) -> Ints:
@@ -64,6 +67,11 @@ class Names:
                 len(self.openers)
             )
         return self._ranks
+
+    def places(self) -> Places:
+        """Return where each series belongs."""
+        self._places.follow(self.series)
+        return self._places
 
     def unwritten(self) -> tuple[list[tuple[int, str]], list[tuple[int, str]], list[tuple[int, Opener]]]:
         """Return the series, levels and openers that have come since `written`, with their numbers."""

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from headwater_cloud import alerts, completeness, dedupe, device_registry
+from headwater_cloud import alerts, completeness, dedupe, device_registry, rollup, second_stage
 from headwater_cloud.alerts import AlertRow
 from headwater_cloud.completeness import Progress
 from headwater_cloud.consume import Taken, consume
-from headwater_cloud.lookup import Lookup
+from headwater_cloud.lookup import Found, Lookup
 from headwater_cloud.merge import Merged, merge
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import (
@@ -33,9 +34,10 @@ from headwater_cloud.rows import PartRows, columns_of
 from headwater_cloud.shard import Shard
 from headwater_shared.bus import Record, Stored
 from headwater_shared.frame import Frame
-from headwater_shared.identity import shard_of, site_of
 from headwater_shared.parts import Parts
 from headwater_shared.records import Anomaly, Command, Device, RegistryChange
+
+Ints = NDArray[np.int64]
 
 
 class Limits(NamedTuple):
@@ -94,11 +96,14 @@ def run(
     """Take a batch of `hw-in`. `shards` and `names` are changed in place: on any error they are worth nothing."""
     out = Output()
     frames: list[Frame] = []
-    for number, taken in sorted(consume(batch, wall_of).items()):
-        frames += _shard(shards.setdefault(number, Shard(number)), taken, limits, out)
+    taken = consume(batch, wall_of)
+    for number in sorted(taken):
+        frames += _shard(shards.setdefault(number, Shard(number)), taken[number], limits, out)
     arrived = columns_of(frames, names)
     if len(arrived):
-        _merge(arrived, names, lookup, max(shard.clock_us for shard in shards.values()), out)
+        of_shard = np.repeat([frame.shard for frame in frames], [len(frame.parts) for frame in frames])
+        _merge(arrived, of_shard, names, lookup, max(shard.clock_us for shard in shards.values()), out)
+    _roll_up([shards[number] for number in sorted(taken)], names, lookup, out)
     known = lookup.alerts_of(alerts.ids_of(out.anomalies, out.reports))
     alerted = alerts.step(known, out.anomalies, out.reports)
     out.alerts, out.notifications = alerted.rows, alerted.notifications
@@ -106,6 +111,21 @@ def run(
     out.counts.update(
         frames=len(frames), rows=len(arrived), anomalies=len(out.anomalies), commands=len(out.commands)
     )
+    return out
+
+
+def run_second(names: Names, lookup: Lookup, batch: Sequence[Stored]) -> Output:
+    """Take a batch of a second stage's topic: rollups of sites become those of the fleet, by the same merge (R25)."""
+    out = Output()
+    arrived, dead = second_stage.take(batch, names)
+    out.records += [dead_letter_record(letter) for letter in dead]
+    out.counts.update(
+        {"rollups": len(arrived), "dead": len(dead), **Counter(f"dead {d.reason}" for d in dead)}
+    )
+    if len(arrived):
+        found = lookup.parts_of(arrived)
+        # The windows themselves are what counts: a rollup that can no longer be revised stays as it is.
+        _keep(found, merge(found.parts, arrived.take(~found.gone), names.opener_ranks()), out)
     return out
 
 
@@ -149,22 +169,32 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Fram
     return [row.what for row in found.fresh if isinstance(row.what, Frame)]
 
 
-def _merge(arrived: PartRows, names: Names, lookup: Lookup, now_us: int, out: Output) -> None:
+def _merge(arrived: PartRows, of_shard: Ints, names: Names, lookup: Lookup, now_us: int, out: Output) -> None:
     found = lookup.parts_of(arrived)
     if found.gone.any():
-        _late(arrived.take(found.gone), names, now_us, out)
-        arrived = arrived.take(~found.gone)
-    merged = merge(found.parts, arrived, names.opener_ranks())
+        _late(arrived.take(found.gone), of_shard[found.gone], names, now_us, out)
+        arrived, of_shard = arrived.take(~found.gone), of_shard[~found.gone]
+    _keep(found, merge(found.parts, arrived, names.opener_ranks(), of_shard), out)
+
+
+def _keep(found: Found, merged: Merged, out: Output) -> None:
     if len(merged.windows):
         out.merged = merged
         out.stored = (found.inside, len(found.parts))
         out.counts.update(windows=len(merged.windows))
 
 
-def _late(rows: PartRows, names: Names, now_us: int, out: Output) -> None:
+def _roll_up(shards: Sequence[Shard], names: Names, lookup: Lookup, out: Output) -> None:
+    """Note what changed in each shard, and roll up what has not changed for a while."""
+    for shard in shards:
+        changed, records = rollup.step(shard, out.merged, names, lookup)
+        out.records += records
+        if changed:
+            out.pieces[shard.number] |= shard.dirty_piece()
+
+
+def _late(rows: PartRows, shards: Ints, names: Names, now_us: int, out: Output) -> None:
     """Parts of windows that can no longer be revised are dead letters, never written over a point (R28)."""
-    used, of_row = np.unique(rows.series, return_inverse=True)
-    shards = np.array([shard_of(site_of(names.series[number])) for number in used.tolist()])[of_row]
     for number, shard in sorted(set(zip(rows.opener.tolist(), shards.tolist(), strict=True))):
         opener, some = names.openers[number], rows.take((rows.opener == number) & (shards == shard))
         zeros = np.zeros(len(some), np.int64)

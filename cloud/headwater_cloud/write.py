@@ -171,6 +171,12 @@ def _state(
     connection.executemany('INSERT OR REPLACE INTO "offset" VALUES (?, ?)', offsets.items())
 
 
+def write_second(connection: sqlite3.Connection, offsets: Mapping[str, Mapping[int, int]]) -> None:
+    """Write how far partitions of second stages' topics are read, by topic."""
+    rows = [(topic, partition, at) for topic, some in offsets.items() for partition, at in some.items()]
+    connection.executemany("INSERT OR REPLACE INTO second VALUES (?, ?, ?)", rows)
+
+
 def _notifications(connection: sqlite3.Connection, notifications: Iterable[Notification]) -> None:
     connection.executemany(
         "INSERT OR REPLACE INTO notification VALUES (?, ?)",

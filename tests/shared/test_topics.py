@@ -18,6 +18,8 @@ FROZEN = {
     "hw-alerts": (8, True),
     "hw-alert-events": (8, False),
     "hw-registry": (8, True),
+    "hw-by-metric": (8, False),
+    "hw-by-cohort": (8, False),
     "hw-dead-letters": (1, False),
     "hw-producers": (1, True),
 }
