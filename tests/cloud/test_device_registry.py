@@ -95,7 +95,7 @@ def test_r24_only_what_changed_is_written_and_each_piece_is_small(tmp_path: Path
     """A piece a device; the largest entry that may be is below the limit of a piece, whatever an engine adds to it."""
     names = ["\U0001f600" * 126 + f"{n:02x}" for n in range(256)]
     longest = "\U0001f600" * 256
-    large = Entry(longest, longest, longest, longest, {name: "\U0001f600" * 32 for name in names})
+    large = Entry(longest, longest, longest, longest, dict.fromkeys(names, "😀" * 32))
     assert not wrong("s1/d1", large)
     side = Side(tmp_path)
     side.take(copy(said(1, large)), *(copy(said(1, P100, f"s1/e{n}")) for n in range(100)))
