@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -35,17 +35,10 @@ Dirty = dict[Key, Touched]
 """Of one shard."""
 
 
-def mark(dirty: Dirty, keys: Mapping[Key, Sequence[str]], now_us: int) -> None:
-    """Note that windows changed.
-
-    Args:
-        dirty: is changed in place.
-        keys: levels and starts, each with the series of rollups that windows were taken away from.
-        now_us: the shard's clock.
-    """
-    for key, gone in keys.items():
-        before = dirty.get(key) or Touched(now_us, now_us)
-        dirty[key] = Touched(before.since_us, now_us, sorted({*before.gone, *gone}) if gone else before.gone)
+def mark(dirty: Dirty, key: Key, gone: Sequence[str], now_us: int) -> None:
+    """Note that windows changed, and from which series of rollups some were taken away."""
+    before = dirty.get(key) or Touched(now_us, now_us)
+    dirty[key] = Touched(before.since_us, now_us, sorted({*before.gone, *gone}) if gone else before.gone)
 
 
 def due(dirty: Dirty, now_us: int) -> list[Key]:

@@ -76,20 +76,17 @@ class Lookup:
             is_gone[maybe] = [key in lost for key in zip(*keys, strict=True)]
         return Found(part_rows(inside + beside), len(inside), is_gone)
 
-    def windows_at(self, shard: int, levels: Ints, starts: Ints) -> Windows:
-        """Find all windows that a shard has of some levels and starts; shape (n,) each. Of one window there may be several
-        rows, the latest last; else they are in no particular order.
+    def windows_at(self, shards: Ints, levels: Ints, starts: Ints) -> Windows:
+        """Find all windows that shards have of some levels and starts; shape (n,) each.
 
-        Args:
-            shard: its number.
-            levels: numbers of `Names`.
-            starts: microseconds.
+        Returns:
+            The windows, in no order but that of several rows of one window the latest is the last.
         """
-        keys = list(zip(levels.tolist(), starts.tolist(), strict=True))
-        remembered, others = self._recent.find(shard, keys)
+        keys = zip(shards.tolist(), levels.tolist(), starts.tolist(), strict=True)
+        remembered, others = self._recent.find(keys)
         rows = [
             row
-            for level, start in others
+            for shard, level, start in others
             if start >= self._kept_from.get(level, _NEVER)
             for row in self._connection.execute(_AT, (shard, level, start))
         ]

@@ -74,20 +74,26 @@ class Windows:
             self.aggregates.take(index), self.sketches.take(index),
         )  # fmt: skip
 
-    def runs(self) -> list[tuple[int, int, int, int]]:
-        """Return level, start, first row and end of each run of rows with one level and start."""
-        change = np.ones(len(self), np.bool_)
-        change[1:] = (np.diff(self.level) != 0) | (np.diff(self.start) != 0)
-        begins = np.flatnonzero(change)
+    def by_shard(self) -> Windows:
+        """Return the windows by shard, and within one as they are."""
+        if (self.shard[1:] >= self.shard[:-1]).all():
+            return self
+        return self.take(np.argsort(self.shard, kind="stable"))
+
+    def runs(self) -> list[tuple[int, int, int, int, int]]:
+        """Return shard, level, start, first row and end of each run of rows that have these in common."""
+        begins = _starts(np.arange(len(self)), self.shard, self.level, self.start)
         ends = np.append(begins, len(self))[1:]
-        columns = [column.tolist() for column in (self.level[begins], self.start[begins], begins, ends)]
-        return list(zip(*columns, strict=True))
+        columns = (self.shard[begins], self.level[begins], self.start[begins], begins, ends)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
 
     def latest(self) -> Windows:
         """Return the last row of each window, by level, start and series."""
         order = np.lexsort((self.series, self.start, self.level))  # stable
         first = _starts(order, self.level, self.start, self.series)
-        return self.take(order[np.append(first[1:], len(order))[: len(first)] - 1])
+        if len(first) == len(order):
+            return self
+        return self.take(order[np.append(first, len(order))[1:] - 1])
 
 
 @dataclass(slots=True)

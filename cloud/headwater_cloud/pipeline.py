@@ -103,7 +103,10 @@ def run(
     if len(arrived):
         of_shard = np.repeat([frame.shard for frame in frames], [len(frame.parts) for frame in frames])
         _merge(arrived, of_shard, names, lookup, max(shard.clock_us for shard in shards.values()), out)
-    _roll_up([shards[number] for number in sorted(taken)], names, lookup, out)
+    dirty, rollups = rollup.step({number: shards[number] for number in taken}, out.merged, names, lookup)
+    out.records += rollups
+    for number in dirty:
+        out.pieces[number] |= shards[number].dirty_piece()
     known = lookup.alerts_of(alerts.ids_of(out.anomalies, out.reports))
     alerted = alerts.step(known, out.anomalies, out.reports)
     out.alerts, out.notifications = alerted.rows, alerted.notifications
@@ -182,15 +185,6 @@ def _keep(found: Found, merged: Merged, out: Output) -> None:
         out.merged = merged
         out.stored = (found.inside, len(found.parts))
         out.counts.update(windows=len(merged.windows))
-
-
-def _roll_up(shards: Sequence[Shard], names: Names, lookup: Lookup, out: Output) -> None:
-    """Note what changed in each shard, and roll up what has not changed for a while."""
-    for shard in shards:
-        changed, records = rollup.step(shard, out.merged, names, lookup)
-        out.records += records
-        if changed:
-            out.pieces[shard.number] |= shard.dirty_piece()
 
 
 def _late(rows: PartRows, shards: Ints, names: Names, now_us: int, out: Output) -> None:

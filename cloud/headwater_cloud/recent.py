@@ -32,47 +32,12 @@ class Recent:
 
     def wrote(self, windows: Windows, floors: Mapping[int, int]) -> None:
         """Remember windows; `floors` is by level the latest start that was stored before this process began."""
-        for shard in np.unique(windows.shard).tolist():
-            if shard != OF_ROLLUP:
-                self._wrote(shard, windows.take(windows.shard == shard), floors)
-        while self._rows > self._most:
-            oldest, keys = self._batches.popleft()
-            self._rows -= len(oldest)
-            self._first += 1
-            for key in keys:
-                self._where.pop(key, None)
-
-    def find(
-        self, shard: int, keys: Iterable[tuple[int, int]]
-    ) -> tuple[list[Windows], list[tuple[int, int]]]:
-        """Find all windows of a shard by level and start: of one window perhaps several, the latest last.
-
-        Returns:
-            The windows, and those levels and starts that the file must be asked for.
-        """
-        slices: dict[int, list[slice]] = {}
-        others = []
-        for level, start in keys:
-            found = self._where.get((shard, level, start))
-            if found is None:
-                others.append((level, start))
-            else:
-                for number, rows in found:
-                    slices.setdefault(number, []).append(rows)
-        out = []
-        for number in sorted(slices):
-            windows, _ = self._batches[number - self._first]
-            at = np.concatenate([np.arange(rows.start, rows.stop) for rows in slices[number]])
-            out.append(windows.take(at))
-        return out, others
-
-    def _wrote(self, shard: int, windows: Windows, floors: Mapping[int, int]) -> None:
+        windows = windows.take(windows.shard != OF_ROLLUP).by_shard()
         number = self._first + len(self._batches)
         keys = []
-        for level, start, begin, end in windows.runs():
+        for shard, level, start, begin, end in windows.runs():
             key = (shard, level, start)
-            newest = self._newest.get((shard, level), floors[level])
-            if start > newest:
+            if start > self._newest.get((shard, level), floors[level]):
                 self._newest[shard, level] = start
                 self._where[key] = []
             if key in self._where:
@@ -80,3 +45,31 @@ class Recent:
                 keys.append(key)
         self._batches.append((windows, keys))
         self._rows += len(windows)
+        while self._rows > self._most:
+            oldest, keys = self._batches.popleft()
+            self._rows -= len(oldest)
+            self._first += 1
+            for key in keys:
+                self._where.pop(key, None)
+
+    def find(self, keys: Iterable[Key]) -> tuple[list[Windows], list[Key]]:
+        """Find all windows by shard, level and start: of one window perhaps several rows, the latest last.
+
+        Returns:
+            The windows, and those keys that the file must be asked for.
+        """
+        slices: dict[int, list[slice]] = {}
+        others = []
+        for key in keys:
+            found = self._where.get(key)
+            if found is None:
+                others.append(key)
+            else:
+                for number, rows in found:
+                    slices.setdefault(number, []).append(rows)
+        out = []
+        for number in sorted(slices):
+            windows, _ = self._batches[number - self._first]
+            at = np.concatenate([np.arange(rows.start, rows.stop) for rows in slices[number]])
+            out.append(windows if len(at) == len(windows) else windows.take(at))
+        return out, others
