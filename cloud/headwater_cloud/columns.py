@@ -16,7 +16,7 @@ from headwater_shared.parts import Sketches
 _IDENTITY = ("opener", "tick", "revision", "flags")
 _WINDOW = ("level", "start", "series")
 
-WINDOW_COLUMNS = (*_WINDOW, "parts", *_IDENTITY, *COLUMNS, "sketch")
+WINDOW_COLUMNS = (*_WINDOW, "parts", *_IDENTITY, *COLUMNS, "sketch", "shard")
 """Of the table `window`, in this order."""
 PART_COLUMNS = (*_WINDOW, *_IDENTITY, *COLUMNS, "sketch")
 """Of the table `part`, in this order."""
@@ -40,6 +40,13 @@ def part_rows(rows: Sequence[tuple[Any, ...]]) -> PartRows:
     return PartRows(
         **integers, aggregates=aggregates_of(columns), sketches=unpack_sketches(columns["sketch"])
     )
+
+
+def window_rows(rows: Sequence[tuple[Any, ...]]) -> Windows:
+    """Make columns of at least one row in the order of `WINDOW_COLUMNS`."""
+    columns = dict(zip(WINDOW_COLUMNS, zip(*rows, strict=True), strict=True))
+    integers = {name: np.array(columns[name], np.int64) for name in (*_WINDOW, "parts", *_IDENTITY, "shard")}
+    return Windows(**integers, aggregates=aggregates_of(columns), sketches=unpack_sketches(columns["sketch"]))
 
 
 def aggregates_of(columns: Mapping[str, Sequence[Any]]) -> Aggregates:

@@ -1,4 +1,4 @@
-"""Records of the bus become frames, anomalies, commands, device status, heartbeats and clock records; the rest dead letters."""
+"""Records of the bus become frames, anomalies, commands, device status, registry, heartbeats, clock records; the rest dead letters."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from zlib import crc32
 import msgspec
 
 from headwater_cloud.outputs import DeadLetter
-from headwater_shared import frame, records
+from headwater_shared import frame, records, registry
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.bus import Stored
 from headwater_shared.frame import Frame
-from headwater_shared.records import Anomaly, ClockRecord, Command, Device, Heartbeat, Predecessor
+from headwater_shared.identity import shard_of, site_of
+from headwater_shared.records import (
+    Anomaly,
+    ClockRecord,
+    Command,
+    Device,
+    Heartbeat,
+    Predecessor,
+    RegistryChange,
+)
 
 CLOCK_OFF_US = 5_000_000
 """A clock record further than this from the time at which it was appended is ignored (R24)."""
@@ -39,6 +48,7 @@ class Taken(msgspec.Struct):
 
     arrived: list[Arrived] = []
     heartbeats: list[Heartbeat] = []
+    registry: list[RegistryChange] = []
     clock_us: int = 0
     """The largest believable clock record, 0 without one."""
     dead: list[DeadLetter] = []
@@ -80,6 +90,8 @@ def consume(
                 taken.heartbeats.append(heartbeat)
         elif kind == records.CLOCK:
             _clock(taken, stored, wall_of)
+        elif kind == records.REGISTRY:
+            _registry(taken, stored)
         else:
             _take(taken, stored, DeadLetter("unknown-kind", f"no such kind: {kind!r}", stored))
     return shards
@@ -130,6 +142,22 @@ def _clock(taken: Taken, stored: Stored, wall_of: Callable[[int], int]) -> None:
         taken.clocks_ignored += 1
     else:
         taken.clock_us = max(taken.clock_us, time_us)
+
+
+def _registry(taken: Taken, stored: Stored) -> None:
+    try:
+        change = records.decode(RegistryChange, stored.body)
+    except ValueError as error:
+        taken.dead.append(_unreadable(stored, error))
+        return
+    why = registry.wrong(change.device, registry.entry_of(change) or registry.Entry())
+    shard = shard_of(site_of(change.device))
+    if why:
+        taken.dead.append(DeadLetter("damaged", why, stored))
+    elif shard != stored.partition:
+        taken.dead.append(DeadLetter("wrong-shard", f"it is of shard {shard}", stored))
+    else:
+        taken.registry.append(change)
 
 
 def _unreadable(stored: Stored, error: ValueError) -> DeadLetter:

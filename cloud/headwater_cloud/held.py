@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from headwater_cloud import part_pieces
 from headwater_cloud.alerts import AlertRow
-from headwater_cloud.lookup import Found
-from headwater_cloud.merge import Merged, merge
+from headwater_cloud.kept import Found
+from headwater_cloud.merge import Merged, Windows, merge
 from headwater_cloud.names import Names
 from headwater_cloud.pieces import Pieces
 from headwater_cloud.retention import length_us
@@ -111,10 +111,17 @@ class HeldParts:
                 found += self._touched(level, start[maybe], series[maybe])
         return Found(PartRows.concatenate(found), 0, gone)
 
-    def windows_at(self, level: int, start: int) -> PartRows:
-        """Return the parts of all windows of a level that start then, winners only."""
-        rows = self._bucket(level, start // self._bucket_us(level)).rows()
-        return merge(PartRows.empty(), rows.take(rows.start == start), self._names.opener_ranks()).parts
+    def windows_at(self, shards: Ints, levels: Ints, starts: Ints) -> Windows:
+        """Find all windows of some levels and starts; all of `shards` are this one."""
+        found = []
+        for level, start in zip(levels.tolist(), starts.tolist(), strict=True):
+            rows = self._bucket(level, start // self._bucket_us(level)).rows()
+            if not (rows.start == start).all():
+                rows = rows.take(rows.start == start)
+            found.append(rows)
+        rows = PartRows.concatenate(found)
+        ranks = self._names.opener_ranks()  # not before: what comes back from the state may bring openers
+        return merge(PartRows.empty(), rows, ranks, np.resize(shards, len(rows))).windows
 
     def keep(self, merged: Merged, stored: int) -> None:
         """Keep what a merge put out; `stored`: so many of `merged.source` were kept before."""

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater_cloud.alerts import AlertRow, Evidence
-from headwater_cloud.columns import PART_COLUMNS, part_rows
+from headwater_cloud.columns import PART_COLUMNS, WINDOW_COLUMNS, part_rows, window_rows
+from headwater_cloud.kept import Found
+from headwater_cloud.merge import Merged, Windows
+from headwater_cloud.recent import Recent
 from headwater_cloud.rows import PartRows
+from headwater_shared.identity import shard_of, site_of
 
 Ints = NDArray[np.int64]
 
 _NEVER = -(2**63)
 _PART = ", ".join(PART_COLUMNS)
-
-
-class Found(NamedTuple):
-    """What is stored of the windows that some parts belong to."""
-
-    parts: PartRows
-    """First `inside` rows that stand in the window itself, then those of windows with several parts."""
-    inside: int
-    gone: NDArray[np.bool_]
-    """Of the parts asked for: those of a window that is deleted, or whose parts are no longer kept (R28)."""
+_AT = (
+    f"SELECT {', '.join(WINDOW_COLUMNS[:-1])}, ?1 FROM window w WHERE level = ?2 AND start = ?3"
+    " AND ifnull(shard, (SELECT shard_of(name) FROM series WHERE id = w.series)) = ?1"
+)
 
 
 class Lookup:
@@ -40,7 +37,9 @@ class Lookup:
             "CREATE TEMP TABLE wanted(level INTEGER, start INTEGER, series INTEGER,"
             " PRIMARY KEY(level, start, series)) WITHOUT ROWID"
         )
+        connection.create_function("shard_of", 1, _shard_of, deterministic=True)
         self._newest: dict[int, Ints] = {}
+        self._recent = Recent()
         self._kept_from: dict[int, int] = dict(
             connection.execute("SELECT id, kept_from FROM level WHERE kept_from IS NOT NULL").fetchall()
         )
@@ -67,8 +66,26 @@ class Lookup:
             is_gone[maybe] = [key in lost for key in zip(*keys, strict=True)]
         return Found(part_rows(inside + beside), len(inside), is_gone)
 
-    def wrote(self, parts: PartRows) -> None:
+    def windows_at(self, shards: Ints, levels: Ints, starts: Ints) -> Windows:
+        """Find all windows that shards have of some levels and starts; shape (n,) each.
+
+        Returns:
+            The windows, in no order but that of several rows of one window the latest is the last.
+        """
+        keys = zip(shards.tolist(), levels.tolist(), starts.tolist(), strict=True)
+        remembered, others = self._recent.find(keys)
+        rows = [
+            row
+            for shard, level, start in others
+            if start >= self._kept_from.get(level, _NEVER)
+            for row in self._connection.execute(_AT, (shard, level, start))
+        ]
+        return Windows.concatenate([*remembered, window_rows(rows) if rows else Windows.empty()])
+
+    def wrote(self, merged: Merged) -> None:
         """Note which windows are stored now."""
+        parts = merged.parts
+        self._recent.wrote(merged.windows, {level: int(newest[0]) for level, newest in self._newest.items()})
         for level in np.unique(parts.level).tolist():
             of_level = parts.level == level
             series = parts.series[of_level]
@@ -123,6 +140,11 @@ class Lookup:
             newest = grown
         self._newest[level] = newest
         return newest[1:]
+
+
+def _shard_of(series: str) -> int:
+    """Of a window that was written before windows had a shard."""
+    return shard_of(site_of(series))
 
 
 def _evidence(body: str | None) -> Evidence | None:

@@ -13,11 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_cloud.rows import PartRows
-from headwater_shared.aggregates import Aggregates, merged_groups
+from headwater_shared.aggregates import Aggregates, merged_at_once, merged_groups
 from headwater_shared.digest import value_bits
 from headwater_shared.parts import COARSENED, Sketches, grouped_sketches
 
 Ints = NDArray[np.int64]
+
+OF_ROLLUP = -1
+"""In the place of a window's shard."""
+
+_INTEGERS = ("level", "start", "series", "parts", "opener", "tick", "revision", "flags", "shard")
+_DEEP = 8
+"""Parts of a window; of more, such as a fleet's, all are merged at once."""
 
 
 @dataclass(slots=True)
@@ -34,20 +41,59 @@ class Windows:
     revision: Ints
     flags: Ints
     """Of several parts, all bits that any of them has."""
+    shard: Ints
+    """Which shard has it; `OF_ROLLUP` for those of second stages."""
     aggregates: Aggregates
     sketches: Sketches
 
     def __len__(self) -> int:
         return len(self.level)
 
+    @classmethod
+    def empty(cls) -> Windows:
+        none = np.zeros(0, np.int64)
+        return cls(
+            **dict.fromkeys(_INTEGERS, none), aggregates=Aggregates.empty(0), sketches=Sketches.empty()
+        )
+
+    @classmethod
+    def concatenate(cls, pieces: list[Windows]) -> Windows:
+        """Put windows one below the other; of at least one piece."""
+        return cls(
+            **{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in _INTEGERS},
+            aggregates=Aggregates.concatenate([piece.aggregates for piece in pieces]),
+            sketches=Sketches.concatenate([piece.sketches for piece in pieces]),
+        )
+
     def take(self, at: Any) -> Windows:
         """Return the rows at indices or a mask."""
         index = np.arange(len(self))[at]
         return Windows(
             self.level[index], self.start[index], self.series[index], self.parts[index], self.opener[index],
-            self.tick[index], self.revision[index], self.flags[index],
+            self.tick[index], self.revision[index], self.flags[index], self.shard[index],
             self.aggregates.take(index), self.sketches.take(index),
         )  # fmt: skip
+
+    def by_shard(self) -> Windows:
+        """Return the windows by shard, and within one as they are."""
+        if (self.shard[1:] >= self.shard[:-1]).all():
+            return self
+        return self.take(np.argsort(self.shard, kind="stable"))
+
+    def runs(self) -> list[tuple[int, int, int, int, int]]:
+        """Return shard, level, start, first row and end of each run of rows that have these in common."""
+        begins = _starts(np.arange(len(self)), self.shard, self.level, self.start)
+        ends = np.append(begins, len(self))[1:]
+        columns = (self.shard[begins], self.level[begins], self.start[begins], begins, ends)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    def latest(self) -> Windows:
+        """Return the last row of each window, by level, start and series."""
+        order = np.lexsort((self.series, self.start, self.level))  # stable
+        first = _starts(order, self.level, self.start, self.series)
+        if len(first) == len(order):
+            return self
+        return self.take(order[np.append(first, len(order))[1:] - 1])
 
 
 @dataclass(slots=True)
@@ -63,17 +109,21 @@ class Merged:
     """Where each part comes from: an index into what was stored, followed by what arrived."""
 
 
-def merge(stored: PartRows, arrived: PartRows, ranks: Ints) -> Merged:
+def merge(stored: PartRows, arrived: PartRows, ranks: Ints, shards: Ints | None = None) -> Merged:
     """Merge what arrived with what is stored.
 
     Args:
         stored: all stored parts of the windows that `arrived` touches (those of others do no harm).
         arrived: any parts, also repeated ones.
         ranks: the place of each opener in sorted order (`Names.opener_ranks`).
+        shards: of each row that arrived; None: of a second stage.
     """
     if not len(stored) and _ascends(arrived):
         every = np.arange(len(arrived))
-        return Merged(_whole(arrived, np.ones(len(arrived), np.int64)), arrived, every, every)
+        windows = _whole(arrived, np.ones(len(arrived), np.int64))
+        if shards is not None:
+            windows.shard = shards
+        return Merged(windows, arrived, every, every)
     rows = PartRows.concatenate([stored, arrived])
     is_new = np.arange(len(rows)) >= len(stored)
     order = _order(rows, ranks)
@@ -86,7 +136,10 @@ def merge(stored: PartRows, arrived: PartRows, ranks: Ints) -> Merged:
     order = order[np.repeat(touched, sizes)]
     sizes = sizes[touched]
     parts = rows.take(order)
-    return Merged(_whole(parts, sizes), parts, np.repeat(np.arange(len(sizes)), sizes), order)
+    windows = _whole(parts, sizes)
+    if shards is not None:
+        windows.shard = _shards(windows, arrived, shards)
+    return Merged(windows, parts, np.repeat(np.arange(len(sizes)), sizes), order)
 
 
 def _ascends(rows: PartRows) -> bool:
@@ -174,7 +227,7 @@ def _whole(parts: PartRows, sizes: Ints) -> Windows:
     if len(sizes) == len(parts):  # one part a window: nearly always
         return Windows(
             parts.level, parts.start, parts.series, sizes, parts.opener, parts.tick, parts.revision, parts.flags,
-            parts.aggregates, parts.sketches,
+            np.full(len(sizes), OF_ROLLUP), parts.aggregates, parts.sketches,
         )  # fmt: skip
     first = np.cumsum(sizes) - sizes
     of_window = np.repeat(np.arange(len(sizes)), sizes)
@@ -185,5 +238,30 @@ def _whole(parts: PartRows, sizes: Ints) -> Windows:
     return Windows(
         parts.level[first], parts.start[first], parts.series[first], sizes, parts.opener[first],
         parts.tick[first], parts.revision[first], np.bitwise_or.reduceat(parts.flags, first),
-        merged_groups(parts.aggregates, first), sketches,
+        np.full(len(sizes), OF_ROLLUP), _aggregated(parts.aggregates, first, sizes), sketches,
     )  # fmt: skip
+
+
+def _aggregated(rows: Aggregates, first: Ints, sizes: Ints) -> Aggregates:
+    """Merge each window's parts in a way that depends on these alone, not on what else is merged with them."""
+    deep = sizes > _DEEP
+    if not deep.any():
+        return merged_groups(rows, first)
+    out = Aggregates.empty(len(sizes))
+    for some, merged in ((deep, merged_at_once), (~deep, merged_groups)):
+        if some.any():
+            ends = np.cumsum(sizes[some])
+            out.put(some, merged(rows.take(np.repeat(some, sizes)), ends - sizes[some]))
+    return out
+
+
+def _shards(windows: Windows, arrived: PartRows, shards: Ints) -> Ints:
+    """Return the shard of each window: that of the parts of it that arrived, and each window that changed has some."""
+    of_series = np.zeros(int(arrived.series.max(initial=-1)) + 1, np.int64)
+    of_series[arrived.series] = shards
+    if (of_series[arrived.series] == shards).all():
+        return of_series[windows.series]
+    keys = (arrived.level.tolist(), arrived.start.tolist(), arrived.series.tolist())
+    found = dict(zip(zip(*keys, strict=True), shards.tolist(), strict=True))
+    wanted = (windows.level.tolist(), windows.start.tolist(), windows.series.tolist())
+    return np.array([found[key] for key in zip(*wanted, strict=True)], np.int64)

@@ -17,6 +17,7 @@ class Metrics:
         self.frames = counter("frames", "Frames taken in, repeats not counted.")
         self.rows = counter("rows", "Parts taken in.")
         self.windows = counter("windows", "Windows written, each time they changed.")
+        self.rollups = counter("rollups", "Rollups of sites, and of all sites, taken in by second stages.")
         self.anomalies = counter("anomalies", "Anomalies taken in.")
         self.commands = counter("commands", "Records of commands to devices taken in.")
         self.repeats = counter("repeats", "Rows that came again and were dropped.")

@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_cloud.places import Places
+
 Ints = NDArray[np.int64]
 
 
@@ -33,6 +35,7 @@ class Names:
         self._levels: dict[str, int] = {}
         self._openers: dict[Opener, int] = {}
         self._ranks = np.zeros(0, np.int64)
+        self._places = Places()
         self._written = (0, 0, 0)
         self._lists: dict[int, tuple[list[str], Ints]] = {}
         self._packed: dict[bytes, msgspec.Raw] = {}
@@ -89,6 +92,11 @@ class Names:
                 len(self.openers)
             )
         return self._ranks
+
+    def places(self) -> Places:
+        """Return where each series belongs."""
+        self._places.follow(self.series)
+        return self._places
 
     def unwritten(self) -> tuple[list[tuple[int, str]], list[tuple[int, str]], list[tuple[int, Opener]]]:
         """Return the series, levels and openers that have come since `written`, with their numbers."""

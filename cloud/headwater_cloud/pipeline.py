@@ -7,17 +7,18 @@ the bus, and `notify` tells people. No operator knows the bus, the file or a clo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from headwater_cloud import alerts, completeness, dedupe
+from headwater_cloud import alerts, completeness, dedupe, device_registry, rollup, second_stage
 from headwater_cloud.alerts import AlertRow
 from headwater_cloud.completeness import Progress
 from headwater_cloud.consume import Taken, consume
-from headwater_cloud.lookup import Found
+from headwater_cloud.kept import Found, Kept
 from headwater_cloud.merge import Merged, merge
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import (
@@ -33,19 +34,10 @@ from headwater_cloud.rows import PartRows, columns_of
 from headwater_cloud.shard import Shard
 from headwater_shared.bus import Record, Stored
 from headwater_shared.frame import Frame
-from headwater_shared.identity import shard_of, site_of
 from headwater_shared.parts import Parts
-from headwater_shared.records import Anomaly, Command, Device
+from headwater_shared.records import Anomaly, Command, Device, RegistryChange
 
-
-class Kept(Protocol):
-    """What an engine keeps of windows and alerts: tables (`lookup`), or pieces of state (`held`)."""
-
-    def parts_of(self, arrived: PartRows) -> Found:
-        """Find the stored parts of all windows that `arrived` touches; those of others do no harm."""
-
-    def alerts_of(self, ids: Iterable[str]) -> dict[str, AlertRow]:
-        """Find alerts by their ids."""
+Ints = NDArray[np.int64]
 
 
 class Limits(NamedTuple):
@@ -66,6 +58,8 @@ class Output:
     commands: list[Command] = field(default_factory=list)
     devices: list[Device] = field(default_factory=list)
     """Changes of devices' status."""
+    registry: list[RegistryChange] = field(default_factory=list)
+    """What the registry says of devices, where that is new."""
     alerts: dict[str, AlertRow] = field(default_factory=dict)
     progress: dict[tuple[int, str], Progress] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
@@ -79,7 +73,7 @@ class Output:
     def can_wait(self) -> bool:
         """Whether it holds nothing but clocks and heartbeats, which can be read once more after a crash."""
         return self.merged is None and not (
-            self.anomalies or self.commands or self.devices or self.reports or self.records
+            self.anomalies or self.commands or self.devices or self.registry or self.reports or self.records
         )
 
     def after(self, earlier: Output) -> None:
@@ -106,11 +100,17 @@ def run(
     """
     out = Output()
     frames: list[Frame] = []
-    for number, taken in sorted(consume(batch, wall_of, poison or {}).items()):
-        frames += _shard(shards.setdefault(number, Shard(number)), taken, limits, out)
+    taken = consume(batch, wall_of, poison or {})
+    for number in sorted(taken):
+        frames += _shard(shards.setdefault(number, Shard(number)), taken[number], limits, out)
     arrived = columns_of(frames, names)
     if len(arrived):
-        _merge(arrived, names, lookup, max(shard.clock_us for shard in shards.values()), out)
+        of_shard = np.repeat([frame.shard for frame in frames], [len(frame.parts) for frame in frames])
+        _merge(arrived, of_shard, names, lookup, max(shard.clock_us for shard in shards.values()), out)
+    dirty, rollups = rollup.step({number: shards[number] for number in taken}, out.merged, names, lookup)
+    out.records += rollups
+    for number in dirty:
+        out.pieces[number] |= shards[number].dirty_piece()
     known = lookup.alerts_of(alerts.ids_of(out.anomalies, out.reports))
     alerted = alerts.step(known, out.anomalies, out.reports)
     out.alerts, out.notifications = alerted.rows, alerted.notifications
@@ -118,6 +118,21 @@ def run(
     out.counts.update(
         frames=len(frames), rows=len(arrived), anomalies=len(out.anomalies), commands=len(out.commands)
     )
+    return out
+
+
+def run_second(names: Names, lookup: Kept, batch: Sequence[Stored]) -> Output:
+    """Take a batch of a second stage's topic: rollups of sites become those of the fleet, by the same merge (R25)."""
+    out = Output()
+    arrived, dead = second_stage.take(batch, names)
+    out.records += [dead_letter_record(letter) for letter in dead]
+    out.counts.update(
+        {"rollups": len(arrived), "dead": len(dead), **Counter(f"dead {d.reason}" for d in dead)}
+    )
+    if len(arrived):
+        found = lookup.parts_of(arrived)
+        # The windows themselves are what counts: a rollup that can no longer be revised stays as it is.
+        _keep(found, merge(found.parts, arrived.take(~found.gone), names.opener_ranks()), out)
     return out
 
 
@@ -145,36 +160,39 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Fram
         now_us,
         limits.silent_after_us,
     )
+    registered = device_registry.step(shard.registered, shard.registry, taken.registry)
     dead = taken.dead + [row.what for row in found.fresh if isinstance(row.what, DeadLetter)]
     out.anomalies += [row.what for row in found.fresh if isinstance(row.what, Anomaly)]
     out.commands += [row.what for row in found.fresh if isinstance(row.what, Command)]
     out.devices += [row.what for row in found.fresh if isinstance(row.what, Device)]
+    out.registry += [shard.registered[device] for device in registered]
     out.records += [dead_letter_record(letter) for letter in dead]
     out.records += [have_record(have, now_us) for have in found.haves]
     out.reports += found.reports
     out.progress.update({(shard.number, agent): shard.agents[agent] for agent in agents})
-    out.pieces[shard.number] = shard.pieces(found.changed, agents)
+    out.pieces[shard.number] = shard.pieces(found.changed, agents, registered)
     out.counts.update(repeats=found.repeats, clocks_ignored=taken.clocks_ignored, dead=len(dead))
     out.counts.update(f"dead {letter.reason}" for letter in dead)
     return [row.what for row in found.fresh if isinstance(row.what, Frame)]
 
 
-def _merge(arrived: PartRows, names: Names, lookup: Kept, now_us: int, out: Output) -> None:
+def _merge(arrived: PartRows, of_shard: Ints, names: Names, lookup: Kept, now_us: int, out: Output) -> None:
     found = lookup.parts_of(arrived)
     if found.gone.any():
-        _late(arrived.take(found.gone), names, now_us, out)
-        arrived = arrived.take(~found.gone)
-    merged = merge(found.parts, arrived, names.opener_ranks())
+        _late(arrived.take(found.gone), of_shard[found.gone], names, now_us, out)
+        arrived, of_shard = arrived.take(~found.gone), of_shard[~found.gone]
+    _keep(found, merge(found.parts, arrived, names.opener_ranks(), of_shard), out)
+
+
+def _keep(found: Found, merged: Merged, out: Output) -> None:
     if len(merged.windows):
         out.merged = merged
         out.stored = (found.inside, len(found.parts))
         out.counts.update(windows=len(merged.windows))
 
 
-def _late(rows: PartRows, names: Names, now_us: int, out: Output) -> None:
+def _late(rows: PartRows, shards: Ints, names: Names, now_us: int, out: Output) -> None:
     """Parts of windows that can no longer be revised are dead letters, never written over a point (R28)."""
-    used, of_row = np.unique(rows.series, return_inverse=True)
-    shards = np.array([shard_of(site_of(names.series[number])) for number in used.tolist()])[of_row]
     for number, shard in sorted(set(zip(rows.opener.tolist(), shards.tolist(), strict=True))):
         opener, some = names.openers[number], rows.take((rows.opener == number) & (shards == shard))
         zeros = np.zeros(len(some), np.int64)

@@ -19,13 +19,13 @@ from headwater_cloud.pipeline import Limits, Output
 from headwater_cloud.publish import Publisher
 from headwater_cloud.retention import Keep
 from headwater_cloud.store import Store
-from headwater_cloud.write import write, write_outputs
+from headwater_cloud.write import write, write_outputs, write_second
 from headwater_shared.bus import Bus
 from headwater_shared.clock import Clock, wall_of
 from headwater_shared.crash import reached
 from headwater_shared.identity import SHARDS
 from headwater_shared.logs import get_logger
-from headwater_shared.topics import IN
+from headwater_shared.topics import IN, SECOND
 
 log = get_logger()
 
@@ -60,6 +60,11 @@ class Runner:
             reached("cloud.taken-up")
         self._offsets = dict.fromkeys(range(SHARDS), 0) | store.load_offsets()
         self._committed = dict(self._offsets)
+        self._second = {
+            topic.name: dict.fromkeys(range(topic.partitions), 0) | store.load_second(topic.name)
+            for topic in SECOND
+        }
+        """Offsets of the second stages' topics, as they are committed."""
         self._lookup = Lookup(store.connection)
         self._publisher = Publisher(bus, store.load_outputs())
         # Whether these went out before the process ended is not known (R29).
@@ -86,6 +91,7 @@ class Runner:
         if self._output is not None and not (self._output.can_wait and self._monotonic() < self._commit_at):
             self._commit()
             self._publish()
+        read += sum(self._take_second(topic) for topic in self._second)
         self._notify()
         return read
 
@@ -110,16 +116,17 @@ class Runner:
         """Tell the bus what it need no longer keep for us."""
         # Also of what nothing is committed yet: a group that is not registered holds nothing back.
         self._bus.read_up_to(GROUP, IN.name, self._committed)
+        for topic, offsets in self._second.items():
+            self._bus.read_up_to(GROUP, topic, offsets)
         reached("cloud.registered")
 
     def lag(self) -> int:
         """Records that are on the bus and not yet read."""
-        ends = self._bus.ends(IN.name)
-        return sum(
-            ends.get(partition, 0) - offset
-            for partition, offset in self._offsets.items()
-            if offset < ends.get(partition, 0)
-        )
+        lag = 0
+        for topic, offsets in ((IN.name, self._offsets), *self._second.items()):
+            ends = self._bus.ends(topic)
+            lag += sum(max(0, ends.get(partition, 0) - offset) for partition, offset in offsets.items())
+        return lag
 
     def close(self) -> None:
         """Commit what waits. The store and the bus are their owner's to close."""
@@ -171,32 +178,52 @@ class Runner:
         self.metrics.count(out.counts)
         return len(batch)
 
+    def _take_second(self, topic: str) -> int:
+        """Read a batch of rollups, take it in and commit; after an error the same is read again."""
+        batch = self._bus.read(topic, self._second[topic], self._batch)
+        if not batch:
+            return 0
+        out = pipeline.run_second(self._names, self._lookup, batch)
+        reached("cloud.second")
+        moved = {stored.partition: stored.offset + 1 for stored in batch}
+        self._write(out, {}, {topic: moved})
+        self._second[topic].update(moved)
+        self._publish()
+        self.metrics.records.inc(len(batch))
+        self.metrics.count(out.counts)
+        return len(batch)
+
     def _commit(self) -> None:
         """Write the output; on a full disk it stays, and the same is tried again."""
         out = self._output
         assert out is not None
         moved = {p: offset for p, offset in self._offsets.items() if offset != self._committed[p]}
-        with self._store.transaction() as connection:
-            reached("cloud.commit.begun")
-            connection.execute("DELETE FROM output WHERE id <= ?", (self._publisher.published,))
-            outputs = write(connection, out, self._names, moved, self._store.producer)
-            reached("cloud.commit.before")
-            reached("cloud.commit.during")
-        reached("cloud.commit.after")
+        self._write(out, moved, {})
         self._output = None
         self._committed.update(moved)
-        self._names.written()
-        if out.merged is not None:
-            self._lookup.wrote(out.merged.parts)
-        self._publisher.committed(outputs)
         self._to_send += out.notifications
-        self.metrics.commits.inc()
         for report in out.reports:
             self.metrics.reports.labels(report.kind).inc()
             log.warning("report", kind=report.kind, agent=report.agent, shard=report.shard, text=report.text)
         for notification in out.notifications:
             self.metrics.alerts.labels(notification.state).inc()
         notify.say(out.notifications)
+
+    def _write(self, out: Output, moved: dict[int, int], second: dict[str, dict[int, int]]) -> None:
+        """Commit what a batch changed, with how far its topics are read."""
+        with self._store.transaction() as connection:
+            reached("cloud.commit.begun")
+            connection.execute("DELETE FROM output WHERE id <= ?", (self._publisher.published,))
+            outputs = write(connection, out, self._names, moved, self._store.producer)
+            write_second(connection, second)
+            reached("cloud.commit.before")
+            reached("cloud.commit.during")
+        reached("cloud.commit.after")
+        self._names.written()
+        if out.merged is not None:
+            self._lookup.wrote(out.merged)
+        self._publisher.committed(outputs)
+        self.metrics.commits.inc()
 
     def _publish(self) -> None:
         self._publisher.publish()

@@ -7,13 +7,20 @@ from itertools import accumulate
 
 import msgspec
 
+from headwater_cloud import device_registry, dirty
 from headwater_cloud.completeness import Agents, Progress
 from headwater_cloud.dedupe import Epoch, Epochs
+from headwater_cloud.device_registry import Changes
+from headwater_cloud.dirty import Dirty
+from headwater_shared import records
+from headwater_shared.records import RegistryChange
+from headwater_shared.registry import Entry, cohort_of
 
 PIECE_LIMIT = 256_000
 """Bytes: what every engine can keep and log as one value (R24)."""
 
 _CLOCK = "clock"
+_DIRTY = "dirty"
 
 
 class Shard(msgspec.Struct):
@@ -24,15 +31,33 @@ class Shard(msgspec.Struct):
     """The largest clock record: the only clock of the operators."""
     epochs: Epochs = {}
     agents: Agents = {}
+    registered: Changes = {}
+    registry: dict[str, Entry] = {}
+    """What `registered` says of the devices (`site/device`) that are not removed."""
+    dirty: Dirty = {}
+    """Levels and starts that are to be rolled up."""
 
-    def pieces(self, epochs: Iterable[tuple[str, int]], agents: Iterable[str]) -> dict[str, bytes]:
+    def pieces(
+        self, epochs: Iterable[tuple[str, int]], agents: Iterable[str], devices: Iterable[str] = ()
+    ) -> dict[str, bytes]:
         """Encode the clock and the pieces named, by name."""
         out = {_CLOCK: msgspec.msgpack.encode(self.clock_us)}
         for agent, epoch in epochs:
             out[f"epoch/{epoch:016x}/{agent}"] = _encoded(self.epochs[agent, epoch])
         for agent in agents:
             out[f"agent/{agent}"] = msgspec.msgpack.encode(self.agents[agent])
+        for device in devices:
+            out[f"registry/{device}"] = records.encode(self.registered[device])
         return out
+
+    def dirty_piece(self) -> dict[str, bytes]:
+        """Encode what is dirty."""
+        return {_DIRTY: dirty.encoded(self.dirty)}
+
+    def cohort_of(self, device: str) -> str:
+        """Return the cohort of a device (`site/device`), "" for none."""
+        entry = self.registry.get(device)
+        return "" if entry is None else cohort_of(entry)
 
 
 def load(number: int, pieces: Iterable[tuple[str, bytes]]) -> Shard:
@@ -45,6 +70,11 @@ def load(number: int, pieces: Iterable[tuple[str, bytes]]) -> Shard:
             shard.epochs[agent, int(epoch, 16)] = _decoded(body)
         elif kind == "agent":
             shard.agents[rest] = msgspec.msgpack.decode(body, type=Progress)
+        elif kind == "registry":
+            change = records.decode(RegistryChange, body)
+            device_registry.put(shard.registered, shard.registry, change)
+        elif kind == _DIRTY:
+            shard.dirty = dirty.decoded(body)
         elif kind == _CLOCK:
             shard.clock_us = msgspec.msgpack.decode(body, type=int)
     return shard

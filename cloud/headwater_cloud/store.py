@@ -35,7 +35,7 @@ SCHEMA = (
     CREATE TABLE series(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
     CREATE TABLE level(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, kept_from INTEGER);
     CREATE TABLE opener(id INTEGER PRIMARY KEY, agent TEXT NOT NULL, epoch TEXT NOT NULL);
-    CREATE TABLE window({_columns(WINDOW_COLUMNS)}, PRIMARY KEY(level, start, series)) WITHOUT ROWID;
+    CREATE TABLE window({_columns(WINDOW_COLUMNS[:-1])}, PRIMARY KEY(level, start, series)) WITHOUT ROWID;
     CREATE TABLE part({_columns(PART_COLUMNS)}, PRIMARY KEY(level, start, series, opener, tick)) WITHOUT ROWID;
     CREATE TABLE anomaly(
         id TEXT, phase TEXT, agent TEXT, epoch TEXT, shard INTEGER, seq INTEGER, tick INTEGER, rule TEXT, series TEXT,
@@ -81,9 +81,19 @@ SCHEMA = (
     ALTER TABLE anomaly ADD COLUMN scores TEXT NOT NULL DEFAULT '[]';
     ALTER TABLE anomaly ADD COLUMN degree REAL NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE TABLE registry(
+        device TEXT PRIMARY KEY, time_us INTEGER, removed INTEGER, model TEXT, place TEXT, owner TEXT, cohort TEXT,
+        metrics TEXT) WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE window ADD COLUMN shard INTEGER;
+    CREATE TABLE second(topic TEXT, partition INTEGER, next INTEGER NOT NULL, PRIMARY KEY(topic, partition)) WITHOUT ROWID;
+    """,
 )
 """A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
 those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted.
+`window.shard`: NULL of windows that were written before version 7, -1 of rollups. `second`: offsets of the second stages' topics.
 `output.producer`: under which name it is appended, with its id (version 1 had one name a file, in `meta`)."""
 
 VERSION = len(SCHEMA)
@@ -150,6 +160,11 @@ class Store:
         """Read how far each partition has been read."""
         return dict(self.connection.execute('SELECT partition, next FROM "offset"').fetchall())
 
+    def load_second(self, topic: str) -> dict[int, int]:
+        """Read how far each partition of a second stage's topic has been read."""
+        query = "SELECT partition, next FROM second WHERE topic = ?"
+        return dict(self.connection.execute(query, (topic,)).fetchall())
+
     def log_identity(self) -> str | None:
         """Read of which log the offsets are; None while no log was noted."""
         row = self.connection.execute("SELECT value FROM meta WHERE name = 'log'").fetchone()
@@ -160,6 +175,7 @@ class Store:
         self.connection.execute("INSERT OR REPLACE INTO meta VALUES ('log', ?)", (identity,))
         if anew:
             self.connection.execute('DELETE FROM "offset"')
+            self.connection.execute("DELETE FROM second")
 
     def load_outputs(self) -> list[Waiting]:
         """Read the outputs that may not be on the bus yet."""

@@ -18,7 +18,8 @@ from headwater_cloud.pipeline import Output
 from headwater_cloud.store import opener_row
 from headwater_shared.bus import Record
 from headwater_shared.parts import COARSENED
-from headwater_shared.records import Anomaly, Command, Device
+from headwater_shared.records import Anomaly, Command, Device, RegistryChange
+from headwater_shared.registry import rank
 
 
 def write(
@@ -39,6 +40,7 @@ def write_found(connection: sqlite3.Connection, out: Output) -> None:
     _anomalies(connection, out.anomalies)
     _commands(connection, out.commands)
     _devices(connection, out.devices)
+    _registry(connection, out.registry)
     _alerts(connection, out.alerts.values())
     _progress(connection, out.progress)
     _reports(connection, out.reports)
@@ -127,6 +129,20 @@ def _devices(connection: sqlite3.Connection, devices: Iterable[Device]) -> None:
     )
 
 
+def _registry(connection: sqlite3.Connection, changes: Iterable[RegistryChange]) -> None:
+    """Of each device the latest change by `registry.rank`, which is the order of the columns, whatever came first."""
+    connection.executemany(
+        """
+        INSERT INTO registry VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT(device) DO UPDATE SET time_us = excluded.time_us, removed = excluded.removed, model = excluded.model,
+            place = excluded.place, owner = excluded.owner, cohort = excluded.cohort, metrics = excluded.metrics
+        WHERE (excluded.time_us, excluded.removed, excluded.model, excluded.place, excluded.owner, excluded.cohort, excluded.metrics)
+            > (time_us, removed, model, place, owner, cohort, metrics)
+        """,
+        [(change.device, *rank(change)) for change in changes],
+    )
+
+
 def _alerts(connection: sqlite3.Connection, rows: Iterable[AlertRow]) -> None:
     found = []
     for row in rows:
@@ -162,6 +178,12 @@ def _state(
     rows = [(shard, name, body) for shard, some in pieces.items() for name, body in some.items()]
     connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", rows)
     connection.executemany('INSERT OR REPLACE INTO "offset" VALUES (?, ?)', offsets.items())
+
+
+def write_second(connection: sqlite3.Connection, offsets: Mapping[str, Mapping[int, int]]) -> None:
+    """Write how far partitions of second stages' topics are read, by topic."""
+    rows = [(topic, partition, at) for topic, some in offsets.items() for partition, at in some.items()]
+    connection.executemany("INSERT OR REPLACE INTO second VALUES (?, ?, ?)", rows)
 
 
 def write_notifications(connection: sqlite3.Connection, notifications: Iterable[Notification]) -> None:

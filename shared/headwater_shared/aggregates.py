@@ -201,3 +201,54 @@ def merged_groups(rows: Aggregates, starts: Ints) -> Aggregates:
         (deep,) = np.nonzero(sizes > rank)
         out.put(deep, merged(out.take(deep), rows.take(starts[deep] + rank)))
     return out
+
+
+def merged_at_once(rows: Aggregates, starts: Ints) -> Aggregates:
+    """Merge the rows of each group in one pass, however deep it is: for many rows a group, where `merged_groups` takes a step a rank.
+
+    Mean and M2 are those of all readings together (mean = sum(n_i mean_i) / n, M2 = sum(M2_i + n_i (mean_i - mean)^2)), and
+    may differ from `merged_groups` in the last bits; the same order gives the same bits.
+
+    Args:
+        rows: group by group; shape (n,).
+        starts: index of each group's first row, as for `of_readings`; shape (g,).
+    """
+    if len(starts) == len(rows):
+        return rows
+    sizes = np.append(starts[1:], len(rows)) - starts
+    if not rows.count.all():
+        return _merged_of_some(rows, sizes)
+    group = np.repeat(np.arange(len(starts)), sizes)
+    out = Aggregates.empty(len(starts))
+    count, mean = rows.count, rows.mean
+    total = np.add.reduceat(count, starts)
+    out.words[:, 0] = total
+    out.words[:, 1] = np.add.reduceat(rows.digest, starts).view(np.int64)
+    low, high = np.minimum.reduceat(rows.min, starts), np.maximum.reduceat(rows.max, starts)
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = np.add.reduceat(mean * count, starts) / total
+        if not np.isfinite(whole).all():  # the sum has no room in a float, the mean has: shares of it first
+            shares = np.add.reduceat(mean * (count / total[group]), starts)
+            whole = np.where(np.isfinite(whole), whole, np.clip(shares, low, high))
+        off = mean - whole[group]
+        out.m2[:] = np.add.reduceat(rows.m2 + off * off * count, starts)
+    out.mean[:], out.min[:], out.max[:] = whole + 0.0, low, high
+    first, last = np.minimum.reduceat(rows.first_time, starts), np.maximum.reduceat(rows.last_time, starts)
+    out.first_time[:], out.last_time[:] = first, last
+    # Of equal times value bits decide, as in `merged`.
+    bits = np.where(rows.first_time == first[group], value_bits(rows.first), ~np.uint64(0))
+    out.words[:, 6] = np.minimum.reduceat(bits, starts).view(np.int64)
+    bits = np.where(rows.last_time == last[group], value_bits(rows.last), np.uint64(0))
+    out.words[:, 8] = np.maximum.reduceat(bits, starts).view(np.int64)
+    return out
+
+
+def _merged_of_some(rows: Aggregates, sizes: Ints) -> Aggregates:
+    """Leave neutral rows out, and merge the others; a group of none but neutral ones is neutral."""
+    out = Aggregates.empty(len(sizes))
+    real = np.flatnonzero(rows.count)
+    group = np.repeat(np.arange(len(sizes)), sizes)[real]
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    if len(starts):
+        out.put(group[starts], merged_at_once(rows.take(real), starts))
+    return out

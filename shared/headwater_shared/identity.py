@@ -31,6 +31,15 @@ def device_of(series: str) -> str:
     return series.rpartition("/")[0]
 
 
+ALL = "+"
+"""In the place of a site or device: all of them. No site or device is called so."""
+
+
+def is_rollup(series: str) -> bool:
+    """Tell whether a series is of several devices: `site/+/metric`, `+/+/metric`, of a cohort `site/+cohort/metric`."""
+    return series.partition("/")[2].startswith(ALL)
+
+
 def shard_of(site: str) -> int:
     """Return the shard of a site, which is also the partition's number in `hw-in` (R24)."""
     return crc32(site.encode()) % SHARDS

@@ -1,4 +1,4 @@
-"""The records beside the frames: anomalies, commands, device status, heartbeats, clock records, what the cloud has, alerts."""
+"""The records beside the frames: anomalies, commands, device status, registry, heartbeats, clock records, what the cloud has, alerts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from headwater_shared.identity import stable_id
 FRAME, ANOMALY, HEARTBEAT, CLOCK, HAVE, ALERT = "frame", "anomaly", "heartbeat", "clock", "have", "alert"
 COMMAND = "command"
 DEVICE = "device"
+REGISTRY = "registry"
 """Kinds of record: the end of `ce_type`."""
 
 CE_TYPE = "io.headwater."
@@ -112,6 +113,25 @@ class Device(msgspec.Struct, frozen=True):
     """When a reading of it came last."""
 
 
+class RegistryChange(msgspec.Struct, frozen=True):
+    """What is known of a device (`site/device`) after a change, whole; of several the one of the latest time counts.
+
+    Not of an agent's stream: it has no seq, and may be read in any order and as often as it comes.
+    """
+
+    device: str
+    time_us: int
+    """When it was changed, by the clock of who changed it, but later than what it replaces."""
+    removed: bool = False
+    """Nothing is known of it any more; all that follows is empty."""
+    model: str = ""
+    place: str = ""
+    owner: str = ""
+    cohort: str = ""
+    metrics: dict[str, str] = {}
+    """Unit by metric."""
+
+
 class Heartbeat(msgspec.Struct, frozen=True):
     """Complete up to T, last seq N, of one agent in one shard; it has no seq of its own."""
 
@@ -164,6 +184,7 @@ _KINDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
     Anomaly: ("anomaly-2", "anomaly-1"),
     Command: ("command-1",),
     Device: ("device-1",),
+    RegistryChange: ("registry-1",),
     Heartbeat: ("heartbeat-1",),
     ClockRecord: ("clock-1",),
     Have: ("have-1",),
@@ -172,10 +193,12 @@ _KINDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
 """The schemas each kind can be read from, the one it is written under first."""
 
 
-T = TypeVar("T", Anomaly, Command, Device, Heartbeat, ClockRecord, Have, Alert)
+T = TypeVar("T", Anomaly, Command, Device, RegistryChange, Heartbeat, ClockRecord, Have, Alert)
 
 
-def encode(record: Anomaly | Command | Device | Heartbeat | ClockRecord | Have | Alert) -> bytes:
+def encode(
+    record: Anomaly | Command | Device | RegistryChange | Heartbeat | ClockRecord | Have | Alert,
+) -> bytes:
     """Encode under the newest schema of its kind."""
     datum: dict[str, Any] = msgspec.structs.asdict(record)
     if "epoch" in datum:
@@ -185,6 +208,8 @@ def encode(record: Anomaly | Command | Device | Heartbeat | ClockRecord | Have |
         datum["predecessor"] = {"epoch": epoch.to_bytes(8, "little"), "seq": seq}
     if "scores" in datum:
         datum["scores"] = [msgspec.structs.asdict(score) for score in datum["scores"]]
+    if "metrics" in datum:
+        datum["metrics"] = dict(sorted(datum["metrics"].items()))  # equal records are equal bytes
     schema = _KINDS[type(record)][0]
     if isinstance(record, Anomaly) and not record.scores and not record.degree:
         schema = "anomaly-1"  # what rules found says no more than before: who reads that goes on reading it
@@ -203,6 +228,8 @@ def decode(kind: type[T], body: bytes) -> T:
     if datum.get("predecessor") is not None:
         before = datum["predecessor"]
         datum["predecessor"] = Predecessor(int.from_bytes(before["epoch"], "little"), before["seq"])
+    if "metrics" in datum:
+        datum["metrics"] = dict(sorted(datum["metrics"].items()))
     if kind is Have and not _ascend(datum["intervals"]):
         raise ValueError(f"a damaged have record: {datum['intervals'][:8]} are no intervals of seqs")
     if "scores" in datum:

@@ -6,7 +6,7 @@ read this one. On Kafka its rows become the compacted topic `hw-registry`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,10 +15,13 @@ import msgspec
 from headwater_shared import kept_file
 from headwater_shared.errors import SettingsError
 from headwater_shared.identity import valid_name
+from headwater_shared.records import RegistryChange
 
 FILE = "registry.json"
 _VERSION = 1
 _LONGEST = 256
+_METRICS = 256
+"""Of one device: its entry stays below what an engine keeps as one value (R24)."""
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -34,6 +37,40 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 FIELDS = ("model", "place", "owner", "cohort")
+
+
+def cohort_of(entry: Entry) -> str:
+    """Return whose peer a device is: its cohort, else its model; "": nobody's."""
+    return entry.cohort or entry.model
+
+
+def change_of(device: str, entry: Entry | None, time_us: int) -> RegistryChange:
+    """Return the change that makes an entry what is known of a device; None: that nothing is."""
+    if entry is None:
+        return RegistryChange(device, time_us, removed=True)
+    return RegistryChange(
+        device, time_us, False, entry.model, entry.place, entry.owner, entry.cohort, entry.metrics
+    )
+
+
+def entry_of(change: RegistryChange) -> Entry | None:
+    """Return what is known of a device after a change; None: nothing."""
+    if change.removed:
+        return None
+    return Entry(change.model, change.place, change.owner, change.cohort, change.metrics)
+
+
+def rank(change: RegistryChange) -> tuple[int, bool, str, str, str, str, str]:
+    """Order the changes of a device: the latest counts; of one time whichever says more, so that all who read them agree."""
+    metrics = metrics_text(change.metrics)
+    return (
+        change.time_us, change.removed, change.model, change.place, change.owner, change.cohort, metrics
+    )  # fmt: skip
+
+
+def metrics_text(metrics: Mapping[str, str]) -> str:
+    """Write units by metric as JSON, the same for the same."""
+    return msgspec.json.encode(dict(sorted(metrics.items()))).decode()
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,6 +99,8 @@ def wrong(device: str, entry: Entry) -> str:
     names = device.split("/")
     if len(names) != 2 or not all(map(valid_name, names)):
         return f"{device!r} is no device: write SITE/DEVICE, each 1 to 128 characters without / + #"
+    if len(entry.metrics) > _METRICS:
+        return f"{device}: {len(entry.metrics)} metrics are more than {_METRICS}"
     for metric, unit in entry.metrics.items():
         if not valid_name(metric):
             return f"{device}: {metric!r} is no name of a metric"

@@ -20,8 +20,17 @@ IN = Topic("hw-in", SHARDS, compacted=False, days=7)
 HAVE = Topic("hw-have", 8, compacted=True, days=7)
 ALERTS = Topic("hw-alerts", 8, compacted=True, days=7)
 ALERT_EVENTS = Topic("hw-alert-events", 8, compacted=False, days=365)
+REGISTRY = Topic("hw-registry", 8, compacted=True, days=7)
+"""The latest of each device, by `site/device`; a removed one stays, as removed."""
+BY_METRIC = Topic("hw-by-metric", 8, compacted=False, days=7)
+BY_COHORT = Topic("hw-by-cohort", 8, compacted=False, days=7)
+"""Rollups of sites for second stages (R25): partition = crc32 of `metric`, of `cohort/metric`."""
+SECOND = (BY_METRIC, BY_COHORT)
 DEAD_LETTERS = Topic("hw-dead-letters", 1, compacted=False, days=365)
 PRODUCERS = Topic("hw-producers", 1, compacted=True, days=7)
 """On Kafka: the last id of each named producer (`append_once`), in the same transaction as its records."""
 
-TOPICS: dict[str, Topic] = {t.name: t for t in (IN, HAVE, ALERTS, ALERT_EVENTS, DEAD_LETTERS, PRODUCERS)}
+TOPICS: dict[str, Topic] = {
+    t.name: t
+    for t in (IN, HAVE, ALERTS, ALERT_EVENTS, REGISTRY, BY_METRIC, BY_COHORT, DEAD_LETTERS, PRODUCERS)
+}

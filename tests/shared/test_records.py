@@ -23,12 +23,13 @@ from headwater_shared.records import (
     Have,
     Heartbeat,
     Predecessor,
+    RegistryChange,
     Score,
 )
 from tests.fixtures import FIXTURES
 from tests.fixtures.contents import RECORDS
 
-KINDS = (Anomaly, Command, Device, Heartbeat, ClockRecord, Have, Alert)
+KINDS = (Anomaly, Command, Device, RegistryChange, Heartbeat, ClockRecord, Have, Alert)
 
 texts = st.text(max_size=20)
 longs = st.integers(-(2**63), 2**63 - 1)
@@ -38,9 +39,11 @@ befores = st.one_of(st.none(), st.builds(Predecessor, words, longs))
 OF_TYPE = {
     int: longs,
     str: texts,
+    bool: st.booleans(),
     float: reals,
     list[int]: st.lists(longs, max_size=5),
     list[float]: st.lists(reals, max_size=5),
+    dict[str, str]: st.dictionaries(texts, texts, max_size=5),
     list[Score]: st.lists(st.builds(Score, texts, reals), max_size=5),
 }
 

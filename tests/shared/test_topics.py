@@ -17,6 +17,9 @@ FROZEN = {
     "hw-have": (8, True),
     "hw-alerts": (8, True),
     "hw-alert-events": (8, False),
+    "hw-registry": (8, True),
+    "hw-by-metric": (8, False),
+    "hw-by-cohort": (8, False),
     "hw-dead-letters": (1, False),
     "hw-producers": (1, True),
 }

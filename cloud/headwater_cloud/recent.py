@@ -1,0 +1,75 @@
+"""Windows that this process wrote lately, in memory: rollups need all of a level and start soon after the first was written."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from headwater_cloud.merge import OF_ROLLUP, Windows
+
+ROWS = 100_000
+"""Windows at most; some 300 bytes each."""
+
+Key = tuple[int, int, int]
+"""Shard, level and start."""
+
+
+class Recent:
+    """By shard, level and start, where all that there is was written by this process."""
+
+    def __init__(self, rows: int = ROWS) -> None:
+        self._most = rows
+        self._rows = 0
+        self._first = 0
+        """The number of the oldest batch."""
+        self._batches: deque[tuple[Windows, list[Key]]] = deque()
+        self._where: dict[Key, list[tuple[int, slice]]] = {}
+        """Number of the batch, and rows of it."""
+        self._newest: dict[tuple[int, int], int] = {}
+        """The latest start by shard and level: what is later begins with what is written now."""
+
+    def wrote(self, windows: Windows, floors: Mapping[int, int]) -> None:
+        """Remember windows; `floors` is by level the latest start that was stored before this process began."""
+        windows = windows.take(windows.shard != OF_ROLLUP).by_shard()
+        number = self._first + len(self._batches)
+        keys = []
+        for shard, level, start, begin, end in windows.runs():
+            key = (shard, level, start)
+            if start > self._newest.get((shard, level), floors[level]):
+                self._newest[shard, level] = start
+                self._where[key] = []
+            if key in self._where:
+                self._where[key].append((number, slice(begin, end)))
+                keys.append(key)
+        self._batches.append((windows, keys))
+        self._rows += len(windows)
+        while self._rows > self._most:
+            oldest, keys = self._batches.popleft()
+            self._rows -= len(oldest)
+            self._first += 1
+            for key in keys:
+                self._where.pop(key, None)
+
+    def find(self, keys: Iterable[Key]) -> tuple[list[Windows], list[Key]]:
+        """Find all windows by shard, level and start: of one window perhaps several rows, the latest last.
+
+        Returns:
+            The windows, and those keys that the file must be asked for.
+        """
+        slices: dict[int, list[slice]] = {}
+        others = []
+        for key in keys:
+            found = self._where.get(key)
+            if found is None:
+                others.append(key)
+            else:
+                for number, rows in found:
+                    slices.setdefault(number, []).append(rows)
+        out = []
+        for number in sorted(slices):
+            windows, _ = self._batches[number - self._first]
+            at = np.concatenate([np.arange(rows.start, rows.stop) for rows in slices[number]])
+            out.append(windows if len(at) == len(windows) else windows.take(at))
+        return out, others

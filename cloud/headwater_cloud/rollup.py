@@ -1,0 +1,254 @@
+"""Stage one of rollups, in the shard: its changed windows, merged by site and metric and by cohort, as rows for second stages (R25).
+
+A level and start of which a window changed is dirty in its shard. Once no window of it changed for a while, by the shard's
+clock, all that the shard has of it is merged anew, and goes out as parts of the series `site/+/metric` and
+`site/+cohort/metric`. Such a part is opened by (site, shard), and its revision is the clock when it was made: the latest counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_cloud import dirty
+from headwater_cloud.kept import Kept
+from headwater_cloud.merge import Merged, Windows
+from headwater_cloud.names import Names
+from headwater_cloud.outputs import SOURCE
+from headwater_cloud.places import Places
+from headwater_cloud.shard import Shard
+from headwater_shared import frame, records
+from headwater_shared.aggregates import Aggregates, merged_at_once
+from headwater_shared.bus import Record
+from headwater_shared.frame import Frame
+from headwater_shared.identity import SHARDS, stable_id
+from headwater_shared.parts import Parts, Sketches, grouped_sketches, level_of
+from headwater_shared.topics import BY_COHORT, BY_METRIC, Topic
+
+Ints = NDArray[np.int64]
+
+_ROWS = 1_000  # of one frame
+
+AGENT = "rollup"
+"""In the place of an agent's name, in frames of rollups."""
+
+
+def step(
+    shards: Mapping[int, Shard], merged: Merged | None, names: Names, lookup: Kept
+) -> tuple[set[int], list[Record]]:
+    """Note what a batch changed, and roll up what is due.
+
+    Args:
+        shards: those of the batch; their `dirty` is changed in place.
+        merged: what the batch changed.
+        names: of its numbers.
+        lookup: has what is stored, without this batch.
+
+    Returns:
+        The shards of which `dirty` changed, and the rollups.
+    """
+    changed = Windows.empty() if merged is None else merged.windows.by_shard()
+    where = _mark(shards, changed, names)
+    keys = [
+        (number, *key)
+        for number, shard in sorted(shards.items())
+        for key in dirty.due(shard.dirty, shard.clock_us)
+    ]
+    marked = {number for number, _, _ in where}
+    if not keys:
+        return marked, []
+    levels = names.level_numbers([level for _, level, _ in keys])
+    numbers, starts = (np.array([key[at] for key in keys], np.int64) for at in (0, 2))
+    found = lookup.windows_at(numbers, levels, starts)
+    over = [np.arange(*where[key]) for key in keys if key in where]
+    if over:
+        found = Windows.concatenate([found, changed.take(np.concatenate(over))])
+    found = found.latest()
+    if not found.aggregates.count.all():
+        found = found.take(found.aggregates.count > 0)
+    rolled = roll_up(found, names.places(), shards)
+    gone = [
+        (level, start, number, series)
+        for level, (number, name, start) in zip(levels.tolist(), keys, strict=True)
+        for series in shards[number].dirty.pop((name, start)).gone
+    ]
+    if gone:
+        rolled = with_gone(rolled, gone)
+    return marked | {number for number, _, _ in keys}, list(rollup_records(rolled, names.levels, shards))
+
+
+def _mark(
+    shards: Mapping[int, Shard], changed: Windows, names: Names
+) -> dict[tuple[int, str, int], tuple[int, int]]:
+    """Note what changed; return where the rows of each shard, level and start are."""
+    where = {
+        (number, names.levels[level], start): (begin, end)
+        for number, level, start, begin, end in changed.runs()
+        if not level_of(names.levels[level]).gap_us  # a session starts when its own series does
+    }
+    some_gone = not changed.aggregates.count.all()
+    for (number, level, start), (begin, end) in where.items():
+        shard = shards[number]
+        gone = _gone(changed.take(slice(begin, end)), names.places(), shard) if some_gone else []
+        dirty.mark(shard.dirty, (level, start), gone, shard.clock_us)
+    return where
+
+
+def _gone(windows: Windows, places: Places, shard: Shard) -> list[str]:
+    """Return the rollups that windows were taken away from."""
+    out = []
+    for series in windows.series[windows.aggregates.count == 0].tolist():
+        cohort = shard.cohort_of(places.devices[places.device[series]])
+        out += [series_of(places.groups[places.group[series]], of) for of in {"", cohort}]
+    return out
+
+
+def series_of(place: tuple[str, str], cohort: str = "") -> str:
+    """Return the series of a site's rollup of a metric, whole or of a cohort: no device can be called so."""
+    site, metric = place
+    return f"{site}/+{cohort}/{metric}"
+
+
+def topic_of(series: str) -> tuple[Topic, int]:
+    """Return the topic and the partition of a rollup: all sites of a metric, or of a cohort's metric, are in one."""
+    _, _, rest = series.partition("/")
+    cohort, _, metric = rest[1:].rpartition("/")
+    topic, key = (BY_COHORT, f"{cohort}/{metric}") if cohort else (BY_METRIC, metric)
+    return topic, crc32(key.encode()) % topic.partitions
+
+
+class Rolled(NamedTuple):
+    """Rollups, n rows."""
+
+    names: list[str]
+    name: Ints
+    """Which of `names` a row is of."""
+    level: Ints
+    start: Ints
+    shard: Ints
+    flags: Ints
+    aggregates: Aggregates
+    sketches: Sketches
+
+
+def roll_up(windows: Windows, places: Places, shards: Mapping[int, Shard]) -> Rolled:
+    """Merge the windows of each shard: those of one level and start by site and metric, and by cohort where one is known.
+
+    Args:
+        windows: all that the shards have of some levels and starts, in any order; none of count 0.
+        places: of their series.
+        shards: know the cohorts of devices.
+    """
+    cohorts, cohort = _cohorts(windows, places, shards)
+    series = windows.series
+    by = (places.order[series], cohort, places.group[series], windows.shard, windows.start, windows.level)
+    order = np.lexsort(by)
+    columns = [column[order] for column in by[:0:-1]]
+    starts = _starts(columns)
+    aggregates = merged_at_once(windows.aggregates.take(order), starts)
+    flags = np.bitwise_or.reduceat(windows.flags[order], starts) if len(order) else windows.flags
+    fine_of = np.empty(len(order), np.int64)
+    fine_of[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
+    sketches = _summed(windows.sketches, fine_of, len(starts))
+    columns = [column[starts] for column in columns]
+    # Of a site and metric are its cohorts, and the devices of none, together.
+    whole = _starts(columns[:4])
+    whole_of = np.repeat(np.arange(len(whole)), np.diff(np.append(whole, len(starts))))
+    level, start, shard, group, cohort = columns
+    of_cohort = np.flatnonzero(cohort)
+    at = np.append(whole, of_cohort)
+    wide = len(cohorts)
+    pairs, name = np.unique(
+        np.append(group[whole] * wide, group[of_cohort] * wide + cohort[of_cohort]), return_inverse=True
+    )
+    return Rolled(
+        [series_of(places.groups[pair // wide], cohorts[pair % wide]) for pair in pairs.tolist()],
+        name,
+        level[at],
+        start[at],
+        shard[at],
+        np.append(np.bitwise_or.reduceat(flags, whole) if len(whole) else flags, flags[of_cohort]),
+        Aggregates.concatenate([merged_at_once(aggregates, whole), aggregates.take(of_cohort)]),
+        Sketches.concatenate([_summed(sketches, whole_of, len(whole)), sketches.take(of_cohort)]),
+    )
+
+
+def _cohorts(windows: Windows, places: Places, shards: Mapping[int, Shard]) -> tuple[list[str], Ints]:
+    """Return cohorts, the first of which is none, and which of them each window is of."""
+    used, of_row = np.unique(places.device[windows.series] * SHARDS + windows.shard, return_inverse=True)
+    cohorts = {"": 0}
+    number = []
+    for one in used.tolist():
+        cohort = shards[one % SHARDS].cohort_of(places.devices[one // SHARDS])
+        number.append(cohorts.setdefault(cohort, len(cohorts)))
+    return list(cohorts), np.array(number, np.int64)[of_row]
+
+
+def with_gone(rolled: Rolled, gone: Iterable[tuple[int, int, int, str]]) -> Rolled:
+    """Add rows of count 0 for those of `gone` (level, start, shard, series) that nothing is left of."""
+    columns = (rolled.level, rolled.start, rolled.shard)
+    there = zip(
+        *(column.tolist() for column in columns), [rolled.names[n] for n in rolled.name.tolist()], strict=True
+    )
+    missing = sorted({*gone} - {*there})
+    if not missing:
+        return rolled
+    index = {name: number for number, name in enumerate(rolled.names)}
+    added = [index.setdefault(row[-1], len(index)) for row in missing]
+    return Rolled(
+        list(index),
+        np.append(rolled.name, np.array(added, np.int64)),
+        *(
+            np.append(column, np.array([row[at] for row in missing], np.int64))
+            for at, column in enumerate(columns)
+        ),
+        np.append(rolled.flags, np.zeros(len(missing), np.int64)),
+        Aggregates.concatenate([rolled.aggregates, Aggregates.empty(len(missing))]),
+        Sketches.concatenate([rolled.sketches, Sketches.empty(len(missing))]),
+    )
+
+
+def rollup_records(rolled: Rolled, levels: list[str], shards: Mapping[int, Shard]) -> Iterator[Record]:
+    """Yield the frames of the second stages' topics."""
+    topics = [topic_of(name) for name in rolled.names]
+    of_row = np.array([(topic is BY_COHORT) << 32 | at for topic, at in topics], np.int64)[rolled.name]
+    clocks = np.zeros(SHARDS, np.int64)
+    for number, shard in shards.items():
+        clocks[number] = shard.clock_us
+    revision = clocks[rolled.shard]
+    for place in np.unique(of_row).tolist():
+        topic, partition = BY_COHORT if place >> 32 else BY_METRIC, place & 0xFFFFFFFF
+        rows = np.flatnonzero(of_row == place)
+        for begin in range(0, len(rows), _ROWS):
+            parts = _parts(rolled, rows[begin : begin + _ROWS], levels, revision)
+            body = frame.encode(Frame(AGENT, 0, partition, 0, 0, None, parts))
+            name = stable_id(AGENT, topic.name, partition, body.hex())
+            headers = records.headers(records.FRAME, name, SOURCE, int(parts.revision.max()))
+            yield Record(topic.name, partition, AGENT, headers, body)
+
+
+def _parts(rolled: Rolled, rows: Ints, levels: list[str], revision: Ints) -> Parts:
+    name, series = np.unique(rolled.name[rows], return_inverse=True)
+    number, level = np.unique(rolled.level[rows], return_inverse=True)
+    shards, shard = np.unique(rolled.shard[rows], return_inverse=True)
+    return Parts(
+        [rolled.names[n] for n in name.tolist()], [levels[n] for n in number.tolist()], shards.tolist(),
+        series, level, rolled.start[rows], shard, np.zeros(len(rows), np.int64), revision[rows], rolled.flags[rows],
+        rolled.aggregates.take(rows), rolled.sketches.take(rows),
+    )  # fmt: skip
+
+
+def _starts(columns: Sequence[Ints]) -> Ints:
+    """Return where any of the columns changes; 0 too, unless they are empty."""
+    change = np.ones(len(columns[0]), np.bool_)
+    change[1:] = np.logical_or.reduce([np.diff(column) != 0 for column in columns])
+    return np.flatnonzero(change)
+
+
+def _summed(sketches: Sketches, group: Ints, n: int) -> Sketches:
+    rows = np.repeat(group, np.diff(sketches.end, prepend=0))
+    return grouped_sketches(rows, sketches.bucket, sketches.count, n)
