@@ -19,16 +19,17 @@ from quixstreams.state.rocksdb import RocksDBOptions
 from headwater_cloud.held import Newest
 from headwater_cloud.metrics import Metrics
 from headwater_cloud.names import Names
+from headwater_cloud.outputs import DeadLetter, dead_letter_record
 from headwater_cloud.pipeline import Limits, Output
 from headwater_cloud.quix_pieces import QuixPieces
-from headwater_cloud.shard_run import ShardRun
+from headwater_cloud.shard_run import SecondRun, ShardRun
 from headwater_shared.bus import Record, Stored
 from headwater_shared.crash import reached
 from headwater_shared.errors import TryAgain
 from headwater_shared.health import Pulse
 from headwater_shared.kafka_client import MESSAGE_BYTES
 from headwater_shared.logs import get_logger
-from headwater_shared.topics import IN
+from headwater_shared.topics import IN, SECOND
 
 log = get_logger()
 
@@ -36,28 +37,32 @@ _RETRY_S = 1.0
 """How long a sink is left in peace that could not take rows."""
 
 
-class Batch(NamedTuple):
-    """What one shard put out between two checkpoints, and the offset of the input that it ends at."""
+At = tuple[str, int]
+"""Topic, without the prefix, and partition: of `hw-in` a shard."""
 
-    shard: int
+
+class Batch(NamedTuple):
+    """What one partition led to between two checkpoints, and the offset of the input that it ends at."""
+
+    at: At
     offset: int
     clock_us: int
-    """The shard's clock after it."""
+    """The operators' clock after it."""
     out: Output
 
 
 class Sink(Protocol):
     """Where rows go, before the checkpoint that they belong to is committed; the same rows may come again after a crash."""
 
-    def behind(self, shard: int, offset: int) -> bool:
-        """Tell whether the sink has rows of a shard from beyond an offset of its input: a process wrote them, and ended before its commit."""
+    def behind(self, at: At, offset: int) -> bool:
+        """Tell whether the sink has rows from beyond an offset of a partition: a process wrote them, and ended before its commit."""
 
     def write(self, batches: Sequence[Batch], names: Names) -> None:
-        """Take the rows of some shards, durable on return. `names` are what their numbers mean.
+        """Take the rows of some partitions, durable on return. `names` are what their numbers mean.
 
         Raises:
             TryAgain: it cannot now; nothing was written, and the same records will be worked on again.
-            StartAgain: another process has these shards.
+            StartAgain: another process has these partitions.
         """
 
 
@@ -87,20 +92,25 @@ class QuixRunner(BaseSink):
         self._wall_of, self._limits, self._keep_us = wall_of, limits, keep_us
         self._names = Names()
         self._newest = Newest(self._names)
-        self._shards: dict[int, tuple[object, ShardRun]] = {}
-        self._arrived: dict[int, list[Stored]] = {}
-        self._offsets: dict[int, int] = {}
+        self._runs: dict[At, tuple[object, ShardRun | SecondRun]] = {}
+        self._arrived: dict[At, list[Stored]] = {}
+        self._offsets: dict[At, int] = {}
         self.pulse = Pulse()
         self.began = False
         """Whether a checkpoint came: Quix has its partitions."""
         self._app = _application(client, engine)
-        topic = self._app.topic(prefix + IN.name, value_deserializer="bytes", key_deserializer="bytes")
+        self._streams = {topic.name: self._follow(prefix + topic.name) for topic in (IN, *SECOND)}
+        self._context = self._app._processing_context  # noqa: SLF001 - the engine is pinned to the patch
+        self._stores = self._app._state_manager  # noqa: SLF001
+
+    def _follow(self, name: str) -> str:
+        """Collect all records of a topic; return the name that Quix has for its stream."""
+        topic = self._app.topic(name, value_deserializer="bytes", key_deserializer="bytes")
         frames = self._app.dataframe(topic)
         frames.register_store()
         frames.sink(self)
-        self._stream = frames.stream_id
-        self._context = self._app._processing_context  # noqa: SLF001 - the engine is pinned to the patch
-        self._stores = self._app._state_manager  # noqa: SLF001
+        stream: str = frames.stream_id
+        return stream
 
     def run(self) -> None:
         """Work until `stop`. Raises whatever ended it: start again from the state."""
@@ -112,11 +122,12 @@ class QuixRunner(BaseSink):
 
     def shards(self) -> list[int]:
         """Which shards this process holds now."""
-        return sorted(self._stores.get_store(self._stream).partitions)
+        return sorted(self._stores.get_store(self._streams[IN.name]).partitions)
 
     def offsets(self) -> dict[int, int]:
         """How far each shard that this process holds has been worked on, since it was taken over."""
-        return {shard: self._offsets[shard] for shard in self.shards() if shard in self._offsets}
+        known = self._offsets
+        return {shard: known[IN.name, shard] for shard in self.shards() if (IN.name, shard) in known}
 
     def add(
         self, value: Any, key: Any, timestamp: int, headers: Any, topic: str, partition: int, offset: int
@@ -124,8 +135,9 @@ class QuixRunner(BaseSink):
         """Collect a record; Quix's interface."""
         named = {name: body.decode(errors="replace") for name, body in headers or ()}
         text = key.decode(errors="replace") if key else ""
-        self._arrived.setdefault(partition, []).append(
-            Stored(IN.name, partition, offset, timestamp * 1000, text, named, value or b"")
+        plain = topic.removeprefix(self._prefix)
+        self._arrived.setdefault((plain, partition), []).append(
+            Stored(plain, partition, offset, timestamp * 1000, text, named, value or b"")
         )
 
     def flush(self) -> None:
@@ -134,14 +146,14 @@ class QuixRunner(BaseSink):
         self.began = True
         arrived, self._arrived = self._arrived, {}
         try:
-            batches = [batch for shard, some in sorted(arrived.items()) for batch in self._take(shard, some)]
+            batches = [batch for at, some in sorted(arrived.items()) for batch in self._take(at, some)]
             reached("quix.taken")
-            ahead = [batch for batch in batches if not self._sink.behind(batch.shard, batch.offset)]
+            ahead = [batch for batch in batches if not self._sink.behind(batch.at, batch.offset)]
             self._sink.write(ahead, self._names)
             reached("quix.written")
         except TryAgain as error:
             log.warning("the sink takes nothing now", error=error)
-            self._shards.clear()
+            self._runs.clear()
             raise SinkBackpressureError(_RETRY_S) from error
         for batch in batches:
             for record in batch.out.records:
@@ -156,39 +168,47 @@ class QuixRunner(BaseSink):
         self.metrics.commits.inc()
         reached("quix.produced")
 
-    def _take(self, shard: int, some: Sequence[Stored]) -> list[Batch]:
-        """Run the operators over what came for a shard; a record that breaks them becomes a dead letter, alone."""
+    def _take(self, at: At, some: Sequence[Stored]) -> list[Batch]:
+        """Run the operators over what came for a partition; a record that breaks them becomes a dead letter, alone."""
         try:
-            return [self._taken(shard, some, None)]
+            return [self._taken(at, some)]
         except Exception:
-            log.exception("the operators failed: record by record", shard=shard)
+            log.exception("the operators failed: record by record", topic=at[0], partition=at[1])
         found = []
         for stored in some:
-            del self._shards[shard]  # what failed may have changed it half
+            self._runs.pop(at, None)  # what failed may have changed it half
             try:
-                found.append(self._taken(shard, [stored], None))
+                found.append(self._taken(at, [stored]))
             except Exception as error:
-                log.exception("a record breaks the operators", shard=shard, offset=stored.offset)
-                del self._shards[shard]
-                found.append(
-                    self._taken(shard, [stored], {stored.offset: f"{type(error).__name__}: {error}"})
+                log.exception(
+                    "a record breaks the operators", topic=at[0], partition=at[1], offset=stored.offset
                 )
+                self._runs.pop(at, None)
+                found.append(self._taken(at, [stored], f"{type(error).__name__}: {error}"))
         return found
 
-    def _taken(self, shard: int, some: Sequence[Stored], poison: Mapping[int, str] | None) -> Batch:
-        held = self._of(shard)
-        out = held.take(some, self._wall_of, self._limits, poison)
-        self._offsets[shard] = some[-1].offset + 1
-        return Batch(shard, some[-1].offset + 1, held.shard.clock_us, out)
+    def _taken(self, at: At, some: Sequence[Stored], poison: str = "") -> Batch:
+        run = self._run_of(at)
+        if isinstance(run, ShardRun):
+            out = run.take(some, self._wall_of, self._limits, {some[0].offset: poison} if poison else None)
+        elif poison:
+            out = Output(records=[dead_letter_record(DeadLetter("poison", poison, some[0]))])
+        else:
+            out = run.take(some)
+        self._offsets[at] = some[-1].offset + 1
+        return Batch(at, some[-1].offset + 1, run.clock_us, out)
 
-    def _of(self, shard: int) -> ShardRun:
-        """The shard as it stands at the start of this batch; read from its state if the partition was assigned since."""
-        store = self._stores.get_store(self._stream).partitions[shard]
-        known = self._shards.get(shard)
+    def _run_of(self, at: At) -> ShardRun | SecondRun:
+        """The partition as it stands at the start of this batch; read from its state if it was assigned since."""
+        topic, number = at
+        stream = self._streams[topic]
+        store = self._stores.get_store(stream).partitions[number]
+        known = self._runs.get(at)
         if known is None or known[0] is not store:
-            pieces = QuixPieces(lambda: self._context.checkpoint.get_store_transaction(self._stream, shard))
-            known = store, ShardRun(shard, pieces, self._names, self._newest, self._keep_us)
-            self._shards[shard] = known
+            pieces = QuixPieces(lambda: self._context.checkpoint.get_store_transaction(stream, number))
+            common = (pieces, self._names, self._newest, self._keep_us)
+            known = store, ShardRun(number, *common) if topic == IN.name else SecondRun(*common)
+            self._runs[at] = known
         return known[1]
 
     def _produce(self, record: Record) -> None:

@@ -24,6 +24,7 @@ from headwater_cloud.shard import Shard
 from headwater_shared import frame, records
 from headwater_shared.aggregates import Aggregates, merged_at_once
 from headwater_shared.bus import Record
+from headwater_shared.errors import SettingsError
 from headwater_shared.frame import Frame
 from headwater_shared.identity import SHARDS, stable_id
 from headwater_shared.parts import Parts, Sketches, grouped_sketches, level_of
@@ -88,7 +89,7 @@ def _mark(
     where = {
         (number, names.levels[level], start): (begin, end)
         for number, level, start, begin, end in changed.runs()
-        if not level_of(names.levels[level]).gap_us  # a session starts when its own series does
+        if _starts_together(names.levels[level])
     }
     some_gone = not changed.aggregates.count.all()
     for (number, level, start), (begin, end) in where.items():
@@ -96,6 +97,14 @@ def _mark(
         gone = _gone(changed.take(slice(begin, end)), names.places(), shard) if some_gone else []
         dirty.mark(shard.dirty, (level, start), gone, shard.clock_us)
     return where
+
+
+def _starts_together(level: str) -> bool:
+    """A session starts when its own series does; and of a level of another version it is not known."""
+    try:
+        return not level_of(level).gap_us
+    except SettingsError:
+        return False
 
 
 def _gone(windows: Windows, places: Places, shard: Shard) -> list[str]:
@@ -202,10 +211,9 @@ def with_gone(rolled: Rolled, gone: Iterable[tuple[int, int, int, str]]) -> Roll
     return Rolled(
         list(index),
         np.append(rolled.name, np.array(added, np.int64)),
-        *(
-            np.append(column, np.array([row[at] for row in missing], np.int64))
-            for at, column in enumerate(columns)
-        ),
+        np.append(rolled.level, np.array([row[0] for row in missing], np.int64)),
+        np.append(rolled.start, np.array([row[1] for row in missing], np.int64)),
+        np.append(rolled.shard, np.array([row[2] for row in missing], np.int64)),
         np.append(rolled.flags, np.zeros(len(missing), np.int64)),
         Aggregates.concatenate([rolled.aggregates, Aggregates.empty(len(missing))]),
         Sketches.concatenate([rolled.sketches, Sketches.empty(len(missing))]),

@@ -22,6 +22,11 @@ class ShardRun:
         self.shard = shard.load(number, self._listed)
         self.held = HeldParts(self._staged, names, newest, keep_us)
 
+    @property
+    def clock_us(self) -> int:
+        """The shard's clock."""
+        return self.shard.clock_us
+
     def take(
         self, batch: Sequence[Stored], wall_of: Callable[[int], int], limits: Limits, poison: Mapping[int, str] | None = None
     ) -> Output:  # fmt: skip
@@ -36,5 +41,29 @@ class ShardRun:
         self.held.keep_alerts(out.alerts)
         self.held.end_batch()
         self._listed.update(out.pieces[self.shard.number].items())
+        self._staged.apply()
+        return out
+
+
+class SecondRun:
+    """A partition of a second stage's topic that this process holds (R25); as `ShardRun`."""
+
+    def __init__(self, pieces: Pieces, names: Names, newest: Newest, keep_us: int) -> None:
+        self._names = names
+        self._staged = Staged(pieces)
+        self._held = HeldParts(self._staged, names, newest, keep_us)
+
+    @property
+    def clock_us(self) -> int:
+        """The latest clock of a shard that a rollup was made at."""
+        return self._held.clock_us
+
+    def take(self, batch: Sequence[Stored]) -> Output:
+        """Take a batch of the partition; what changed is set in the pieces, all or nothing."""
+        out = pipeline.run_second(self._names, self._held, batch)
+        if out.merged is not None:
+            self._held.clock_us = max(self._held.clock_us, int(out.merged.parts.revision.max()))
+            self._held.keep(out.merged, out.stored[1])
+        self._held.end_batch()
         self._staged.apply()
         return out

@@ -23,13 +23,14 @@ from headwater_cloud.names import Names, Opener
 from headwater_cloud.notify import JsonLines
 from headwater_cloud.outputs import Notification
 from headwater_cloud.pipeline import Output
-from headwater_cloud.quix_runner import Batch
+from headwater_cloud.quix_runner import At, Batch
 from headwater_cloud.retention import Keep, prune_levels, shrink
 from headwater_cloud.store import APPLICATION, SCHEMA, damaged, one_commit
-from headwater_cloud.write import write_found, write_notifications, write_windows
+from headwater_cloud.write import write_found, write_notifications, write_offsets, write_second, write_windows
 from headwater_shared.crash import reached
 from headwater_shared.errors import StartAgain
 from headwater_shared.sqlite_file import open_writer, says_damaged
+from headwater_shared.topics import IN
 
 Ints = NDArray[np.int64]
 
@@ -58,23 +59,25 @@ class SharedStore:
         bodies = self._connection.execute("SELECT body FROM notification ORDER BY id").fetchall()
         self._to_send = [_as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in bodies]
 
-    def behind(self, shard: int, offset: int) -> bool:
-        return self._written(shard) > offset
+    def behind(self, at: At, offset: int) -> bool:
+        return self._written(at) > offset
 
     def write(self, batches: Sequence[Batch], names: Names) -> None:
         fresh: list[Notification] = []
         if batches:
             with one_commit(self._connection, self._path) as connection:
                 for batch in batches:
-                    if self._written(batch.shard) > batch.offset:
+                    topic, number = batch.at
+                    if self._written(batch.at) > batch.offset:
                         raise StartAgain(
-                            f"shard {batch.shard} belongs to another worker by now",
+                            f"partition {number} of {topic} belongs to another worker by now",
                             hint="this one was away for too long: it starts again from the state",
                         )
                     fresh += self._one(connection, batch.out, names)
-                    connection.execute(
-                        'INSERT OR REPLACE INTO "offset" VALUES (?, ?)', (batch.shard, batch.offset)
-                    )
+                    if topic == IN.name:
+                        write_offsets(connection, {number: batch.offset})
+                    else:
+                        write_second(connection, {topic: {number: batch.offset}})
                 reached("quix.sink.before")
             reached("quix.sink.after")
         notify.say(fresh)
@@ -85,8 +88,11 @@ class SharedStore:
     def close(self) -> None:
         self._connection.close()
 
-    def _written(self, shard: int) -> int:
-        row = self._connection.execute('SELECT next FROM "offset" WHERE partition = ?', (shard,)).fetchone()
+    def _written(self, at: At) -> int:
+        where = ('"offset" WHERE partition = ?2', "second WHERE topic = ?1 AND partition = ?2")[
+            at[0] != IN.name
+        ]
+        row = self._connection.execute(f"SELECT next FROM {where}", at).fetchone()
         return 0 if row is None else int(row[0])
 
     def _prune(self, now_us: int) -> None:

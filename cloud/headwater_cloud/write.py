@@ -177,6 +177,11 @@ def _state(
 ) -> None:
     rows = [(shard, name, body) for shard, some in pieces.items() for name, body in some.items()]
     connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", rows)
+    write_offsets(connection, offsets)
+
+
+def write_offsets(connection: sqlite3.Connection, offsets: Mapping[int, int]) -> None:
+    """Write how far partitions of the input are read."""
     connection.executemany('INSERT OR REPLACE INTO "offset" VALUES (?, ?)', offsets.items())
 
 

@@ -67,16 +67,14 @@ class PieceSide:
                 kept = self.pieces.setdefault(shard, Kept())
                 run = self._runs[shard] = ShardRun(shard, kept, self._names, self._newest, 7 * DAY)
             out = run.take(some, lambda shown_us: shown_us, self._limits)
-            batches.append(Batch(shard, some[-1].offset + 1, run.shard.clock_us, out))
-        self._sink.write(
-            [one for one in batches if not self._sink.behind(one.shard, one.offset)], self._names
-        )
+            batches.append(Batch((IN.name, shard), some[-1].offset + 1, run.shard.clock_us, out))
+        self._sink.write([one for one in batches if not self._sink.behind(one.at, one.offset)], self._names)
         if dies:
             self.pieces = before
             self.kill()
             return len(read)
         for one in batches:
-            self.offsets[one.shard] = one.offset
+            self.offsets[one.at[1]] = one.offset
             self.records += one.out.records
             self.counts += one.out.counts
         return len(read)
