@@ -9,7 +9,7 @@ A sink that cannot take rows now makes Quix read the same records again later; m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from quixstreams import Application
 from quixstreams.kafka.configuration import ConnectionConfig
@@ -23,6 +23,7 @@ from headwater_cloud.outputs import DeadLetter, dead_letter_record
 from headwater_cloud.pipeline import Limits, Output
 from headwater_cloud.quix_pieces import QuixPieces
 from headwater_cloud.shard_run import SecondRun, ShardRun
+from headwater_cloud.sink import At, Batch, Sink
 from headwater_shared.bus import Record, Stored
 from headwater_shared.crash import reached
 from headwater_shared.errors import TryAgain
@@ -35,35 +36,6 @@ log = get_logger()
 
 _RETRY_S = 1.0
 """How long a sink is left in peace that could not take rows."""
-
-
-At = tuple[str, int]
-"""Topic, without the prefix, and partition: of `hw-in` a shard."""
-
-
-class Batch(NamedTuple):
-    """What one partition led to between two checkpoints, and the offset of the input that it ends at."""
-
-    at: At
-    offset: int
-    clock_us: int
-    """The operators' clock after it."""
-    out: Output
-
-
-class Sink(Protocol):
-    """Where rows go, before the checkpoint that they belong to is committed; the same rows may come again after a crash."""
-
-    def behind(self, at: At, offset: int) -> bool:
-        """Tell whether the sink has rows from beyond an offset of a partition: a process wrote them, and ended before its commit."""
-
-    def write(self, batches: Sequence[Batch], names: Names) -> None:
-        """Take the rows of some partitions, durable on return. `names` are what their numbers mean.
-
-        Raises:
-            TryAgain: it cannot now; nothing was written, and the same records will be worked on again.
-            StartAgain: another process has these partitions.
-        """
 
 
 class Engine(NamedTuple):

@@ -23,8 +23,8 @@ from headwater_cloud.names import Names, Opener
 from headwater_cloud.notify import JsonLines
 from headwater_cloud.outputs import Notification
 from headwater_cloud.pipeline import Output
-from headwater_cloud.quix_runner import At, Batch
 from headwater_cloud.retention import Keep, prune_levels, shrink
+from headwater_cloud.sink import At, Batch
 from headwater_cloud.store import APPLICATION, SCHEMA, damaged, one_commit
 from headwater_cloud.write import write_found, write_notifications, write_offsets, write_second, write_windows
 from headwater_shared.crash import reached

@@ -14,14 +14,15 @@ from headwater_cloud.held import Newest
 from headwater_cloud.names import Names
 from headwater_cloud.notify import JsonLines
 from headwater_cloud.pipeline import Limits
-from headwater_cloud.quix_runner import Batch
 from headwater_cloud.retention import Keep
 from headwater_cloud.shard_run import ShardRun
 from headwater_cloud.shared_store import SharedStore
+from headwater_cloud.sink import Batch
 from headwater_shared.bus import Record
+from headwater_shared.clock import SetClock
 from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import IN
-from tests.cloud.made import DAY
+from tests.cloud.made import DAY, clock_record
 from tests.cloud.side import FILE, LINES, LOG, every_partition, rows_of
 
 LARGEST = 256_000
@@ -45,7 +46,8 @@ class PieceSide:
     def __init__(self, folder: Path, batch: int = 200, limits: Limits | None = None) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self._batch, self._limits = folder, batch, limits or Limits()
-        self.log = SqliteLog(folder / LOG)
+        self.clock = SetClock()
+        self.log = SqliteLog(folder / LOG, wall=lambda: self.clock.wall_us)
         self.offsets = every_partition()
         self.pieces: dict[int, Kept] = {}
         self.records: list[Record] = []
@@ -54,6 +56,15 @@ class PieceSide:
 
     def put(self, *some: Record) -> None:
         self.log.append(some)
+
+    def put_clock(self, shard: int, seconds: float) -> None:
+        """Let time pass, and append a clock record."""
+        self.clock.advance(seconds)
+        self.put(clock_record(shard, self.clock.wall_us))
+
+    def rows_in_memory(self) -> int:
+        """How many parts are in memory."""
+        return sum(run.held.rows_in_memory() for run in self._runs.values())
 
     def step(self, *, dies: bool = False) -> int:
         """Work on what came, up to a batch, and commit; `dies`: between the sink and the commit."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cloud.made import frame_record
+from tests.cloud.made import SHARD, T0, Agent, S, frame_record, row
 from tests.cloud.on_pieces import PieceSide
 from tests.cloud.side import Side, in_memory, windows_of
 from tests.cloud.test_merge import SOME, chances, cut, identities, openers, revisions_of
@@ -37,3 +40,69 @@ def test_r24_shards_in_pieces_give_the_windows_of_the_local_runner_whatever_is_k
         found = windows_of(side)
         side.close()
     assert found == wanted
+
+
+def counts(side: PieceSide) -> list[tuple[int, int]]:
+    """Start of each window of 10 s after T0, in seconds, and its count."""
+    rows = side.rows(
+        "SELECT start, count FROM window WHERE level = (SELECT id FROM level WHERE name = '10s') AND shard >= 0 ORDER BY start"
+    )
+    return [((start - T0) // S, count) for start, count in rows]
+
+
+@pytest.fixture
+def side(folder: Path) -> Iterator[PieceSide]:
+    made = PieceSide(folder / "pieces")
+    made.clock.advance(T0 / S - made.clock.wall_us / S)
+    yield made
+    made.close()
+
+
+@pytest.mark.covers("R28")
+def test_r28_parts_leave_memory_by_age_and_come_back_when_one_needs_them(side: PieceSide) -> None:
+    """A minute after its last part a window is in the state only; a late part of it is merged with what is there, not over it."""
+    agent = Agent("a1")
+    side.take(frame_record(agent.made(row(1, 1.0, 2.0))))
+    assert side.rows_in_memory() == 1
+    side.put_clock(SHARD, 1)
+    side.run()
+    side.put_clock(SHARD, 60)
+    side.run()
+    assert side.rows_in_memory() == 0
+    side.take(frame_record(agent.made(row(5, 3.0, opened=("a1", 1, 9)))))
+    assert counts(side) == [(0, 3)]
+
+
+@pytest.mark.covers("R28")
+def test_r28_what_is_older_than_parts_are_kept_is_deleted_and_what_comes_for_it_a_dead_letter(
+    side: PieceSide,
+) -> None:
+    """After seven days the pieces of a window are gone, and its point stays as it is: a later part is `late`, with its bytes."""
+    agent = Agent("a1")
+    side.take(frame_record(agent.made(row(1, 1.0, 2.0))))
+    assert any(name.startswith("part/10s/") for name in side.pieces[SHARD])
+    for _ in range(2):
+        side.put_clock(SHARD, 8 * 86_400)
+        side.run()
+    for _ in range(400):  # a few hundred buckets at once
+        side.put_clock(SHARD, 1)
+    side.run()
+    assert not [name for name in side.pieces[SHARD] if name.startswith("part/")]
+    side.take(frame_record(agent.made(row(5, 3.0, opened=("a1", 1, 9)))))
+    assert counts(side) == [(0, 2)]
+    assert side.counts["dead late"] == 1
+    letters = [record for record in side.records if record.topic == "hw-dead-letters"]
+    assert [letter.headers["reason"] for letter in letters] == ["late"]
+
+
+def test_r24_many_parts_of_one_time_become_few_pieces(side: PieceSide) -> None:
+    """Fifty openers of one window, one after the other: one window of fifty parts, in at most as many pieces as are written between two times that they become few."""
+    agent = Agent("a1")
+    for tick in range(50):
+        side.take(frame_record(agent.made(row(1, float(tick), opened=("a1", 1, tick)))))
+    assert counts(side) == [(0, 50)]
+    pieces = [name for name in side.pieces[SHARD] if name.startswith("part/10s/")]
+    assert len(pieces) <= 18
+    side.kill()
+    side.take(frame_record(agent.made(row(1, 7.0, opened=("a1", 2, 1)))))
+    assert counts(side) == [(0, 51)]

@@ -1,0 +1,37 @@
+"""What a runner hands on between two checkpoints, and where rows go: the interface of sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from headwater_cloud.names import Names
+from headwater_cloud.pipeline import Output
+
+At = tuple[str, int]
+"""Topic, without the prefix, and partition: of `hw-in` a shard."""
+
+
+class Batch(NamedTuple):
+    """What one partition led to between two checkpoints, and the offset of the input that it ends at."""
+
+    at: At
+    offset: int
+    clock_us: int
+    """The operators' clock after it."""
+    out: Output
+
+
+class Sink(Protocol):
+    """Where rows go, before the checkpoint that they belong to is committed; the same rows may come again after a crash."""
+
+    def behind(self, at: At, offset: int) -> bool:
+        """Tell whether the sink has rows from beyond an offset of a partition: a process wrote them, and ended before its commit."""
+
+    def write(self, batches: Sequence[Batch], names: Names) -> None:
+        """Take the rows of some partitions, durable on return. `names` are what their numbers mean.
+
+        Raises:
+            TryAgain: it cannot now; nothing was written, and the same records will be worked on again.
+            StartAgain: another process has these partitions.
+        """
