@@ -28,7 +28,7 @@ from headwater_cloud.sink import At, Batch
 from headwater_cloud.store import APPLICATION, SCHEMA, damaged, one_commit
 from headwater_cloud.write import write_found, write_notifications, write_offsets, write_second, write_windows
 from headwater_shared.crash import reached
-from headwater_shared.errors import StartAgain
+from headwater_shared.errors import StartAgain, StateError
 from headwater_shared.sqlite_file import open_writer, says_damaged
 from headwater_shared.topics import IN
 
@@ -58,6 +58,23 @@ class SharedStore:
         # Whether these went out before a process ended is not known (R29).
         bodies = self._connection.execute("SELECT body FROM notification ORDER BY id").fetchall()
         self._to_send = [_as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in bodies]
+
+    def take_up(self, identity: str) -> None:
+        """Note of which bus the offsets are.
+
+        Raises:
+            StateError: they are of another one: rows of this one would be held for old, and windows be written over by less.
+        """
+        with one_commit(self._connection, self._path) as connection:
+            row = connection.execute("SELECT value FROM meta WHERE name = 'log'").fetchone()
+            if row is None:
+                connection.execute("INSERT INTO meta VALUES ('log', ?)", (identity,))
+            elif row[0] != identity:
+                raise StateError(
+                    f"{self._path} was made from another Kafka, or its topic hw-in was made anew since",
+                    hint="point [cloud] bus at that cluster again; or move the file and the folders worker-*.state away, and keep them: a new "
+                    "file begins with what comes from now on, and agents send again what the cloud side did not have",
+                )
 
     def behind(self, at: At, offset: int) -> bool:
         return self._written(at) > offset

@@ -62,6 +62,7 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
         keep = settings.kept()
         lines = JsonLines(in_data(common.data, settings.notifications))
         sink = SharedStore(in_data(common.data, settings.file), lines, keep)
+        sink.take_up(bus.identity)
         engine = Engine(
             kafka.prefix + settings.group,
             slot,
