@@ -54,7 +54,7 @@ class Window(NamedTuple):
 
 
 class Dead(NamedTuple):
-    """What was not taken; the headers are those that it came with."""
+    """What was not taken: why, and what it was; without where it lay, which another bus numbers otherwise."""
 
     reason: str
     was: str
@@ -241,11 +241,7 @@ def _haves(found: Sequence[Stored]) -> dict[str, list[int]]:
 
 
 def _dead(one: Stored) -> Dead:
-    """Its `ce_id` says where it lay, which another bus numbers otherwise."""
-    name = one.headers.get("ce_id", "")
-    return Dead(
-        one.headers["reason"], one.headers["was"], "" if name.startswith(topics.IN.name) else name, one.body
-    )
+    return Dead(one.headers["reason"], one.headers["was"], one.headers.get("was-ce_id", ""), one.body)
 
 
 def _late(body: bytes) -> list[Late]:

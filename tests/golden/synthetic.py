@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from headwater_cloud.outputs import REPLAY_OF
 from headwater_shared.bus import Record
 from headwater_shared.identity import shard_of
 from tests.cloud.made import SHARD, T0, Agent, S, clock_record, row, without
@@ -134,12 +135,12 @@ def clocks(tape: Tape) -> None:
 
 
 def damaged(tape: Tape) -> None:
-    """What nobody can read: cut off, flipped, of an unknown kind or version, in the wrong partition, with and without an identity."""
+    """What nobody can read: cut off, flipped, of an unknown kind or version, in the wrong partition, with and without an identity; a replay."""
     one = Agent("a1")
     tape.clocks(0)
     good = one.frame(row(0, 1.0))
-    unknown = one.frame(row(10, 1.0))
-    unknown = broken(unknown, unknown.body[:2] + bytes(8) + unknown.body[10:])
+    readable = one.frame(row(10, 1.0))
+    unknown = broken(readable, readable.body[:2] + bytes(8) + readable.body[10:])
     cut = one.frame(row(20, 1.0))
     cut = broken(cut, cut.body[:-9])
     tape.put(good, unknown, unknown, cut, broken(one.anomaly("begin", 5), b"no avro"))
@@ -166,6 +167,13 @@ def damaged(tape: Tape) -> None:
         )
     tape.put(one.frame(row(900, 2.0)), one.heartbeat(900))
     tape.clocks(5)
+    again = {**readable.headers, REPLAY_OF: "hw-dead-letters/0/0"}
+    for body in (
+        readable.body,
+        readable.body,
+        unknown.body,
+    ):  # as an upgrade, and a person, put it on the bus again
+        tape.put(msgspec.structs.replace(readable, headers=again, body=body))
 
 
 STORIES: dict[str, Callable[[Tape], None]] = {
