@@ -116,13 +116,14 @@ _REPORTED = ("state-went-back", "identity-twice")
 _GAP = re.compile(r"seqs (\d+) to \d+ are missing")
 
 
-def read(file: Path, topic: Read, *, patient: bool) -> Outcome:
+def read(file: Path, topic: Read, *, patient: bool, keeps_parts: bool = True) -> Outcome:
     """Read what a run came to.
 
     Args:
         file: the consumer's, which nobody writes any more.
         topic: gives what is on the bus.
         patient: whether clocks went on until gaps and silence must have been reported.
+        keeps_parts: whether the file holds parts, and not the state.
     """
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
         ask = connection.execute
@@ -138,7 +139,7 @@ def read(file: Path, topic: Read, *, patient: bool) -> Outcome:
         letters = topic(topics.DEAD_LETTERS)
         return Outcome(
             windows=sorted(map(_window, windows)),
-            parts=sorted(map(_window, parts)),
+            parts=sorted(map(_window, parts)) if keeps_parts else None,
             anomalies=_sorted(ask("SELECT * FROM anomaly")),
             commands=_sorted(ask("SELECT * FROM command")),
             devices=_sorted(ask("SELECT * FROM device")),

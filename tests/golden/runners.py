@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden import local
+from tests.golden import in_pieces, local
 from tests.golden.outcome import Outcome
 from tests.golden.trace import Trace
 
 Runner = Callable[[Trace, Path, pytest.FixtureRequest], Outcome]
 
 RUNNERS: dict[str, Runner] = {
+    "pieces, batches of 1": lambda trace, folder, _: in_pieces.play(trace, folder, 1),
+    "pieces, batches of 200": lambda trace, folder, _: in_pieces.play(trace, folder, 200),
+    "pieces, killed": lambda trace, folder, _: in_pieces.play(trace, folder, 5, seed=len(trace.about)),
     "local, batches of 1": lambda trace, folder, _: local.play(trace, folder, 1),
     "local, batches of 7": lambda trace, folder, _: local.play(trace, folder, 7),
     "local, batches of 200": lambda trace, folder, _: local.play(trace, folder, 200),

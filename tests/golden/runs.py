@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +36,8 @@ series = "*"
 kind = "session"
 gap = "10s"
 """
-_T = 1_795_000_000
+_T = int(time.time()) // 60 * 60 - 3600
+"""An hour ago: parts of long ago are not revised (R28)."""
 
 
 def _recorded(here: Box, name: str, about: str) -> str:
