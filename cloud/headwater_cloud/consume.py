@@ -9,7 +9,7 @@ from zlib import crc32
 
 import msgspec
 
-from headwater_cloud.outputs import DeadLetter
+from headwater_cloud.outputs import REPLAY_OF, DeadLetter
 from headwater_shared import frame, records, registry
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.bus import Stored
@@ -41,6 +41,8 @@ class Arrived(NamedTuple):
     check: int
     what: Frame | Anomaly | Command | Device | DeadLetter
     predecessor: Predecessor | None
+    replayed: bool = False
+    """Whether a person had it taken again: it was a dead letter."""
 
 
 class Taken(msgspec.Struct):
@@ -98,16 +100,18 @@ def consume(
 
 
 def _take(taken: Taken, stored: Stored, what: Frame | Anomaly | Command | Device | DeadLetter) -> None:
-    check = crc32(stored.body)
+    check, replayed = crc32(stored.body), REPLAY_OF in stored.headers
     if not isinstance(what, DeadLetter):
-        taken.arrived.append(Arrived(what.agent, what.epoch, what.seq, check, what, what.predecessor))
+        taken.arrived.append(
+            Arrived(what.agent, what.epoch, what.seq, check, what, what.predecessor, replayed)
+        )
         return
     identity = records.identity_of(stored.headers.get("ce_id", ""))
     if identity is None or identity[2] != stored.partition or identity[3] < 1:
         taken.dead.append(what)
     else:
         agent, epoch, _, seq = identity
-        taken.arrived.append(Arrived(agent, epoch, seq, check, what, None))
+        taken.arrived.append(Arrived(agent, epoch, seq, check, what, None, replayed))
 
 
 def _frame(stored: Stored) -> Frame | DeadLetter:

@@ -1,7 +1,8 @@
 """Each row of an agent's stream once: intervals of seqs by (agent, epoch), what is missing, and what went back (R6, R23).
 
 A short cut, not the guard of promise 1: rows are idempotent by themselves (R1), so what is let through twice changes
-nothing. A seq whose bytes are known and the same is dropped; the same identity with other bytes is kept and reported.
+nothing. A seq whose bytes are known and the same is dropped; the same identity with other bytes is kept and reported. A dead letter
+that a person has taken again goes on, though its seq was taken when its bytes were safe.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import msgspec
 
 from headwater_cloud import intervals
 from headwater_cloud.consume import Arrived
-from headwater_cloud.outputs import Report
+from headwater_cloud.outputs import DeadLetter, Report
 from headwater_shared.records import Have, Heartbeat, Predecessor
 
 REMEMBERED = 1024
@@ -84,9 +85,13 @@ def step(
         if intervals.add(epoch.intervals, row.seq):
             grown[at] = None
             _remember(epoch, row)
-            if row.seq == 1 and row.predecessor is None and _begins_anew(epochs, at):
+            # What cannot be read may name a predecessor all the same.
+            names_none = row.predecessor is None and not isinstance(row.what, DeadLetter)
+            if row.seq == 1 and names_none and _begins_anew(epochs, at):
                 text = "this epoch follows none, and there were others: the agent's file is a new one, what the former still held will not come"
                 out.reports.append(Report("began-anew", shard, row.agent, row.epoch, text, now_us))
+        elif row.replayed:
+            pass  # its seq is had because its bytes were safe; whether it counts yet is its rows' business (R1)
         elif _known(epoch, row.seq) == row.check:
             repeats += 1
             continue

@@ -136,8 +136,11 @@ class HeldParts:
                 _drop_windows(bucket, parts)
             bucket.chunks.append(parts)
             self._append(level, at, bucket, new)
-            np.maximum.at(self._newest.of(level), parts.series, parts.start)
-            about = self._about(level)
+            about, newest = self._about(level), self._newest.of(level)
+            # A late part is perhaps the first that is seen of a series since a start: newer ones may be in the state.
+            unseen = parts.series[newest[parts.series] == _NEVER]
+            newest[unseen] = about.newest
+            np.maximum.at(newest, parts.series, parts.start)
             about.newest = max(about.newest, int(parts.start.max()))
 
     def _runs(self, parts: PartRows) -> Iterator[tuple[int, int, int, int]]:

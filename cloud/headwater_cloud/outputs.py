@@ -14,6 +14,11 @@ from headwater_shared.records import Alert, Have
 
 SOURCE = "cloud"
 
+WAS = "was-"
+"""Before the name of a dead letter's header: the record's own header of that name, and its `key`."""
+REPLAY_OF = "replay-of"
+"""The header of a record that a person has taken again: which dead letter it was."""
+
 ReportKind = Literal["gap", "went-back", "began-anew", "another-body", "late"]
 
 
@@ -71,18 +76,40 @@ def have_record(have: Have, time_us: int) -> Record:
 
 
 def dead_letter_record(dead: DeadLetter) -> Record:
-    """For `hw-dead-letters`: the bytes as they came, and where from."""
+    """For `hw-dead-letters`: the bytes as they came, where from, and all that it takes to put them there again."""
     stored = dead.record
     where = f"{stored.topic}/{stored.partition}/{stored.offset}"
-    headers = {
-        **stored.headers,
+    own = {
         **records.headers("dead-letter", where, SOURCE, stored.time_us),
         "content-type": "application/octet-stream",
         "reason": dead.reason,
         "text": dead.text,
         "was": stored.headers.get("ce_type", ""),
+        WAS + "key": stored.key,
     }
-    return Record(topics.DEAD_LETTERS.name, 0, where, headers, stored.body)
+    hidden = {WAS + name: stored.headers[name] for name in own if name in stored.headers}
+    return Record(topics.DEAD_LETTERS.name, 0, where, {**stored.headers, **own, **hidden}, stored.body)
+
+
+def revived(dead: Stored) -> Record | None:
+    """The record that a dead letter was, as it was, but for the header that says so; None: it never was one (`late`).
+
+    Of letters of before, which kept no `was-` headers, only the type is known; the body says the rest, once it can be read.
+    """
+    topic, _, place = dead.key.partition("/")
+    if topic != topics.IN.name:
+        return None
+    kept = {
+        name: text for name, text in dead.headers.items() if name not in _OWN and not name.startswith(WAS)
+    }
+    hidden = {n.removeprefix(WAS): text for n, text in dead.headers.items() if n.startswith(WAS)}
+    key = hidden.pop("key", "")
+    headers = {"ce_type": dead.headers["was"], **kept, **hidden}
+    headers[REPLAY_OF] = f"{dead.topic}/{dead.partition}/{dead.offset}"
+    return Record(topics.IN.name, int(place.partition("/")[0]), key, headers, dead.body)
+
+
+_OWN = ("ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "content-type", "reason", "text", "was")
 
 
 def late_record(parts: Frame, text: str, time_us: int) -> Record:

@@ -77,7 +77,15 @@ class SharedStore:
                 )
 
     def behind(self, at: At, offset: int) -> bool:
-        return self._written(at) > offset
+        return self.written(at) > offset
+
+    def written(self, at: At) -> int:
+        """Return the offset of a partition that its rows are made up to."""
+        where = ('"offset" WHERE partition = ?2', "second WHERE topic = ?1 AND partition = ?2")[
+            at[0] != IN.name
+        ]
+        row = self._connection.execute(f"SELECT next FROM {where}", at).fetchone()
+        return 0 if row is None else int(row[0])
 
     def write(self, batches: Sequence[Batch], names: Names) -> None:
         fresh: list[Notification] = []
@@ -85,7 +93,7 @@ class SharedStore:
             with one_commit(self._connection, self._path) as connection:
                 for batch in batches:
                     topic, number = batch.at
-                    if self._written(batch.at) > batch.offset:
+                    if self.written(batch.at) > batch.offset:
                         raise StartAgain(
                             f"partition {number} of {topic} belongs to another worker by now",
                             hint="this one was away for too long: it starts again from the state",
@@ -104,13 +112,6 @@ class SharedStore:
 
     def close(self) -> None:
         self._connection.close()
-
-    def _written(self, at: At) -> int:
-        where = ('"offset" WHERE partition = ?2', "second WHERE topic = ?1 AND partition = ?2")[
-            at[0] != IN.name
-        ]
-        row = self._connection.execute(f"SELECT next FROM {where}", at).fetchone()
-        return 0 if row is None else int(row[0])
 
     def _prune(self, now_us: int) -> None:
         """Delete a chunk of what is no longer kept, now and then; more of them while there is more."""

@@ -162,6 +162,17 @@ class SqliteLog:
             self._give_back()
         return deleted
 
+    def delete(self, topic: str, partition: int, offsets: Sequence[int]) -> int:
+        """Delete records that a person wants gone, and give their space back; return how many there were."""
+        with self._connection() as connection:
+            query = "SELECT id FROM record WHERE topic = ? AND partition = ? AND offset = ?"
+            asked = (connection.execute(query, (topic, partition, offset)).fetchone() for offset in offsets)
+            ids = [row for row in asked if row is not None]
+        for at in range(0, len(ids), _CHUNK):
+            self._delete(ids[at : at + _CHUNK])
+        self._give_back()
+        return len(ids)
+
     def close(self) -> None:
         if self._open is not None:
             self._open.close()

@@ -106,3 +106,17 @@ def test_r24_many_parts_of_one_time_become_few_pieces(side: PieceSide) -> None:
     side.kill()
     side.take(frame_record(agent.made(row(1, 7.0, opened=("a1", 2, 1)))))
     assert counts(side) == [(0, 51)]
+
+
+def test_r01_a_late_part_after_a_start_hides_no_newer_one() -> None:
+    """The first that a new process sees of a series is late: windows that are newer, and in the state, keep their parts."""
+    one, two = Agent(), Agent("a2", epoch=7)
+    with in_memory() as folder:
+        side = PieceSide(folder / "pieces")
+        side.take(one.frame(row(0, 1.0), row(50, 1.0, 2.0)))
+        side.kill()
+        side.take(two.frame(row(10, 5.0, opened=("a2", 7, 1))))
+        side.take(two.frame(row(50, 3.0, opened=("a2", 7, 2))))
+        found = side.rows("SELECT parts, count FROM window ORDER BY start")
+        side.close()
+    assert found == [(1, 1), (1, 1), (2, 3)]

@@ -1,0 +1,212 @@
+"""Traces of what no run gives when it is asked to: `python -m tests.golden.synthetic` writes them anew.
+
+The outcome is that of the local runner at batches of 1; a test holds it against every other cut. Clocks go on at the end, act by
+act, until every gap and every silence must have been reported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from headwater_cloud.outputs import REPLAY_OF
+from headwater_shared.bus import Record
+from headwater_shared.identity import shard_of
+from tests.cloud.made import SHARD, T0, Agent, S, clock_record, row, without
+from tests.cloud.side import in_memory
+from tests.golden import local, trace
+from tests.golden.outcome import Outcome
+from tests.golden.trace import Act, Input, Trace
+
+OTHER = shard_of("s2")
+_PATIENT_S = (61, 301, 61)
+"""Longer than `gap_after`, then than `silent_after`."""
+
+
+class Tape:
+    """Puts records down, each at the time of the bus."""
+
+    def __init__(self) -> None:
+        self.now_us = T0
+        self.acts: list[Act] = [[]]
+
+    def put(self, *some: Record) -> None:
+        for one in some:
+            self.acts[-1].append(Input(one.partition, self.now_us, one.key, dict(one.headers), one.body))
+
+    def clocks(self, seconds: float, *shards: int) -> None:
+        """Time passes; clock records of some shards."""
+        self.now_us += round(seconds * S)
+        self.put(*(clock_record(shard, self.now_us) for shard in shards or (SHARD, OTHER)))
+
+    def end(self) -> list[Act]:
+        """Let clocks go on for as long as anything can wait for."""
+        shards = sorted({one.partition for act in self.acts for one in act})
+        for seconds in _PATIENT_S:
+            self.acts.append([])
+            self.clocks(seconds, *shards)
+        return self.acts
+
+
+def broken(one: Record, body: bytes) -> Record:
+    return msgspec.structs.replace(one, body=body)
+
+
+def streams(tape: Tape) -> None:
+    """Gaps that stay and gaps that close, files that went back, twins under one epoch, a file that was begun anew, repeats."""
+    one, two = Agent("a1"), Agent("a2", epoch=50)
+    tape.clocks(0)
+    sent = [one.frame(row(10 * n, 0.1 * n, 0.2, opened=("a1", 1, n + 1))) for n in range(12)]
+    tape.put(sent[0], sent[1], one.anomaly("begin", 12), sent[3], sent[7], sent[1], one.heartbeat(20))
+    tape.clocks(30)
+    for n in range(6):
+        at = ("a2", 50, n)
+        tape.put(
+            two.frame(row(10 * n, 0.3, series="s2/d1/x", opened=at)),
+            two.anomaly("begin", n, series="s2/d1/x", rule="r"),
+        )
+        tape.put(two.frame(row(10 * n + 1, 0.7, 1e9, opened=at)), two.heartbeat(n * 10, shard=OTHER))
+    tape.put(sent[2], sent[2], sent[8], one.heartbeat(120), one.anomaly("end", 14, begin=12))
+    tape.clocks(45)
+    one.seqs[SHARD] -= 2
+    tape.put(one.frame(row(50, 8.0, opened=("a1", 1, 99))))  # a twin goes on under the same epoch
+    one.restart(2)
+    tape.put(
+        one.frame(row(3, 5.0, opened=("a1", 2, 1)), row(10, 0.1, 0.2, 0.3, opened=("a1", 1, 2), revision=1))
+    )
+    two.seqs[OTHER] = 3  # restored from a backup
+    two.restart(51)
+    tape.put(two.frame(row(60, 1.0, series="s2/d1/x", opened=("a2", 51, 90))))
+    new = Agent("a2", epoch=52)
+    tape.put(new.frame(row(70, 1.0, series="s2/d1/x", opened=("a2", 52, 1))), new.heartbeat(80, shard=OTHER))
+    tape.put(*sent[4:6], one.heartbeat(200))
+    tape.clocks(20)
+
+
+def revisions(tape: Tape) -> None:
+    """Revisions in any order, of two agents and three epochs, a part that is taken away and comes back, equal revisions, marks."""
+    one, two = Agent("a1"), Agent("a2", epoch=9)
+    tape.clocks(0)
+    whole = [
+        one.frame(row(5, *[1.5 * k for k in range(n + 1)], opened=("a1", 1, 3), revision=n)) for n in range(6)
+    ]
+    tape.put(whole[3], whole[0], whole[5], whole[1])
+    tape.put(two.frame(*(row(5, 7.0, 1e-300, opened=("a2", 9, n)) for n in range(4))))
+    gone = row(25, 3.0, 4.0, opened=("a1", 1, 4))
+    tape.put(one.frame(gone), one.frame(without(gone, 1)), one.frame(gone._replace(revision=2)))
+    lost = row(35, 3.0, opened=("a1", 1, 5))
+    tape.put(one.frame(without(lost, 4)), one.frame(lost))
+    tape.put(one.frame(row(45, 1.0, opened=("a1", 1, 6))), two.frame(row(45, 1.0, 2.0, opened=("a1", 1, 6))))
+    tape.put(one.frame(row(45, -0.0, 0.0, 1e308, -1e308, opened=("a1", 1, 7))))
+    one.restart(2)
+    tape.put(one.frame(row(5, 11.0, opened=("a1", 2, 1)), row(5, 1.0, opened=("a1", 1, 3), revision=4)))
+    for level in ("1m", "10m", "1h"):
+        tape.put(
+            one.frame(row(5, 1.0, 2.0, level=level, opened=("a1", 2, 2))),
+            two.frame(row(65, 5.0, level=level, opened=("a2", 9, 7))),
+        )
+    tape.put(*whole, one.heartbeat(100), two.heartbeat(100))
+    tape.clocks(30)
+
+
+def clocks(tape: Tape) -> None:
+    """Clock records missing at first, twice, late, in the future, damaged; heartbeats that wait for what is missing."""
+    one = Agent("a1")
+    sent = [one.frame(row(10 * n, 1.0, opened=("a1", 1, n))) for n in range(8)]
+    tape.put(sent[0], sent[5], one.heartbeat(60), one.heartbeat(30, last_seq=1))
+    tape.now_us += 100 * S
+    tape.put(sent[6])
+    tape.clocks(1)
+    tape.clocks(0)
+    before = clock_record(SHARD, tape.now_us)
+    tape.clocks(20, SHARD)
+    tape.put(
+        before,
+        clock_record(SHARD, tape.now_us + 3600 * S),
+        broken(before, b"\xc3\x01"),
+        clock_record(OTHER, tape.now_us - 4 * S),
+    )
+    tape.put(*sent[1:4], one.heartbeat(70))
+    tape.clocks(59, SHARD)
+    tape.put(sent[4])
+    tape.clocks(2, SHARD)
+
+
+def damaged(tape: Tape) -> None:
+    """What nobody can read: cut off, flipped, of an unknown kind or version, in the wrong partition, with and without an identity; a replay."""
+    one = Agent("a1")
+    tape.clocks(0)
+    good = one.frame(row(0, 1.0))
+    readable = one.frame(row(10, 1.0))
+    unknown = broken(readable, readable.body[:2] + bytes(8) + readable.body[10:])
+    cut = one.frame(row(20, 1.0))
+    cut = broken(cut, cut.body[:-9])
+    tape.put(good, unknown, unknown, cut, broken(one.anomaly("begin", 5), b"no avro"))
+    nan = one.anomaly("begin", 9, float("nan"))
+    nameless = msgspec.structs.replace(
+        good, headers={"ce_type": "io.headwater.frame", "ce_id": "no identity"}, body=b"\xc3\x01no frame"
+    )
+    tape.put(
+        nan,
+        nameless,
+        nameless,
+        msgspec.structs.replace(good, headers={"ce_type": "org.other.kind", "ce_id": "1"}),
+    )
+    tape.put(msgspec.structs.replace(good, partition=OTHER), broken(one.heartbeat(10), b""))
+    for at in range(0, len(good.body), max(1, len(good.body) // 40)):
+        flipped = bytearray(one.frame(row(30 + at, 1.0)).body)
+        flipped[at % len(flipped)] ^= 0x55
+        tape.put(
+            msgspec.structs.replace(
+                good,
+                headers={**good.headers, "ce_id": f"a1/{1:016x}/{SHARD}/{one.seqs[SHARD]}"},
+                body=bytes(flipped),
+            )
+        )
+    tape.put(one.frame(row(900, 2.0)), one.heartbeat(900))
+    tape.clocks(5)
+    again = {**readable.headers, REPLAY_OF: "hw-dead-letters/0/0"}
+    for body in (
+        readable.body,
+        readable.body,
+        unknown.body,
+    ):  # as an upgrade, and a person, put it on the bus again
+        tape.put(msgspec.structs.replace(readable, headers=again, body=body))
+
+
+STORIES: dict[str, Callable[[Tape], None]] = {
+    "streams": streams,
+    "revisions": revisions,
+    "clocks": clocks,
+    "damaged": damaged,
+}
+
+
+def made(name: str) -> Trace:
+    """The trace of a story."""
+    tape = Tape()
+    STORIES[name](tape)
+    nothing = Outcome(
+        windows=[], anomalies=[], commands=[], devices=[], device_changes=[], alerts=[], changes={}, latest={}, complete=[],
+        reports=[], dead=[], late=[], haves={}, gaps=[], silent=[],
+    )  # fmt: skip
+    about = (STORIES[name].__doc__ or "").strip()
+    unread = Trace(about, tape.end(), nothing)
+    with in_memory() as folder:
+        return msgspec.structs.replace(unread, outcome=local.play(unread, folder, 1))
+
+
+def written() -> Iterator[str]:
+    """Write all of them; say what each holds."""
+    for name in STORIES:
+        found = made(name)
+        size = trace.write(trace.FOLDER / f"{name}.trace", found)
+        yield f"{name}: {sum(map(len, found.acts))} records, {len(found.outcome.windows)} windows, {size:,} bytes"
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HEADWATER_CRASH", "")
+    for line in written():
+        print(line)
