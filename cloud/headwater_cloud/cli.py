@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headwater_cloud import commands, topics_command
+from headwater_cloud import commands, devices_command, topics_command
 from headwater_cloud.commands import SettingsFile
 from headwater_shared.errors import HeadwaterError
 
@@ -18,6 +18,7 @@ app.command()(commands.query)
 app.command()(commands.alerts)
 app.command()(commands.commands)
 app.command()(topics_command.topics)
+app.add_typer(devices_command.app, name="devices")
 
 
 def main() -> None:
