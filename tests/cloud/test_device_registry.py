@@ -74,6 +74,17 @@ def test_an_older_copy_does_not_bring_a_removed_device_back(tmp_path: Path) -> N
     side.close()
 
 
+def test_a_change_is_committed_at_once(tmp_path: Path) -> None:
+    """It is not left to wait as clocks and heartbeats are, whose later output would take its row's place."""
+    side = Side(tmp_path)
+    side.put(copy(said(1, P100)))
+    side.runner.step()
+    side.put_clock(SHARD, seconds=1)
+    side.run()
+    assert stored(side).keys() == {"s1/d1"}
+    side.close()
+
+
 def test_what_is_damaged_or_misplaced_is_a_dead_letter(tmp_path: Path) -> None:
     """Each with its reason; the others count."""
     side = Side(tmp_path)
@@ -159,6 +170,6 @@ def test_rows_written_again_from_an_older_cut_change_nothing(tmp_path: Path) -> 
     side.take(copy(newer))
     with side.store.transaction() as connection:
         write(connection, Output(registry=[older]), Names(), {}, "test")
-        write(connection, Output(registry=[newer]), Names(), {}, "test")
+        write(connection, Output(registry=[older]), Names(), {}, "test")
     assert stored(side) == {"s1/d1": (0, "P200", "", "old", "{}")}
     side.close()

@@ -20,12 +20,11 @@ from headwater_shared.errors import BusUnavailable, Refused, SettingsError
 from headwater_shared.kafka_settings import KafkaSettings
 from headwater_shared.registry import Entry
 from headwater_shared.settings import Common
-from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import IN, REGISTRY
 from tests.cloud.side import FILE, LOG, Side
 from tests.cloud.test_device_registry import entries, said
 from tests.cloud.test_devices import change
-from tests.cloud.test_registry_copies import looked
+from tests.cloud.test_registry_copies import Away, looked
 from tests.support import until
 
 CSV = "device,site,model,room,temp [°C]\npump-1,s1,P100,Hall 2,x\npump-2,s2,P200,Hall 3,\n"
@@ -106,20 +105,6 @@ def test_where_there_is_no_log_none_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / LOG).exists()
 
 
-class Killed(BusUnavailable):
-    """The bus is gone in the middle of a command, as if the command was killed there."""
-
-
-class DyingLog(SqliteLog):
-    """The real log, that takes no copy."""
-
-    def append(self, records: object) -> None:
-        some = list(records)  # type: ignore[call-overload]
-        if some and some[0].topic == IN.name:
-            raise Killed("no copy")
-        super().append(some)
-
-
 def _change_to(after: dict[str, Entry], kept: KeptOnBus) -> None:
     with kept.changed([]) as devices:
         devices.clear()
@@ -131,8 +116,10 @@ def test_a_command_that_died_between_topic_and_copies_is_healed_by_the_same_comm
     side, settings = Side(tmp_path), settings_of(tmp_path)
 
     def dies(after: dict[str, Entry]) -> None:
-        with closing(DyingLog(tmp_path / LOG)) as log, pytest.raises(Killed):
-            _change_to(after, KeptOnBus(log, SetClock()))
+        with closing(Away(tmp_path / LOG)) as log:
+            log.away = IN.name
+            with pytest.raises(BusUnavailable):
+                _change_to(after, KeptOnBus(log, SetClock()))
 
     dies({"s1/d1": Entry("P100")})
     side.run()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ from headwater_cloud import registry_copies
 from headwater_cloud.registry_topic import RegistryTopic
 from headwater_shared import registry, topics
 from headwater_shared.bus import Record
+from headwater_shared.errors import BusUnavailable
 from headwater_shared.records import RegistryChange
 from headwater_shared.registry import Entry, change_of
+from headwater_shared.sqlite_log import SqliteLog
 from tests.cloud.kills import Killed
 from tests.cloud.made import T0, S
 from tests.cloud.side import FILE, LOG, Side
@@ -192,6 +196,36 @@ def test_a_record_of_the_topic_that_cannot_be_read_stops_nothing(tmp_path: Path)
     looked(side)
     assert entries(side) == {"s1/d1": P100, "s1/d2": P200}
     side.close()
+
+
+def test_a_bus_that_is_away_for_a_moment_loses_no_change(tmp_path: Path) -> None:
+    """At the topic or at the copies: what was pending is pending in the next look."""
+    for topic in (topics.REGISTRY.name, topics.IN.name):
+        folder = tmp_path / topic
+        side = Side(folder)
+        with registry.changed(folder / registry.FILE, T0 + S) as devices:
+            devices["s1/d1"] = P100
+        with closing(Away(folder / LOG)) as bus:
+            copies = registry_copies.RegistryCopies(bus, folder / registry.FILE)
+            bus.away = topic
+            with pytest.raises(BusUnavailable):
+                copies.step(side.runner._shards)
+            bus.away = ""
+            assert copies.step(side.runner._shards) == 1
+        side.run()
+        assert (entries(side), len(last_in_topic(side))) == ({"s1/d1": P100}, 1)
+        side.close()
+
+
+class Away(SqliteLog):
+    """The real log, which may take nothing for one topic."""
+
+    away = ""
+
+    def append(self, records: Sequence[Record]) -> None:
+        if records and records[0].topic == self.away:
+            raise BusUnavailable("away")
+        super().append(records)
 
 
 def test_a_kill_between_topic_and_copies_is_healed_by_the_next_start(
