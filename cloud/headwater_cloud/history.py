@@ -232,12 +232,12 @@ class History:
 
     def registry(self) -> dict[str, RegistryChange]:
         """Return what was said last of each device, also of those that are removed."""
-        rows = self._rows(
-            "SELECT device, time_us, removed, model, place, owner, cohort, metrics FROM registry ORDER BY device"
-        )
+        rows = self._rows("SELECT * FROM registry ORDER BY device")
         return {
-            row[0]: RegistryChange(row[0], row[1], bool(row[2]), *row[3:7], msgspec.json.decode(row[7]))
-            for row in rows
+            device: RegistryChange(
+                device, time_us, bool(removed), model, place, owner, cohort, msgspec.json.decode(metrics)
+            )
+            for device, time_us, removed, model, place, owner, cohort, metrics in rows
         }
 
     def reports(self, last: int | None = None) -> list[ReportView]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from headwater_cloud.registry_topic import RegistryTopic
 from headwater_cloud.settings import CloudSettings
 from headwater_shared.clock import SetClock
 from headwater_shared.errors import BusUnavailable, Refused, SettingsError
-from headwater_shared.kafka_settings import KafkaSettings
+from headwater_shared.kafka_settings import KafkaSettings, connection
 from headwater_shared.registry import Entry
 from headwater_shared.settings import Common
 from headwater_shared.topics import IN, REGISTRY
@@ -193,3 +194,26 @@ def test_over_kafka_it_is_the_same(kafka_bus: str, tmp_path: Path) -> None:
     with closing(History(tmp_path / "cloud" / "cloud.db")) as history:
         rows = history.connection.execute("SELECT device, removed, owner FROM registry ORDER BY 1").fetchall()
     assert rows == [("s1/pump-1", 0, "Anna"), ("s2/pump-2", 1, "")]
+
+
+def test_a_topic_that_was_not_made_yet_stops_nothing_else(kafka_bus: str, tmp_path: Path) -> None:
+    """After an update, before `headwater-cloud topics --apply`: the cloud side takes what comes, and tries the registry again."""
+    from confluent_kafka.admin import AdminClient
+
+    address, _, prefix = kafka_bus.rpartition("/")
+    admin = AdminClient({**connection(address, KafkaSettings()), "log_level": 0})
+    for done in admin.delete_topics([prefix + REGISTRY.name]).values():
+        done.result(30)
+    cloud = CloudSettings(bus=address, wait="1ms", health_port=0)
+    process = Process(Common(data=str(tmp_path)), cloud, kafka=KafkaSettings(prefix=prefix))
+    try:
+        began = time.monotonic()
+        for _ in range(20):
+            process.turn()
+        assert (process.trouble, process.health()["ready"]) == ("", True)
+        assert process._registry_at > began + 30
+        result = call(settings_of(tmp_path, address, prefix), "set", "s1/d1")
+        assert isinstance(result.exception, BusUnavailable)
+        assert "topics --apply" in str(result.exception)
+    finally:
+        process.close()
