@@ -6,7 +6,7 @@ log that was begun anew, an older record that came last: each is healed by looki
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from headwater_cloud.registry_topic import RegistryTopic
@@ -34,35 +34,51 @@ class RegistryCopies:
         self._topic = RegistryTopic(bus)
         self._file = file
         self._seen: tuple[int, int, int] | None = None
-        self._pending: dict[str, None] = {}
-        """Devices whose latest change may not be everywhere."""
-        self._begun = False
+        self._unwritten: dict[str, None] = {}
+        """Devices whose latest change may not be the topic's last record."""
+        self._uncopied: dict[int, dict[str, None]] = {}
+        """Devices whose latest change may not be in their shard, by shard."""
+        self._asked: set[int] = set()
+        """Shards that were asked once what they know."""
 
-    def step(self, shards: Mapping[int, Shard], owned: Container[int] = range(SHARDS)) -> int:
-        """Look at the topic, at the file, and at first at the shards; append what is missing. Returns how many copies.
+    def step(self, shards: Mapping[int, Shard], held: Iterable[int] = range(SHARDS)) -> int:
+        """Look at the topic, at the file, and once at each shard; append what is missing. Returns how many copies.
 
         Args:
             shards: the operators' state, which is only read.
-            owned: the shards that this process looks after: one that is not in `shards` knows nothing yet.
+            held: the shards that this process works on now; one of them that is not in `shards` knows nothing yet.
 
         Raises:
             BusUnavailable: call again; what is missing is still known.
         """
-        self._pending |= dict.fromkeys(self._topic.read())
+        for device in self._topic.read():
+            self._note(device)
         self._read_file()
-        if not self._begun:
-            for number, shard in shards.items():
-                if number in owned:
-                    for change in shard.registered.values():
-                        self._topic.learn(change)
-                        self._pending[change.device] = None
-            self._begun = True
-        self._topic.write(list(self._pending))
+        for number in held:
+            if number not in self._asked:
+                self._ask(number, shards)
+        self._topic.write(list(self._unwritten))
+        self._unwritten.clear()
         reached("cloud.registry")
-        missing = [device for device in self._pending if self._lacks(device, shards, owned)]
-        self._topic.copy(missing)
-        self._pending.clear()
-        return len(missing)
+        copies = 0
+        for number in held:
+            missing = [one for one in self._uncopied.get(number, ()) if self._lacks(one, shards.get(number))]
+            self._topic.copy(missing)
+            self._uncopied.pop(number, None)
+            copies += len(missing)
+        return copies
+
+    def _note(self, device: str) -> None:
+        """Something was said of a device: whether all have it is looked at in this step."""
+        self._unwritten[device] = None
+        self._uncopied.setdefault(shard_of(site_of(device)), {})[device] = None
+
+    def _ask(self, number: int, shards: Mapping[int, Shard]) -> None:
+        if number in shards:
+            for change in list(shards[number].registered.values()):  # another thread may work on it
+                if self._topic.learn(change):
+                    self._note(change.device)
+        self._asked.add(number)
 
     def _read_file(self) -> None:
         if self._file is None:
@@ -81,11 +97,8 @@ class RegistryCopies:
             return
         for change in changes:
             if self._topic.learn(change):
-                self._pending[change.device] = None
+                self._note(change.device)
 
-    def _lacks(self, device: str, shards: Mapping[int, Shard], owned: Container[int]) -> bool:
-        number = shard_of(site_of(device))
-        if number not in owned:
-            return False
-        known = shards[number].registered.get(device) if number in shards else None
+    def _lacks(self, device: str, shard: Shard | None) -> bool:
+        known = shard.registered.get(device) if shard is not None else None
         return known is None or rank(known) < rank(self._topic.latest[device])
