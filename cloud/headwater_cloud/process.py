@@ -38,9 +38,6 @@ PLACE = "cloud.json"
 
 _CLOCK_S = 1.0
 _PRUNE_S = 30.0
-_REGISTRY_S = 1.0
-_REGISTRY_AGAIN_S = 60.0
-"""After a trouble of its own, such as a topic that was not made yet: nothing else waits for it."""
 _AFTER_TROUBLE_S = 1.0
 
 
@@ -78,7 +75,7 @@ class Process:
             log_identity=self._identity(),
             registry_file=data / registry.FILE,
         )
-        self._clock_at = self._prune_at = self._registry_at = time.monotonic()
+        self._clock_at = self._prune_at = time.monotonic()
 
     def _identity(self) -> str:
         """Return which bus this is; Kafka may come later than we do, or be there and not yet have its leaders."""
@@ -125,22 +122,10 @@ class Process:
             self.runner.read_for_good()
             self._bus.retain(wall_us())
             self._prune_at = now + _PRUNE_S
-        if now >= self._registry_at:
-            self._registry_at = now + self._look_at_registry()
+        self.runner.look_at_registry()
         self.lag = self.runner.lag()
         self.runner.metrics.lag.set(self.lag)
         return self.lag
-
-    def _look_at_registry(self) -> float:
-        """Return in how many seconds to look again."""
-        try:
-            self.runner.append_registry()
-        except BusUnavailable as error:
-            log.warning(
-                "the registry waits", error=error, hint="on Kafka: headwater-cloud topics --apply makes its topic"
-            )  # fmt: skip
-            return _REGISTRY_AGAIN_S
-        return _REGISTRY_S
 
     def health(self) -> Mapping[str, Any]:
         """What `/health` and `/ready` say."""

@@ -6,7 +6,7 @@ log that was begun anew, an older record that came last: each is healed by looki
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from headwater_cloud.registry_topic import RegistryTopic
@@ -14,11 +14,15 @@ from headwater_cloud.shard import Shard
 from headwater_shared import logs, registry
 from headwater_shared.bus import Bus
 from headwater_shared.crash import reached
-from headwater_shared.errors import SettingsError
+from headwater_shared.errors import BusUnavailable, SettingsError
 from headwater_shared.identity import SHARDS, shard_of, site_of
 from headwater_shared.registry import rank
 
 log = logs.get_logger()
+
+_LOOK_S = 1.0
+_AGAIN_S = 60.0
+"""After a trouble, such as a topic that was not made yet: nothing else is to wait for it."""
 
 
 class RegistryCopies:
@@ -40,8 +44,22 @@ class RegistryCopies:
         """Devices whose latest change may not be in their shard, by shard."""
         self._asked: set[int] = set()
         """Shards that were asked once what they know."""
+        self._look_at = 0.0
 
-    def step(self, shards: Mapping[int, Shard], held: Iterable[int] = range(SHARDS)) -> int:
+    def look(self, shards: Mapping[int, Shard], held: Collection[int], now_s: float) -> None:
+        """Do a step if one is due, by monotonic time; a bus that does not answer is asked again a minute later."""
+        if now_s < self._look_at:
+            return
+        try:
+            self.step(shards, held)
+            self._look_at = now_s + _LOOK_S
+        except BusUnavailable as error:
+            self._look_at = now_s + _AGAIN_S
+            log.warning(
+                "the registry waits", error=error, hint="on Kafka: headwater-cloud topics --apply makes its topic"
+            )  # fmt: skip
+
+    def step(self, shards: Mapping[int, Shard], held: Collection[int] = range(SHARDS)) -> int:
         """Look at the topic, at the file, and once at each shard; append what is missing. Returns how many copies.
 
         Args:

@@ -105,13 +105,9 @@ class Runner:
         clock_records.append(self._bus, self._clock)
         reached("cloud.clock.after")
 
-    def append_registry(self) -> int:
-        """Append copies of what the registry has and the shards have not. Returns how many.
-
-        Raises:
-            BusUnavailable: the next call is as good.
-        """
-        return self._registry.step(self._shards)
+    def look_at_registry(self) -> None:
+        """Copy what the registry has and the shards have not, if it is time to look."""
+        self._registry.look(self._shards, range(SHARDS), self._monotonic())
 
     def prune(self, keep: Keep) -> int:
         """Delete a chunk of what is no longer kept. Returns how many rows; 0 when nothing is left to delete."""

@@ -20,6 +20,7 @@ from headwater_shared.records import RegistryChange
 from headwater_shared.registry import Entry, change_of, cohort_of, entry_of, rank, wrong
 from headwater_shared.topics import DEAD_LETTERS, IN
 from tests.cloud.made import SHARD, T0, S
+from tests.cloud.on_pieces import PieceSide
 from tests.cloud.side import Side, in_memory
 
 P100, P200 = Entry(model="P100", place="Hall 2", metrics={"temp": "°C"}), Entry(model="P200", cohort="old")
@@ -160,6 +161,29 @@ def test_any_order_and_repetition_gives_the_same_entries(
         assert side.runner._shards[SHARD].registered == latest
         rows = side.rows("SELECT * FROM registry")
         assert {device: tuple(rest) for device, *rest in rows} == {d: rank(one) for d, one in latest.items()}
+        side.close()
+
+
+@settings(max_examples=20)
+@given(st.lists(_changes, min_size=1, max_size=8), st.lists(st.booleans(), max_size=8), st.integers(1, 4))
+def test_r24_shards_in_pieces_know_what_the_local_runner_knows_whatever_is_killed(
+    some: list[RegistryChange], deaths: list[bool], batch: int
+) -> None:
+    """A kill between the rows and the commit has the same changes, cut otherwise, written again."""
+    with in_memory() as folder:
+        local, side = Side(folder / "local"), PieceSide(folder / "pieces", batch)
+        local.take(*map(copy, some))
+        side.put(*map(copy, some))
+        for dies in deaths:
+            side.step(dies=dies)
+        side.run()
+        known = side.rows("SELECT * FROM registry ORDER BY device")
+        assert known == local.rows("SELECT * FROM registry ORDER BY device")
+        side.kill()
+        side.take(*map(copy, some))
+        assert side._runs[SHARD].shard.registry == entries(local)
+        assert side.rows("SELECT * FROM registry ORDER BY device") == known
+        local.close()
         side.close()
 
 

@@ -211,7 +211,7 @@ def test_a_topic_that_was_not_made_yet_stops_nothing_else(kafka_bus: str, tmp_pa
         for _ in range(20):
             process.turn()
         assert (process.trouble, process.health()["ready"]) == ("", True)
-        assert process._registry_at > began + 30
+        assert process.runner._registry._look_at > began + 30
         result = call(settings_of(tmp_path, address, prefix), "set", "s1/d1")
         assert isinstance(result.exception, BusUnavailable)
         assert "topics --apply" in str(result.exception)

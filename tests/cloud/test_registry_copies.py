@@ -43,7 +43,7 @@ def last_in_topic(side: Side) -> dict[str, RegistryChange]:
 
 def looked(side: Side) -> int:
     """A look at the registry, and what it appends taken in; returns how many copies were made."""
-    made = side.runner.append_registry()
+    made = side.runner._registry.step(side.runner._shards)
     side.run()
     return made
 
@@ -260,7 +260,7 @@ def test_a_kill_between_topic_and_copies_is_healed_by_the_next_start(
     with monkeypatch.context() as patch:
         patch.setattr(registry_copies, "reached", killed)
         with pytest.raises(Killed):
-            side.runner.append_registry()
+            side.runner._registry.step({})
     assert last_in_topic(side) == {"s1/d1": change_of("s1/d1", P100, T0 + S)}
     side.drop()
     side.open()
