@@ -362,7 +362,7 @@ def test_devices_show_what_the_registry_knows(plant: Box) -> None:
         subprocess.run(line, check=True, timeout=60, stdout=subprocess.DEVNULL)
 
     run(command("headwater"), "registry", "set", "north/stove", "--model", "S1", "--place", "Kitchen", *data)
-    (stove,) = _json(plant, "devices", "north")
+    (stove,) = _json(plant, "devices", "north/stove")
     assert (stove["model"], stove["place"]) == ("S1", "Kitchen")
 
     def stored() -> set[str]:
