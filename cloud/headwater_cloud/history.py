@@ -29,6 +29,7 @@ from headwater_cloud.views import (
 )
 from headwater_shared.aggregates import COLUMNS, Aggregates
 from headwater_shared.parts import COARSENED, is_within, level_of
+from headwater_shared.records import RegistryChange
 from headwater_shared.sqlite_file import open_reader
 
 Ints = NDArray[np.int64]
@@ -228,6 +229,16 @@ class History:
             " ORDER BY time_us DESC, tick DESC, seq DESC"
         )
         return [DeviceChangeView(*row) for row in rows if fnmatchcase(row[0], pattern)][:last]
+
+    def registry(self) -> dict[str, RegistryChange]:
+        """Return what was said last of each device, also of those that are removed."""
+        rows = self._rows("SELECT * FROM registry ORDER BY device")
+        return {
+            device: RegistryChange(
+                device, time_us, bool(removed), model, place, owner, cohort, msgspec.json.decode(metrics)
+            )
+            for device, time_us, removed, model, place, owner, cohort, metrics in rows
+        }
 
     def reports(self, last: int | None = None) -> list[ReportView]:
         """Return reports about agents' streams, the newest first."""

@@ -19,7 +19,7 @@ from headwater_cloud.retention import Keep
 from headwater_cloud.runner import Runner
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_cloud.store import Store, damaged
-from headwater_shared import health, logs
+from headwater_shared import health, logs, registry
 from headwater_shared.buses import opener
 from headwater_shared.clock import parse_clock
 from headwater_shared.errors import BusUnavailable, HeadwaterError, TryAgain
@@ -73,6 +73,7 @@ class Process:
             batch=settings.batch,
             limits=settings.limits(),
             log_identity=self._identity(),
+            registry_file=data / registry.FILE,
         )
         self._clock_at = self._prune_at = time.monotonic()
 
@@ -121,6 +122,7 @@ class Process:
             self.runner.read_for_good()
             self._bus.retain(wall_us())
             self._prune_at = now + _PRUNE_S
+        self.runner.look_at_registry()
         self.lag = self.runner.lag()
         self.runner.metrics.lag.set(self.lag)
         return self.lag

@@ -22,6 +22,7 @@ from headwater_cloud.names import Names
 from headwater_cloud.outputs import DeadLetter, dead_letter_record
 from headwater_cloud.pipeline import Limits, Output
 from headwater_cloud.quix_pieces import QuixPieces
+from headwater_cloud.shard import Shard
 from headwater_cloud.shard_run import SecondRun, ShardRun
 from headwater_cloud.sink import At, Batch, Sink
 from headwater_shared.bus import Record, Stored
@@ -95,6 +96,15 @@ class QuixRunner(BaseSink):
     def shards(self) -> list[int]:
         """Which shards this process holds now."""
         return sorted(self._stores.get_store(self._streams[IN.name]).partitions)
+
+    def held(self) -> dict[int, Shard]:
+        """Return the state of the shards that this process holds, as far as it was read."""
+        stores = self._stores.get_store(self._streams[IN.name]).partitions
+        return {
+            number: run.shard
+            for (_, number), (store, run) in list(self._runs.items())
+            if isinstance(run, ShardRun) and stores.get(number) is store
+        }
 
     def offsets(self) -> dict[int, int]:
         """How far each shard that this process holds has been worked on, since it was taken over."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -17,6 +18,7 @@ from headwater_cloud.notify import JsonLines
 from headwater_cloud.outputs import Notification
 from headwater_cloud.pipeline import Limits, Output
 from headwater_cloud.publish import Publisher
+from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.retention import Keep
 from headwater_cloud.store import Store
 from headwater_cloud.write import write, write_outputs, write_second
@@ -47,6 +49,7 @@ class Runner:
         batch: int = 200,
         limits: Limits | None = None,
         log_identity: str = "",
+        registry_file: Path | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.metrics = Metrics()
@@ -67,6 +70,7 @@ class Runner:
         """Offsets of the second stages' topics, as they are committed."""
         self._lookup = Lookup(store.connection)
         self._publisher = Publisher(bus, store.load_outputs())
+        self._registry = RegistryCopies(bus, registry_file)
         # Whether these went out before the process ended is not known (R29).
         self._to_send = [_again(notification) for notification in store.load_notifications()]
         reached("cloud.loaded")
@@ -100,6 +104,10 @@ class Runner:
         reached("cloud.clock.before")
         clock_records.append(self._bus, self._clock)
         reached("cloud.clock.after")
+
+    def look_at_registry(self) -> None:
+        """Copy what the registry has and the shards have not, if it is time to look."""
+        self._registry.look(self._shards, range(SHARDS), self._monotonic())
 
     def prune(self, keep: Keep) -> int:
         """Delete a chunk of what is no longer kept. Returns how many rows; 0 when nothing is left to delete."""

@@ -17,8 +17,9 @@ from typing import Any
 from headwater_cloud import clock_records
 from headwater_cloud.notify import JsonLines
 from headwater_cloud.place import say_where
+from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.settings import CloudSettings, in_data
-from headwater_shared import health, logs
+from headwater_shared import health, logs, registry
 from headwater_shared.clock import Clock, parse_clock, wall_of
 from headwater_shared.errors import BusUnavailable, HeadwaterError, SettingsError, StartAgain
 from headwater_shared.extras import load as load_extra
@@ -72,7 +73,7 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
         runner = QuixRunner(
             client, kafka.prefix, engine, sink, lambda shown_us: wall_of(clock, shown_us), settings.limits(), keep.parts_us
         )  # fmt: skip
-        beside = _Beside(bus, clock, runner)
+        beside = _Beside(bus, clock, runner, RegistryCopies(bus, data / registry.FILE))
         server = health.serve(
             settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,
             beside.health, runner.metrics.registry,
@@ -109,11 +110,13 @@ def _wait_for(bus: Any) -> None:
 
 
 class _Beside(threading.Thread):
-    """What is done by the clock on the wall, in a thread of its own: clock records of the shards held, and how far behind they are."""
+    """What is done by the clock on the wall, in a thread of its own: clock records of the shards held, how far behind they are, and
+    the registry's copies for them.
+    """
 
-    def __init__(self, bus: Any, clock: Clock, runner: Any) -> None:
+    def __init__(self, bus: Any, clock: Clock, runner: Any, copies: RegistryCopies) -> None:
         super().__init__(name="clock", daemon=True)
-        self._bus, self._clock, self._runner = bus, clock, runner
+        self._bus, self._clock, self._runner, self._copies = bus, clock, runner, copies
         self._over = threading.Event()
         self._trouble = ""
 
@@ -129,6 +132,9 @@ class _Beside(threading.Thread):
                     )
                 )
                 self._trouble = ""
+                held = self._runner.held()
+                never = [shard for shard in self._runner.shards() if shard not in ends]  # have had input
+                self._copies.look(held, [*held, *never], time.monotonic())
             except BusUnavailable as error:
                 self._trouble = error.message
                 log.warning("no clock records", error=error)

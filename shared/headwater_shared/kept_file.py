@@ -41,7 +41,7 @@ def read(path: Path, kind: type[T], version: int, *, writes: str) -> T | None:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}", hint=f"`{writes}` writes it") from None
     known = getattr(found, "version", version)
-    if known != version:
+    if known > version:
         raise SettingsError(
             f"{path} is of a newer version (format {known}, known here: {version})",
             hint="install that version again",

@@ -1,7 +1,8 @@
 """The device registry: what people know of devices, in one file of the data folder, written whole or not at all.
 
 A file of its own and no table in the agent's or the cloud's: each of those has one writer, which runs (R32), and both sides
-read this one. On Kafka its rows become the compacted topic `hw-registry`.
+read this one. The cloud side puts what changes in it into the compacted topic `hw-registry`, where several boxes meet: so the file keeps
+when each device was changed, also of those that are removed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from headwater_shared.identity import valid_name
 from headwater_shared.records import RegistryChange
 
 FILE = "registry.json"
-_VERSION = 1
+_VERSION = 2
 _LONGEST = 256
 _METRICS = 256
 """Of one device: its entry stays below what an engine keeps as one value (R24)."""
@@ -76,6 +77,8 @@ def metrics_text(metrics: Mapping[str, str]) -> str:
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     devices: dict[str, Entry]
+    changed_us: dict[str, int] = {}
+    """When each was changed or, if it is no device any more, removed; version 1 had no times."""
 
 
 def read(path: Path) -> dict[str, Entry]:
@@ -84,14 +87,18 @@ def read(path: Path) -> dict[str, Entry]:
     Raises:
         SettingsError: it cannot be read, or something in it is wrong.
     """
-    found = kept_file.read(path, _File, _VERSION, writes="headwater registry")
-    if found is None:
-        return {}
-    for device, entry in found.devices.items():
-        why = wrong(device, entry)
-        if why:
-            raise SettingsError(f"{path}: {why}", hint="`headwater registry` writes it")
-    return found.devices
+    return _read(path).devices
+
+
+def changes(path: Path) -> list[RegistryChange]:
+    """Read the latest change of each device, also of those that are removed; time 0 where none is known.
+
+    Raises:
+        SettingsError: as `read`.
+    """
+    found = _read(path)
+    names = {**found.devices, **found.changed_us}
+    return [change_of(name, found.devices.get(name), found.changed_us.get(name, 0)) for name in sorted(names)]
 
 
 def wrong(device: str, entry: Entry) -> str:
@@ -113,17 +120,52 @@ def wrong(device: str, entry: Entry) -> str:
 
 
 @contextmanager
-def changed(path: Path) -> Iterator[dict[str, Entry]]:
+def changed(path: Path, now_us: int) -> Iterator[dict[str, Entry]]:
     """Give the devices to change; what they are at the end of the block is written. One at a time, others wait.
+
+    Args:
+        path: the file.
+        now_us: the time of the change, by Headwater's clock; a clock that went back counts on from the time before.
 
     Raises:
         SettingsError: as `read`; nothing is written then, nor if the block raises.
     """
     with kept_file.locked(path) as folder:
-        devices = dict(read(path))
+        before = _read(path)
+        devices = dict(before.devices)
         yield devices
-        for device, entry in devices.items():
-            why = wrong(device, entry)
-            if why:
-                raise SettingsError(why, hint="nothing was changed")
-        kept_file.write(path, folder, _File(_VERSION, dict(sorted(devices.items()))), 0o644)
+        refuse_wrong(devices)
+        times = dict(before.changed_us)
+        for device in differing(before.devices, devices):
+            times[device] = max(now_us, times.get(device, 0) + 1)
+        kept_file.write(
+            path, folder, _File(_VERSION, dict(sorted(devices.items())), dict(sorted(times.items()))), 0o644
+        )
+
+
+def refuse_wrong(devices: Mapping[str, Entry]) -> None:
+    """Check what is to be written.
+
+    Raises:
+        SettingsError: naming the first entry that is wrong.
+    """
+    for device, entry in devices.items():
+        why = wrong(device, entry)
+        if why:
+            raise SettingsError(why, hint="nothing was changed")
+
+
+def differing(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> list[str]:
+    """Return the devices of which something else is known after than before, sorted."""
+    return sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
+
+
+def _read(path: Path) -> _File:
+    found = kept_file.read(path, _File, _VERSION, writes="headwater registry")
+    if found is None:
+        return _File(_VERSION, {})
+    for device, entry in found.devices.items():
+        why = wrong(device, entry)
+        if why:
+            raise SettingsError(f"{path}: {why}", hint="`headwater registry` writes it")
+    return found

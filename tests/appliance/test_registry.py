@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from headwater_appliance import registry_csv
 from headwater_appliance.registry_commands import app
+from headwater_cloud import registry_csv
 from headwater_shared import registry
 from headwater_shared.errors import Refused, SettingsError
 from headwater_shared.identity import valid_name
@@ -165,7 +165,7 @@ def test_a_file_that_is_damaged_or_newer_is_not_touched(tmp_path: Path) -> None:
     """The error names it; nothing is written."""
     for body, words in (
         (b"{", "registry.json"),
-        (b'{"version":2,"devices":{}}', "newer"),
+        (b'{"version":3,"devices":{}}', "newer"),
         (b'{"version":1,"devices":{"x":{}}}', "no device"),
     ):
         (tmp_path / registry.FILE).write_bytes(body)

@@ -20,6 +20,7 @@ from headwater_shared.records import RegistryChange
 from headwater_shared.registry import Entry, change_of, cohort_of, entry_of, rank, wrong
 from headwater_shared.topics import DEAD_LETTERS, IN
 from tests.cloud.made import SHARD, T0, S
+from tests.cloud.on_pieces import PieceSide
 from tests.cloud.side import Side, in_memory
 
 P100, P200 = Entry(model="P100", place="Hall 2", metrics={"temp": "°C"}), Entry(model="P200", cohort="old")
@@ -71,6 +72,17 @@ def test_an_older_copy_does_not_bring_a_removed_device_back(tmp_path: Path) -> N
     side.take(copy(said(1, P100)))
     assert entries(side) == {}
     assert stored(side)["s1/d1"][0] == 1
+    side.close()
+
+
+def test_a_change_is_committed_at_once(tmp_path: Path) -> None:
+    """It is not left to wait as clocks and heartbeats are, whose later output would take its row's place."""
+    side = Side(tmp_path)
+    side.put(copy(said(1, P100)))
+    side.runner.step()
+    side.put_clock(SHARD, seconds=1)
+    side.run()
+    assert stored(side).keys() == {"s1/d1"}
     side.close()
 
 
@@ -152,6 +164,29 @@ def test_any_order_and_repetition_gives_the_same_entries(
         side.close()
 
 
+@settings(max_examples=20)
+@given(st.lists(_changes, min_size=1, max_size=8), st.lists(st.booleans(), max_size=8), st.integers(1, 4))
+def test_r24_shards_in_pieces_know_what_the_local_runner_knows_whatever_is_killed(
+    some: list[RegistryChange], deaths: list[bool], batch: int
+) -> None:
+    """A kill between the rows and the commit has the same changes, cut otherwise, written again."""
+    with in_memory() as folder:
+        local, side = Side(folder / "local"), PieceSide(folder / "pieces", batch)
+        local.take(*map(copy, some))
+        side.put(*map(copy, some))
+        for dies in deaths:
+            side.step(dies=dies)
+        side.run()
+        known = side.rows("SELECT * FROM registry ORDER BY device")
+        assert known == local.rows("SELECT * FROM registry ORDER BY device")
+        side.kill()
+        side.take(*map(copy, some))
+        assert side._runs[SHARD].shard.registry == entries(local)
+        assert side.rows("SELECT * FROM registry ORDER BY device") == known
+        local.close()
+        side.close()
+
+
 def test_rows_written_again_from_an_older_cut_change_nothing(tmp_path: Path) -> None:
     """A checkpoint that is done again may put out an older change after a newer one: the newer row stays."""
     side = Side(tmp_path)
@@ -159,6 +194,6 @@ def test_rows_written_again_from_an_older_cut_change_nothing(tmp_path: Path) -> 
     side.take(copy(newer))
     with side.store.transaction() as connection:
         write(connection, Output(registry=[older]), Names(), {}, "test")
-        write(connection, Output(registry=[newer]), Names(), {}, "test")
+        write(connection, Output(registry=[older]), Names(), {}, "test")
     assert stored(side) == {"s1/d1": (0, "P200", "", "old", "{}")}
     side.close()

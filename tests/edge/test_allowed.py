@@ -50,7 +50,7 @@ def letters(folder: Path) -> list[tuple[str, bytes, bytes]]:
 def test_patterns_files_and_the_registry(tmp_path: Path) -> None:
     """Any of them lets a device in; a file may have remarks; a change of a file is taken up."""
     (tmp_path / "list.txt").write_text("# ours\nsouth/a  # the old one\n\n")
-    with registry.changed(tmp_path / registry.FILE) as devices:
+    with registry.changed(tmp_path / registry.FILE, 1) as devices:
         devices["east/b"] = Entry()
     clock = Seconds()
     allowed = Allowed(("north/*", "file:list.txt", "registry"), tmp_path, clock)
@@ -129,11 +129,11 @@ def test_the_registry_is_taken_up_while_the_agent_runs(tmp_path: Path) -> None:
             box.agent.index.allowed._monotonic, box.agent.index.allowed._looked = Seconds(), 0.0
             await box.publish(Publish("hw/s1/d1/data/temp", b"1"))
             assert box.agent.state.counters.accepted == 0
-            with registry.changed(tmp_path / registry.FILE) as devices:
+            with registry.changed(tmp_path / registry.FILE, 1) as devices:
                 devices["s1/d1"] = Entry()
             await box.publish(Publish("hw/s1/d1/data/temp", b"2"))
             assert box.agent.state.counters.accepted == 1
-            with registry.changed(tmp_path / registry.FILE) as devices:
+            with registry.changed(tmp_path / registry.FILE, 1) as devices:
                 devices.clear()
             await box.publish(Publish("hw/s1/d1/data/temp", b"3"))
             assert box.agent.state.counters.accepted == 1

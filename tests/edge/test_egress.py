@@ -309,7 +309,7 @@ def test_units_are_those_of_the_settings_then_of_the_registry(tmp_path: Path) ->
     from headwater_edge.about import about_of
     from headwater_shared import registry
 
-    with registry.changed(tmp_path / registry.FILE) as devices:
+    with registry.changed(tmp_path / registry.FILE, 1) as devices:
         devices["s1/d1"] = registry.Entry(
             model="PT-100", place="Hall 2", metrics={"temp": "K", "flow": "l/s"}
         )

@@ -95,6 +95,7 @@ ELSEWHERE = {
     "aside.moving": "tests/edge/test_damage.py",
     "aside.moved": "tests/edge/test_damage.py",
     "start.counted": "tests/edge/test_attempts.py",
+    "cloud.registry": "tests/cloud/test_registry_copies.py",
     "reload.read": "tests/system/test_reload.py",
     "reload.before": "tests/system/test_reload.py",
     "reload.after": "tests/system/test_reload.py",

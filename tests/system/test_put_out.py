@@ -81,8 +81,10 @@ def test_the_page_of_alerts_as_pasted(tmp_path: Path) -> None:
 
 
 def test_the_page_of_devices_as_pasted(tmp_path: Path) -> None:
-    """Its commands in their order, then an agent with its settings: a device of the registry speaks, another does not."""
-    (lines,) = blocks(DEVICES, "sh")
+    """Its commands in their order, then an agent with its settings: a device of the registry speaks, another does not; and the
+    commands for all sites, on the log of that agent.
+    """
+    lines, of_all_sites = blocks(DEVICES, "sh")
     status, only = blocks(DEVICES, "toml")
     env = {**os.environ, "PATH": f"{Path(command('headwater')).parent}:{os.environ['PATH']}"}
     subprocess.run(["sh", "-ec", lines], cwd=tmp_path, env=env, check=True, timeout=60)
@@ -107,6 +109,8 @@ def test_the_page_of_devices_as_pasted(tmp_path: Path) -> None:
             status_["dead_letters"],
             status_["devices_online"],
         ) == (3, 1, 1, 3)
+        subprocess.run(["sh", "-ec", of_all_sites], cwd=here.folder, env=env, check=True, timeout=60)
+        assert "north/pump-7,P100,Hall 2" in (here.folder / "all-sites.csv").read_text()
         here.end(EDGE)
 
 

@@ -354,6 +354,30 @@ def test_a_missing_extra_names_the_pip_line(plant: Box, tmp_path: Path) -> None:
     assert "pip install 'headwater[parquet]'" in done.stderr
 
 
+def test_devices_show_what_the_registry_knows(plant: Box) -> None:
+    """At once what `headwater registry` says, which the running cloud side takes up, too; and what was said on the bus of a device."""
+    data = ["--data", str(plant.data)]
+
+    def run(*line: str) -> None:
+        subprocess.run(line, check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+    run(command("headwater"), "registry", "set", "north/stove", "--model", "S1", "--place", "Kitchen", *data)
+    (stove,) = _json(plant, "devices", "north/stove")
+    assert (stove["model"], stove["place"]) == ("S1", "Kitchen")
+
+    def stored() -> set[str]:
+        with closing(History(plant.data / "cloud.db")) as history:
+            return {change.model for change in history.registry().values()}
+
+    until(lambda: "S1" in stored(), what="the cloud side has it")
+    settings = ["--settings", str(plant.settings)]
+    run(command("headwater-cloud"), "devices", "set", "south/ahead", "--model", "L2", *settings)
+    until(lambda: _json(plant, "devices", "south/ahead")[0]["model"] == "L2", what="the table has it")
+    run(command("headwater-cloud"), "devices", "remove", "south/ahead", *settings)
+    run(command("headwater"), "registry", "remove", "north/stove", *data)
+    until(lambda: all(one["model"] is None for one in _json(plant, "devices")), what="both are removed")
+
+
 def test_watch_shows_the_box_live(plant: Box) -> None:
     """In a terminal a whole screen with facts, anomalies and devices; elsewhere a line a look; with --json an object a line."""
     shown = _in_terminal(

@@ -16,6 +16,7 @@ from headwater_cloud.retention import length_us
 from headwater_edge import words
 from headwater_shared import registry
 from headwater_shared.errors import Refused, StateError
+from headwater_shared.registry import rank
 from headwater_shared.settings import duration
 
 SILENT_S = 60.0
@@ -79,7 +80,7 @@ def devices(box: Box, history: History | None, pattern: str = "*") -> list[Devic
         one.heard_s, one.series = silent_s, max(one.series, series)
         one.last_us = max(one.last_us, newest_us)
         one.clock = one.clock or ("ours" if by_us else "")
-    _from_registry(found, box)
+    _from_registry(found, box, history)
     now_us = box.clock().now().wall_us
     for one in found.values():
         if one.silent(now_us):
@@ -123,10 +124,16 @@ def _from_history(found: dict[str, Device], history: History, pattern: str) -> N
         _last_heard_long_ago(found, history)
 
 
-def _from_registry(found: dict[str, Device], box: Box) -> None:
-    for name, entry in registry.read(box.data / registry.FILE).items():
-        if name in found:
-            found[name].model, found[name].place = entry.model, entry.place
+def _from_registry(found: dict[str, Device], box: Box, history: History | None) -> None:
+    """By the later word: the box's own file is ahead of the cloud side by a second, the bus may know of others' changes."""
+    changes = history.registry() if history is not None else {}
+    for change in registry.changes(box.data / registry.FILE):
+        known = changes.get(change.device)
+        if known is None or rank(known) < rank(change):
+            changes[change.device] = change
+    for name, one in found.items():
+        if name in changes:
+            one.model, one.place = changes[name].model, changes[name].place
 
 
 def _last_heard_long_ago(found: dict[str, Device], history: History) -> None:

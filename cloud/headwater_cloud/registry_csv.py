@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -168,6 +168,6 @@ def _dialect(text: str) -> type[csv.Dialect]:
     return Found
 
 
-def as_json(devices: Mapping[str, Entry]) -> Iterable[object]:
+def as_json(devices: Mapping[str, Entry]) -> list[dict[str, Any]]:
     """Devices as objects, by name."""
     return [{"device": device, **msgspec.to_builtins(entry)} for device, entry in sorted(devices.items())]
