@@ -187,14 +187,19 @@ def roll_up(windows: Windows, places: Places, shards: Mapping[int, Shard]) -> Ro
 
 
 def _cohorts(windows: Windows, places: Places, shards: Mapping[int, Shard]) -> tuple[list[str], Ints]:
-    """Return cohorts, the first of which is none, and which of them each window is of."""
-    used, of_row = np.unique(places.device[windows.series] * SHARDS + windows.shard, return_inverse=True)
-    cohorts = {"": 0}
-    number = []
-    for one in used.tolist():
-        cohort = shards[one % SHARDS].cohort_of(places.devices[one // SHARDS])
-        number.append(cohorts.setdefault(cohort, len(cohorts)))
-    return list(cohorts), np.array(number, np.int64)[of_row]
+    """Return cohorts, the first of which is none, and which of them each window is of: as its own shard knows it."""
+    device, cohorts = places.device[windows.series], {"": 0}
+    out = np.zeros(len(windows), np.int64)
+    of_device = np.zeros(len(places.devices), np.int64)
+    for number, shard in shards.items():
+        if shard.registry:
+            (rows,) = np.nonzero(windows.shard == number)
+            of_device[:] = -1
+            of_device[device[rows]] = 0
+            for one in np.flatnonzero(of_device == 0).tolist():
+                of_device[one] = cohorts.setdefault(shard.cohort_of(places.devices[one]), len(cohorts))
+            out[rows] = of_device[device[rows]]
+    return list(cohorts), out
 
 
 def with_gone(rolled: Rolled, gone: Iterable[tuple[int, int, int, str]]) -> Rolled:
