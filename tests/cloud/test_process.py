@@ -82,7 +82,7 @@ def test_a_turn_does_what_retention_has_to_do(running: Running) -> None:
     process.turn()
     registered = running.log._open.execute(
         "SELECT count(*), sum(offset) FROM consumer WHERE topic = 'hw-in'"
-    ).fetchall()  # type: ignore[union-attr]
+    ).fetchall()
     assert registered[0][0] == 64
     assert registered[0][1] >= 2
 
