@@ -80,9 +80,8 @@ def test_a_turn_does_what_retention_has_to_do(running: Running) -> None:
     ]
     assert running.rows("SELECT count(*) FROM part") == [(0,)]
     process.turn()
-    registered = running.log._open.execute(
-        "SELECT count(*), sum(offset) FROM consumer WHERE topic = 'hw-in'"
-    ).fetchall()
+    consumers = "SELECT count(*), sum(offset) FROM consumer WHERE topic = 'hw-in'"
+    registered = running.log._open.execute(consumers).fetchall()  # type: ignore[union-attr]
     assert registered[0][0] == 64
     assert registered[0][1] >= 2
 
