@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from headwater_cloud.history import History
+from headwater_cloud.merge import OF_ROLLUP
 from headwater_cloud.retention import length_us
 from headwater_shared.identity import device_of
 
@@ -54,9 +55,10 @@ def recent(history: History, level: str, from_us: int, to_us: int, pattern: str 
                max(w.flags & 1) + max(w.flags & 2) + max(w.flags & 4)
         FROM window w CROSS JOIN series s ON s.id = w.series
         WHERE w.level = (SELECT id FROM level WHERE name = ?) AND w.start >= ? AND w.start < ?
+        AND w.shard IS NOT ?
         GROUP BY w.series
         """,
-        (level, from_us, to_us),
+        (level, from_us, to_us, OF_ROLLUP),
     )
     devices: dict[str, list[int]] = {}
     for name, windows, readings, first, last, last_time, flags in rows:

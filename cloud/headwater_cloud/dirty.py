@@ -17,6 +17,7 @@ MOST = 2_000
 """Levels and starts of one shard that may be dirty: what is more is rolled up at once, so that the state stays small (R24)."""
 AT_ONCE = 200
 """Levels and starts of one shard that are rolled up for one batch, if no more must."""
+_BYTES = 50  # of the state, for one level and start
 
 Key = tuple[str, int]
 """Level and start."""
@@ -43,7 +44,9 @@ def mark(dirty: Dirty, key: Key, gone: Sequence[str], now_us: int) -> None:
 
 def due(dirty: Dirty, now_us: int) -> list[Key]:
     """Return what is to be rolled up now, what waits longest first."""
-    size = len(dirty) + sum(len(touched.gone) for touched in dirty.values())
+    size = len(dirty) + sum(
+        1 + len(name.encode()) // _BYTES for touched in dirty.values() for name in touched.gone
+    )
     ready = [
         key
         for key, touched in dirty.items()

@@ -15,7 +15,7 @@ import numpy as np
 
 from headwater_cloud import found
 from headwater_cloud.columns import aggregates_of, unpack_sketches
-from headwater_cloud.history import EARLIEST, LATEST, History
+from headwater_cloud.history import EARLIEST, LATEST, History, matches
 from headwater_cloud.quantiles import quantiles
 from headwater_shared.aggregates import COLUMNS
 from headwater_shared.errors import Refused
@@ -82,7 +82,7 @@ def windows(
             "SELECT id, name FROM series WHERE id > ?", (max(names, default=-1),)
         ).fetchall():
             names[id_] = name
-            if fnmatchcase(name, pattern):
+            if matches(name, pattern):
                 chosen.add(id_)
         if not chosen:
             raise Refused(f"no series matches {pattern!r}", hint="'headwater devices' lists what there is")

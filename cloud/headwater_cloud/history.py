@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_cloud.columns import REALS, aggregates_of, unpack_sketches
+from headwater_cloud.merge import OF_ROLLUP
 from headwater_cloud.quantiles import quantiles
 from headwater_cloud.retention import length_us
 from headwater_cloud.store import APPLICATION, VERSION
@@ -28,6 +29,7 @@ from headwater_cloud.views import (
     ReportView,
 )
 from headwater_shared.aggregates import COLUMNS, Aggregates
+from headwater_shared.identity import ALL, is_rollup
 from headwater_shared.parts import COARSENED, is_within, level_of
 from headwater_shared.records import RegistryChange
 from headwater_shared.sqlite_file import open_reader
@@ -78,6 +80,11 @@ class LevelWindows:
         return len(self.start)
 
 
+def matches(series: str, pattern: str) -> bool:
+    """Tell whether a series matches; `*` and `?` stand for any text, `/` included. A rollup only matches a pattern with a `+`."""
+    return fnmatchcase(series, pattern) and (ALL in pattern or not is_rollup(series))
+
+
 class History:
     """A read-only connection. Each method sees one commit's state; not for several threads."""
 
@@ -103,9 +110,9 @@ class History:
         return sorted(names, key=lambda name: (length_us(name) or LATEST, name))
 
     def series(self, pattern: str = "*") -> list[str]:
-        """Return the series that match, sorted; `*` and `?` stand for any text, `/` included."""
+        """Return the series that match, sorted (see `matches`)."""
         names = (name for (name,) in self._rows("SELECT name FROM series"))
-        return sorted(name for name in names if fnmatchcase(name, pattern))
+        return sorted(name for name in names if matches(name, pattern))
 
     def windows(
         self, series: str, level: str, from_us: int = EARLIEST, to_us: int = LATEST, last: int | None = None
@@ -163,13 +170,20 @@ class History:
         )
 
     def level(self, level: str, from_us: int = EARLIEST, to_us: int = LATEST) -> LevelWindows:
-        """Return all windows of a level that start in [from_us, to_us), of all series, without sketches."""
+        """Return all windows of a level that start in [from_us, to_us), of all devices' series, without sketches."""
+        return self._level(level, from_us, to_us, f"shard IS NOT {OF_ROLLUP}")
+
+    def rollups(self, level: str, from_us: int = EARLIEST, to_us: int = LATEST) -> LevelWindows:
+        """Return, likewise, all rollups of a level."""
+        return self._level(level, from_us, to_us, f"shard = {OF_ROLLUP}")
+
+    def _level(self, level: str, from_us: int, to_us: int, of: str) -> LevelWindows:
         names = ("series", "start", "flags", *COLUMNS)
         dtype = np.dtype([(name, np.float64 if name in REALS else np.int64) for name in names])
         pieces = [np.zeros(0, dtype)]
         with self._one_state():
             cursor = self._connection.execute(
-                f"SELECT {', '.join(names)} FROM window WHERE level = ? AND start >= ? AND start < ?",
+                f"SELECT {', '.join(names)} FROM window WHERE level = ? AND start >= ? AND start < ? AND {of}",
                 (self._number("level", level), from_us, to_us),
             )
             while rows := cursor.fetchmany(_CHUNK):
@@ -182,8 +196,8 @@ class History:
         return LevelWindows(series, columns["series"], columns["start"], aggregates, columns["flags"])
 
     def count_windows(self) -> int:
-        """Return how many windows there are, of all levels."""
-        return int(self._rows("SELECT count(*) FROM window")[0][0])
+        """Return how many windows of devices' series there are, of all levels."""
+        return int(self._rows(f"SELECT count(*) FROM window WHERE shard IS NOT {OF_ROLLUP}")[0][0])
 
     def alerts(self, *, firing_only: bool = False, last: int | None = None) -> list[AlertView]:
         """Return alerts, the newest episode first."""

@@ -87,14 +87,6 @@ class Windows:
         columns = (self.shard[begins], self.level[begins], self.start[begins], begins, ends)
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
-    def latest(self) -> Windows:
-        """Return the last row of each window, by level, start and series."""
-        order = np.lexsort((self.series, self.start, self.level))  # stable
-        first = _starts(order, self.level, self.start, self.series)
-        if len(first) == len(order):
-            return self
-        return self.take(order[np.append(first, len(order))[1:] - 1])
-
 
 @dataclass(slots=True)
 class Merged:

@@ -32,7 +32,9 @@ class Recent:
 
     def wrote(self, windows: Windows, floors: Mapping[int, int]) -> None:
         """Remember windows; `floors` is by level the latest start that was stored before this process began."""
-        windows = windows.take(windows.shard != OF_ROLLUP).by_shard()
+        if len(windows) and windows.shard[0] == OF_ROLLUP:
+            return  # of a second stage, as are all others
+        windows = windows.by_shard()
         number = self._first + len(self._batches)
         keys = []
         for shard, level, start, begin, end in windows.runs():

@@ -7,7 +7,7 @@ clock, all that the shard has of it is merged anew, and goes out as parts of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 from zlib import crc32
 
@@ -68,9 +68,6 @@ def step(
     over = [np.arange(*where[key]) for key in keys if key in where]
     if over:
         found = Windows.concatenate([found, changed.take(np.concatenate(over))])
-    found = found.latest()
-    if not found.aggregates.count.all():
-        found = found.take(found.aggregates.count > 0)
     rolled = roll_up(found, names.places(), shards)
     gone = [
         (level, start, number, series)
@@ -148,53 +145,66 @@ def roll_up(windows: Windows, places: Places, shards: Mapping[int, Shard]) -> Ro
     """Merge the windows of each shard: those of one level and start by site and metric, and by cohort where one is known.
 
     Args:
-        windows: all that the shards have of some levels and starts, in any order; none of count 0.
+        windows: all that the shards have of some levels and starts, in any order; of one window perhaps several rows, the last of
+            which counts.
         places: of their series.
         shards: know the cohorts of devices.
     """
     cohorts, cohort = _cohorts(windows, places, shards)
-    series = windows.series
-    by = (places.order[series], cohort, places.group[series], windows.shard, windows.start, windows.level)
-    order = np.lexsort(by)
-    columns = [column[order] for column in by[:0:-1]]
-    starts = _starts(columns)
-    aggregates = merged_at_once(windows.aggregates.take(order), starts)
-    flags = np.bitwise_or.reduceat(windows.flags[order], starts) if len(order) else windows.flags
-    fine_of = np.empty(len(order), np.int64)
-    fine_of[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
-    sketches = _summed(windows.sketches, fine_of, len(starts))
-    columns = [column[starts] for column in columns]
-    # Of a site and metric are its cohorts, and the devices of none, together.
-    whole = _starts(columns[:4])
-    whole_of = np.repeat(np.arange(len(whole)), np.diff(np.append(whole, len(starts))))
-    level, start, shard, group, cohort = columns
-    of_cohort = np.flatnonzero(cohort)
+    wide, groups = len(cohorts), len(places.groups)
+    place = ((windows.level * SHARDS + windows.shard) * groups + places.group[windows.series]) * wide + cohort
+    order = np.lexsort((places.order[windows.series], place, windows.start))
+    order = _latest(windows, order, place)
+    start, place = windows.start[order], place[order]
+    # First the devices of each cohort together, and those of none; of these is the whole of a site and metric.
+    fine = _starts(start, place)
+    aggregates = merged_at_once(windows.aggregates.take(order), fine)
+    flags = _any(windows.flags[order], fine)
+    of_row = np.full(len(windows), len(fine))
+    of_row[order] = _group(fine, len(order))
+    sketches = _summed(windows.sketches, of_row, len(fine))
+    start, place, cohort = start[fine], place[fine] // wide, place[fine] % wide
+    whole, of_cohort = _starts(start, place), np.flatnonzero(cohort)
     at = np.append(whole, of_cohort)
-    wide = len(cohorts)
-    pairs, name = np.unique(
-        np.append(group[whole] * wide, group[of_cohort] * wide + cohort[of_cohort]), return_inverse=True
-    )
+    place, group = np.divmod(place[at], groups)
+    of = np.append(np.zeros(len(whole), np.int64), cohort[of_cohort])
+    pairs, name = np.unique(group * wide + of, return_inverse=True)
     return Rolled(
         [series_of(places.groups[pair // wide], cohorts[pair % wide]) for pair in pairs.tolist()],
         name,
-        level[at],
+        place // SHARDS,
         start[at],
-        shard[at],
-        np.append(np.bitwise_or.reduceat(flags, whole) if len(whole) else flags, flags[of_cohort]),
+        place % SHARDS,
+        np.append(_any(flags, whole), flags[of_cohort]),
         Aggregates.concatenate([merged_at_once(aggregates, whole), aggregates.take(of_cohort)]),
-        Sketches.concatenate([_summed(sketches, whole_of, len(whole)), sketches.take(of_cohort)]),
+        Sketches.concatenate(
+            [_summed(sketches, _group(whole, len(fine)), len(whole)), sketches.take(of_cohort)]
+        ),
     )
 
 
+def _latest(windows: Windows, order: Ints, place: Ints) -> Ints:
+    """Keep of an order, in which the rows of one window are together, the last of each; and none of count 0."""
+    keep = windows.aggregates.count[order] > 0
+    same = [np.diff(column[order]) == 0 for column in (windows.series, windows.start, place)]
+    keep[:-1] &= ~np.logical_and.reduce(same)
+    return order[keep]
+
+
 def _cohorts(windows: Windows, places: Places, shards: Mapping[int, Shard]) -> tuple[list[str], Ints]:
-    """Return cohorts, the first of which is none, and which of them each window is of."""
-    used, of_row = np.unique(places.device[windows.series] * SHARDS + windows.shard, return_inverse=True)
-    cohorts = {"": 0}
-    number = []
-    for one in used.tolist():
-        cohort = shards[one % SHARDS].cohort_of(places.devices[one // SHARDS])
-        number.append(cohorts.setdefault(cohort, len(cohorts)))
-    return list(cohorts), np.array(number, np.int64)[of_row]
+    """Return cohorts, the first of which is none, and which of them each window is of: as its own shard knows it."""
+    device, cohorts = places.device[windows.series], {"": 0}
+    out = np.zeros(len(windows), np.int64)
+    of_device = np.zeros(len(places.devices), np.int64)
+    for number, shard in shards.items():
+        if shard.registry:
+            (rows,) = np.nonzero(windows.shard == number)
+            of_device[:] = -1
+            of_device[device[rows]] = 0
+            for one in np.flatnonzero(of_device == 0).tolist():
+                of_device[one] = cohorts.setdefault(shard.cohort_of(places.devices[one]), len(cohorts))
+            out[rows] = of_device[device[rows]]
+    return list(cohorts), out
 
 
 def with_gone(rolled: Rolled, gone: Iterable[tuple[int, int, int, str]]) -> Rolled:
@@ -250,13 +260,28 @@ def _parts(rolled: Rolled, rows: Ints, levels: list[str], revision: Ints) -> Par
     )  # fmt: skip
 
 
-def _starts(columns: Sequence[Ints]) -> Ints:
+def _starts(*columns: Ints) -> Ints:
     """Return where any of the columns changes; 0 too, unless they are empty."""
     change = np.ones(len(columns[0]), np.bool_)
     change[1:] = np.logical_or.reduce([np.diff(column) != 0 for column in columns])
     return np.flatnonzero(change)
 
 
+def _group(starts: Ints, n: int) -> Ints:
+    """Return the group of each of n rows."""
+    return np.repeat(np.arange(len(starts)), np.diff(np.append(starts, n)))
+
+
+def _any(flags: Ints, starts: Ints) -> Ints:
+    """Return all bits that any row of a group has."""
+    return np.bitwise_or.reduceat(flags, starts) if len(starts) else np.zeros(0, np.int64)
+
+
 def _summed(sketches: Sketches, group: Ints, n: int) -> Sketches:
+    """Add the sketches of each group's rows, leaving out those of group n."""
     rows = np.repeat(group, np.diff(sketches.end, prepend=0))
-    return grouped_sketches(rows, sketches.bucket, sketches.count, n)
+    bucket, count = sketches.bucket, sketches.count
+    if len(rows) and int(rows.max()) == n:
+        ours = rows < n
+        rows, bucket, count = rows[ours], bucket[ours], count[ours]
+    return grouped_sketches(rows, bucket, count, n)

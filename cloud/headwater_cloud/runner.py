@@ -141,6 +141,9 @@ class Runner:
         if self._output is not None:
             self._commit()
         self._publish()
+        for topic in self._second:
+            while self._take_second(topic):
+                pass
         self._notify()
 
     def _take_up(self, log_identity: str) -> None:

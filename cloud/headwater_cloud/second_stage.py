@@ -44,9 +44,8 @@ def _rows(found: Frame, names: Names) -> list[PartRows]:
     """The opener of a part is (site, shard): the latest row of each counts, and they add up."""
     parts = found.parts
     sites = [site_of(name) for name in parts.names]
-    of_name = np.array(
-        [names.opener_numbers(f"{AGENT}/{site}", parts.epochs) for site in sites], np.int64
-    ).reshape(len(sites), len(parts.epochs))
+    openers = {site: names.opener_numbers(f"{AGENT}/{site}", parts.epochs) for site in {*sites}}
+    of_name = np.array([openers[site] for site in sites], np.int64).reshape(len(sites), len(parts.epochs))
     fleet = [ALL + name[len(site) :] for name, site in zip(parts.names, sites, strict=True)]
     return [
         PartRows(

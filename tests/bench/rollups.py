@@ -1,7 +1,7 @@
 """What rollups cost: microseconds of CPU a row, of the operators alone; `python -m tests.bench.rollups`.
 
 Frames of some sites go through `pipeline.run` and their rollups through `pipeline.run_second`, with what is stored in memory; no bus and
-no commit. A second clock passes between the starts of windows, so each level and start is rolled up once.
+no commit. Clock records come behind every so many starts of windows: each level and start is rolled up once.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def body_of(site: str, start: int, tick: int, series: int, metrics: int) -> byte
     return frame.encode(Frame(site, 1, shard_of(site), tick, tick, None, parts))
 
 
-def measure(series: int, metrics: int = 10, cohorts: int = 5) -> Cost:
-    """Run with so many series a site, all in one frame a start."""
+def measure(series: int, starts: int = 10, metrics: int = 10, cohorts: int = 5) -> Cost:
+    """Run with so many series a site, all in one frame a start, and clocks behind so many starts."""
     sites = [f"site{n}" for n in range(SITES)]
     shards = {shard_of(site): Shard(shard_of(site)) for site in sites}
     for site in sites:
@@ -89,7 +89,8 @@ def measure(series: int, metrics: int = 10, cohorts: int = 5) -> Cost:
             start = T0 + tick * 10 * S
             batch = [_stored(site, body_of(site, start, tick, series, metrics), tick) for site in sites]
             later = [_clock(number, start + second * S) for second in (10, 13) for number in shards]
-            for some in (batch, later[: len(shards)], later[len(shards) :]):
+            clocks = [later[: len(shards)], later[len(shards) :]] if tick % starts == 0 else []
+            for some in (batch, *clocks):
                 begin, taken[0] = time.process_time(), 0.0
                 out = pipeline.run(shards, names, lookup, some, lambda us: us, Limits())
                 if tick > STARTS // 3:
@@ -111,7 +112,8 @@ def measure(series: int, metrics: int = 10, cohorts: int = 5) -> Cost:
         rollup.step = step
         store.close()
     rows = (STARTS - STARTS // 3) * SITES * series
-    return Cost(*(seconds / rows * 1e6 for seconds in spent), round(1000 * made / rows))
+    without, one, two = (seconds / rows * 1e6 for seconds in spent)
+    return Cost(without, one, two, round(1000 * made / rows))
 
 
 def _stored(site: str, body: bytes, tick: int) -> Stored:
@@ -130,8 +132,9 @@ def _read(record: Record) -> Stored:
 
 if __name__ == "__main__":
     for size in map(int, sys.argv[1:] or ("100", "1000", "5000")):
-        cost = measure(size)
-        print(
-            f"{size} rows a frame: {cost.without:.2f} us a row without rollups, {cost.stage_one:.2f} in stage one,"
-            f" {cost.stage_two:.2f} in stage two; {cost.rollups} windows of rollups of 1,000"
-        )
+        for starts in (1, 10):
+            cost = measure(size, starts)
+            print(
+                f"{size} rows a frame, clocks behind {starts:>2} starts: {cost.without:.2f} us a row without rollups, {cost.stage_one:.2f}"
+                f" in stage one, {cost.stage_two:.2f} in stage two; {cost.rollups} windows of rollups of 1,000"
+            )

@@ -21,7 +21,7 @@ Place = tuple[str, str, int]
 class Whole(NamedTuple):
     """One window, but for mean and M2 exact."""
 
-    count: int
+    number: int
     digest: int
     min: float
     max: float
@@ -66,7 +66,7 @@ def _merged(rows: list[Whole]) -> Whole:
     for one in rows:
         for bucket, count in one.sketch.items():
             sketch[bucket] = sketch.get(bucket, 0) + count
-    count, flags = sum(one.count for one in rows), 0
+    count, flags = sum(one.number for one in rows), 0
     for one in rows:
         flags |= one.flags
     return Whole(
@@ -78,7 +78,7 @@ def _merged(rows: list[Whole]) -> Whole:
         max(one.last for one in rows),
         sketch,
         flags,
-        fsum(one.mean * one.count for one in rows) / count,
+        fsum(one.mean * one.number for one in rows) / count,
     )
 
 

@@ -30,7 +30,7 @@ from tests.cloud.made import S, clock_record
 
 LOG, FILE, LINES = "log.db", "cloud.db", "notifications.jsonl"
 
-OUTPUTS = (topics.HAVE, topics.ALERTS, topics.ALERT_EVENTS, topics.DEAD_LETTERS)
+OUTPUTS = (topics.HAVE, topics.ALERTS, topics.ALERT_EVENTS, topics.BY_METRIC, topics.DEAD_LETTERS)
 
 TABLES = ("anomaly", "alert", "progress", "report", "state", '"offset"')
 """What a run leaves that is the same whatever the order of first sight was."""

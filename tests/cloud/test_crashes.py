@@ -24,7 +24,7 @@ BATCH = 9
 
 STEPS = (
     "cloud.consume", "store.before", "cloud.commit.before", "cloud.commit.after", "store.after", "cloud.publish.before",
-    "log.before", "cloud.publish.after", "cloud.notify.before", "cloud.notify.after",
+    "log.before", "cloud.publish.after", "cloud.notify.before", "cloud.notify.after", "cloud.second",
 )  # fmt: skip
 """Those that the story must pass, again and again."""
 

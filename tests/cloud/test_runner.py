@@ -86,6 +86,8 @@ def test_clocks_and_heartbeats_alone_wait_for_a_commit(side: Side) -> None:
     """They are on the bus and can be read once more: two seconds at most, or until something else is to be written."""
     agent = Agent()
     side.take(agent.frame(row(0, 1.0)))
+    side.put_clock(seconds=1)  # the first of a shard: what came before it is rolled up
+    side.run()
     before = commits(side)
     for n in range(3):
         side.put(agent.heartbeat(10 + n))
@@ -155,7 +157,7 @@ def test_r27_while_the_bus_is_away_outputs_wait_and_nothing_is_read(side: Side) 
         with pytest.raises(TryAgain):
             side.runner.step()
     assert len(windows_of(side)) == 1, "committed, and the rest is not read"
-    assert on_bus(side) == {"hw-have": [], "hw-alerts": [], "hw-alert-events": [], "hw-dead-letters": []}
+    assert not any(on_bus(side).values())
     log.away, log.lost_answers = False, 1
     with pytest.raises(TryAgain):
         side.runner.step()

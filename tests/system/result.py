@@ -25,7 +25,7 @@ _COLUMNS = ("count", "digest", "mean", "m2", "min", "max", "first", "first_time"
 
 @dataclass
 class Result:
-    """The rows of the cloud side's file, without what names an epoch, a tick or a seq."""
+    """The rows of the cloud side's file, rollups left out, without what names an epoch, a tick or a seq."""
 
     windows: dict[Place, Window]
     anomalies: set[tuple[Any, ...]]
@@ -38,7 +38,7 @@ def read(file: Path) -> Result:
     try:
         rows = connection.execute(
             f"SELECT s.name, l.name, w.start, {', '.join(f'w.{name}' for name in _COLUMNS)} FROM window w"
-            " JOIN series s ON s.id = w.series JOIN level l ON l.id = w.level"
+            " JOIN series s ON s.id = w.series JOIN level l ON l.id = w.level WHERE w.shard IS NOT -1"
         ).fetchall()
         anomalies = connection.execute(
             'SELECT id, phase, rule, series, begin_us, time_us, value, "limit", severity FROM anomaly'

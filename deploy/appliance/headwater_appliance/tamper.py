@@ -15,7 +15,7 @@ def tamper(file: Path) -> list[str]:
         levels = connection.execute("SELECT name, id FROM level").fetchall()
         base, level = min(levels, key=lambda one: level_of(one[0]).length_us)
         rows = connection.execute(
-            "SELECT w.series, w.start, s.name FROM window w JOIN series s ON s.id = w.series WHERE w.level = ?"
+            "SELECT w.series, w.start, s.name FROM window w JOIN series s ON s.id = w.series WHERE w.level = ? AND w.shard IS NOT -1"
             " ORDER BY w.start, s.name",
             (level,),
         ).fetchall()
