@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from quixstreams.state import PartitionTransaction
+if TYPE_CHECKING:
+    from quixstreams.state import PartitionTransaction
 
 _NO_PREFIX = b""
 

@@ -8,13 +8,9 @@ A sink that cannot take rows now makes Quix read the same records again later; m
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-from quixstreams import Application
-from quixstreams.kafka.configuration import ConnectionConfig
-from quixstreams.sinks.base import BaseSink, SinkBackpressureError
-from quixstreams.state.rocksdb import RocksDBOptions
 
 from headwater_cloud.held import Newest
 from headwater_cloud.metrics import Metrics
@@ -32,6 +28,12 @@ from headwater_shared.health import Pulse
 from headwater_shared.kafka_client import MESSAGE_BYTES
 from headwater_shared.logs import get_logger
 from headwater_shared.topics import IN, SECOND
+
+with warnings.catch_warnings(record=True):  # of libraries about libraries
+    from quixstreams import Application
+    from quixstreams.kafka.configuration import ConnectionConfig
+    from quixstreams.sinks.base import BaseSink, SinkBackpressureError
+    from quixstreams.state.rocksdb import RocksDBOptions
 
 log = get_logger()
 

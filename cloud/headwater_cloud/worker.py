@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,8 +47,7 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
         )
     client = connection(settings.bus, kafka)
     load_extra("confluent_kafka", "kafka")
-    with warnings.catch_warnings(record=True):  # of libraries about libraries
-        load_extra("quixstreams", "quix")
+    load_extra("rocksdict", "quix")  # quixstreams itself is imported where its warnings are let go of
     from headwater_cloud.quix_runner import Engine, QuixRunner
     from headwater_cloud.shared_store import SharedStore
     from headwater_shared.kafka_bus import KafkaBus
