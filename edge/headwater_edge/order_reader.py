@@ -1,0 +1,162 @@
+"""Reads orders from `hw-commands` for one agent, beside what the cloud has, on the forwarder's thread (R14).
+
+What was read becomes an event of a tick, with the offset behind it: once that is on disk, reading goes on from there, in this
+process or the next. Until then nothing more is handed over, so that nothing is passed over and memory is bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from headwater_edge.events import Order, OrdersRead
+from headwater_edge.orders import Taken
+from headwater_shared import records
+from headwater_shared.bus import Bus, Stored
+from headwater_shared.crash import reached
+from headwater_shared.errors import BusReplaced, BusUnavailable
+from headwater_shared.identity import agent_partition, valid_name
+from headwater_shared.logs import get_logger
+from headwater_shared.topics import COMMANDS
+
+log = get_logger()
+
+LONGEST_US = 7 * 86_400_000_000
+"""A time to live may be as long as the topic keeps an order."""
+LONGEST = 4_096
+"""Bytes of a command's name and arguments: they are in every snapshot while it is open."""
+_DEEPEST = 32
+_WHO = 128
+_LOOK_S, _AGAIN_S = 1.0, 60.0
+"""Between two looks; and after one that failed alone: the topic may not have been made yet, or not be ours to read."""
+_AT_ONCE = 64
+_ID = re.compile(r"[!-~]{1,64}")
+
+
+class OrderReader:
+    """Where reading is; all on the forwarder's thread.
+
+    Args:
+        taken: returns how far orders are on disk.
+        deliver: takes what was read to the next tick.
+    """
+
+    def __init__(self, agent: str, taken: Callable[[], Taken], deliver: Callable[[OrdersRead], None]) -> None:
+        self._agent = agent
+        self._taken = taken
+        self._deliver = deliver
+        self._given: Taken | None = None
+        self._bus = ""
+        self._offset = 0
+        self._doubted = True
+        self._look_at = 0.0
+
+    def doubt(self) -> None:
+        """The bus was away: the topic may be another one, as long as the one before."""
+        self._doubted = True
+
+    def look(self, bus: Bus, identity: str, now_s: float) -> None:
+        """Read on, at most once a second, if what was read before is on disk.
+
+        Args:
+            identity: which bus it is.
+            now_s: monotonic.
+
+        Raises:
+            BusReplaced: it is another one.
+        """
+        if now_s < self._look_at or self._given not in (None, self._taken()):
+            return
+        self._look_at = now_s + _LOOK_S
+        try:
+            self._read_on(bus, identity)
+        except BusReplaced:
+            raise
+        except BusUnavailable as error:
+            self._look_at = now_s + _AGAIN_S
+            log.warning("orders cannot be read; all else goes on", topic=COMMANDS.name, error=str(error))
+
+    def _read_on(self, bus: Bus, identity: str) -> None:
+        partition = agent_partition(self._agent, COMMANDS.partitions)
+        if identity != self._bus or self._doubted:
+            self._bus, self._offset = identity, self._begin(bus, identity, partition)
+            self._doubted = False
+        end = bus.ends(COMMANDS.name).get(partition, 0)
+        if end < self._offset:
+            log.warning("orders are fewer than they were: they are read from the beginning")
+            self._offset = 0
+        while self._offset < end:
+            stored = bus.read(COMMANDS.name, {partition: self._offset}, _AT_ONCE)
+            if not stored:
+                return
+            orders = [order for order in map(self._order_in, stored) if order is not None]
+            self._offset = stored[-1].offset + 1
+            if orders:
+                reached("orders.read")
+                last = stored[-1].headers.get("ce_id", "")
+                self._given = Taken(identity, self._offset, last)
+                self._deliver(OrdersRead(identity, self._offset, last, orders))
+                return
+
+    def _begin(self, bus: Bus, identity: str, partition: int) -> int:
+        """Return where reading goes on: where it ended, if the record before is the one that was there then."""
+        known, offset, last = self._taken()
+        if known != identity or not offset:
+            return 0
+        before = bus.read(COMMANDS.name, {partition: offset - 1}, 1)
+        same = not before or before[0].offset >= offset or before[0].headers.get("ce_id", "") == last
+        if not same:
+            log.warning("orders are others than they were: they are read from the beginning")
+        return offset if same else 0
+
+    def _order_in(self, stored: Stored) -> Order | None:
+        """Read a record; None if it is not for this agent, or names no order that anyone could be told of."""
+        headers = stored.headers
+        if stored.key != self._agent or records.kind_of(headers) != records.ORDER:
+            return None
+        try:
+            order = _checked(records.decode(records.Order, stored.body))
+        except ValueError as error:  # of a newer version, perhaps
+            named = str(headers.get("ce_id", "")), str(headers.get("ce_subject", ""))
+            order = Order(*named, "", "{}", 0, stored.time_us, "", f"it cannot be read here: {error}"[:200])
+        site, _, device = order.device.partition("/")
+        if _ID.fullmatch(order.id) and valid_name(site) and valid_name(device):
+            return order
+        log.warning("an order is none: it has no id, or no device", offset=stored.offset, id=order.id[:64])
+        return None
+
+
+def _checked(said: records.Order) -> Order:
+    order = Order(said.id, said.device, said.name, said.arguments, said.ttl_us, said.time_us, said.who[:_WHO])
+    if why := _fault(order):
+        plain = {
+            "name": order.name[:_WHO],
+            "arguments": "{}",
+            "ttl_us": min(max(order.ttl_us, 0), LONGEST_US),
+        }
+        return msgspec.structs.replace(order, **plain, fault=why)
+    return order
+
+
+def _fault(order: Order) -> str:
+    """Return why an order can be carried out by nobody."""
+    if not 0 < len(order.name) <= 128:
+        return "it has no name, or one of more than 128 characters"
+    if not 0 < order.ttl_us <= LONGEST_US:
+        return "its time to live is not between nothing and seven days"
+    if len((order.name + order.arguments).encode()) > LONGEST:
+        return f"it has more than {LONGEST} bytes"
+    try:
+        arguments = msgspec.json.decode(order.arguments, type=dict[str, Any])
+        msgspec.json.encode(arguments)  # not every number that can be read can be written
+    except (msgspec.DecodeError, RecursionError, OverflowError):
+        return "its arguments are no JSON object"
+    return f"its arguments are nested more than {_DEEPEST} deep" if _deeper(arguments, _DEEPEST) else ""
+
+
+def _deeper(value: object, than: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return than == 0 or any(_deeper(one, than - 1) for one in inner)
