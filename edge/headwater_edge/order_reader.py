@@ -49,13 +49,12 @@ class OrderReader:
         self._taken = taken
         self._deliver = deliver
         self._given: Taken | None = None
-        self._bus = ""
         self._offset = 0
         self._doubted = True
         self._look_at = 0.0
 
     def doubt(self) -> None:
-        """The bus was away: the topic may be another one, as long as the one before."""
+        """The bus was away: it may be another one, or the topic may have been made anew, and be as long as before."""
         self._doubted = True
 
     def look(self, bus: Bus, identity: str, now_s: float) -> None:
@@ -81,13 +80,9 @@ class OrderReader:
 
     def _read_on(self, bus: Bus, identity: str) -> None:
         partition = agent_partition(self._agent, COMMANDS.partitions)
-        if identity != self._bus or self._doubted:
-            self._bus, self._offset = identity, self._begin(bus, identity, partition)
-            self._doubted = False
         end = bus.ends(COMMANDS.name).get(partition, 0)
-        if end < self._offset:
-            log.warning("orders are fewer than they were: they are read from the beginning")
-            self._offset = 0
+        if self._doubted or end < self._offset:
+            self._offset, self._doubted = self._begin(bus, identity, partition, end), False
         while self._offset < end:
             stored = bus.read(COMMANDS.name, {partition: self._offset}, _AT_ONCE)
             if not stored:
@@ -101,16 +96,13 @@ class OrderReader:
                 self._deliver(OrdersRead(identity, self._offset, last, orders))
                 return
 
-    def _begin(self, bus: Bus, identity: str, partition: int) -> int:
+    def _begin(self, bus: Bus, identity: str, partition: int, end: int) -> int:
         """Return where reading goes on: where it ended, if the record before is the one that was there then."""
         known, offset, last = self._taken()
-        if known != identity or not offset:
+        if known != identity or not 0 < offset <= end:
             return 0
         before = bus.read(COMMANDS.name, {partition: offset - 1}, 1)
-        same = not before or before[0].offset >= offset or before[0].headers.get("ce_id", "") == last
-        if not same:
-            log.warning("orders are others than they were: they are read from the beginning")
-        return offset if same else 0
+        return offset if before and before[0].headers.get("ce_id", "") == last else 0
 
     def _order_in(self, stored: Stored) -> Order | None:
         """Read a record; None if it is not for this agent, or names no order that anyone could be told of."""
