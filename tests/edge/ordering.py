@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from headwater_shared import records
 from headwater_shared.bus import Record
 from headwater_shared.identity import agent_partition
+from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import COMMANDS
 
 AGENT = "a1"
@@ -24,3 +27,10 @@ def record(body: bytes, ce_id: str, device: str, agent: str = AGENT) -> Record:
     """Make a record on the agent's partition, whatever its body is."""
     headers = records.headers(records.ORDER, ce_id, "headwater-cloud", WALL_US, ce_subject=device)
     return Record(COMMANDS.name, agent_partition(agent, COMMANDS.partitions), agent, headers, body)
+
+
+def append(log: Path, *orders: Record) -> None:
+    """Append to a log, over a connection of its own."""
+    bus = SqliteLog(log)
+    bus.append(orders)
+    bus.close()
