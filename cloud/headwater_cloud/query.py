@@ -16,7 +16,7 @@ from headwater_shared.errors import Refused
 Format = Literal["table", "csv", "json"]
 
 WINDOW = ("series", "start", "count", "mean", "min", "max", "first", "last", "p50", "p95", "p99")
-COMMAND = ("status", "command", "device", "act", "series", "since", "changed", "reason", "id")
+COMMAND = ("status", "command", "device", "act", "who", "series", "since", "changed", "reason", "id")
 ALERT = ("state", "severity", "subject", "rule", "since", "changed", "value", "text")
 
 _NOTHING = (
@@ -79,8 +79,8 @@ def commands(history: History, device: str = "*", last: int | None = None) -> It
     """Yield commands to devices, the newest first; columns as in `COMMAND`."""
     for one in history.commands(device, last):
         yield (
-            one.status, one.name, one.device, one.act, one.series, iso(one.let_out_us) if one.let_out_us else "-",
-            iso(one.changed_us), one.reason, one.id,
+            one.status, one.name, one.device, one.act, "" if one.act else one.rule, one.series,
+            iso(one.let_out_us) if one.let_out_us else "-", iso(one.changed_us), one.reason, one.id,
         )  # fmt: skip
 
 

@@ -6,9 +6,7 @@ process or the next. Until then nothing more is handed over, so that nothing is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -18,22 +16,16 @@ from headwater_shared import records
 from headwater_shared.bus import Bus, Stored
 from headwater_shared.crash import reached
 from headwater_shared.errors import BusReplaced, BusUnavailable
-from headwater_shared.identity import agent_partition, valid_name
+from headwater_shared.identity import agent_partition
 from headwater_shared.logs import get_logger
+from headwater_shared.orders import LONGEST_US, NAME, fault, is_named
 from headwater_shared.topics import COMMANDS
 
 log = get_logger()
 
-LONGEST_US = 7 * 86_400_000_000
-"""A time to live may be as long as the topic keeps an order."""
-LONGEST = 4_096
-"""Bytes of a command's name and arguments: they are in every snapshot while it is open."""
-_DEEPEST = 32
-_WHO = 128
 _LOOK_S, _AGAIN_S = 1.0, 60.0
 """Between two looks; and after one that failed alone: the topic may not have been made yet, or not be ours to read."""
 _AT_ONCE = 64
-_ID = re.compile(r"[!-~]{1,64}")
 
 
 class OrderReader:
@@ -114,41 +106,15 @@ class OrderReader:
         except ValueError as error:  # of a newer version, perhaps
             named = str(headers.get("ce_id", "")), str(headers.get("ce_subject", ""))
             order = Order(*named, "", "{}", 0, stored.time_us, "", f"it cannot be read here: {error}"[:200])
-        site, _, device = order.device.partition("/")
-        if _ID.fullmatch(order.id) and valid_name(site) and valid_name(device):
+        if is_named(order.id, order.device):
             return order
         log.warning("an order is none: it has no id, or no device", offset=stored.offset, id=order.id[:64])
         return None
 
 
 def _checked(said: records.Order) -> Order:
-    order = Order(said.id, said.device, said.name, said.arguments, said.ttl_us, said.time_us, said.who[:_WHO])
-    if why := _fault(order):
-        plain = {
-            "name": order.name[:_WHO],
-            "arguments": "{}",
-            "ttl_us": min(max(order.ttl_us, 0), LONGEST_US),
-        }
+    order = Order(said.id, said.device, said.name, said.arguments, said.ttl_us, said.time_us, said.who[:NAME])
+    if why := fault(said.name, said.arguments, said.ttl_us):
+        plain = {"name": said.name[:NAME], "arguments": "{}", "ttl_us": min(max(said.ttl_us, 0), LONGEST_US)}
         return msgspec.structs.replace(order, **plain, fault=why)
     return order
-
-
-def _fault(order: Order) -> str:
-    """Return why an order can be carried out by nobody."""
-    if not 0 < len(order.name) <= 128:
-        return "it has no name, or one of more than 128 characters"
-    if not 0 < order.ttl_us <= LONGEST_US:
-        return "its time to live is not between nothing and seven days"
-    if len((order.name + order.arguments).encode()) > LONGEST:
-        return f"it has more than {LONGEST} bytes"
-    try:
-        arguments = msgspec.json.decode(order.arguments, type=dict[str, Any])
-        msgspec.json.encode(arguments)  # not every number that can be read can be written
-    except (msgspec.DecodeError, RecursionError, OverflowError):
-        return "its arguments are no JSON object"
-    return f"its arguments are nested more than {_DEEPEST} deep" if _deeper(arguments, _DEEPEST) else ""
-
-
-def _deeper(value: object, than: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return than == 0 or any(_deeper(one, than - 1) for one in inner)

@@ -7,6 +7,7 @@ from pathlib import Path
 from headwater_shared import records
 from headwater_shared.bus import Record
 from headwater_shared.identity import agent_partition
+from headwater_shared.orders import record_of
 from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import COMMANDS
 
@@ -20,7 +21,7 @@ def order(
 ) -> Record:  # fmt: skip
     """Make the record of one order, whose id is its number."""
     said = records.Order(agent, f"id-{number}", device, name, arguments, round(ttl_s * 1e6), time_us, "anna")
-    return record(records.encode(said), said.id, device, agent)
+    return record_of(said, "tests")
 
 
 def record(body: bytes, ce_id: str, device: str, agent: str = AGENT) -> Record:
