@@ -23,7 +23,6 @@ class Device:
         self.heard: queue.Queue[dict[str, Any]] = queue.Queue()
         self.done: Counter[str] = Counter()
         """How often it did what it heard, by id: more than once is a promise broken."""
-        self.answers = True
         self._flash: set[str] = set()
         self._there: queue.Queue[int] = queue.Queue()
         self._client = Client(CallbackAPIVersion.VERSION2, name)
@@ -54,8 +53,6 @@ class Device:
     def _on_message(self, client: Client, _: object, message: MQTTMessage) -> None:
         command = json.loads(message.payload)
         self.heard.put(command)
-        if not self.answers:
-            return
         status = "refused" if command["name"] == "blink" else "done"
         if status == "done" and command["id"] not in self._flash:
             self._flash.add(command["id"])
