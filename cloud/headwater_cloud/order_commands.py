@@ -7,22 +7,19 @@ import os
 import secrets
 import socket
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from headwater_cloud.commands import SettingsFile
+from headwater_cloud.commands import SettingsFile, bus_of
 from headwater_cloud.history import History
 from headwater_cloud.ordering import agent_of, check, end_of, send
 from headwater_cloud.query import iso
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_cloud.views import CommandView
-from headwater_shared.buses import opener
 from headwater_shared.clock import Clock, parse_clock
 from headwater_shared.errors import SettingsError
-from headwater_shared.kafka_settings import KafkaSettings
 from headwater_shared.orders import NAME
 from headwater_shared.records import Order
 from headwater_shared.settings import Common, duration, load
@@ -69,7 +66,7 @@ def send_(
     history = History(file) if wait or not agent else None
     if history is not None and not agent:
         order = msgspec.structs.replace(order, agent=agent_of(history, device))
-    with closing(opener(cloud.bus, Path(common.data), load(settings, "kafka", KafkaSettings))()) as bus:
+    with closing(bus_of(settings)) as bus:
         send(bus, order)
     if not as_json:
         until = iso(order.time_us + order.ttl_us)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from headwater_cloud.history import History
 from headwater_cloud.views import CommandView
@@ -11,10 +12,12 @@ from headwater_shared.bus import Bus
 from headwater_shared.clock import Clock
 from headwater_shared.errors import BusUnavailable, Refused, TryAgain
 from headwater_shared.orders import fault, is_named, record_of
-from headwater_shared.records import Order
+from headwater_shared.records import Order, decode
+from headwater_shared.topics import COMMANDS
 
 SOURCE = "headwater-cloud/command"
 _LOOK_S = 0.2
+_PAGE = 1_000
 _GRACE_S = 30.0
 """For which is waited for the report of an end, after the order's time to live."""
 
@@ -64,6 +67,20 @@ def send(bus: Bus, order: Order) -> None:
             f"it may have been ordered or not: {error.message}",
             hint=f"order it again with --id {order.id}: the same id is the same command",
         ) from error
+
+
+def unheard(bus: Bus, history: History) -> list[Order]:
+    """Return the orders on the bus of which no agent has said anything, each once, the newest first."""
+    found: dict[str, Order] = {}
+    at = dict.fromkeys(range(COMMANDS.partitions), 0)
+    while stored := bus.read(COMMANDS.name, at, _PAGE):
+        for one in stored:
+            at[one.partition] = one.offset + 1
+            with suppress(ValueError):  # of a newer version, or none
+                order = decode(Order, one.body)
+                found.setdefault(order.id, order)
+    left = [order for order in found.values() if history.command(order.id) is None]
+    return sorted(left, key=lambda order: -order.time_us)
 
 
 def end_of(

@@ -170,6 +170,20 @@ def test_r14_done_outlives_an_expiry_that_is_reported_later(tmp_path: Path) -> N
     history.close()
 
 
+def test_orders_that_no_agent_has_read_are_shown(tmp_path: Path) -> None:
+    """Each once, the newest first, before those of which something is known; with who was to read it, and until when."""
+    cloud = Cloud(tmp_path)
+    for order in ("x", "y", "y", "z"):
+        cloud.send(DEVICE, "shut", "--agent", "a1", "--id", order, "--who", "anna")
+    cloud.said(1, "x", "open")
+    done = CliRunner().invoke(app, ["commands", "--sent", "--json", "--settings", str(cloud.settings)])
+    rows = [json.loads(line) for line in done.output.splitlines()]
+    assert [(row["status"], row["id"], row["who"]) for row in rows] == [
+        ("sent", "z", "anna"), ("sent", "y", "anna"), ("open", "x", "anna"),
+    ]  # fmt: skip
+    assert rows[0]["reason"].startswith("agent a1 has not read it; it is over at 20")
+
+
 def test_waiting_ends_after_the_time_to_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And some seconds for its report: then it is said that nobody knows, and who might."""
     monkeypatch.setattr(ordering, "_GRACE_S", 0.0)
