@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,11 @@ from headwater_shared.bus import Stored
 from headwater_shared.errors import BusReplaced, BusUnavailable
 from headwater_shared.identity import agent_partition
 from headwater_shared.topics import COMMANDS
-from tests.edge.forwarding import Desk
+from tests.edge.forwarding import SHARD, Desk
 from tests.edge.ordering import AGENT, order, record
 from tests.edge.running import AwayBus
+from tests.kafka import KafkaServer, MadeTopics
+from tests.support import until
 
 
 @pytest.fixture
@@ -171,6 +173,41 @@ def test_orders_that_cannot_be_read_hold_up_nothing(tmp_path: Path) -> None:
     desk.once(11)
     assert read(desk) == ["id-1"]
     desk.close()
+
+
+def test_on_kafka_an_agent_that_came_before_the_topic_goes_on(tmp_path: Path, kafka: KafkaServer) -> None:
+    """An agent that was upgraded before `topics --apply` forwards as before, and reads orders once the topic is there."""
+    from confluent_kafka.admin import AdminClient
+
+    from headwater_cloud.kafka_topics import Topics
+    from headwater_shared.kafka_bus import KafkaBus
+
+    topics = MadeTopics(kafka)
+    name = topics.prefix + COMMANDS.name
+    admin = AdminClient({**topics.client, "log_level": 0})
+    admin.delete_topics([name])[name].result(30)
+    until(lambda: name not in admin.list_topics(timeout=30).topics, 20, "the topic is gone")
+    bus = KafkaBus(topics.client, topics.prefix)
+    desk = Desk(tmp_path)
+    desk.bus = bus  # type: ignore[assignment]  # the real one
+    desk.put()
+    assert desk.once() == "live"
+    assert len(bus.read("hw-in", {SHARD: 0}, 10)) == 1
+    Topics(topics.client, topics.prefix).apply()
+    until(lambda: _appended(topics), 20, "the topic has leaders")
+    until(lambda: desk.once(61) and read(desk) == ["id-1"], 20, "the order is read")
+    desk.close()
+    topics.delete()
+
+
+def _appended(topics: MadeTopics) -> bool:
+    from headwater_shared.kafka_bus import KafkaBus
+
+    bus = KafkaBus(topics.client, topics.prefix)
+    with closing(bus), suppress(BusUnavailable):
+        bus.append([order(1)])
+        return True
+    return False
 
 
 def test_what_cannot_be_read_is_refused_where_its_headers_say_what_it_is(desk: Desk) -> None:
