@@ -95,12 +95,6 @@ def _heard(here: Box, devices: Fleet) -> list[str]:
     return sorted(heard or ())
 
 
-def test_r14_an_agent_that_dies_with_an_order_in_hand(tmp_path: Path) -> None:
-    """As soon as it has read it, and at a step of today: each order is done once, and the cloud side knows."""
-    todo = [f"{step}:1" for step in steps.of_today(steps.COMMANDS, 5)]
-    assert _run(tmp_path, ["orders.read:1", *todo], 8) > 15
-
-
 @pytest.mark.fault
 @pytest.mark.parametrize("turn", [1, 2])
 def test_r14_a_kill_at_every_step_of_an_orders_life(tmp_path: Path, turn: int) -> None:

@@ -91,11 +91,13 @@ def test_r14_orders_reach_devices_at_the_listener_and_at_a_broker(tmp_path: Path
 
 
 def _over_a_kill(here: Box, stove: Device) -> list[dict[str, Any]]:
-    """Order while the agent is dead; return what was ordered."""
+    """Order while the agent is dead; it dies again with the orders in its hand. Return what was ordered."""
     here.kill(EDGE)
     away = [_order(here, "home/stove", "open"), _order(here, "home/stove", "shut", "--ttl", "100ms")]
     again = _order(here, "home/stove", "open", "--id", away[0]["id"])
     assert again["id"] == away[0]["id"]
+    here.start(EDGE, crash="orders.read:1")
+    here.killed(EDGE)
     here.start(EDGE)
     here.ready(EDGE)
     stove.there()
