@@ -44,6 +44,7 @@ class OrderReader:
         self._offset = 0
         self._doubted = True
         self._look_at = 0.0
+        self._complaint = ""
 
     def doubt(self) -> None:
         """The bus was away: it may be another one, or the topic may have been made anew, and be as long as before."""
@@ -68,7 +69,9 @@ class OrderReader:
             raise
         except BusUnavailable as error:
             self._look_at = now_s + _AGAIN_S
-            log.warning("orders cannot be read; all else goes on", topic=COMMANDS.name, error=str(error))
+            if error.message != self._complaint:  # once a trouble: it may last until somebody makes the topic
+                log.warning("orders cannot be read; all else goes on", topic=COMMANDS.name, error=str(error))
+            self._complaint = error.message
 
     def _read_on(self, bus: Bus, identity: str) -> None:
         partition = agent_partition(self._agent, COMMANDS.partitions)
