@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headwater_cloud import commands, dead_letter_commands, devices_command, topics_command
+from headwater_cloud import commands, dead_letter_commands, devices_command, order_commands, topics_command
 from headwater_cloud.commands import SettingsFile
 from headwater_shared.errors import HeadwaterError
 
@@ -17,6 +17,7 @@ app = typer.Typer(help="The cloud side.", no_args_is_help=True, pretty_exception
 app.command()(commands.query)
 app.command()(commands.alerts)
 app.command()(commands.commands)
+app.add_typer(order_commands.app, name="command")
 app.command()(topics_command.topics)
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.add_typer(devices_command.app, name="devices")

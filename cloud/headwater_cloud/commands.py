@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +11,11 @@ import typer
 
 from headwater_cloud import query as queries
 from headwater_cloud.history import EARLIEST, LATEST, History
+from headwater_cloud.ordering import unheard
 from headwater_cloud.settings import CloudSettings, in_data
+from headwater_shared.bus import Bus
+from headwater_shared.buses import opener
+from headwater_shared.kafka_settings import KafkaSettings
 from headwater_shared.settings import Common, load
 
 SettingsFile = Annotated[
@@ -60,14 +66,29 @@ def commands(
     settings: SettingsFile = None,
     last: Annotated[int | None, typer.Option(help="The latest so many.")] = None,
     form: Format = "table",
+    sent: Annotated[
+        bool, typer.Option("--sent", help="First those that lie on the bus and that no agent has read yet.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Show commands to devices and what became of them, the newest first."""
     history = _history(settings)
-    for line in queries.shown(
-        queries.COMMAND, queries.commands(history, device, last), "json" if as_json else form
-    ):
+    rows = queries.commands(history, device, last)
+    if sent:
+        with closing(bus_of(settings)) as bus:
+            rows = chain(queries.sent(unheard(bus, history), device), rows)
+    for line in queries.shown(queries.COMMAND, islice(rows, last), "json" if as_json else form):
         print(line)
+
+
+def bus_of(settings: Path | None) -> Bus:
+    """Open the bus of the cloud side.
+
+    Raises:
+        SettingsError, PartMissing, BusUnavailable: it cannot be had.
+    """
+    common, cloud = load(settings, "common", Common), load(settings, "cloud", CloudSettings)
+    return opener(cloud.bus, Path(common.data), load(settings, "kafka", KafkaSettings))()
 
 
 def _history(settings: Path | None) -> History:

@@ -29,7 +29,7 @@ from headwater_cloud.views import (
     ReportView,
 )
 from headwater_shared.aggregates import COLUMNS, Aggregates
-from headwater_shared.identity import ALL, is_rollup
+from headwater_shared.identity import ALL, is_rollup, shard_of
 from headwater_shared.parts import COARSENED, is_within, level_of
 from headwater_shared.records import RegistryChange
 from headwater_shared.sqlite_file import open_reader
@@ -220,14 +220,26 @@ class History:
     def commands(self, device: str = "*", last: int | None = None) -> list[CommandView]:
         """Return the commands to the devices (site/device) that match, the newest first."""
         rows = self._rows(
-            "SELECT id, status, name, device, act, rule, series, reason, undoes, agent, anomaly, arguments, time_us FROM command"
-            " ORDER BY time_us DESC, id"
+            f"SELECT {_COMMAND} FROM command ORDER BY time_us DESC, id",
         )
         by_id: dict[str, list[tuple[Any, ...]]] = {}
         for row in rows:
             if fnmatchcase(row[3], device):
                 by_id.setdefault(row[0], []).append(row)
         return [_command(found) for found in list(by_id.values())[:last]]
+
+    def command(self, command_id: str) -> CommandView | None:
+        """Return how one command stands; None: nothing was said of it."""
+        rows = self._rows(f"SELECT {_COMMAND} FROM command WHERE id = ? ORDER BY time_us DESC", (command_id,))
+        return _command(rows) if rows else None
+
+    def agents_of(self, device: str) -> list[str]:
+        """Return which agent serves a device (site/device); or which ones may, where it never said its status: those of its shard."""
+        known = self._rows("SELECT agent FROM device WHERE device = ?", (device,))
+        if not known:
+            shard = shard_of(device.partition("/")[0])
+            known = self._rows("SELECT agent FROM progress WHERE shard = ? ORDER BY agent", (shard,))
+        return [agent for (agent,) in known]
 
     def devices(self, pattern: str = "*") -> list[DeviceView]:
         """Return the latest status of the devices that match, by name."""
@@ -295,6 +307,7 @@ def _structured(rows: list[tuple[Any, ...]], dtype: np.dtype[Any]) -> NDArray[An
         return np.array([tuple(np.nan if field is None else field for field in row) for row in rows], dtype)
 
 
+_COMMAND = "id, status, name, device, act, rule, series, reason, undoes, agent, anomaly, arguments, time_us"
 _ORDER = ("open", "expired", "refused", "done", "undone")
 """Of what is said of one command the last of these is how it stands."""
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import msgspec
 
 from headwater_cloud.history import EARLIEST, LATEST, History
 from headwater_shared.errors import Refused
+from headwater_shared.records import Order
 
 Format = Literal["table", "csv", "json"]
 
 WINDOW = ("series", "start", "count", "mean", "min", "max", "first", "last", "p50", "p95", "p99")
-COMMAND = ("status", "command", "device", "act", "series", "since", "changed", "reason", "id")
+COMMAND = ("status", "command", "device", "act", "who", "series", "since", "changed", "reason", "id")
 ALERT = ("state", "severity", "subject", "rule", "since", "changed", "value", "text")
 
 _NOTHING = (
@@ -79,9 +81,17 @@ def commands(history: History, device: str = "*", last: int | None = None) -> It
     """Yield commands to devices, the newest first; columns as in `COMMAND`."""
     for one in history.commands(device, last):
         yield (
-            one.status, one.name, one.device, one.act, one.series, iso(one.let_out_us) if one.let_out_us else "-",
-            iso(one.changed_us), one.reason, one.id,
+            one.status, one.name, one.device, one.act, "" if one.act else one.rule, one.series,
+            iso(one.let_out_us) if one.let_out_us else "-", iso(one.changed_us), one.reason, one.id,
         )  # fmt: skip
+
+
+def sent(orders: Iterable[Order], device: str = "*") -> Iterator[tuple[Any, ...]]:
+    """Yield orders of which no agent has said anything; columns as in `COMMAND`."""
+    for one in orders:
+        if fnmatchcase(one.device, device):
+            why = f"agent {one.agent} has not read it; it is over at {iso(one.time_us + one.ttl_us)}"
+            yield "sent", one.name, one.device, "", one.who, "", "-", iso(one.time_us), why, one.id
 
 
 def shown(names: Sequence[str], rows: Iterator[tuple[Any, ...]], form: Format) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Acting, in the step: what anomalies and answers do to commands, and the records of it (R14)."""
+"""Acting, in the step: what anomalies, orders from the cloud side and answers do to commands, and the records of it (R14)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import msgspec
 
 from headwater_edge import commands
 from headwater_edge.acts import orders
-from headwater_edge.events import Answered
+from headwater_edge.events import Answered, OrdersRead
 from headwater_edge.numbering import numbered
+from headwater_edge.orders import command_of, refusal
 from headwater_edge.output import Output
 from headwater_edge.state import State
 from headwater_edge.tick import Tick
@@ -16,7 +17,7 @@ from headwater_shared.records import Command, CommandStatus
 
 
 def act(state: State, tick: Tick, out: Output) -> None:
-    """Let the tick's anomalies lead to commands, take its answers, and end what is past its time to live."""
+    """Let the tick's anomalies and orders lead to commands, take its answers, and end what is past its time to live."""
 
     def put(command: commands.Command, status: CommandStatus, reason: str) -> None:
         out.commands.append(_record(state, command, status, reason, tick.now.wall_us))
@@ -29,7 +30,11 @@ def act(state: State, tick: Tick, out: Output) -> None:
         for order in orders(state.settings.acts, anomaly):
             every.begin(order, anomaly, now, put)
     for _, event in tick.events:
-        if isinstance(event, Answered):
+        if isinstance(event, OrdersRead):
+            horizon_us = state.settings.horizon_us
+            for one in state.orders.take(event, every.by_id, now, state.age_us, horizon_us):
+                every.order(command_of(one), refusal(state, one, now), now, put)
+        elif isinstance(event, Answered):
             every.answer(event, now, put)
     every.ripen(now, put)
 
@@ -46,7 +51,7 @@ def _record(
         act=command.act,
         rule=command.rule,
         anomaly=command.anomaly,
-        series=command.series,
+        series=command.of_series,
         device=command.device,
         topic=command.topic,
         name=said["name"],

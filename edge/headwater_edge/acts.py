@@ -266,9 +266,12 @@ def _check_words(where: str, text: str, words: frozenset[str]) -> None:
 
 def answer_filters(acts: Sequence[ActSettings]) -> list[str]:
     """Return the MQTT filters that let the answers to some acts' commands through."""
-    return list(
-        dict.fromkeys(
-            "/".join("+" if "{" in level else level for level in (act.topic + ANSWERS).split("/"))
-            for act in acts
-        )
-    )
+    return list(dict.fromkeys(_filter_of(act.topic) for act in acts))
+
+
+def _filter_of(topic: str) -> str:
+    return "/".join("+" if "{" in level else level for level in (topic + ANSWERS).split("/"))
+
+
+OF_ORDERS = _filter_of("hw/{site}/{device}/cmd")
+"""Lets the answers to orders of the cloud side through."""

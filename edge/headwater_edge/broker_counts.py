@@ -25,6 +25,8 @@ class BrokerCounts:
     """Why it is not connected."""
     refused: dict[str, str] = field(default_factory=dict)
     """Filters that the broker refused with this connection, and why."""
+    spared: frozenset[str] = frozenset()
+    """Filters whose refusal is no trouble: nothing in the settings needs them."""
     connects: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     """Connections that ended or failed, by reason."""
@@ -68,7 +70,8 @@ class BrokerCounts:
         """Return what is wrong, for `/health`."""
         if not self.connected:
             return [f"broker {self.name} is away: {self.why}"]
-        return [f"broker {self.name} refuses {topic}: {why}" for topic, why in self.refused.copy().items()]
+        refused = {topic: why for topic, why in self.refused.copy().items() if topic not in self.spared}
+        return [f"broker {self.name} refuses {topic}: {why}" for topic, why in refused.items()]
 
 
 def register(registry: CollectorRegistry, brokers: Sequence[BrokerCounts]) -> None:

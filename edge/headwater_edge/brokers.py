@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headwater_edge import broker_counts
-from headwater_edge.acts import ActSettings, answer_filters
+from headwater_edge.acts import OF_ORDERS, ActSettings, answer_filters
 from headwater_edge.broker import Broker
 from headwater_edge.broker_filters import covers
 from headwater_edge.broker_settings import BrokerSettings, check_brokers
@@ -43,13 +43,16 @@ def attach_brokers(
 ) -> list[Broker]:
     """Attach a source for each broker; `name` is the agent's, `connections` numbers connections of all sources.
 
-    Where there are acts, the answers to their commands are subscribed to beside the settings' filters.
+    The answers to commands of acts, and to orders of the cloud side, are subscribed to beside the settings' filters.
     """
-    answers = answer_filters(acts)
+    of_acts = answer_filters(acts)
+    answers = list(dict.fromkeys([*of_acts, OF_ORDERS]))
     attached = [
         _attach(agent, name, with_answers(broker, answers), password, clock, connections)
         for broker, password in zip(brokers, passwords, strict=True)
     ]
+    for one in attached:
+        one.counts.spared = frozenset({OF_ORDERS} - {*of_acts})
     broker_counts.register(registry, [broker.counts for broker in attached])
     return attached
 

@@ -1,8 +1,9 @@
 """The life of commands, as the step knows it: let out, one after the other; then done, refused, expired or undone (R14).
 
-Commands of one act on one series go one after the other, so that what undoes a command never overtakes it. Time to live is
-monotonic time from being let out; while the agent is off, across a reboot, only believed clocks say how long that was: a
-command of which that is not known waits for the clock, and is not sent, so that nothing is done later than it may be.
+Commands of one act on one series go one after the other, so that what undoes a command never overtakes it; so do those that
+the cloud side ordered for one device. Time to live is monotonic time from being let out, for an order from when it was issued;
+while the agent is off, across a reboot, only believed clocks say how long that was: a command of which that is not known
+waits for the clock, and is not sent, so that nothing is done later than it may be.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ WAITS, OPEN, ENDED = "waits", "open", "ended"
 
 
 class Command(msgspec.Struct, array_like=True):
-    """One command. `undo` is what undoes it ("": nothing will), `undoes` the id of the command that it undoes itself."""
+    """One command. `undo` is what undoes it ("": nothing will), `undoes` the id of the command that it undoes itself.
+
+    One that the cloud side ordered is of no act and no anomaly: its `rule` is who asked for it, its `series` the device.
+    """
 
     id: str
     act: str
@@ -44,16 +48,21 @@ class Command(msgspec.Struct, array_like=True):
     undo_id: str
     undoes: str
     begin_us: int
-    """Event time of the anomaly's begin."""
+    """Event time of the anomaly's begin; when an order was issued."""
     ttl_us: int
     retry_us: int
     state: str = WAITS
     due_us: int = 0
-    """Monotonic time at which it has expired, once it is let out."""
+    """Monotonic time at which it has expired, once it is let out; an order's from the first."""
     due_wall_us: int = 0
     """The same by the wall clock, if that was believed then."""
     unsure: bool = False
     """Nobody knows how much of its life has passed: it is not sent."""
+
+    @property
+    def of_series(self) -> str:
+        """The series whose anomaly it is for; empty: the cloud side ordered it."""
+        return self.series if self.act else ""
 
 
 class Ended(msgspec.Struct, array_like=True, frozen=True):
@@ -67,6 +76,8 @@ class Ended(msgspec.Struct, array_like=True, frozen=True):
     status: str
     reason: str
     time_us: int
+    who: str = ""
+    """Who asked for it, where that was no act."""
 
 
 class Counts(msgspec.Struct):
@@ -130,6 +141,27 @@ class Commands:
         self._add(command)
         self._advance(command, now, put)
 
+    def order(self, command: Command, refused: str, now: Now, put: Put) -> None:
+        """The cloud side ordered a command: it stands behind those that it ordered for the device before, and its time runs.
+
+        Args:
+            refused: why it is refused, if it is.
+        """
+        if why := refused or self._too_many(command.device):
+            self._end(command, "refused", why, now, put)
+            return
+        command.due_wall_us = command.begin_us + command.ttl_us
+        command.unsure = now.quality != SYNCHRONISED
+        left_us = command.ttl_us if command.unsure else min(command.ttl_us, command.due_wall_us - now.wall_us)
+        if left_us <= 0:
+            self._end(command, "expired", "it came too late", now, put)
+            return
+        command.due_us = now.mono_us + left_us
+        self._next_us = min(self._next_us, command.due_us)
+        self._unsure += command.unsure
+        self._add(command)
+        self._advance(command, now, put)
+
     def over(self, anomaly: Anomaly, now: Now, put: Put) -> None:
         """An anomaly is over: what undoes its commands is let out once they have ended."""
         for first in [command for command in self._of_anomaly.get(anomaly.id, ()) if command.undo]:
@@ -156,7 +188,7 @@ class Commands:
         if before is None or before.boot == now.boot:
             return
         believed = now.quality == before.quality == SYNCHRONISED
-        for command in self.open():
+        for command in self._living():
             left_us = command.due_us - before.mono_us
             if believed and not command.unsure:
                 left_us -= max(now.wall_us - before.wall_us, 0)
@@ -168,17 +200,18 @@ class Commands:
     def ripen(self, now: Now, put: Put) -> None:
         """Whose time to live has passed has expired; what was unsure of its own may have a believed clock by now."""
         if self._unsure and now.quality == SYNCHRONISED:
-            for command in self.open():
+            for command in self._living():
                 if command.unsure and command.due_wall_us:
                     command.due_us = min(command.due_us, now.mono_us + command.due_wall_us - now.wall_us)
                     command.unsure = False
                     self.version += 1
             self._look_ahead()
         while now.mono_us >= self._next_us:
-            for command in self.open():
+            for command in sorted(
+                self._living(), key=lambda c: c.state == OPEN
+            ):  # none is let out to expire at once
                 if command.due_us <= now.mono_us:
-                    why = "nobody knows how long the agent was off" if command.unsure else "no answer"
-                    self._end(command, "expired", why, now, put)
+                    self._end(command, "expired", _why_over(command), now, put)
             self._look_ahead()
 
     def is_due(self, now: Now) -> bool:
@@ -196,7 +229,8 @@ class Commands:
     def _add(self, command: Command) -> None:
         self.by_id[command.id] = command
         self._chains.setdefault((command.act, command.series), []).append(command)
-        self._of_anomaly.setdefault(command.anomaly, []).append(command)
+        if command.anomaly:
+            self._of_anomaly.setdefault(command.anomaly, []).append(command)
         self._open_of[command.device] += command.state != ENDED
 
     def _forget(self, command: Command) -> None:
@@ -226,8 +260,9 @@ class Commands:
         if head is None or head.state == OPEN:
             return
         head.state = OPEN
-        head.due_us = now.mono_us + head.ttl_us
-        head.due_wall_us = now.wall_us + head.ttl_us if now.quality == SYNCHRONISED else 0
+        if not head.due_us:
+            head.due_us = now.mono_us + head.ttl_us
+            head.due_wall_us = now.wall_us + head.ttl_us if now.quality == SYNCHRONISED else 0
         self._next_us = min(self._next_us, head.due_us)
         self.version += 1
         self.counts.let_out += 1
@@ -256,12 +291,19 @@ class Commands:
         setattr(self.counts, status, getattr(self.counts, status) + 1)
         name = msgspec.json.decode(command.command)["name"]
         self.ended.append(
-            Ended(command.id, command.act, command.device, command.series, name, status, reason, now.wall_us)
-        )
+            Ended(
+                command.id, command.act, command.device, command.of_series, name, status, reason, now.wall_us,
+                "" if command.act else command.rule,
+            )
+        )  # fmt: skip
         put(command, status, reason)
 
+    def _living(self) -> list[Command]:
+        """Return those whose time to live runs: what is let out, and what of orders waits."""
+        return [one for one in list(self.by_id.values()) if one.due_us and one.state != ENDED]
+
     def _look_ahead(self) -> None:
-        waiting = self.open()
+        waiting = self._living()
         self._next_us = min((command.due_us for command in waiting), default=_NEVER_US)
         self._unsure = sum(command.unsure and command.due_wall_us > 0 for command in waiting)
 
@@ -280,6 +322,14 @@ class Commands:
         self.ended.extend(msgspec.convert(dumped.get("ended", []), list[Ended]))
         self.counts = msgspec.convert(dumped.get("counts", {}), Counts)
         self._look_ahead()
+
+
+def _why_over(command: Command) -> str:
+    if command.state == WAITS:
+        return "it waited behind another command for the device"
+    if command.unsure:
+        return "nobody knows how long the agent was off" if command.act else "nobody knows how old it is"
+    return "no answer"
 
 
 def _take_out(lists: dict[Any, list[Command]], key: object, command: Command) -> None:

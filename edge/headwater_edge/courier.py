@@ -87,6 +87,7 @@ class Courier:
                 name=one.name,
                 device=one.device,
                 act=one.act,
+                who="" if one.act else one.rule,
                 id=one.id,
                 reason=one.reason,
             )

@@ -13,7 +13,7 @@ from headwater_edge.open_commands import told
 from headwater_edge.options import SettingsFile, data_folder
 from headwater_edge.places import SOCKET
 
-_COLUMNS = ("status", "command", "device", "act", "series", "time", "reason", "id")
+_COLUMNS = ("status", "command", "device", "act", "who", "series", "time", "reason", "id")
 
 
 def commands(

@@ -91,6 +91,30 @@ class Answered(msgspec.Struct, frozen=True, tag="answered", array_like=True):
     reason: str = ""
 
 
+class Order(msgspec.Struct, frozen=True, array_like=True):
+    """A command as the cloud side asked for it; `fault` says why it cannot be read, if it cannot."""
+
+    id: str
+    device: str
+    name: str
+    arguments: str
+    ttl_us: int
+    time_us: int
+    who: str
+    fault: str = ""
+
+
+class OrdersRead(msgspec.Struct, frozen=True, tag="orders", array_like=True):
+    """Orders were read from the bus, up to an offset: reading goes on from there, whatever crashes (R12, R14)."""
+
+    bus: str
+    """Which one: another one has other offsets."""
+    offset: int
+    last: str
+    """The `ce_id` of the record before that offset: if another one is there, it is not the topic that it was."""
+    orders: list[Order]
+
+
 class DeviceSaid(msgspec.Struct, frozen=True, tag="device-said", array_like=True):
     """A message says of a device (`site/device`) that it is there or gone: an availability topic, a birth, a death."""
 
@@ -192,4 +216,5 @@ Event = (
     | Answered
     | DetectorSlow
     | SeriesEvicted
+    | OrdersRead
 )

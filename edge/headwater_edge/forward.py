@@ -23,19 +23,19 @@ from headwater_edge.broker_retry import Retry
 from headwater_edge.forward_settings import ForwardSettings
 from headwater_edge.haves import Haves, Unconfirmed
 from headwater_edge.heartbeats import Heartbeats
+from headwater_edge.order_reader import OrderReader
 from headwater_edge.outbox import Batch, Outbox, Row
 from headwater_edge.output import Completeness
 from headwater_edge.stall import Watch
 from headwater_edge.store import Chores
 from headwater_edge.ungiven import Ungiven
 from headwater_shared import records
-from headwater_shared.bus import Bus, Record, Stored
+from headwater_shared.bus import Bus, Record
 from headwater_shared.clock import Clock
 from headwater_shared.crash import reached
 from headwater_shared.errors import BusReplaced, BusUnavailable
 from headwater_shared.identity import agent_partition
 from headwater_shared.logs import get_logger
-from headwater_shared.records import Have
 from headwater_shared.settings import duration, size
 from headwater_shared.topics import HAVE, IN
 
@@ -70,6 +70,7 @@ class Forward:
         agent: str,
         clock: Clock,
         leave: Callable[[Chores], None],
+        orders: OrderReader,
         settings: ForwardSettings | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -83,6 +84,7 @@ class Forward:
         self._leave = leave
         self._monotonic = monotonic
         self.drain_bytes = size(settings.drain)
+        self._orders = orders
         self._haves = Haves()
         self._have_offset = 0
         self._unconfirmed = Unconfirmed()
@@ -215,6 +217,7 @@ class Forward:
         """Try again; whatever waited in the meantime may be a backlog."""
         bus = self._connected()
         self._see(bus.identity)
+        self._orders.doubt()
         self._look(bus)
         self._back_at = self._monotonic()
         self._pause_s = 0.0
@@ -320,8 +323,9 @@ class Forward:
             reached("have.read")
             self._have_offset = stored[-1].offset + 1
             for record in stored:
-                if record.key.partition("/")[0] == self._agent:  # the key goes on: epoch and shard
-                    self._take_up(record)
+                ours = record.key.partition("/")[0] == self._agent  # the key goes on: epoch and shard
+                if ours and self._haves.read(record):
+                    self.outbox.doubt()
         chores = self.outbox.let_go(self._haves, self.keep_from_tick)
         if chores:
             reached("have.before")
@@ -337,13 +341,4 @@ class Forward:
         if lost is not None:
             log.warning("the cloud has passed over rows that the bus had taken: they go again", rows=lost)
             self._leave(self.outbox.send_again(*lost))
-
-    def _take_up(self, record: Stored) -> None:
-        try:
-            have = records.decode(Have, record.body)
-        except ValueError as error:  # of a newer version, perhaps: rows stay longer, and forwarding goes on
-            log.warning("a have record cannot be read", offset=record.offset, error=str(error))
-            return
-        if self._haves.take(have):
-            log.warning("the cloud has less than it had", epoch=f"{have.epoch:016x}", shard=have.shard)
-            self.outbox.doubt()
+        self._orders.look(bus, self.outbox.bus, self._monotonic())

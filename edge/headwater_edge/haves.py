@@ -5,7 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from headwater_shared import records
+from headwater_shared.bus import Stored
+from headwater_shared.logs import get_logger
 from headwater_shared.records import Have
+
+log = get_logger()
 
 _PATIENCE_S = 600.0
 """On another shard the cloud may be far ahead: only after so long what it says of that one is a sign for this one.
@@ -27,6 +32,18 @@ class Haves:
         before = self._intervals.get(at, [])
         self._intervals[at] = have.intervals
         return any(not _holds(have.intervals, *pair) for pair in zip(before[::2], before[1::2], strict=True))
+
+    def read(self, record: Stored) -> bool:
+        """As `take`, of a record of the bus; one that cannot be read says nothing."""
+        try:
+            have = records.decode(Have, record.body)
+        except ValueError as error:  # of a newer version, perhaps: rows stay longer, and forwarding goes on
+            log.warning("a have record cannot be read", offset=record.offset, error=str(error))
+            return False
+        less = self.take(have)
+        if less:
+            log.warning("the cloud has less than it had", epoch=f"{have.epoch:016x}", shard=have.shard)
+        return less
 
     def covers(self, epoch: bytes | int, shard: int, seq: int) -> bool:
         """Tell whether the cloud has a row."""

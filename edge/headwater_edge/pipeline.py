@@ -35,6 +35,7 @@ from headwater_edge.idempotency import refused_messages
 from headwater_edge.keeping import Keeping
 from headwater_edge.letter_book import LetterBook
 from headwater_edge.opening import open_state
+from headwater_edge.order_source import OrderSource
 from headwater_edge.pressure import Pressure
 from headwater_edge.provisional import Provisional
 from headwater_edge.put_out import PutOut
@@ -56,8 +57,7 @@ from headwater_shared.settings import duration, size
 
 log = get_logger()
 
-_COMPLETE_US = 1_000_000
-_SOON_S, _LOOK_S, _IDLE_COPY_S = 0.01, 1.0, 0.02
+_COMPLETE_US, _SOON_S, _LOOK_S, _IDLE_COPY_S = 1_000_000, 0.01, 1.0, 0.02
 _SOME = 4  # one sender in so many that waits for us is enough to end a tick early; fewer wait like all others
 
 
@@ -117,9 +117,11 @@ class Agent:
             self._in_loop(self._on_picture), self._in_loop(lambda: self.pressure.full()), ballast, seal,  # noqa: PLW0108 - it is made next
         )  # fmt: skip
         self._wills = self.attach(lambda deliver: WillSource(self.state.sessions.wills, clock, deliver))
+        orders = self.attach(lambda deliver: OrderSource(self.state.orders, clock, deliver))
         self.forward = Forward(
-            path, open_bus, settings.name, clock, self._writer.take_along, settings.forward
-        )
+            path, open_bus, settings.name, clock, self._writer.take_along,
+            orders.reader(settings.name, self._in_loop(orders.take)), settings.forward,
+        )  # fmt: skip
         self.pressure = Pressure(
             path, settings.disk, ballast, self._step_settings.levels, self._writer, self.forward,
             self.keeping, self._hold,
@@ -157,9 +159,7 @@ class Agent:
 
     def events(self, *events: Event) -> Burst:
         """Make a burst of events only."""
-        burst = Burst(self._clock.now().wall_us)
-        burst.events += [(0, event) for event in events]
-        return burst
+        return Burst(self._clock.now().wall_us, events=[(0, event) for event in events])
 
     async def take_in(self, bursts: Sequence[tuple[Burst, Decoded | None]]) -> int:
         """Take in what no source brought, and wait for its commit; return the tick."""

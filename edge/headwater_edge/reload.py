@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from headwater_edge import metric_settings
-from headwater_edge.acts import answer_filters
+from headwater_edge.acts import OF_ORDERS, answer_filters
 from headwater_edge.checked import Checked, check, read
 from headwater_edge.detection.bearable import bearable
 from headwater_edge.events import Settings
@@ -131,9 +131,13 @@ class Reloading:
         common, wanted = load(self._file, "common", Common), read(self._file)
         found = differences("common", self.common, common, COMMON_LIVE)
         found += differences("edge", self.settings, wanted, LIVE)
-        before, after = answer_filters(self.settings.act), answer_filters(wanted.act)
+        before, after = ({*answer_filters(one.act), OF_ORDERS} for one in (self.settings, wanted))
         if self.settings.broker and before != after:  # the brokers were asked for others
-            found.append(reload.Difference("edge.act, answers through brokers", before, after, live=False))
+            found.append(
+                reload.Difference(
+                    "edge.act, answers through brokers", sorted(before), sorted(after), live=False
+                )
+            )
         check(wanted)  # also what is not taken up now: the next start must not fail by it
         ours = taken_up(self.settings, wanted, LIVE)
         new = check(ours, self._agent.index, self._agent.decode.formats)

@@ -108,6 +108,10 @@ class Sessions:
         found = (self.by_client[client].connection for client in clients)
         return [connection for connection in found if connection]
 
+    def wants(self, topic: str) -> bool:
+        """Tell whether some session, its client there or away, has a filter."""
+        return topic in self._subscribers
+
     def qos_of(self, connection: int, *filters: str) -> int:
         """Return the QoS that a live connection was granted for a topic that these filters match."""
         granted = self.by_client[self.clients[connection]].filters

@@ -87,6 +87,7 @@ def take(state: State) -> Picture:
         "sessions": state.sessions.dump(),
         "idempotency": keys,
         "commands": state.commands.dump(),
+        "orders": state.orders.dump(),
         "presence": presence,
         "counters": msgspec.to_builtins(state.counters),
         "late": state.levels.fine.late,
@@ -136,6 +137,7 @@ def restore(picture: Picture) -> State:
         state.previous = (epoch, {int(shard): seq for shard, seq in seqs.items()})
     state.sessions.load(scalars["sessions"])
     state.commands.load(scalars.get("commands", {}))
+    state.orders.load(scalars.get("orders", {}))
     state.counters = msgspec.convert(scalars["counters"], Counters)
     arrays.setdefault("serial", np.arange(len(state.names)))  # no series had been let go
     arrays.setdefault("heard_us", np.full(len(state.names), scalars.get("age_us", 0)))

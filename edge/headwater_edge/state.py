@@ -18,6 +18,7 @@ from headwater_edge.evicted import Former
 from headwater_edge.idempotency import Idempotency
 from headwater_edge.levels import Levels
 from headwater_edge.meaning import Meaning
+from headwater_edge.orders import Orders
 from headwater_edge.presence import Presence
 from headwater_edge.recent import NEVER
 from headwater_edge.sessions import Sessions
@@ -114,6 +115,7 @@ class State:
         self.anew: list[str] = []
         """Rules of detection that learn anew since this state was read from a snapshot, which had columns of other detectors."""
         self.commands = Commands()
+        self.orders = Orders()
 
     def configure(self, settings: StepSettings, now: Now) -> None:
         """Take up other settings: watermarks stay, and so does what is broken by a rule of the same name.

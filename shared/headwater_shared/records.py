@@ -1,4 +1,4 @@
-"""The records beside the frames: anomalies, commands, device status, registry, heartbeats, clock records, what the cloud has, alerts."""
+"""The records beside the frames: anomalies, commands, orders, device status, registry, heartbeats, clock records, what the cloud has, alerts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from headwater_shared.identity import stable_id
 
 FRAME, ANOMALY, HEARTBEAT, CLOCK, HAVE, ALERT = "frame", "anomaly", "heartbeat", "clock", "have", "alert"
 COMMAND = "command"
+ORDER = "order"
 DEVICE = "device"
 REGISTRY = "registry"
 """Kinds of record: the end of `ce_type`."""
@@ -89,6 +90,19 @@ class Command(msgspec.Struct, frozen=True):
     begin_us: int
     time_us: int
     ttl_us: int
+
+
+class Order(msgspec.Struct, frozen=True):
+    """A command that the cloud side asks an agent to give to one of its devices; the same id is the same command (R14)."""
+
+    agent: str
+    id: str
+    device: str
+    name: str
+    arguments: str
+    ttl_us: int
+    time_us: int
+    who: str
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -183,6 +197,7 @@ def device_id(device: str, status: str, time_us: int) -> str:
 _KINDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
     Anomaly: ("anomaly-2", "anomaly-1"),
     Command: ("command-1",),
+    Order: ("order-1",),
     Device: ("device-1",),
     RegistryChange: ("registry-1",),
     Heartbeat: ("heartbeat-1",),
@@ -193,11 +208,11 @@ _KINDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
 """The schemas each kind can be read from, the one it is written under first."""
 
 
-T = TypeVar("T", Anomaly, Command, Device, RegistryChange, Heartbeat, ClockRecord, Have, Alert)
+T = TypeVar("T", Anomaly, Command, Order, Device, RegistryChange, Heartbeat, ClockRecord, Have, Alert)
 
 
 def encode(
-    record: Anomaly | Command | Device | RegistryChange | Heartbeat | ClockRecord | Have | Alert,
+    record: Anomaly | Command | Order | Device | RegistryChange | Heartbeat | ClockRecord | Have | Alert,
 ) -> bytes:
     """Encode under the newest schema of its kind."""
     datum: dict[str, Any] = msgspec.structs.asdict(record)

@@ -18,6 +18,8 @@ class Topic(NamedTuple):
 
 IN = Topic("hw-in", SHARDS, compacted=False, days=7)
 HAVE = Topic("hw-have", 8, compacted=True, days=7)
+COMMANDS = Topic("hw-commands", 16, compacted=False, days=7)
+"""Orders from the cloud side; an agent reads its own partition (`agent_partition`), from its own offset (R14)."""
 ALERTS = Topic("hw-alerts", 8, compacted=True, days=7)
 ALERT_EVENTS = Topic("hw-alert-events", 8, compacted=False, days=365)
 REGISTRY = Topic("hw-registry", 8, compacted=True, days=7)
@@ -32,5 +34,16 @@ PRODUCERS = Topic("hw-producers", 1, compacted=True, days=7)
 
 TOPICS: dict[str, Topic] = {
     t.name: t
-    for t in (IN, HAVE, ALERTS, ALERT_EVENTS, REGISTRY, BY_METRIC, BY_COHORT, DEAD_LETTERS, PRODUCERS)
+    for t in (
+        IN,
+        HAVE,
+        COMMANDS,
+        ALERTS,
+        ALERT_EVENTS,
+        REGISTRY,
+        BY_METRIC,
+        BY_COHORT,
+        DEAD_LETTERS,
+        PRODUCERS,
+    )
 }

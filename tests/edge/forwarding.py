@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headwater_edge import journal
+from headwater_edge.events import OrdersRead
 from headwater_edge.forward import Forward
 from headwater_edge.forward_settings import ForwardSettings
+from headwater_edge.order_reader import OrderReader
+from headwater_edge.orders import Taken
 from headwater_edge.rows import body_hash
 from headwater_edge.store import ANOMALIES, WINDOWS, Chores, Commit, OutboxRow, open_store, write
 from headwater_edge.tick import quiet_tick
@@ -53,6 +56,9 @@ class Desk:
         self.bus: AwayBus = AwayBus(folder / "log.db")
         self.clock = SetClock()
         self.left: list[Chores] = []
+        self.ordered: list[OrdersRead] = []
+        """What was read of `hw-commands`; `taken` of it is what the test says."""
+        self.taken = Taken("", 0, "")
         self.tick = 0
         self.seq = 0
         self.forward = self.opened()
@@ -61,8 +67,10 @@ class Desk:
         return self.clock.mono_us / 1e6
 
     def opened(self) -> Forward:
+        orders = OrderReader(AGENT, lambda: self.taken, self.ordered.append)
+        leave, monotonic = self.left.append, self.monotonic
         return Forward(
-            self.path, lambda: self.bus, AGENT, self.clock, self.left.append, self.settings, self.monotonic
+            self.path, lambda: self.bus, AGENT, self.clock, leave, orders, self.settings, monotonic
         )
 
     def open_again(self) -> None:

@@ -39,6 +39,10 @@ OF_TYPE[events.WillMessage | None] = st.none() | st.builds(
     events.WillMessage, st.binary(max_size=5), st.binary(max_size=5), longs, longs
 )
 
+OF_TYPE[list[events.Order]] = st.lists(
+    st.builds(events.Order, texts, texts, texts, texts, longs, longs, texts, texts), max_size=2
+)
+
 
 def event_of(kind: Any) -> st.SearchStrategy[Any]:
     """Any event of a kind; an epoch is all of 64 bits."""

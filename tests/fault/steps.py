@@ -35,6 +35,8 @@ COMMANDS = {
     "command.ended": 3,
 }
 """Of a life of a command; the steps of a tick lie between: test_command_kills.py dies at all of them."""
+ORDERS = {"orders.read": 1}
+"""Of an order of the cloud side, before it is a command: test_order_kills.py dies there, and at all steps of a command's life."""
 SNAPSHOT = {
     "snapshot.taken": 2,
     "snapshot.piece": 30,
@@ -104,7 +106,7 @@ ELSEWHERE = {
 
 OF_THE_AGENT = COMMANDS | TICK | SNAPSHOT | COMPACTION | FORWARD | RESTART
 OF_THE_CLOUD_SIDE = CONSUME | CLOUD_RESTART
-ALL = OF_THE_AGENT | OF_THE_CLOUD_SIDE | CLOUD_RETENTION
+ALL = OF_THE_AGENT | OF_THE_CLOUD_SIDE | CLOUD_RETENTION | ORDERS
 
 _PACKAGES = (ROOT / "shared", ROOT / "edge", ROOT / "cloud")
 

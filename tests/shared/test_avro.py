@@ -24,6 +24,7 @@ FINGERPRINTS = {
     "frame-1": "bff8ca9bd1977b54",
     "have-1": "bc46230ff1160dfd",
     "heartbeat-1": "5213d262a2f4b04c",
+    "order-1": "e31766b7f4be4a01",
     "registry-1": "93bc240e34ad4850",
 }
 """Frozen: to change a schema is to make the file of another version beside it, and to add it here."""

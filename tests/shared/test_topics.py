@@ -15,6 +15,7 @@ from headwater_shared.topics import TOPICS
 FROZEN = {
     "hw-in": (64, False),
     "hw-have": (8, True),
+    "hw-commands": (16, False),
     "hw-alerts": (8, True),
     "hw-alert-events": (8, False),
     "hw-registry": (8, True),

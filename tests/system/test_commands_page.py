@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -50,8 +51,16 @@ def test_a_device_by_hand_is_commanded_and_answers(tmp_path: Path) -> None:
         for told in (shown, here.run("headwater", "commands").splitlines()):
             assert [tuple(line.split()[:2]) for line in told[1:3]] == [one[:2] for one in wanted[1:]]
             assert "the valve is stuck" in told[1]
+        words = [line.removeprefix("$ ") for line in _blocks("console")[0].splitlines() if line[0] == "$"]
+        for line, wanted_lines in zip(map(shlex.split, words), (1, 3), strict=True):
+            at = line.index("--settings")
+            shown = here.run(line[0], *line[1:at]).splitlines()
+            assert len(shown) >= wanted_lines
+            assert shown[0].startswith(("ordered: shut for home/stove, through agent box", "status"))
+        until(lambda: here.status()["commands"]["open"] == 1, what="the agent has read it")
         said = json.loads(here.run("headwater-edge", "commands", "--json"))
-        assert (said["open"], [one["status"] for one in said["ended"]]) == ([], ["refused", "done"])
+        assert [one["command"] for one in said["open"]] == ["shut"]
+        assert [one["status"] for one in said["ended"]] == ["refused", "done"]
         here.end(EDGE)
         here.end(CLOUD)
         desk = subprocess.run(

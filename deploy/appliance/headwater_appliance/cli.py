@@ -24,7 +24,7 @@ from headwater_appliance import (
     systemd_command,
     watch_command,
 )
-from headwater_cloud import commands
+from headwater_cloud import commands, order_commands
 from headwater_shared.errors import HeadwaterError
 from headwater_shared.settings import Common, load
 
@@ -32,6 +32,7 @@ app = typer.Typer(help="Headwater on one box.", no_args_is_help=True, pretty_exc
 app.command()(query_command.query)
 app.command()(commands.alerts)
 app.command()(commands.commands)
+app.add_typer(order_commands.app, name="command")
 app.command()(status_command.status)
 app.command("devices")(devices_command.list_devices)
 app.command()(anomalies_command.anomalies)

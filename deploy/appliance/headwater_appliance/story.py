@@ -71,7 +71,7 @@ class Story:
     def _told(self, command: CommandView) -> str:
         what = f"{command.name} {command.arguments}" if command.arguments != "{}" else command.name
         undo = "  (undoes the one before)" if command.undoes else ""
-        return f"        TELL   {self._view.when(command.let_out_us)}  {command.device}  {what}  by {command.act}{undo}"
+        return f"        TELL   {self._view.when(command.let_out_us)}  {command.device}  {what}  by {command.act or command.rule}{undo}"
 
     def _became(self, command: CommandView) -> str:
         why = f": {command.reason}" if command.reason else ""

@@ -1,0 +1,64 @@
+"""Orders from the cloud side on their way into a tick: a source like any other, whose acknowledgement lets reading go on (R14)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+
+from headwater_edge.events import OrdersRead
+from headwater_edge.order_reader import OrderReader
+from headwater_edge.orders import Orders, Taken
+from headwater_edge.source import Burst
+from headwater_shared.clock import Clock
+
+
+class OrderSource:
+    """A `Source` that brings what the forwarder has read.
+
+    Args:
+        orders: the state's; looked at only between a commit and the next step.
+    """
+
+    def __init__(self, orders: Orders, clock: Clock, deliver: Callable[[Burst], None]) -> None:
+        self._orders = orders
+        self._clock = clock
+        self._deliver = deliver
+        self._taken = orders.taken
+
+    def taken(self) -> Taken:
+        """Return how far orders are on disk; safe from any thread."""
+        return self._taken
+
+    def reader(self, agent: str, take: Callable[[OrdersRead], None]) -> OrderReader:
+        """Make what reads for an agent; `take` is ours, called from the forwarder's thread."""
+        return OrderReader(agent, self.taken, take)
+
+    def take(self, read: OrdersRead) -> None:
+        """Bring what was read to the next tick."""
+        self._deliver(Burst(self._clock.now().wall_us, events=[(0, read)]))
+
+    def acknowledge(self, bursts: Sequence[Burst], sessions: Mapping[int, bool]) -> None:
+        """They are on disk."""
+        self._taken = self._orders.taken
+
+    def refuse(self, connections: Iterable[int]) -> None:
+        """Nobody is there to be turned out."""
+
+    def command(self, topic: bytes, payload: bytes, left_s: int, but: Container[int]) -> list[int]:
+        """Nobody listens here."""
+        return []
+
+    def publish(self, topic: bytes, payload: bytes) -> bool:
+        """Nobody is there to hear it."""
+        return False
+
+    def hold(self) -> None:
+        """See `pause`."""
+
+    def pause(self) -> None:
+        """There is one burst at most: the forwarder waits for its commit."""
+
+    def resume(self) -> None:
+        """See `pause`."""
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
