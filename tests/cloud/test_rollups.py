@@ -276,9 +276,8 @@ def test_r27_rollups_are_read_once(settled: Side) -> None:
     settled.run()
     assert settled.count("rollups_total") == 0
     settled.runner.read_for_good()
-    read = settled.log._open.execute(
-        "SELECT sum(offset) FROM consumer WHERE topic = 'hw-by-metric'"
-    ).fetchall()  # type: ignore[union-attr]
+    consumers = "SELECT sum(offset) FROM consumer WHERE topic = 'hw-by-metric'"
+    read = settled.log._open.execute(consumers).fetchall()  # type: ignore[union-attr]
     assert read == [(1,)]
 
 
