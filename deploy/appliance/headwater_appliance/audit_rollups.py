@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_appliance.audit_findings import Finding, Findings, iso
+from headwater_appliance.audit_windows import paired
 from headwater_shared.identity import ALL, is_rollup
 
 Ints = NDArray[np.int64]
 
 _LOOKS = 30
 _WAIT_S = 0.5
+_CHUNK = 50_000
 
 
 class _Rows(NamedTuple):
@@ -83,8 +85,11 @@ def _compare(file: Path, findings: Findings) -> None:
         pieces = connection.execute("SELECT name, body FROM state").fetchall()
         waiting = {key for name, body in pieces if name == "dirty" for key in dirty.decoded(body)}
         for number, name in connection.execute("SELECT id, name FROM level").fetchall():
-            rows = connection.execute(_QUERY, (number, not pieces)).fetchall()
-            columns = _Rows(*np.array(rows, np.int64).reshape(len(rows), 5).T)
+            cursor = connection.execute(_QUERY, (number, not pieces))
+            rows = [np.zeros((0, 5), np.int64)]
+            while some := cursor.fetchmany(_CHUNK):
+                rows.append(np.array(some, np.int64))
+            columns = _Rows(*np.concatenate(rows).T)
             starts = np.array(sorted(start for of, start in waiting if of == name), np.int64)
             _level(name, columns.take(~np.isin(columns.start, starts)), names, findings)
     finally:
@@ -99,26 +104,26 @@ def _level(level: str, rows: _Rows, names: Sequence[str], findings: Findings) ->
     found, windows = rows.take(rolled), rows.take(~rolled)
     of_sites = groups.is_cohort[found.series]
     cohorts, found = found.take(of_sites), found.take(~of_sites)
-    expected = _summed([
+    must = _summed([
         windows._replace(series=groups.of_site[windows.series]),
         windows._replace(series=groups.of_all[windows.series]),
         cohorts._replace(series=groups.of_all[cohorts.series]),
     ])  # fmt: skip
-    have = _by_place(found._replace(series=groups.of_rollup[found.series]))
-    findings.rollups[level] = len(have)
-    for place, (kind, *must) in expected.items():
-        kind_found, *has = have.pop(place, (kind,))
-        if has != must and kind_found not in (_OLD, _FINAL):
-            _add(findings, level, groups.names[place[0]], place[1], must, has)
-    for place, (kind, *has) in have.items():
-        if kind != _FINAL:
-            _add(findings, level, groups.names[place[0]], place[1], [], has)
-
-
-def _by_place(rows: _Rows) -> dict[tuple[int, int], tuple[int, int, int]]:
-    """Return kind, readings and digest by series and start."""
-    series, start, *rest = (column.tolist() for column in rows)
-    return dict(zip(zip(series, start, strict=True), zip(*rest, strict=True), strict=True))
+    has = found._replace(series=groups.of_rollup[found.series])
+    findings.rollups[level] = len(has.series)
+    must_at, has_at = paired(must.series, must.start, has.series, has.start)
+    missing, surplus = has_at < 0, must_at < 0
+    wrong = missing | surplus
+    both = np.flatnonzero(~wrong)
+    one, other = must.take(must_at[both]), has.take(has_at[both])
+    wrong[both] = (one.number != other.number) | (one.digest != other.digest)
+    wrong[missing] &= must.kind[must_at[missing]] != _OLD
+    wrong[~missing] &= has.kind[has_at[~missing]] != _FINAL
+    for at in np.flatnonzero(wrong).tolist():
+        one, other = (
+            rows.take(index[[at]][index[[at]] >= 0]) for rows, index in ((must, must_at), (has, has_at))
+        )
+        _add(findings, level, groups.names, one, other)
 
 
 class _Groups:
@@ -147,33 +152,33 @@ class _Groups:
         self.of_rollup, self.is_cohort = np.array(of_rollup, np.int64), np.array(is_cohort, np.bool_)
 
 
-def _summed(pieces: list[_Rows]) -> dict[tuple[int, int], tuple[int, int, int]]:
-    """Add up the rows of each series and start, as `_by_place`; `_OLD` where any is."""
+def _summed(pieces: list[_Rows]) -> _Rows:
+    """Add up the rows of each series and start; of kind `_OLD` where any is."""
     rows = _Rows(*map(np.concatenate, zip(*pieces, strict=True)))
     rows = rows.take(np.lexsort((rows.start, rows.series)))
     first = np.ones(len(rows.series), np.bool_)
     first[1:] = (np.diff(rows.series) != 0) | (np.diff(rows.start) != 0)
     at = np.flatnonzero(first)
     if not len(at):
-        return {}
-    is_old = np.logical_or.reduceat(rows.kind == _OLD, at)
+        return rows
+    kind = np.where(np.logical_or.reduceat(rows.kind == _OLD, at), _OLD, _WINDOW)
     digest = np.add.reduceat(rows.digest.view(np.uint64), at).view(np.int64)
-    kind = np.where(is_old, _OLD, _WINDOW)
-    return _by_place(_Rows(rows.series[at], rows.start[at], kind, np.add.reduceat(rows.number, at), digest))
+    return _Rows(rows.series[at], rows.start[at], kind, np.add.reduceat(rows.number, at), digest)
 
 
-def _add(findings: Findings, level: str, series: str, start: int, must: list[int], has: list[int]) -> None:
-    """Add a rollup that is wrong; `must` and `has` are count and digest, or nothing."""
+def _add(findings: Findings, level: str, names: Sequence[str], must: _Rows, has: _Rows) -> None:
+    """Add a rollup that is wrong; `must` and `has` are one row or none."""
     findings.altered += 1
+    either = must if len(must.series) else has
     shown = {
-        name: {"expected": _shown(must, n), "found": _shown(has, n)}
-        for n, name in enumerate(("count", "digest"))
+        name: {"expected": _shown(must, name), "found": _shown(has, name)} for name in ("count", "digest")
     }
     text = "this rollup is not what its windows add up to"
-    findings.add(Finding("altered", text, series, level, iso(start), differences=shown))
+    where = (names[int(either.series[0])], level, iso(int(either.start[0])))
+    findings.add(Finding("altered", text, *where, differences=shown))
 
 
-def _shown(row: list[int], at: int) -> int | str | None:
-    if not row:
+def _shown(row: _Rows, name: str) -> int | str | None:
+    if not len(row.series):
         return None
-    return row[0] if at == 0 else f"{row[1] % 2**64:016x}"
+    return int(row.number[0]) if name == "count" else f"{int(row.digest[0]) % 2**64:016x}"
