@@ -34,6 +34,12 @@ Ints = NDArray[np.int64]
 
 _ROWS = 1_000  # of one frame
 
+_FIRST, _WINDOWS = 16, 20_000
+"""Levels and starts that are rolled up in one go at first; then as many as have about so many windows."""
+
+_Key = tuple[int, str, int]
+"""Shard, level and start."""
+
 AGENT = "rollup"
 """In the place of an agent's name, in frames of rollups."""
 
@@ -59,9 +65,26 @@ def step(
         for number, shard in sorted(shards.items())
         for key in dirty.due(shard.dirty, shard.clock_us)
     ]
-    marked = {number for number, _, _ in where}
-    if not keys:
-        return marked, []
+    out: list[Rolled] = []
+    rest, n = keys, _FIRST
+    while rest:
+        some, rest = rest[:n], rest[n:]
+        rolled, rows = _rolled(some, shards, changed, where, names, lookup)
+        out.append(rolled)
+        n = max(1, min(n * _WINDOWS // max(rows, 1), 2 * n))
+    records = rollup_records(_all(out), names.levels, shards) if out else ()
+    return {number for number, _, _ in (*where, *keys)}, list(records)
+
+
+def _rolled(
+    keys: list[_Key],
+    shards: Mapping[int, Shard],
+    changed: Windows,
+    where: Mapping[_Key, tuple[int, int]],
+    names: Names,
+    lookup: Kept,
+) -> tuple[Rolled, int]:
+    """Roll up some keys, which are no longer dirty then; return of how many windows, too."""
     levels = names.level_numbers([level for _, level, _ in keys])
     numbers, starts = (np.array([key[at] for key in keys], np.int64) for at in (0, 2))
     found = lookup.windows_at(numbers, levels, starts)
@@ -74,14 +97,10 @@ def step(
         for level, (number, name, start) in zip(levels.tolist(), keys, strict=True)
         for series in shards[number].dirty.pop((name, start)).gone
     ]
-    if gone:
-        rolled = with_gone(rolled, gone)
-    return marked | {number for number, _, _ in keys}, list(rollup_records(rolled, names.levels, shards))
+    return (with_gone(rolled, gone) if gone else rolled), len(found)
 
 
-def _mark(
-    shards: Mapping[int, Shard], changed: Windows, names: Names
-) -> dict[tuple[int, str, int], tuple[int, int]]:
+def _mark(shards: Mapping[int, Shard], changed: Windows, names: Names) -> dict[_Key, tuple[int, int]]:
     """Note what changed; return where the rows of each shard, level and start are."""
     where = {
         (number, names.levels[level], start): (begin, end)
@@ -258,6 +277,27 @@ def _parts(rolled: Rolled, rows: Ints, levels: list[str], revision: Ints) -> Par
         series, level, rolled.start[rows], shard, np.zeros(len(rows), np.int64), revision[rows], rolled.flags[rows],
         rolled.aggregates.take(rows), rolled.sketches.take(rows),
     )  # fmt: skip
+
+
+def _all(pieces: list[Rolled]) -> Rolled:
+    """Put rollups one below the other."""
+    if len(pieces) == 1:
+        return pieces[0]
+    index: dict[str, int] = {}
+    name = [
+        np.array([index.setdefault(one, len(index)) for one in piece.names], np.int64)[piece.name]
+        for piece in pieces
+    ]
+    return Rolled(
+        list(index),
+        np.concatenate(name),
+        np.concatenate([piece.level for piece in pieces]),
+        np.concatenate([piece.start for piece in pieces]),
+        np.concatenate([piece.shard for piece in pieces]),
+        np.concatenate([piece.flags for piece in pieces]),
+        Aggregates.concatenate([piece.aggregates for piece in pieces]),
+        Sketches.concatenate([piece.sketches for piece in pieces]),
+    )
 
 
 def _starts(*columns: Ints) -> Ints:
