@@ -343,3 +343,18 @@ def test_windows_of_before_have_the_shard_of_their_site(settled: Side) -> None:
     settled.take(agent.frame(row(1, 1.0, opened=("a1", 1, 2))))
     settle(settled)
     assert_rollups(settled)
+
+
+def test_rollups_of_wide_sketches_are_several_records(settled: Side) -> None:
+    """Each is one that Kafka takes; all of them are read."""
+    agent = Agent()
+    values = [1.02**n for n in range(900)]
+    for n in range(40):
+        settled.put(agent.frame(row(10 * n, *values, opened=("a1", 1, n))))
+    settled.run()
+    pass_time(settled, 3)
+    sizes = [len(stored.body) for stored in settled.topic(BY_METRIC)]
+    assert len(sizes) > 1
+    assert max(sizes) < 400_000
+    assert counts(settled)["+/+/temp"] == {10.0 * n: 900 for n in range(40)}
+    assert_rollups(settled)
