@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater_cloud import by_device, dirty, export, query
+from headwater_cloud.outputs import revived
 from headwater_cloud.shard import PIECE_LIMIT, Shard, load
 from headwater_shared import records
 from headwater_shared.bus import Record
@@ -307,7 +308,11 @@ def test_what_is_no_rollup_on_a_second_stages_topic_is_a_dead_letter(settled: Si
     settled.take(record)
     reasons = [letter.headers["reason"] for letter in settled.topic(DEAD_LETTERS)]
     assert reasons == ["damaged", "unknown-version", "damaged", "damaged"]
-    assert settled.topic(DEAD_LETTERS)[0].body == good.body[:-2]
+    letters = settled.topic(DEAD_LETTERS)
+    assert letters[0].body == good.body[:-2]
+    again = revived(letters[0])
+    assert again is not None
+    assert (again.topic, again.partition, again.body) == (good.topic, good.partition, good.body[:-2])
     assert counts(settled) == {"s1/+/temp": {0: 1}, "+/+/temp": {0: 1}}
 
 
