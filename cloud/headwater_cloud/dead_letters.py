@@ -75,7 +75,7 @@ def chosen(bus: Bus, numbers: Collection[int], reason: str = "*") -> list[Letter
 
 
 def replay(bus: Bus, letters: Sequence[Letter]) -> list[Letter]:
-    """Put letters on `hw-in` again, and note it. Returns those that can never be: late parts.
+    """Put letters on the topics that they came from again, and note it. Returns those that can never be: late parts.
 
     A kill between the two puts them there once more; rows are idempotent (R1), so nothing counts twice.
 

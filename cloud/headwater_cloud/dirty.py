@@ -15,7 +15,7 @@ LONGEST_US = 10_000_000
 """but no longer than this after its first change."""
 MOST = 2_000
 """Levels and starts of one shard that may be dirty: what is more is rolled up at once, so that the state stays small (R24)."""
-AT_ONCE = 200
+AT_ONCE = 500
 """Levels and starts of one shard that are rolled up for one batch, if no more must."""
 _BYTES = 50  # of the state, for one level and start
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater_cloud import by_device, dirty, export, query
+from headwater_cloud.outputs import revived
 from headwater_cloud.shard import PIECE_LIMIT, Shard, load
 from headwater_shared import records
 from headwater_shared.bus import Record
@@ -276,9 +277,8 @@ def test_r27_rollups_are_read_once(settled: Side) -> None:
     settled.run()
     assert settled.count("rollups_total") == 0
     settled.runner.read_for_good()
-    read = settled.log._open.execute(
-        "SELECT sum(offset) FROM consumer WHERE topic = 'hw-by-metric'"
-    ).fetchall()  # type: ignore[union-attr]
+    consumers = "SELECT sum(offset) FROM consumer WHERE topic = 'hw-by-metric'"
+    read = settled.log._open.execute(consumers).fetchall()  # type: ignore[union-attr]
     assert read == [(1,)]
 
 
@@ -308,7 +308,11 @@ def test_what_is_no_rollup_on_a_second_stages_topic_is_a_dead_letter(settled: Si
     settled.take(record)
     reasons = [letter.headers["reason"] for letter in settled.topic(DEAD_LETTERS)]
     assert reasons == ["damaged", "unknown-version", "damaged", "damaged"]
-    assert settled.topic(DEAD_LETTERS)[0].body == good.body[:-2]
+    letters = settled.topic(DEAD_LETTERS)
+    assert letters[0].body == good.body[:-2]
+    again = revived(letters[0])
+    assert again is not None
+    assert (again.topic, again.partition, again.body) == (good.topic, good.partition, good.body[:-2])
     assert counts(settled) == {"s1/+/temp": {0: 1}, "+/+/temp": {0: 1}}
 
 
@@ -343,4 +347,19 @@ def test_windows_of_before_have_the_shard_of_their_site(settled: Side) -> None:
     settled.reopen()
     settled.take(agent.frame(row(1, 1.0, opened=("a1", 1, 2))))
     settle(settled)
+    assert_rollups(settled)
+
+
+def test_rollups_of_wide_sketches_are_several_records(settled: Side) -> None:
+    """Each is one that Kafka takes; all of them are read."""
+    agent = Agent()
+    values = [1.02**n for n in range(900)]
+    for n in range(40):
+        settled.put(agent.frame(row(10 * n, *values, opened=("a1", 1, n))))
+    settled.run()
+    pass_time(settled, 3)
+    sizes = [len(stored.body) for stored in settled.topic(BY_METRIC)]
+    assert len(sizes) > 1
+    assert max(sizes) < 400_000
+    assert counts(settled)["+/+/temp"] == {10.0 * n: 900 for n in range(40)}
     assert_rollups(settled)

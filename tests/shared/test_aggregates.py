@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater_shared.aggregates import COLUMNS, Aggregates, merged, merged_groups, of_readings
+from headwater_shared.aggregates import (
+    COLUMNS,
+    Aggregates,
+    merged,
+    merged_at_once,
+    merged_groups,
+    of_readings,
+)
 from headwater_shared.digest import reading_digests
 from tests.reference import Window, bits
 
@@ -158,6 +165,22 @@ def test_groups_merge_in_the_order_given(groups: list[list[list[Reading]]]) -> N
         for readings in group[1:]:
             alone = merged(alone, rows_of([readings]))
         assert at_once.words[at].tobytes() == alone.words[0].tobytes()
+
+
+@given(st.lists(st.lists(READINGS, min_size=0, max_size=4), min_size=1, max_size=4), st.booleans())
+def test_groups_merge_at_once(groups: list[list[list[Reading]]], neutral: bool) -> None:
+    """Rows of one, each group in one pass: what all of its readings are, whatever the order; neutral rows change nothing."""
+    groups = [group for group in groups if group] or [[[(0, 1.0)]]]
+    made, starts = [], []
+    for group in groups:
+        starts.append(len(made))
+        made += [rows_of([readings]) for readings in reversed(group)]
+        made += [Aggregates.empty(1)] * neutral
+    at_once = merged_at_once(Aggregates.concatenate(made), np.array(starts))
+    for at, group in enumerate(groups):
+        assert_is(at_once.take(slice(at, at + 1)), [reading for readings in group for reading in readings])
+    nothing = Aggregates.concatenate([Aggregates.empty(3), rows_of([[(1, 2.0)]])])
+    assert merged_at_once(nothing, np.array([0, 2])).count.tolist() == [0, 1]
 
 
 @given(READINGS, READINGS)

@@ -19,7 +19,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_appliance import audit_dead, audit_levels, audit_sessions, audit_stamped, audit_windows
+from headwater_appliance import (
+    audit_dead,
+    audit_levels,
+    audit_rollups,
+    audit_sessions,
+    audit_stamped,
+    audit_windows,
+)
 from headwater_appliance.audit_coarsened import Marks
 from headwater_appliance.audit_findings import Findings
 from headwater_appliance.audit_sent import Sent, of_truth
@@ -71,6 +78,8 @@ def run_audit(
     """
     stored = read(data / HISTORY, [data / AGENT] if agents is None else agents)
     findings = audit(ledgers.read(ledger), stored, levels, some)
+    if findings.good:  # of windows that are wrong rollups say nothing
+        audit_rollups.compare(data / HISTORY, findings)
     if as_json:
         print(json.dumps({**findings.evidence(), "waiting": stored.waiting}, indent=1))
         print(findings.line(), file=sys.stderr)

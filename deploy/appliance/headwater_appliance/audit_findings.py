@@ -62,6 +62,8 @@ class Findings:
     """Readings that were sent and not acknowledged: they may count or not."""
     windows: dict[str, int] = field(default_factory=dict)
     """How many were compared, a level."""
+    rollups: dict[str, int] = field(default_factory=dict)
+    """How many rollups of sites, and of all sites, were compared with their windows, a level."""
     split: dict[str, int] = field(default_factory=dict)
     """Sessions that go on in another one, a level: by starts of the agent, or by readings later than sessions are held."""
     coarsened: int = 0
