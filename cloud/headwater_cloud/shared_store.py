@@ -54,7 +54,7 @@ class SharedStore:
             )
         except sqlite3.DatabaseError as error:
             raise (damaged(path, error) if says_damaged(error) else error) from None
-        self._numbers = {table: _Numbers(table) for table in ("series", "level", "opener")}
+        self._numbers = _numbers()
         # Whether these went out before a process ended is not known (R29).
         bodies = self._connection.execute("SELECT body FROM notification ORDER BY id").fetchall()
         self._to_send = [_as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in bodies]
@@ -79,31 +79,17 @@ class SharedStore:
     def behind(self, at: At, offset: int) -> bool:
         return self.written(at) > offset
 
-    def written(self, at: At) -> int:
-        """Return the offset of a partition that its rows are made up to."""
-        where = ('"offset" WHERE partition = ?2', "second WHERE topic = ?1 AND partition = ?2")[
-            at[0] != IN.name
-        ]
-        row = self._connection.execute(f"SELECT next FROM {where}", at).fetchone()
-        return 0 if row is None else int(row[0])
-
     def write(self, batches: Sequence[Batch], names: Names) -> None:
         fresh: list[Notification] = []
         if batches:
-            with one_commit(self._connection, self._path) as connection:
-                for batch in batches:
-                    topic, number = batch.at
-                    if self.written(batch.at) > batch.offset:
-                        raise StartAgain(
-                            f"partition {number} of {topic} belongs to another worker by now",
-                            hint="this one was away for too long: it starts again from the state",
-                        )
-                    fresh += self._one(connection, batch.out, names)
-                    if topic == IN.name:
-                        write_offsets(connection, {number: batch.offset})
-                    else:
-                        write_second(connection, {topic: {number: batch.offset}})
-                reached("quix.sink.before")
+            try:
+                with one_commit(self._connection, self._path) as connection:
+                    for batch in batches:
+                        fresh += self._batch(connection, batch, names)
+                    reached("quix.sink.before")
+            except BaseException:
+                self._numbers = _numbers()  # some are of rows that were taken back
+                raise
             reached("quix.sink.after")
         notify.say(fresh)
         self._to_send += fresh
@@ -112,6 +98,14 @@ class SharedStore:
 
     def close(self) -> None:
         self._connection.close()
+
+    def written(self, at: At) -> int:
+        """Return the offset of a partition that its rows are made up to."""
+        where = ('"offset" WHERE partition = ?2', "second WHERE topic = ?1 AND partition = ?2")[
+            at[0] != IN.name
+        ]
+        row = self._connection.execute(f"SELECT next FROM {where}", at).fetchone()
+        return 0 if row is None else int(row[0])
 
     def _prune(self, now_us: int) -> None:
         """Delete a chunk of what is no longer kept, now and then; more of them while there is more."""
@@ -122,6 +116,21 @@ class SharedStore:
             shrink(self._connection)
         else:
             self._prune_at = time.monotonic() + _PRUNE_S
+
+    def _batch(self, connection: sqlite3.Connection, batch: Batch, names: Names) -> list[Notification]:
+        """Write a batch if its partition is still ours; return the notifications that no worker wrote before."""
+        topic, number = batch.at
+        if self.written(batch.at) > batch.offset:
+            raise StartAgain(
+                f"partition {number} of {topic} belongs to another worker by now",
+                hint="this one was away for too long: it starts again from the state",
+            )
+        fresh = self._one(connection, batch.out, names)
+        if topic == IN.name:
+            write_offsets(connection, {number: batch.offset})
+        else:
+            write_second(connection, {topic: {number: batch.offset}})
+        return fresh
 
     def _one(self, connection: sqlite3.Connection, out: Output, names: Names) -> list[Notification]:
         """Write an output; return the notifications that no worker wrote before."""
@@ -147,6 +156,10 @@ class SharedStore:
         with one_commit(self._connection, self._path) as connection:
             connection.executemany("DELETE FROM notification WHERE id = ?", [(one.id,) for one in sent])
         self._to_send = []
+
+
+def _numbers() -> dict[str, _Numbers]:
+    return {table: _Numbers(table) for table in ("series", "level", "opener")}
 
 
 class _Numbers:

@@ -1,0 +1,74 @@
+"""The file that workers share: what a worker that was away, or whose commit failed, can no longer spoil (R27)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from headwater_cloud.shared_store import SharedStore
+from headwater_shared.errors import StartAgain, TryAgain
+from tests.cloud.made import Agent, row
+from tests.cloud.on_pieces import PieceSide
+
+FIRST, SECOND = "s2/d1/temp", "s1/d{}/temp"
+"""Series of two shards; the sink writes the first one first."""
+MANY = 300
+
+
+@pytest.fixture
+def side(folder: Path) -> Iterator[PieceSide]:
+    made = PieceSide(folder)
+    yield made
+    made.close()
+
+
+@contextmanager
+def full(sink: SharedStore) -> Iterator[None]:
+    """No page more fits."""
+    connection = sink._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages}")
+    yield
+    connection.execute("PRAGMA max_page_count=1000000")
+
+
+def windows(side: PieceSide) -> list[tuple[str, int]]:
+    """Name of the series and count of each window."""
+    return side.rows(
+        "SELECT s.name, w.count FROM window w LEFT JOIN series s ON s.id = w.series WHERE w.shard >= 0 ORDER BY 1, 2"
+    )
+
+
+@pytest.mark.covers("R27")
+def test_r27_numbers_of_a_commit_that_failed_are_not_used(side: PieceSide, folder: Path) -> None:
+    """A commit of two shards fails on a full disk after new series had numbers, and another worker gives these numbers to others:
+    each window stands under its own name afterwards.
+    """
+    many = [row(1, 1.0, series=SECOND.format(n)) for n in range(MANY)]
+    side.put(Agent().frame(*many), Agent("a2").frame(row(1, 1.0, 2.0, series=FIRST)))
+    with full(side.sink), pytest.raises(TryAgain):
+        side.step()
+    other = PieceSide(folder, log="other.db")
+    other.take(Agent("a9").frame(row(1, 1.0, 2.0, 3.0, series="s9/d1/temp")))
+    other.close()
+    side.run()
+    assert windows(side) == sorted([*((one.series, 1) for one in many), (FIRST, 2), ("s9/d1/temp", 3)])
+
+
+@pytest.mark.covers("R27")
+def test_r27_a_worker_that_was_away_writes_nothing_over_what_another_wrote(
+    side: PieceSide, folder: Path
+) -> None:
+    """Two workers have the same shard for a while: the one that is behind writes no row, and is told to start again."""
+    agent, other = Agent(), PieceSide(folder)
+    side.put(agent.frame(row(1, 1.0)))
+    stale = side.work()
+    side.put(agent.frame(row(1, 2.0, opened=("a1", 1, 2))))
+    other.run()
+    other.close()
+    with pytest.raises(StartAgain):
+        side.sink.write(stale, side.names)
+    assert windows(side) == [("s1/d1/temp", 2)]
