@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,7 @@ from headwater_cloud.outputs import Notification
 from headwater_cloud.pipeline import Output
 from headwater_cloud.retention import Keep, prune_levels, shrink
 from headwater_cloud.sink import At, Batch
-from headwater_cloud.store import APPLICATION, SCHEMA, damaged, one_commit
+from headwater_cloud.store import APPLICATION, SCHEMA, damaged, one_commit, trouble
 from headwater_cloud.write import write_found, write_notifications, write_offsets, write_second, write_windows
 from headwater_shared.crash import reached
 from headwater_shared.errors import StartAgain, StateError
@@ -77,7 +78,8 @@ class SharedStore:
                 )
 
     def behind(self, at: At, offset: int) -> bool:
-        return self.written(at) > offset
+        with self._mapped():
+            return self.written(at) > offset
 
     def write(self, batches: Sequence[Batch], names: Names) -> None:
         fresh: list[Notification] = []
@@ -94,10 +96,19 @@ class SharedStore:
         notify.say(fresh)
         self._to_send += fresh
         self._send()
-        self._prune(max((batch.clock_us for batch in batches), default=0))
+        with self._mapped():
+            self._prune(max((batch.clock_us for batch in batches), default=0))
 
     def close(self) -> None:
         self._connection.close()
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        """Errors outside a commit are as those inside: who holds the file for long may let it go."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise trouble(self._path, error) from error
 
     def written(self, at: At) -> int:
         """Return the offset of a partition that its rows are made up to."""

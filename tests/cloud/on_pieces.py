@@ -90,7 +90,8 @@ class PieceSide:
         before = {shard: Kept(pieces) for shard, pieces in self.pieces.items()}
         batches = self.work()
         try:
-            self.sink.write([one for one in batches if not self.sink.behind(one.at, one.offset)], self.names)
+            ahead = [one for one in batches if not self.sink.behind(one.at, one.offset)]
+            self.sink.write(ahead, self.names)
         except TryAgain:
             self.pieces, self._runs = before, {}
             raise

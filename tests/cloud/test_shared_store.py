@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from headwater_cloud.shared_store import SharedStore
+from headwater_shared import sqlite_file
 from headwater_shared.errors import StartAgain, TryAgain
 from tests.cloud.made import Agent, row
 from tests.cloud.on_pieces import PieceSide
+from tests.cloud.side import FILE
 
 FIRST, SECOND = "s2/d1/temp", "s1/d{}/temp"
 """Series of two shards; the sink writes the first one first."""
@@ -71,4 +74,22 @@ def test_r27_a_worker_that_was_away_writes_nothing_over_what_another_wrote(
     other.close()
     with pytest.raises(StartAgain):
         side.sink.write(stale, side.names)
+    assert windows(side) == [("s1/d1/temp", 2)]
+
+
+@pytest.mark.covers("R27")
+def test_r27_a_file_that_somebody_holds_is_tried_again(
+    side: PieceSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held for writing, or altogether: nothing is written and nothing ends; the same records count once it is free."""
+    monkeypatch.setattr(sqlite_file, "BUSY_MS", 50)
+    side.kill()
+    agent = Agent()
+    for how in ("IMMEDIATE", "EXCLUSIVE"):
+        with closing(sqlite3.connect(side.folder / FILE, isolation_level=None)) as holder:
+            holder.execute(f"BEGIN {how}")
+            side.put(agent.frame(row(1, 1.0, opened=("a1", 1, agent.tick))))
+            with pytest.raises(TryAgain):
+                side.step()
+        side.run()
     assert windows(side) == [("s1/d1/temp", 2)]
