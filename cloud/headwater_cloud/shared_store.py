@@ -26,11 +26,11 @@ from headwater_cloud.outputs import Notification
 from headwater_cloud.pipeline import Output
 from headwater_cloud.retention import Keep, prune_levels, shrink
 from headwater_cloud.sink import At, Batch
-from headwater_cloud.store import APPLICATION, SCHEMA, damaged, one_commit, trouble
+from headwater_cloud.store import APPLICATION, SCHEMA, one_commit, trouble
 from headwater_cloud.write import write_found, write_notifications, write_offsets, write_second, write_windows
 from headwater_shared.crash import reached
 from headwater_shared.errors import StartAgain, StateError
-from headwater_shared.sqlite_file import open_writer, says_damaged
+from headwater_shared.sqlite_file import open_writer
 from headwater_shared.topics import IN
 
 Ints = NDArray[np.int64]
@@ -46,19 +46,18 @@ class SharedStore:
 
         Raises:
             StateNewer, StateError: it is not for this version, or damaged; nothing was changed.
+            TryAgain: another process holds it for long.
         """
         self._path, self._lines, self._keep = path, lines, keep
         self._prune_at = time.monotonic()
-        try:
+        with self._mapped():
             self._connection = open_writer(
                 path, application=APPLICATION, schema=SCHEMA, page_size=8192, wal=False
             )
-        except sqlite3.DatabaseError as error:
-            raise (damaged(path, error) if says_damaged(error) else error) from None
-        self._numbers = _numbers()
+            found = self._connection.execute("SELECT body FROM notification ORDER BY id").fetchall()
         # Whether these went out before a process ended is not known (R29).
-        bodies = self._connection.execute("SELECT body FROM notification ORDER BY id").fetchall()
-        self._to_send = [_as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in bodies]
+        self._to_send = [_as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in found]
+        self._numbers = _numbers()
 
     def take_up(self, identity: str) -> None:
         """Note of which bus the offsets are.
