@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -100,9 +101,18 @@ class Under:
             self.start(part)
 
     def ready(self) -> None:
-        """Wait until all are at work."""
-        for part in (EDGE, *WORKERS):
-            self.here.ready(part)
+        """Wait until both workers say so."""
+        places = {part: self.here.data / f"{part}.json" for part in WORKERS}
+
+        def says(part: str) -> bool:
+            process = self.here.running.get(part)
+            return (
+                process is not None
+                and places[part].exists()
+                and (json.loads(places[part].read_bytes())["pid"] == process.pid)
+            )
+
+        self.until(lambda: all(map(says, WORKERS)), "both workers are ready")
 
     def settle(self) -> Audited:
         """See the fleet to its end, all windows closed and everything in the file, end all; audit."""
@@ -137,6 +147,7 @@ def under_load(
         run = Under(here, topics, module, env or {})
         for part in (EDGE, *WORKERS):
             run.start(part)
+        here.ready(EDGE)
         run.ready()
         with load(here, seconds, *SLOWLY) as run.fleet:
             yield run
