@@ -8,11 +8,13 @@ A sink that cannot take rows now makes Quix read the same records again later; m
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from quixstreams import Application
 from quixstreams.kafka.configuration import ConnectionConfig
+from quixstreams.models.topics.exceptions import TopicNotFoundError
 from quixstreams.sinks.base import BaseSink, SinkBackpressureError
 from quixstreams.state.rocksdb import RocksDBOptions
 
@@ -36,6 +38,8 @@ from headwater_shared.topics import IN, SECOND
 
 log = get_logger()
 
+_LOOKS, _LOOK_S = 50, 0.2
+"""How often the changelog is looked for that Quix has made."""
 _RETRY_S = 1.0
 """How long a sink is left in peace that could not take rows."""
 
@@ -82,7 +86,16 @@ class QuixRunner(BaseSink):
         """Collect all records of a topic; return the name that Quix has for its stream."""
         topic = self._app.topic(name, value_deserializer="bytes", key_deserializer="bytes")
         frames = self._app.dataframe(topic)
-        frames.register_store()
+        for left in reversed(range(_LOOKS)):
+            try:
+                frames.register_store()
+                break
+            except (
+                TopicNotFoundError
+            ):  # just made, perhaps by another worker: the broker says so a moment later
+                if not left:
+                    raise
+                time.sleep(_LOOK_S)
         frames.sink(self)
         stream: str = frames.stream_id
         return stream

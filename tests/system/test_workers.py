@@ -60,7 +60,7 @@ def test_r27_workers_that_are_killed_lose_nothing_and_count_nothing_twice(
         run.settle()
         (letter,) = run.dead_letters()
         assert (letter.headers["reason"], letter.body) == ("poison", poison)
-        troubles = [trouble["event"] for trouble in run.here.troubles()]
+        troubles = [trouble.get("event", trouble) for trouble in run.here.troubles()]
         assert set(troubles) == {
             "the operators failed: record by record", "a record breaks the operators: it becomes a dead letter",
         }  # fmt: skip
