@@ -46,7 +46,7 @@ class PieceSide:
 
     def __init__(self, folder: Path, batch: int = 200, limits: Limits | None = None, log: str = LOG) -> None:
         folder.mkdir(exist_ok=True)
-        self.folder, self._batch, self._limits = folder, batch, limits or Limits()
+        self.folder, self.batch, self._limits = folder, batch, limits or Limits()
         self.clock = SetClock()
         self.log = SqliteLog(folder / log, wall=lambda: self.clock.wall_us)
         self.offsets = every_partition()
@@ -69,7 +69,7 @@ class PieceSide:
 
     def work(self) -> list[Batch]:
         """Run the operators over what came, up to a batch, and no more."""
-        read = self.log.read(IN.name, self.offsets, self._batch)
+        read = self.log.read(IN.name, self.offsets, self.batch)
         batches = []
         for shard in sorted({stored.partition for stored in read}):
             some = [stored for stored in read if stored.partition == shard]
@@ -116,6 +116,11 @@ class PieceSide:
     def take(self, *some: Record) -> None:
         self.put(*some)
         self.run()
+
+    def hand_over(self, to: PieceSide) -> None:
+        """Let another process have the shards, as a rebalance does; this one stays."""
+        to.pieces, to.offsets = self.pieces, self.offsets
+        self._runs = {}
 
     def kill(self) -> None:
         """End the process and start the next one."""
