@@ -72,6 +72,14 @@ def kafka_bus(kafka: KafkaServer) -> Iterator[str]:
 
 
 @pytest.fixture
+def kafka_topics(kafka: KafkaServer) -> Iterator[MadeTopics]:
+    """Fresh topics on the one Kafka."""
+    made = MadeTopics(kafka)
+    yield made
+    made.delete()
+
+
+@pytest.fixture
 def recorded(request: pytest.FixtureRequest) -> Recorded:
     """`recorded("kill -9", 30, said)` notes for the report what an audit printed after so many faults, and returns it."""
 

@@ -34,7 +34,7 @@ class Lookup:
         self._connection = connection
         connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute(
-            "CREATE TEMP TABLE wanted(level INTEGER, start INTEGER, series INTEGER,"
+            "CREATE TEMP TABLE IF NOT EXISTS wanted(level INTEGER, start INTEGER, series INTEGER,"
             " PRIMARY KEY(level, start, series)) WITHOUT ROWID"
         )
         connection.create_function("shard_of", 1, _shard_of, deterministic=True)

@@ -136,6 +136,12 @@ def run_second(names: Names, lookup: Kept, batch: Sequence[Stored]) -> Output:
     return out
 
 
+def poisoned(text: str, stored: Stored) -> Output:
+    """Return what becomes of a record of a second stage's topic that breaks `run_second`."""
+    letter = dead_letter_record(DeadLetter("poison", text, stored))
+    return Output(records=[letter], counts=Counter({"dead": 1, "dead poison": 1}))
+
+
 def all_haves(shards: Mapping[int, Shard]) -> list[Record]:
     """What the cloud has of every agent: for a log that does not know it yet."""
     return [

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from quixstreams.state import PartitionTransaction
 
+from headwater_shared.errors import StartAgain
+
 _NO_PREFIX = b""
 
 
@@ -19,7 +21,18 @@ class QuixPieces:
         self._transaction = transaction
 
     def get(self, name: str) -> bytes | None:
-        found: bytes | None = self._transaction().get_bytes(name.encode(), _NO_PREFIX)
+        """Read a piece.
+
+        Raises:
+            StartAgain: the store cannot be read; that is no record's fault.
+        """
+        try:
+            found: bytes | None = self._transaction().get_bytes(name.encode(), _NO_PREFIX)
+        except Exception as error:
+            raise StartAgain(
+                f"the state cannot be read: {type(error).__name__}: {error}",
+                hint="check the disk; if it goes on, move the folder worker-N.state away: it is made anew from Kafka",
+            ) from error
         return found
 
     def set(self, name: str, body: bytes) -> None:

@@ -8,22 +8,24 @@ A sink that cannot take rows now makes Quix read the same records again later; m
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from headwater_cloud import pipeline
 from headwater_cloud.held import Newest
 from headwater_cloud.metrics import Metrics
 from headwater_cloud.names import Names
-from headwater_cloud.outputs import DeadLetter, dead_letter_record
-from headwater_cloud.pipeline import Limits, Output
+from headwater_cloud.pipeline import Limits
+from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
 from headwater_cloud.quix_pieces import QuixPieces
 from headwater_cloud.shard import Shard
 from headwater_cloud.shard_run import SecondRun, ShardRun
 from headwater_cloud.sink import At, Batch, Sink
 from headwater_shared.bus import Record, Stored
 from headwater_shared.crash import reached
-from headwater_shared.errors import TryAgain
+from headwater_shared.errors import StartAgain, TryAgain
 from headwater_shared.health import Pulse
 from headwater_shared.kafka_client import MESSAGE_BYTES
 from headwater_shared.logs import get_logger
@@ -32,11 +34,14 @@ from headwater_shared.topics import IN, SECOND
 with warnings.catch_warnings(record=True):  # of libraries about libraries
     from quixstreams import Application
     from quixstreams.kafka.configuration import ConnectionConfig
+    from quixstreams.models.topics.exceptions import TopicNotFoundError
     from quixstreams.sinks.base import BaseSink, SinkBackpressureError
     from quixstreams.state.rocksdb import RocksDBOptions
 
 log = get_logger()
 
+_LOOKS, _LOOK_S = 50, 0.2
+"""How often the changelog is looked for that Quix has made."""
 _RETRY_S = 1.0
 """How long a sink is left in peace that could not take rows."""
 
@@ -68,7 +73,8 @@ class QuixRunner(BaseSink):
         self._names = Names()
         self._newest = Newest(self._names)
         self._runs: dict[At, tuple[object, ShardRun | SecondRun]] = {}
-        self._arrived: dict[At, list[Stored]] = {}
+        self._arrived: dict[At, tuple[object, list[Stored]]] = {}
+        """With the partition's store at that time."""
         self._offsets: dict[At, int] = {}
         self.pulse = Pulse()
         self.began = False
@@ -82,7 +88,16 @@ class QuixRunner(BaseSink):
         """Collect all records of a topic; return the name that Quix has for its stream."""
         topic = self._app.topic(name, value_deserializer="bytes", key_deserializer="bytes")
         frames = self._app.dataframe(topic)
-        frames.register_store()
+        for left in reversed(range(_LOOKS)):
+            try:
+                frames.register_store()
+                break
+            except (
+                TopicNotFoundError
+            ):  # just made, perhaps by another worker: the broker says so a moment later
+                if not left:
+                    raise
+                time.sleep(_LOOK_S)
         frames.sink(self)
         stream: str = frames.stream_id
         return stream
@@ -120,7 +135,10 @@ class QuixRunner(BaseSink):
         named = {name: body.decode(errors="replace") for name, body in headers or ()}
         text = key.decode(errors="replace") if key else ""
         plain = topic.removeprefix(self._prefix)
-        self._arrived.setdefault((plain, partition), []).append(
+        at = (plain, partition)
+        if at not in self._arrived:
+            self._arrived[at] = self._store_of(at), []
+        self._arrived[at][1].append(
             Stored(plain, partition, offset, timestamp * 1000, text, named, value or b"")
         )
 
@@ -129,8 +147,14 @@ class QuixRunner(BaseSink):
         self.pulse.beat()
         self.began = True
         arrived, self._arrived = self._arrived, {}
+        for at, (store, _) in arrived.items():
+            if store is not self._store_of(at):
+                raise StartAgain(
+                    f"partition {at[1]} of {at[0]} was another worker's meanwhile",
+                    hint="this one was away for too long: it starts again from the state",
+                )
         try:
-            batches = [batch for at, some in sorted(arrived.items()) for batch in self._take(at, some)]
+            batches = [batch for at in sorted(arrived) for batch in self._take(at, arrived[at][1])]
             reached("quix.taken")
             ahead = [batch for batch in batches if not self._sink.behind(batch.at, batch.offset)]
             self._sink.write(ahead, self._names)
@@ -148,7 +172,7 @@ class QuixRunner(BaseSink):
                 log.warning(
                     "report", kind=report.kind, agent=report.agent, shard=report.shard, text=report.text
                 )
-        self.metrics.records.inc(sum(map(len, arrived.values())))
+        self.metrics.records.inc(sum(len(some) for _, some in arrived.values()))
         self.metrics.commits.inc()
         reached("quix.produced")
 
@@ -156,19 +180,23 @@ class QuixRunner(BaseSink):
         """Run the operators over what came for a partition; a record that breaks them becomes a dead letter, alone."""
         try:
             return [self._taken(at, some)]
-        except Exception:
-            log.exception("the operators failed: record by record", topic=at[0], partition=at[1])
+        except NOT_OF_A_RECORD:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a record does
+            log.error(
+                "the operators failed: record by record", topic=at[0], partition=at[1], error=text_of(error)
+            )
+        self._runs.pop(at, None)  # what failed may have changed it half
         found = []
         for stored in some:
-            self._runs.pop(at, None)  # what failed may have changed it half
             try:
                 found.append(self._taken(at, [stored]))
-            except Exception as error:
-                log.exception(
-                    "a record breaks the operators", topic=at[0], partition=at[1], offset=stored.offset
-                )
+            except NOT_OF_A_RECORD:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a record does
+                note(error, stored)
                 self._runs.pop(at, None)
-                found.append(self._taken(at, [stored], f"{type(error).__name__}: {error}"))
+                found.append(self._taken(at, [stored], text_of(error)))
         return found
 
     def _taken(self, at: At, some: Sequence[Stored], poison: str = "") -> Batch:
@@ -176,7 +204,7 @@ class QuixRunner(BaseSink):
         if isinstance(run, ShardRun):
             out = run.take(some, self._wall_of, self._limits, {some[0].offset: poison} if poison else None)
         elif poison:
-            out = Output(records=[dead_letter_record(DeadLetter("poison", poison, some[0]))])
+            out = pipeline.poisoned(poison, some[0])
         else:
             out = run.take(some)
         self._offsets[at] = some[-1].offset + 1
@@ -185,8 +213,7 @@ class QuixRunner(BaseSink):
     def _run_of(self, at: At) -> ShardRun | SecondRun:
         """The partition as it stands at the start of this batch; read from its state if it was assigned since."""
         topic, number = at
-        stream = self._streams[topic]
-        store = self._stores.get_store(stream).partitions[number]
+        stream, store = self._streams[topic], self._store_of(at)
         known = self._runs.get(at)
         if known is None or known[0] is not store:
             pieces = QuixPieces(lambda: self._context.checkpoint.get_store_transaction(stream, number))
@@ -194,6 +221,10 @@ class QuixRunner(BaseSink):
             known = store, ShardRun(number, *common) if topic == IN.name else SecondRun(*common)
             self._runs[at] = known
         return known[1]
+
+    def _store_of(self, at: At) -> object:
+        """The store of a partition: another one each time that it is assigned, None while it is not."""
+        return self._stores.get_store(self._streams[at[0]]).partitions.get(at[1])
 
     def _produce(self, record: Record) -> None:
         self._context.producer.produce(

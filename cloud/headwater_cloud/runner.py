@@ -6,7 +6,7 @@ Tests call `step` by hand; the loop around it is in `__main__`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,12 +17,13 @@ from headwater_cloud.metrics import Metrics
 from headwater_cloud.notify import JsonLines
 from headwater_cloud.outputs import Notification
 from headwater_cloud.pipeline import Limits, Output
+from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
 from headwater_cloud.publish import Publisher
 from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.retention import Keep
 from headwater_cloud.store import Store
 from headwater_cloud.write import write, write_outputs, write_second
-from headwater_shared.bus import Bus
+from headwater_shared.bus import Bus, Stored
 from headwater_shared.clock import Clock, wall_of
 from headwater_shared.crash import reached
 from headwater_shared.identity import SHARDS
@@ -76,6 +77,10 @@ class Runner:
         reached("cloud.loaded")
         self._output: Output | None = None
         self._commit_at = 0.0
+        self._poison: dict[tuple[int, int], str] = {}
+        """By partition and offset, how a record broke the operators."""
+        self._careful: dict[int, int] = {}
+        """By partition, up to where records are taken one by one, for one of them is poison."""
 
     def follow(self, batch: int, limits: Limits) -> None:
         """Go by other settings from the next step on."""
@@ -166,19 +171,27 @@ class Runner:
             )
 
     def _take(self) -> int:
-        batch = self._bus.read(IN.name, self._offsets, self._batch)
+        batch = self._bus.read(IN.name, self._offsets, 1 if self._careful else self._batch)
         if not batch:
             return 0
-        out = pipeline.run(
-            self._shards,
-            self._names,
-            self._lookup,
-            batch,
-            lambda shown_us: wall_of(self._clock, shown_us),
-            self._limits,
-        )
+        at = (batch[0].partition, batch[0].offset)
+        known = {at[1]: self._poison[at]} if at in self._poison else None
+        try:
+            out = pipeline.run(
+                self._shards, self._names, self._lookup, batch,
+                lambda shown_us: wall_of(self._clock, shown_us), self._limits, known,
+            )  # fmt: skip
+        except NOT_OF_A_RECORD:
+            raise
+        except Exception as error:
+            if known:
+                raise  # not by what it holds
+            self._go_back(batch, error)
+            return len(batch)
         for stored in batch:
             self._offsets[stored.partition] = stored.offset + 1
+        if self._careful:
+            self._careful = {p: end for p, end in self._careful.items() if self._offsets[p] < end}
         if self._output is None:
             self._commit_at = self._monotonic() + _MAY_WAIT_S
         else:
@@ -189,20 +202,50 @@ class Runner:
         self.metrics.count(out.counts)
         return len(batch)
 
+    def _go_back(self, batch: Sequence[Stored], error: Exception) -> None:
+        """A record broke the operators: memory, which it may have changed half, is made anew, and what it came with is taken one by one."""
+        if len(batch) == 1:
+            note(error, batch[0])
+            self._poison[batch[0].partition, batch[0].offset] = text_of(error)
+        else:
+            log.error("the operators failed: record by record", error=text_of(error))
+        for stored in batch:
+            self._careful[stored.partition] = max(self._careful.get(stored.partition, 0), stored.offset + 1)
+        self._names, self._shards = self._store.load_names(), self._store.load_shards()
+        self._lookup = Lookup(self._store.connection)
+        self._offsets, self._output = dict(self._committed), None
+
     def _take_second(self, topic: str) -> int:
         """Read a batch of rollups, take it in and commit; after an error the same is read again."""
         batch = self._bus.read(topic, self._second[topic], self._batch)
-        if not batch:
-            return 0
-        out = pipeline.run_second(self._names, self._lookup, batch)
-        reached("cloud.second")
-        moved = {stored.partition: stored.offset + 1 for stored in batch}
-        self._write(out, {}, {topic: moved})
-        self._second[topic].update(moved)
-        self._publish()
-        self.metrics.records.inc(len(batch))
-        self.metrics.count(out.counts)
+        for some, out in self._outputs_of(batch) if batch else ():
+            reached("cloud.second")
+            moved = {stored.partition: stored.offset + 1 for stored in some}
+            self._write(out, {}, {topic: moved})
+            self._second[topic].update(moved)
+            self._publish()
+            self.metrics.records.inc(len(some))
+            self.metrics.count(out.counts)
         return len(batch)
+
+    def _outputs_of(self, batch: Sequence[Stored]) -> Iterator[tuple[Sequence[Stored], Output]]:
+        """Run the second stage over a batch: at once, or where a record breaks it one by one, each when the one before is written."""
+        try:
+            yield batch, pipeline.run_second(self._names, self._lookup, batch)
+            return
+        except NOT_OF_A_RECORD:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a record does
+            log.error("the second stage failed: record by record", error=text_of(error))
+        for stored in batch:
+            try:
+                out = pipeline.run_second(self._names, self._lookup, [stored])
+            except NOT_OF_A_RECORD:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a record does
+                note(error, stored)
+                out = pipeline.poisoned(text_of(error), stored)
+            yield [stored], out
 
     def _commit(self) -> None:
         """Write the output; on a full disk it stays, and the same is tried again."""

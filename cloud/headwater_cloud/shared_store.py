@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -25,11 +26,11 @@ from headwater_cloud.outputs import Notification
 from headwater_cloud.pipeline import Output
 from headwater_cloud.retention import Keep, prune_levels, shrink
 from headwater_cloud.sink import At, Batch
-from headwater_cloud.store import APPLICATION, SCHEMA, damaged, one_commit
+from headwater_cloud.store import APPLICATION, SCHEMA, one_commit, trouble
 from headwater_cloud.write import write_found, write_notifications, write_offsets, write_second, write_windows
 from headwater_shared.crash import reached
 from headwater_shared.errors import StartAgain, StateError
-from headwater_shared.sqlite_file import open_writer, says_damaged
+from headwater_shared.sqlite_file import open_writer
 from headwater_shared.topics import IN
 
 Ints = NDArray[np.int64]
@@ -45,19 +46,18 @@ class SharedStore:
 
         Raises:
             StateNewer, StateError: it is not for this version, or damaged; nothing was changed.
+            TryAgain: another process holds it for long.
         """
         self._path, self._lines, self._keep = path, lines, keep
         self._prune_at = time.monotonic()
-        try:
+        with self._mapped():
             self._connection = open_writer(
                 path, application=APPLICATION, schema=SCHEMA, page_size=8192, wal=False
             )
-        except sqlite3.DatabaseError as error:
-            raise (damaged(path, error) if says_damaged(error) else error) from None
-        self._numbers = {table: _Numbers(table) for table in ("series", "level", "opener")}
+            found = self._connection.execute("SELECT body FROM notification ORDER BY id").fetchall()
         # Whether these went out before a process ended is not known (R29).
-        bodies = self._connection.execute("SELECT body FROM notification ORDER BY id").fetchall()
-        self._to_send = [_as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in bodies]
+        self._to_send = [_as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in found]
+        self._numbers = _numbers()
 
     def take_up(self, identity: str) -> None:
         """Note of which bus the offsets are.
@@ -77,7 +77,37 @@ class SharedStore:
                 )
 
     def behind(self, at: At, offset: int) -> bool:
-        return self.written(at) > offset
+        with self._mapped():
+            return self.written(at) > offset
+
+    def write(self, batches: Sequence[Batch], names: Names) -> None:
+        fresh: list[Notification] = []
+        if batches:
+            try:
+                with one_commit(self._connection, self._path) as connection:
+                    for batch in batches:
+                        fresh += self._batch(connection, batch, names)
+                    reached("quix.sink.before")
+            except BaseException:
+                self._numbers = _numbers()  # some are of rows that were taken back
+                raise
+            reached("quix.sink.after")
+        notify.say(fresh)
+        self._to_send += fresh
+        self._send()
+        with self._mapped():
+            self._prune(max((batch.clock_us for batch in batches), default=0))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        """Errors outside a commit are as those inside: who holds the file for long may let it go."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise trouble(self._path, error) from error
 
     def written(self, at: At) -> int:
         """Return the offset of a partition that its rows are made up to."""
@@ -86,32 +116,6 @@ class SharedStore:
         ]
         row = self._connection.execute(f"SELECT next FROM {where}", at).fetchone()
         return 0 if row is None else int(row[0])
-
-    def write(self, batches: Sequence[Batch], names: Names) -> None:
-        fresh: list[Notification] = []
-        if batches:
-            with one_commit(self._connection, self._path) as connection:
-                for batch in batches:
-                    topic, number = batch.at
-                    if self.written(batch.at) > batch.offset:
-                        raise StartAgain(
-                            f"partition {number} of {topic} belongs to another worker by now",
-                            hint="this one was away for too long: it starts again from the state",
-                        )
-                    fresh += self._one(connection, batch.out, names)
-                    if topic == IN.name:
-                        write_offsets(connection, {number: batch.offset})
-                    else:
-                        write_second(connection, {topic: {number: batch.offset}})
-                reached("quix.sink.before")
-            reached("quix.sink.after")
-        notify.say(fresh)
-        self._to_send += fresh
-        self._send()
-        self._prune(max((batch.clock_us for batch in batches), default=0))
-
-    def close(self) -> None:
-        self._connection.close()
 
     def _prune(self, now_us: int) -> None:
         """Delete a chunk of what is no longer kept, now and then; more of them while there is more."""
@@ -122,6 +126,21 @@ class SharedStore:
             shrink(self._connection)
         else:
             self._prune_at = time.monotonic() + _PRUNE_S
+
+    def _batch(self, connection: sqlite3.Connection, batch: Batch, names: Names) -> list[Notification]:
+        """Write a batch if its partition is still ours; return the notifications that no worker wrote before."""
+        topic, number = batch.at
+        if self.written(batch.at) > batch.offset:
+            raise StartAgain(
+                f"partition {number} of {topic} belongs to another worker by now",
+                hint="this one was away for too long: it starts again from the state",
+            )
+        fresh = self._one(connection, batch.out, names)
+        if topic == IN.name:
+            write_offsets(connection, {number: batch.offset})
+        else:
+            write_second(connection, {topic: {number: batch.offset}})
+        return fresh
 
     def _one(self, connection: sqlite3.Connection, out: Output, names: Names) -> list[Notification]:
         """Write an output; return the notifications that no worker wrote before."""
@@ -147,6 +166,10 @@ class SharedStore:
         with one_commit(self._connection, self._path) as connection:
             connection.executemany("DELETE FROM notification WHERE id = ?", [(one.id,) for one in sent])
         self._to_send = []
+
+
+def _numbers() -> dict[str, _Numbers]:
+    return {table: _Numbers(table) for table in ("series", "level", "opener")}
 
 
 class _Numbers:

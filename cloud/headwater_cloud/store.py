@@ -19,7 +19,7 @@ from headwater_cloud.names import Names, Opener
 from headwater_cloud.outputs import Notification, Waiting
 from headwater_cloud.shard import Shard
 from headwater_shared.bus import Record
-from headwater_shared.errors import StartAgain, StateError, TryAgain
+from headwater_shared.errors import HeadwaterError, StartAgain, StateError, TryAgain
 from headwater_shared.sqlite_file import WriterLock, open_writer, says_damaged
 
 APPLICATION = "headwater-cloud"
@@ -207,21 +207,22 @@ def one_commit(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.C
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         _roll_back(connection)
-        if says_damaged(error):
-            raise damaged(path, error) from error
-        code = error.sqlite_errorcode & 0xFF
-        if code == sqlite3.SQLITE_FULL:
-            raise TryAgain(
-                f"the commit did not fit: {error}", hint="make space on the disk of the data folder"
-            ) from error
-        if code == sqlite3.SQLITE_BUSY:
-            raise TryAgain(
-                f"{path} is held by another process: {error}", hint="see who has it open"
-            ) from error
-        raise StartAgain(f"the commit failed: {error}", hint="check the disk of the data folder") from error
+        raise trouble(path, error) from error
     except BaseException:
         _roll_back(connection)
         raise
+
+
+def trouble(path: Path, error: sqlite3.Error) -> HeadwaterError:
+    """Say what an error of SQLite means for who uses the file: see `one_commit`."""
+    if says_damaged(error):
+        return damaged(path, error)
+    code = error.sqlite_errorcode & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return TryAgain(f"the commit did not fit: {error}", hint="make space on the disk of the data folder")
+    if code == sqlite3.SQLITE_BUSY:
+        return TryAgain(f"{path} is held by another process: {error}", hint="see who has it open")
+    return StartAgain(f"the commit failed: {error}", hint="check the disk of the data folder")
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

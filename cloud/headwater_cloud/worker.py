@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,10 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
             str(data / f"worker-{slot}.state"),
             duration(settings.commit) / 1e6,
         )
-        runner = QuixRunner(
-            client, kafka.prefix, engine, sink, lambda shown_us: wall_of(clock, shown_us), settings.limits(), keep.parts_us
-        )  # fmt: skip
+        with _starting_again():  # two that start at once meet where Quix makes its changelog topics
+            runner = QuixRunner(
+                client, kafka.prefix, engine, sink, lambda shown_us: wall_of(clock, shown_us), settings.limits(), keep.parts_us
+            )  # fmt: skip
         beside = _Beside(bus, clock, runner, RegistryCopies(bus, data / registry.FILE))
         server = health.serve(
             settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,
@@ -80,20 +82,27 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
         log.info("ready", slot=slot, health=server.port)
         beside.start()
         try:
-            runner.run()
-        except HeadwaterError:
-            raise
-        except Exception as error:
-            log.exception("the engine failed")
-            raise StartAgain(
-                f"Quix ended: {type(error).__name__}: {error}",
-                hint="it starts again from its last checkpoint",
-            ) from error
+            with _starting_again():
+                runner.run()
         finally:
             beside.end()
             server.close()
             sink.close()
     log.info("ended")
+
+
+@contextmanager
+def _starting_again() -> Iterator[None]:
+    """Whatever the engine fails by, a new process goes on from its last checkpoint."""
+    try:
+        yield
+    except HeadwaterError:
+        raise
+    except Exception as error:
+        log.exception("the engine failed")
+        raise StartAgain(
+            f"Quix ended: {type(error).__name__}: {error}", hint="it starts again from its last checkpoint"
+        ) from error
 
 
 def _wait_for(bus: Any) -> None:

@@ -20,6 +20,7 @@ from headwater_cloud.shared_store import SharedStore
 from headwater_cloud.sink import Batch
 from headwater_shared.bus import Record
 from headwater_shared.clock import SetClock
+from headwater_shared.errors import TryAgain
 from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import IN
 from tests.cloud.made import DAY, clock_record
@@ -43,11 +44,11 @@ class Kept(dict[str, bytes]):
 class PieceSide:
     """A worker that holds every shard, in a folder; `take` and `kill` by hand."""
 
-    def __init__(self, folder: Path, batch: int = 200, limits: Limits | None = None) -> None:
+    def __init__(self, folder: Path, batch: int = 200, limits: Limits | None = None, log: str = LOG) -> None:
         folder.mkdir(exist_ok=True)
-        self.folder, self._batch, self._limits = folder, batch, limits or Limits()
+        self.folder, self.batch, self._limits = folder, batch, limits or Limits()
         self.clock = SetClock()
-        self.log = SqliteLog(folder / LOG, wall=lambda: self.clock.wall_us)
+        self.log = SqliteLog(folder / log, wall=lambda: self.clock.wall_us)
         self.offsets = every_partition()
         self.pieces: dict[int, Kept] = {}
         self.records: list[Record] = []
@@ -66,29 +67,43 @@ class PieceSide:
         """How many parts are in memory."""
         return sum(run.held.rows_in_memory() for run in self._runs.values())
 
-    def step(self, *, dies: bool = False) -> int:
-        """Work on what came, up to a batch, and commit; `dies`: between the sink and the commit."""
-        read = self.log.read(IN.name, self.offsets, self._batch)
-        before = {shard: Kept(pieces) for shard, pieces in self.pieces.items()}
+    def work(self) -> list[Batch]:
+        """Run the operators over what came, up to a batch, and no more."""
+        read = self.log.read(IN.name, self.offsets, self.batch)
         batches = []
         for shard in sorted({stored.partition for stored in read}):
             some = [stored for stored in read if stored.partition == shard]
             run = self._runs.get(shard)
             if run is None:
                 kept = self.pieces.setdefault(shard, Kept())
-                run = self._runs[shard] = ShardRun(shard, kept, self._names, self._newest, 7 * DAY)
+                run = self._runs[shard] = ShardRun(shard, kept, self.names, self._newest, 7 * DAY)
             out = run.take(some, lambda shown_us: shown_us, self._limits)
             batches.append(Batch((IN.name, shard), some[-1].offset + 1, run.shard.clock_us, out))
-        self._sink.write([one for one in batches if not self._sink.behind(one.at, one.offset)], self._names)
+        return batches
+
+    def step(self, *, dies: bool = False) -> int:
+        """Work on what came, up to a batch, and commit; `dies`: between the sink and the commit.
+
+        Raises:
+            TryAgain: the sink takes nothing now; the next call begins where this one did.
+        """
+        before = {shard: Kept(pieces) for shard, pieces in self.pieces.items()}
+        batches = self.work()
+        try:
+            ahead = [one for one in batches if not self.sink.behind(one.at, one.offset)]
+            self.sink.write(ahead, self.names)
+        except TryAgain:
+            self.pieces, self._runs = before, {}
+            raise
         if dies:
             self.pieces = before
             self.kill()
-            return len(read)
+            return len(batches)
         for one in batches:
             self.offsets[one.at[1]] = one.offset
             self.records += one.out.records
             self.counts += one.out.counts
-        return len(read)
+        return len(batches)
 
     def rows(self, query: str, *values: object) -> list[Any]:
         """Ask the shared file, as it is committed."""
@@ -102,18 +117,23 @@ class PieceSide:
         self.put(*some)
         self.run()
 
+    def hand_over(self, to: PieceSide) -> None:
+        """Let another process have the shards, as a rebalance does; this one stays."""
+        to.pieces, to.offsets = self.pieces, self.offsets
+        self._runs = {}
+
     def kill(self) -> None:
         """End the process and start the next one."""
-        self._sink.close()
+        self.sink.close()
         self._start()
 
     def close(self) -> None:
-        self._sink.close()
+        self.sink.close()
         self.log.close()
 
     def _start(self) -> None:
         self._runs: dict[int, ShardRun] = {}
-        self._names = Names()
-        self._newest = Newest(self._names)
+        self.names = Names()
+        self._newest = Newest(self.names)
         keep = Keep({}, 7 * DAY, None)
-        self._sink = SharedStore(self.folder / FILE, JsonLines(self.folder / LINES), keep)
+        self.sink = SharedStore(self.folder / FILE, JsonLines(self.folder / LINES), keep)

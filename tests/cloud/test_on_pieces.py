@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater_cloud.held import HeldParts
 from tests.cloud.made import SHARD, T0, Agent, S, frame_record, row
 from tests.cloud.on_pieces import PieceSide
 from tests.cloud.side import Side, in_memory, windows_of
@@ -120,3 +121,41 @@ def test_r01_a_late_part_after_a_start_hides_no_newer_one() -> None:
         found = side.rows("SELECT parts, count FROM window ORDER BY start")
         side.close()
     assert found == [(1, 1), (1, 1), (2, 3)]
+
+
+@pytest.mark.covers("R24")
+def test_r24_a_shard_that_comes_back_is_as_the_other_worker_left_it(folder: Path) -> None:
+    """It goes to another worker, which keeps newer windows and more parts of older ones, and comes back to a process that remembers: nothing is written over."""
+    one, other = PieceSide(folder), PieceSide(folder)
+    first, second, third = Agent(), Agent("a2", epoch=7), Agent("a3", epoch=8)
+    one.take(first.frame(row(0, 1.0)), first.frame(row(50, 1.0)))
+    one.hand_over(other)
+    other.take(second.frame(row(0, 2.0, opened=("a2", 7, 1)), row(90, 3.0, 4.0, opened=("a2", 7, 2))))
+    other.hand_over(one)
+    one.take(third.frame(row(0, 5.0, opened=("a3", 8, 1)), row(90, 6.0, opened=("a3", 8, 2))))
+    assert counts(one) == [(0, 3), (50, 1), (90, 3)]
+    one.close()
+    other.close()
+
+
+@pytest.mark.covers("R24")
+def test_r24_a_batch_that_fails_half_way_leaves_the_state_as_it_was(
+    side: PieceSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts were kept, then an operator fails: no piece has changed, and the same records count once when they are taken again."""
+    agent = Agent()
+    side.take(agent.frame(row(1, 1.0)))
+    before = dict(side.pieces[SHARD])
+    side.put(agent.frame(row(2, 2.0, opened=("a1", 1, 2))))
+
+    def breaks(*_: object) -> None:
+        raise RuntimeError("a bad day")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HeldParts, "keep_alerts", breaks)
+        with pytest.raises(RuntimeError):
+            side.work()
+    assert side.pieces[SHARD] == before
+    side.kill()
+    side.run()
+    assert counts(side) == [(0, 2)]

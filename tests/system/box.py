@@ -99,7 +99,7 @@ class Box:
             assert code is None, self.log(part).read_text()[-2000:]
             return None
 
-        found = until(there, 20, f"{part} is ready")
+        found = until(there, 60, f"{part} is ready")
         assert found is not None
         return found
 

@@ -1,83 +1,66 @@
-"""Workers share Kafka's shards: killed one after the other and both at once, under load, and nothing is lost or counted twice."""
+"""Workers share Kafka's shards: killed, held up and given what breaks them, under load, and nothing is lost or counted twice."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from headwater_shared.sqlite_file import read_only
-from tests.kafka import KafkaServer, MadeTopics
+from headwater_shared.identity import shard_of
+from headwater_shared.kafka_bus import KafkaBus
+from tests.cloud.made import Agent, row
+from tests.kafka import MadeTopics
 from tests.support import until
-from tests.system import kills
-from tests.system.box import EDGE, WORKER, Box
-from tests.system.kafka_box import kafka_box
-from tests.system.load import load
-from tests.system.test_kafka import SLOWLY
+from tests.system.workers import ONE, TWO, WORKERS, Under, under_load
 
-WORKERS = (WORKER.format(1), WORKER.format(2))
 SECONDS = 60.0
 """Of event time."""
+FAULTY = "tests.system.worker_with_a_fault"
 
 
-@pytest.fixture
-def topics(kafka: KafkaServer) -> Iterator[MadeTopics]:
-    made = MadeTopics(kafka)
-    yield made
-    made.delete()
+def fed_poison(run: Under) -> bytes:
+    """Put a record on the bus that breaks the operators, in the shard of a site that sends; return its bytes."""
+    poison = Agent("poison").frame(row(1, 1.0, series="north/d1/temp"), shard=shard_of("north"))
+    bus = KafkaBus(run.topics.client, run.topics.prefix)
+    bus.append([poison])
+    bus.close()
+    return poison.body
 
 
-def worked_on(here: Box) -> int:
-    """How many records of the input the rows in the file are made of."""
-    if not (here.data / "cloud.db").exists():
-        return 0
-    reader = read_only(here.data / "cloud.db")
-    try:
-        (found,) = reader.execute('SELECT ifnull(sum(next), 0) FROM "offset"').fetchone()
-        return int(found)
-    except sqlite3.OperationalError:  # it is being made
-        return 0
-    finally:
-        reader.close()
-
-
-def get_on(here: Box) -> None:
-    """Wait until the workers have done some more."""
-    before = worked_on(here)
-    until(lambda: worked_on(here) > before + 20, 60, "the workers get on")
-
-
-def up(here: Box) -> None:
-    """Start the agent and both workers."""
-    for part in (EDGE, *WORKERS):
-        here.start(part)
-    for part in (EDGE, *WORKERS):
-        here.ready(part)
+def held(run: Under) -> None:
+    """Hold the file for so long that a worker gives up writing for now."""
+    logs = [run.here.log(part) for part in WORKERS]
+    with closing(sqlite3.connect(run.here.data / "cloud.db", isolation_level=None)) as holder:
+        holder.execute("PRAGMA busy_timeout=5000").fetchall()
+        holder.execute("BEGIN IMMEDIATE")
+        said = "the sink takes nothing now"
+        until(lambda: any(said in log.read_text() for log in logs), 30, "a worker cannot write")
 
 
 @pytest.mark.covers("R24", "R27")
 def test_r27_workers_that_are_killed_lose_nothing_and_count_nothing_twice(
-    topics: MadeTopics, tmp_path: Path
+    kafka_topics: MadeTopics, tmp_path: Path
 ) -> None:
-    """Five kills under load, the last one of both: the audit of the file that they share finds every reading once."""
-    with kafka_box(tmp_path, topics) as here:
-        up(here)
-        with load(here, SECONDS, *SLOWLY) as fleet:
-            for dying in (WORKERS[:1], WORKERS[1:], WORKERS[:1], WORKERS):
-                get_on(here)
-                for part in dying:
-                    here.kill(part)
-                for part in dying:
-                    here.start(part)
-            fleet.finished()
-        for part in WORKERS:
-            here.ready(part)
-        status = here.closed()
-        for part in (EDGE, *WORKERS):
-            here.end(part)
-        acknowledged, counted, dead = kills.audited(here, fleet.ledger)
-        assert counted + dead >= acknowledged > 50_000
-        assert status["outbox"] == 0
-        assert not here.troubles()
+    """Five kills under load, the last one of both, a record that breaks the operators, and a file that takes nothing for a while:
+    the audit finds every reading once, and the record is a dead letter.
+    """
+    with under_load(tmp_path, kafka_topics, SECONDS, module=FAULTY) as run:
+        run.get_on()
+        poison = fed_poison(run)
+        until(run.dead_letters, 30, "the poison is a dead letter")
+        for dying in ((ONE,), (TWO,), (ONE,)):
+            run.kill(*dying)
+            run.get_on()
+        run.ready()
+        held(run)
+        run.get_on()
+        run.kill(*WORKERS)
+        run.settle()
+        (letter,) = run.dead_letters()
+        assert (letter.headers["reason"], letter.body) == ("poison", poison)
+        troubles = [trouble.get("event", trouble) for trouble in run.here.troubles()]
+        assert set(troubles) == {
+            "the operators failed: record by record", "a record breaks the operators: it becomes a dead letter",
+        }  # fmt: skip

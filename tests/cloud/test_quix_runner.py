@@ -1,0 +1,174 @@
+"""The Quix runner on a real Kafka where it goes wrong: a sink that takes nothing, a record that breaks it, partitions that were lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from headwater_cloud import pipeline, quix_runner
+from headwater_cloud.merge import Merged
+from headwater_cloud.names import Names
+from headwater_cloud.notify import JsonLines
+from headwater_cloud.pipeline import Limits
+from headwater_cloud.quix_runner import Engine, QuixRunner
+from headwater_cloud.retention import Keep
+from headwater_cloud.shared_store import SharedStore
+from headwater_cloud.sink import Batch
+from headwater_shared import records
+from headwater_shared.bus import Record, Stored
+from headwater_shared.errors import StartAgain, TryAgain
+from headwater_shared.kafka_bus import KafkaBus
+from headwater_shared.topics import BY_METRIC, DEAD_LETTERS, HAVE, IN, Topic
+from tests.cloud.made import DAY, SHARD, T0, Agent, row
+from tests.cloud.side import FILE, LINES, rows_of
+from tests.kafka import MadeTopics
+from tests.support import until
+
+
+class Refusing(SharedStore):
+    """The real file, which takes nothing for so many times as it is told."""
+
+    refuses = 0
+
+    def write(self, batches: Sequence[Batch], names: Names) -> None:
+        if batches and self.refuses:
+            self.refuses -= 1
+            raise TryAgain("not now")
+        super().write(batches, names)
+
+
+@dataclass
+class Worker:
+    """A runner in a folder, in this process."""
+
+    folder: Path
+    topics: MadeTopics
+    bus: KafkaBus
+    store: Refusing = field(init=False)
+    runner: QuixRunner = field(init=False)
+
+    def __post_init__(self) -> None:
+        keep = Keep({}, 7 * DAY, None)
+        self.store = Refusing(self.folder / FILE, JsonLines(self.folder / LINES), keep)
+        engine = Engine(f"{self.topics.prefix}cloud", 1, str(self.folder / "state"), commit_s=0.05)
+        self.runner = QuixRunner(
+            self.topics.client, self.topics.prefix, engine, self.store, lambda us: us, Limits(), keep.parts_us
+        )
+
+    def run(self, story: Callable[[], None]) -> None:
+        """Run it as long as a story takes."""
+        failed: list[BaseException] = []
+
+        def told() -> None:
+            try:
+                story()
+            except BaseException as error:  # noqa: BLE001 - raised below
+                failed.append(error)
+            self.runner.stop()
+
+        thread = Thread(target=told)
+        thread.start()
+        self.runner.run()
+        thread.join()
+        if failed:
+            raise failed[0]
+
+    def put(self, *some: Record) -> None:
+        self.bus.append(some)
+
+    def topic(self, which: Topic) -> list[Stored]:
+        return self.bus.read(which.name, dict.fromkeys(range(which.partitions), 0), 1000)
+
+    def counts(self) -> list[int]:
+        """Counts of the windows of 10 s."""
+        rows = rows_of(self.folder, "SELECT count FROM window WHERE shard >= 0 ORDER BY start, series")
+        return [count for (count,) in rows]
+
+    def haves(self) -> list[list[int]]:
+        """What the cloud says that it has, each time that it said so."""
+        return [records.decode(records.Have, stored.body).intervals for stored in self.topic(HAVE)]
+
+
+@pytest.fixture
+def worker(folder: Path, kafka_topics: MadeTopics) -> Iterator[Worker]:
+    bus = KafkaBus(kafka_topics.client, kafka_topics.prefix)
+    made = Worker(folder, kafka_topics, bus)
+    yield made
+    made.store.close()
+    bus.close()
+
+
+@pytest.mark.covers("R27")
+def test_r27_what_went_ahead_of_a_sink_that_takes_nothing_is_dropped(worker: Worker) -> None:
+    """Records that were worked on are read again once it takes rows, by a memory that does not know them: they count, and their agent hears of it, once."""
+    agent = Agent()
+
+    def story() -> None:
+        worker.put(agent.frame(row(1, 1.0, 2.0)))
+        until(lambda: worker.counts() == [2], 30, "the first frame counts")
+        worker.store.refuses = 1
+        worker.put(
+            agent.frame(row(2, 3.0, opened=("a1", 1, 2))), agent.frame(row(11, 4.0, opened=("a1", 1, 3)))
+        )
+        until(lambda: worker.counts() == [3, 1], 20, "what was refused counts")
+        until(lambda: [1, 3] in worker.haves(), 10, "the agent hears of it")
+
+    worker.run(story)
+    assert worker.store.refuses == 0
+    assert len(worker.haves()) == len({tuple(have) for have in worker.haves()})
+
+
+@pytest.mark.covers("R20")
+def test_r20_poison_is_a_dead_letter_alone_and_takes_its_seq(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record of the input that breaks the operators half-way, and one of a second stage: what is around them counts once."""
+    whole: Callable[..., Merged] = pipeline.merge
+
+    def breaks(*what: object) -> Merged:
+        merged = whole(*what)
+        if (merged.parts.aggregates.max == 666.0).any():
+            raise RuntimeError("a bad day")
+        return merged
+
+    monkeypatch.setattr(pipeline, "merge", breaks)
+    agent = Agent()
+    sent = [agent.frame(row(n, 666.0 if n == 2 else 1.0, opened=("a1", 1, n))) for n in range(5)]
+    worker.put(*sent)
+    rollup = Agent("b1").frame(row(1, 666.0, series="s1/+/temp"), shard=SHARD)
+    worker.put(Record(BY_METRIC.name, 0, rollup.key, rollup.headers, rollup.body))
+
+    def story() -> None:
+        until(lambda: [1, 5] in worker.haves() and len(worker.topic(DEAD_LETTERS)) == 2, 30, "all is taken")
+
+    worker.run(story)
+    assert worker.counts() == [4]
+    letters = worker.topic(DEAD_LETTERS)
+    assert sorted(letter.headers["was"] for letter in letters) == ["io.headwater.frame"] * 2
+    assert {letter.headers["reason"] for letter in letters} == {"poison"}
+    assert {letter.body for letter in letters} == {sent[2].body, rollup.body}
+
+
+@pytest.mark.covers("R24")
+def test_r24_what_was_collected_for_a_partition_that_was_lost_ends_the_worker(worker: Worker) -> None:
+    """It was away, the partition was another's, and is its own again: nothing of before is worked on, nor its offset committed."""
+    agent = Agent()
+
+    def story() -> None:
+        worker.put(agent.frame(row(1, 1.0)))
+        until(lambda: worker.counts() == [1], 30, "it works")
+
+    worker.run(story)
+    collected = agent.frame(row(2, 1.0, opened=("a1", 1, 2)))
+    runner, name = worker.runner, worker.topics.prefix + IN.name
+    headers = [(key, text.encode()) for key, text in collected.headers.items()]
+    runner.add(collected.body, b"a1", T0 // 1000, headers, name, SHARD, 1)
+    held = quix_runner.QuixRunner._store_of
+    runner._store_of = lambda at: held(runner, at) or object()  # type: ignore[method-assign]
+    with pytest.raises(StartAgain, match="another worker's meanwhile"):
+        runner.flush()
+    assert worker.counts() == [1]

@@ -1,0 +1,152 @@
+"""The file that workers share: what a worker that was away, or whose commit failed, can no longer spoil (R27)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from headwater_cloud.shared_store import SharedStore
+from headwater_shared import sqlite_file
+from headwater_shared.errors import StartAgain, TryAgain
+from tests.cloud.made import Agent, row
+from tests.cloud.on_pieces import PieceSide
+from tests.cloud.side import FILE, LINES
+
+FIRST, SECOND = "s2/d1/temp", "s1/d{}/temp"
+"""Series of two shards; the sink writes the first one first."""
+MANY = 300
+
+
+@pytest.fixture
+def side(folder: Path) -> Iterator[PieceSide]:
+    made = PieceSide(folder)
+    yield made
+    made.close()
+
+
+@contextmanager
+def full(sink: SharedStore) -> Iterator[None]:
+    """No page more fits."""
+    connection = sink._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages}")
+    yield
+    connection.execute("PRAGMA max_page_count=1000000")
+
+
+def windows(side: PieceSide) -> list[tuple[str, int]]:
+    """Name of the series and count of each window."""
+    return side.rows(
+        "SELECT s.name, w.count FROM window w LEFT JOIN series s ON s.id = w.series WHERE w.shard >= 0 ORDER BY 1, 2"
+    )
+
+
+@pytest.mark.covers("R27")
+def test_r27_numbers_of_a_commit_that_failed_are_not_used(side: PieceSide, folder: Path) -> None:
+    """A commit of two shards fails on a full disk after new series had numbers, and another worker gives these numbers to others:
+    each window stands under its own name afterwards.
+    """
+    many = [row(1, 1.0, series=SECOND.format(n)) for n in range(MANY)]
+    side.put(Agent().frame(*many), Agent("a2").frame(row(1, 1.0, 2.0, series=FIRST)))
+    with full(side.sink), pytest.raises(TryAgain):
+        side.step()
+    other = PieceSide(folder, log="other.db")
+    other.take(Agent("a9").frame(row(1, 1.0, 2.0, 3.0, series="s9/d1/temp")))
+    other.close()
+    side.run()
+    assert windows(side) == sorted([*((one.series, 1) for one in many), (FIRST, 2), ("s9/d1/temp", 3)])
+
+
+@pytest.mark.covers("R27")
+def test_r27_a_worker_that_was_away_writes_nothing_over_what_another_wrote(
+    side: PieceSide, folder: Path
+) -> None:
+    """Two workers have the same shard for a while: the one that is behind writes no row, and is told to start again."""
+    agent, other = Agent(), PieceSide(folder)
+    side.put(agent.frame(row(1, 1.0)))
+    stale = side.work()
+    side.put(agent.frame(row(1, 2.0, opened=("a1", 1, 2))))
+    other.run()
+    other.close()
+    with pytest.raises(StartAgain):
+        side.sink.write(stale, side.names)
+    assert windows(side) == [("s1/d1/temp", 2)]
+
+
+@pytest.mark.covers("R27")
+def test_r27_a_file_that_somebody_holds_is_tried_again(
+    side: PieceSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held for writing, or altogether: nothing is written and nothing ends; the same records count once it is free."""
+    monkeypatch.setattr(sqlite_file, "BUSY_MS", 50)
+    side.kill()
+    agent = Agent()
+    for how in ("IMMEDIATE", "EXCLUSIVE"):
+        with closing(sqlite3.connect(side.folder / FILE, isolation_level=None)) as holder:
+            holder.execute(f"BEGIN {how}")
+            side.put(agent.frame(row(1, 1.0, opened=("a1", 1, agent.tick))))
+            with pytest.raises(TryAgain):
+                side.step()
+        side.run()
+    assert windows(side) == [("s1/d1/temp", 2)]
+
+
+@pytest.mark.covers("R27")
+def test_r27_a_checkpoint_that_is_done_again_may_be_cut_otherwise(side: PieceSide) -> None:
+    """A worker dies after the file's commit, before Kafka's; the next one reads the same records in smaller batches, until it is past what is written."""
+    agent = Agent()
+    side.put(*(agent.frame(row(1, float(n), opened=("a1", 1, n))) for n in range(7)))
+    side.step(dies=True)
+    assert windows(side) == [("s1/d1/temp", 7)]
+    side.batch = 2
+    for counted in (7, 7, 7, 7):
+        side.step()
+        assert windows(side) == [("s1/d1/temp", counted)], "an older cut is not written over a newer one"
+    side.take(agent.frame(row(1, 9.0, opened=("a1", 1, 9))))
+    assert windows(side) == [("s1/d1/temp", 8)]
+
+
+def told(side: PieceSide) -> list[tuple[str, bool]]:
+    """What people were told: state, and whether it may be a repeat."""
+    lines = (side.folder / LINES).read_bytes().splitlines()
+    found = [msgspec.json.decode(line) for line in lines]
+    return [(one["state"], one.get("possible_repeat", False)) for one in found]
+
+
+@pytest.mark.covers("R29")
+def test_r29_people_are_not_told_again_of_what_a_worker_works_on_again(side: PieceSide) -> None:
+    """It told of an alert, and died before Kafka's commit: the next one makes the same alert of the same records, and tells nobody."""
+    agent = Agent()
+    side.put(agent.anomaly("begin", 1.0))
+    side.step(dies=True)
+    side.run()
+    assert told(side) == [("firing", False)]
+    side.put(agent.anomaly("end", 2.0, begin=1.0))
+    side.step(dies=True)
+    side.run()
+    assert told(side) == [("firing", False), ("resolved", False)]
+    assert side.rows("SELECT state FROM alert") == [("resolved",)]
+
+
+@pytest.mark.covers("R29")
+def test_r29_what_could_not_be_told_is_told_later_and_marked(side: PieceSide) -> None:
+    """Rows are written, and the file of notifications takes none: the same records are worked on again and count once, and people
+    hear of it by the next worker.
+    """
+    (side.folder / LINES).mkdir()
+    agent = Agent()
+    side.put(agent.anomaly("begin", 1.0), agent.frame(row(1, 1.0)))
+    for _ in range(2):
+        with pytest.raises(TryAgain):
+            side.step()
+    (side.folder / LINES).rmdir()
+    side.kill()
+    side.run()
+    assert told(side) == [("firing", True)]
+    assert windows(side) == [("s1/d1/temp", 1)]
+    assert not side.rows("SELECT id FROM notification")
