@@ -243,7 +243,7 @@ def test_entries_are_sorted_and_in_microseconds() -> None:
 
 def test_r25_a_start_with_another_past_is_refused(tmp_path: Path) -> None:
     """An agent that has sent windows does not start with a map that puts them elsewhere; with one that does not, it goes on. A
-    fresh one takes any: another agent of the site may have had it for long.
+    fresh one takes any: another agent of the site may have had it for long. However often it is refused, its file stays.
     """
     windows = WindowSettings(future="3650d", clock_wait="0s")
 
@@ -254,6 +254,7 @@ def test_r25_a_start_with_another_past_is_refused(tmp_path: Path) -> None:
 
     async def run(folder: Path, of: EdgeSettings) -> None:
         async with running(folder, of) as agent:
+            assert agent.agent.set_aside is None
             await agent.connect(1, "d1")
             await agent.publish(Publish("hw/s1/d1/data/temp", b'{"t":%d,"v":1}' % DAY, 1))
 
