@@ -87,7 +87,7 @@ class Composed:
             env=self.environment(name, variables),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
 
@@ -108,8 +108,11 @@ class Composed:
         return self.folder / f"{name}.log"
 
     def volume(self, name: str) -> Path:
-        """Return the folder that is the service's /data."""
-        found = self.folder / name
+        """Return the folder that stands for the volume of a service, or for its /data where it has none."""
+        named = [
+            text.split(":")[0] for text in services()[name].get("volumes", []) if not text.startswith(".")
+        ]
+        found = self.folder / (named[0] if named else name)
         found.mkdir(exist_ok=True)
         return found
 
@@ -135,8 +138,9 @@ class Composed:
             for inner in source.iterdir():
                 self._lay(name, inner, to / inner.name)
             return
-        to.parent.mkdir(parents=True, exist_ok=True)
-        to.write_text(self._text(name, source.read_text()))
+        if not to.exists():  # a process may be reading it
+            to.parent.mkdir(parents=True, exist_ok=True)
+            to.write_text(self._text(name, source.read_text()))
 
     def _bound(self, name: str, inside: str) -> Path:
         return self.folder / f"{name}-bound" / inside.strip("/")

@@ -240,7 +240,7 @@ def test_balenas_subset_refuses_what_is_docker_only() -> None:
         "secrets",
         "agent-north.deploy",
         "agent-north.logging",
-        "worker-0.depends_on",
+        "worker-1.depends_on",
         "fleet-west.profiles",
     } <= found
 
@@ -263,6 +263,7 @@ def test_the_builder_refuses_a_machine_without_wheels() -> None:
         assert ("use a 64-bit device type" in said.stderr) is bool(code)
 
 
+@pytest.mark.fault  # it installs the agent's libraries anew: seconds, and many on a busy machine
 def test_what_is_packed_is_an_agent(packed: Path, tmp_path: Path) -> None:
     """The image's steps on this box: the libraries by their hashes, the wheel, and start.sh; the agent is called as its device, its
     state is under /data, and it starts again with it, with more settings from a file there.
