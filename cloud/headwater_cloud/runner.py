@@ -6,7 +6,7 @@ Tests call `step` by hand; the loop around it is in `__main__`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,7 @@ from headwater_shared.clock import Clock, wall_of
 from headwater_shared.crash import reached
 from headwater_shared.identity import SHARDS
 from headwater_shared.logs import get_logger
+from headwater_shared.spread import Spread
 from headwater_shared.topics import IN, SECOND
 
 log = get_logger()
@@ -50,6 +51,7 @@ class Runner:
         limits: Limits | None = None,
         log_identity: str = "",
         registry_file: Path | None = None,
+        spread: Sequence[Spread] = (),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.metrics = Metrics()
@@ -70,7 +72,7 @@ class Runner:
         """Offsets of the second stages' topics, as they are committed."""
         self._lookup = Lookup(store.connection)
         self._publisher = Publisher(bus, store.load_outputs())
-        self._registry = RegistryCopies(bus, registry_file)
+        self._registry = RegistryCopies(bus, registry_file, spread)
         # Whether these went out before the process ended is not known (R29).
         self._to_send = [_again(notification) for notification in store.load_notifications()]
         reached("cloud.loaded")

@@ -25,7 +25,7 @@ from headwater_edge.remains import KINDS, UNREADABLE, has_two_names, is_sound
 from headwater_edge.restart import Resumed, resume
 from headwater_edge.salvage import salvage
 from headwater_edge.settings import StepSettings
-from headwater_edge.spread_settings import check_unchanged
+from headwater_edge.spread_past import check_unchanged
 from headwater_edge.state import State
 from headwater_edge.store import PAGE_SIZE, births, columns_of, misnamed, write_store
 from headwater_shared import pages

@@ -23,7 +23,7 @@ from headwater_edge.detection.bearable import bearable
 from headwater_edge.events import Settings
 from headwater_edge.pipeline import Agent
 from headwater_edge.settings import EdgeSettings
-from headwater_edge.spread_settings import check_unchanged
+from headwater_edge.spread_past import check_unchanged
 from headwater_edge.users import Users
 from headwater_shared import logs, reload
 from headwater_shared.crash import reached

@@ -34,13 +34,13 @@ from headwater_edge.rule_settings import (
     rules_of,
 )
 from headwater_edge.rules import LimitRule, MoreRules
-from headwater_edge.spread_settings import SpreadSettings, spread_of
 from headwater_edge.window_settings import SomeLevel, SomeWindows, TimeBase, levels_of, some_levels
 from headwater_shared.errors import SettingsError
 from headwater_shared.identity import valid_name
 from headwater_shared.parts import level_of
 from headwater_shared.settings import Duration, Secret, Section, Size, duration
 from headwater_shared.spread import Spread
+from headwater_shared.spread_settings import SpreadSettings, spread_of
 
 
 class WindowSettings(Section, frozen=True, forbid_unknown_fields=True):

@@ -18,15 +18,16 @@ from headwater_edge.acts import Act
 from headwater_edge.events import Settings
 from headwater_edge.rules import LimitRule
 from headwater_edge.settings import EdgeSettings, StepSettings, WindowSettings
-from headwater_edge.spread_settings import SpreadSettings, check_unchanged, spread_of
+from headwater_edge.spread_past import check_unchanged
 from headwater_edge.step import completeness
 from headwater_shared.errors import SettingsError
 from headwater_shared.identity import shard_of
 from headwater_shared.spread import Spread, SpreadMap
+from headwater_shared.spread_settings import SpreadSettings, spread_of
 from tests.edge.feed import DAY, Message, S, hopping, session, step_settings_of
 from tests.edge.run import Run
 from tests.edge.running import Publish, running
-from tests.edge.test_step_properties import SETTINGS, Devices, _act, _connected, acts
+from tests.edge.test_step_properties import SETTINGS, _act, _connected, acts
 
 T = DAY + 3600 * S
 SPREAD = (Spread("s1", T, 4),)
@@ -171,7 +172,7 @@ def test_r25_each_window_is_in_one_shard_whenever_the_map_changes(
     entries: tuple[Spread, ...] = ()
     for name, what in todo:
         if name == "map":
-            entries = _with_entry(run, devices, entries, what)
+            entries = _with_entry(run, entries, what)
         else:
             _act(run, devices, name, what)
     run.flush()
@@ -180,9 +181,9 @@ def test_r25_each_window_is_in_one_shard_whenever_the_map_changes(
     assert all(final.shard(series, start) == shard for (series, _, start), shard in run.merged.shards.items())
 
 
-def _with_entry(run: Run, devices: Devices, entries: tuple[Spread, ...], what: object) -> tuple[Spread, ...]:
+def _with_entry(run: Run, entries: tuple[Spread, ...], what: object) -> tuple[Spread, ...]:
     """Take up one more entry, from so many seconds after what has begun, unless it is refused."""
-    site, over, after_s = what  # type: ignore[misc]
+    site, over, after_s = msgspec.convert(what, tuple[str, int, int])
     more = Spread(site, run.state.begun_us() + after_s * S, over)
     with suppress(SettingsError):
         check_unchanged(entries, (*entries, more), run.state.begun_us())

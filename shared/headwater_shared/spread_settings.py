@@ -1,8 +1,8 @@
-"""Spreading a site over several shards: the settings, and what of the map may still be changed (R25)."""
+"""Spreading a site over several shards: the settings of both sides (R25)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -14,14 +14,12 @@ from headwater_shared.identity import SHARDS, valid_name
 from headwater_shared.settings import Section
 from headwater_shared.spread import Spread
 
-_SOON_US = 60_000_000
-"""Settings are checked before they are taken up, and a window may begin meanwhile."""
-
 
 class SpreadSettings(Section, frozen=True, forbid_unknown_fields=True):
     """A site with so many readings that one shard is too few: its devices are spread over several, from a time on.
 
     Every agent that serves the site has the same entries, before that time comes; later ones are added, those that rule already stay.
+    The cloud side has them too, so that the device registry reaches those shards.
     """
 
     site: Annotated[str, Meta(description="The site.")]
@@ -47,37 +45,16 @@ def spread_of(settings: Iterable[SpreadSettings]) -> tuple[Spread, ...]:
     for one in settings:
         if not valid_name(one.site):
             raise SettingsError(
-                f"[[edge.spread]]: {one.site!r} is no site", hint="1 to 128 characters without / + #"
+                f"[[spread]]: {one.site!r} is no site", hint="1 to 128 characters without / + #"
             )
         from_us = _time_us(one)
         if (one.site, from_us) in found:
             raise SettingsError(
-                f"[[edge.spread]]: two entries of site {one.site!r} are from {one.from_} on",
+                f"[[spread]]: two entries of site {one.site!r} are from {one.from_} on",
                 hint="keep one of them",
             )
         found[one.site, from_us] = Spread(one.site, from_us, one.over)
     return tuple(sorted(found.values()))
-
-
-def check_unchanged(before: Sequence[Spread], after: Sequence[Spread], begun_us: int) -> None:
-    """Refuse another map for windows that may have begun: their parts would be in two shards, and never meet.
-
-    Args:
-        begun_us: no window begins later than this, so far.
-
-    Raises:
-        SettingsError: naming the entry, and from when on the map can be another.
-    """
-    until_us = begun_us + _SOON_US
-    changed = sorted({entry for entry in {*before} ^ {*after} if entry.from_us <= until_us})
-    if changed:
-        entry = changed[0]
-        what = "is new" if entry in after else "is gone, or another"
-        raise SettingsError(
-            f"[[edge.spread]]: the entry of site {entry.site!r} from {_text(entry.from_us)} on {what}, "
-            "and windows of that time have been sent",
-            hint=f"leave what rules the past as it is, and add an entry from a time after {_text(until_us)}",
-        )
 
 
 def _time_us(one: SpreadSettings) -> int:
@@ -85,15 +62,10 @@ def _time_us(one: SpreadSettings) -> int:
         moment = datetime.fromisoformat(one.from_)
     except ValueError:
         raise SettingsError(
-            f"[[edge.spread]]: from = {one.from_!r} is no time", hint='write one like "2026-12-01T00:00:00Z"'
+            f"[[spread]]: from = {one.from_!r} is no time", hint='write one like "2026-12-01T00:00:00Z"'
         ) from None
     if moment.tzinfo is None:
         raise SettingsError(
-            f"[[edge.spread]]: from = {one.from_!r} has no zone", hint=f'write "{one.from_}Z" if it is UTC'
+            f"[[spread]]: from = {one.from_!r} has no zone", hint=f'write "{one.from_}Z" if it is UTC'
         )
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
-def _text(time_us: int) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
