@@ -75,8 +75,12 @@ appender.out.layout.pattern = %d %p %c{1} %m%n
 class KafkaServer:
     """A Kafka with the same ports, data and cluster id for its whole life, however often it dies."""
 
-    def __init__(self, folder: Path) -> None:
-        """Format its folder, with certificates for the secure listener; `authority` is who signed them."""
+    def __init__(self, folder: Path, settings: str = _SETTINGS) -> None:
+        """Format its folder, with certificates for the secure listener; `authority` is who signed them.
+
+        Args:
+            settings: its server.properties, with {plain}, {secure}, {controller} and {folder} in it.
+        """
         self._jars = _jars()
         self.folder = folder
         now = datetime.now(UTC)
@@ -86,11 +90,11 @@ class KafkaServer:
         self.port, self.secure_port, controller = steady_port(), steady_port(), steady_port()
         (folder / "log4j2.properties").write_text(_LOG)
         (folder / "server.properties").write_text(
-            _SETTINGS.format(plain=self.port, secure=self.secure_port, controller=controller, folder=folder)
+            settings.format(plain=self.port, secure=self.secure_port, controller=controller, folder=folder)
         )
         self._process: subprocess.Popen[bytes] | None = None
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        format_it = self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c")
+        format_it = self.java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c")
         subprocess.run(format_it, check=True, capture_output=True, timeout=60)
 
     @property
@@ -115,11 +119,15 @@ class KafkaServer:
     def begin(self) -> None:
         """Start it without waiting."""
         with (self.folder / "log").open("ab") as out:
-            self._process = subprocess.Popen(self._java("kafka.Kafka"), stdout=out, stderr=out)
+            self._process = subprocess.Popen(self.java("kafka.Kafka"), stdout=out, stderr=out)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self.begin()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it answers."""
         until(self._answers, 60, "Kafka answers")
 
     def send(self, number: Signals) -> None:
@@ -174,7 +182,8 @@ class KafkaServer:
                 return bool(admin.list_topics(timeout=5).brokers)
         return False
 
-    def _java(self, main: str, *words: str) -> list[str]:
+    def java(self, main: str, *words: str) -> list[str]:
+        """Return how a program of Kafka's is started; the path of its settings comes last."""
         log = f"-Dlog4j2.configurationFile={self.folder}/log4j2.properties"
         return [
             "java",

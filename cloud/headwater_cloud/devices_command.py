@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -39,6 +39,8 @@ from headwater_shared.errors import Refused, StateError
 from headwater_shared.kafka_settings import KafkaSettings, is_kafka
 from headwater_shared.registry import Entry, change_of, differing, entry_of, refuse_wrong
 from headwater_shared.settings import Common, load
+from headwater_shared.spread import Spread
+from headwater_shared.spread_settings import spread_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,8 +57,8 @@ class KeptOnBus:
 
     commands = "headwater-cloud devices"
 
-    def __init__(self, bus: Bus, clock: Clock) -> None:
-        self._topic, self._clock = RegistryTopic(bus), clock
+    def __init__(self, bus: Bus, clock: Clock, spread: Iterable[Spread] = ()) -> None:
+        self._topic, self._clock = RegistryTopic(bus, spread), clock
 
     def read(self) -> dict[str, Entry]:
         self._topic.read()
@@ -147,7 +149,7 @@ def _kept(settings: Path | None) -> Iterator[KeptOnBus]:
         )
     clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
     with closing(opener(cloud.bus, data, load(settings, "kafka", KafkaSettings))()) as bus:
-        yield KeptOnBus(bus, clock)
+        yield KeptOnBus(bus, clock, spread_of(cloud.spread))
 
 
 def _statuses(settings: Path | None) -> dict[str, str]:

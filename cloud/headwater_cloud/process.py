@@ -26,6 +26,7 @@ from headwater_shared.errors import BusUnavailable, HeadwaterError, TryAgain
 from headwater_shared.kafka_settings import KafkaSettings, is_kafka
 from headwater_shared.reload import Wish
 from headwater_shared.settings import Common, duration, load
+from headwater_shared.spread_settings import spread_of
 from headwater_shared.sqlite_file import says_damaged
 from headwater_shared.sqlite_log import wall_us
 from headwater_shared.stop import Stop
@@ -74,6 +75,7 @@ class Process:
             limits=settings.limits(),
             log_identity=self._identity(),
             registry_file=data / registry.FILE,
+            spread=spread_of(settings.spread),
         )
         self._clock_at = self._prune_at = time.monotonic()
 

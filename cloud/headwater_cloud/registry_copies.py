@@ -6,7 +6,7 @@ log that was begun anew, an older record that came last: each is healed by looki
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from headwater_cloud.registry_topic import RegistryTopic
@@ -15,8 +15,9 @@ from headwater_shared import logs, registry
 from headwater_shared.bus import Bus
 from headwater_shared.crash import reached
 from headwater_shared.errors import BusUnavailable, SettingsError
-from headwater_shared.identity import SHARDS, shard_of, site_of
+from headwater_shared.identity import SHARDS
 from headwater_shared.registry import rank
+from headwater_shared.spread import Spread
 
 log = logs.get_logger()
 
@@ -28,14 +29,15 @@ _AGAIN_S = 60.0
 class RegistryCopies:
     """What one process of the cloud side does for the registry, once a second; all state can be read again."""
 
-    def __init__(self, bus: Bus, file: Path | None = None) -> None:
+    def __init__(self, bus: Bus, file: Path | None = None, spread: Iterable[Spread] = ()) -> None:
         """Begin with all that there is.
 
         Args:
             bus: holds the topic.
             file: `registry.json` of the box; None: there is none.
+            spread: sites that are on more shards than their own (R25): each of them gets their devices.
         """
-        self._topic = RegistryTopic(bus)
+        self._topic = RegistryTopic(bus, spread)
         self._file = file
         self._seen: tuple[int, int, int] | None = None
         self._unwritten: dict[str, None] = {}
@@ -81,7 +83,7 @@ class RegistryCopies:
         copies = 0
         for number in held:
             missing = [one for one in self._uncopied.get(number, ()) if self._lacks(one, shards.get(number))]
-            self._topic.copy(missing)
+            self._topic.copy(missing, number)
             self._uncopied.pop(number, None)
             copies += len(missing)
         return copies
@@ -89,7 +91,8 @@ class RegistryCopies:
     def _note(self, device: str) -> None:
         """Something was said of a device: whether all have it is looked at in this step."""
         self._unwritten[device] = None
-        self._uncopied.setdefault(shard_of(site_of(device)), {})[device] = None
+        for shard in self._topic.map.shards(device):
+            self._uncopied.setdefault(shard, {})[device] = None
 
     def _ask(self, number: int, shards: Mapping[int, Shard]) -> None:
         if number in shards:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from headwater_cloud.outputs import SOURCE
 from headwater_shared import logs, records, registry, topics
 from headwater_shared.bus import Bus, Record, Stored
-from headwater_shared.identity import agent_partition, shard_of, site_of
+from headwater_shared.identity import agent_partition
 from headwater_shared.records import RegistryChange
 from headwater_shared.registry import rank
+from headwater_shared.spread import Spread, SpreadMap
 
 log = logs.get_logger()
 
@@ -19,8 +20,10 @@ _AT_ONCE = 500
 class RegistryTopic:
     """What the topic says, as far as it was read; each use of the bus may raise `BusUnavailable`, and can be done again."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, spread: Iterable[Spread] = ()) -> None:
+        """Begin to read; `spread`: sites that are on more shards than their own (R25)."""
         self._bus = bus
+        self.map = SpreadMap(spread)
         self._offsets = dict.fromkeys(range(topics.REGISTRY.partitions), 0)
         self._last: dict[str, RegistryChange] = {}
         """The last record of each device: what a compaction keeps."""
@@ -55,18 +58,27 @@ class RegistryTopic:
         self._last.update((change.device, change) for change in some)
         return len(some)
 
-    def copy(self, devices: Sequence[str]) -> None:
-        """Append the latest of the devices to `hw-in`: as often as one likes, the shards see what is new."""
-        self._append([copy_of(self.latest[device]) for device in devices])
+    def copy(self, devices: Sequence[str], only: int | None = None) -> None:
+        """Append the latest of the devices to `hw-in`, to all of their shards or to one of them: as often as one likes, the shards
+        see what is new.
+        """
+        to = {device: sorted(self.map.shards(device)) for device in devices}
+        self._append(
+            [
+                copy_of(self.latest[device], shard)
+                for device, shards in to.items()
+                for shard in shards
+                if only in (None, shard)
+            ]
+        )
 
     def _append(self, some: Sequence[Record]) -> None:
         for at in range(0, len(some), _AT_ONCE):
             self._bus.append(some[at : at + _AT_ONCE])
 
 
-def copy_of(change: RegistryChange) -> Record:
-    """For `hw-in`: to the shard of the device's site."""
-    shard = shard_of(site_of(change.device))
+def copy_of(change: RegistryChange, shard: int) -> Record:
+    """For `hw-in`: to a shard that the device is on."""
     return Record(topics.IN.name, shard, change.device, _headers(change), records.encode(change))
 
 

@@ -28,6 +28,7 @@ from headwater_shared.clock import Clock, wall_of
 from headwater_shared.crash import reached
 from headwater_shared.identity import SHARDS
 from headwater_shared.logs import get_logger
+from headwater_shared.spread import Spread
 from headwater_shared.topics import IN, SECOND
 
 log = get_logger()
@@ -51,6 +52,7 @@ class Runner:
         limits: Limits | None = None,
         log_identity: str = "",
         registry_file: Path | None = None,
+        spread: Sequence[Spread] = (),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.metrics = Metrics()
@@ -71,7 +73,7 @@ class Runner:
         """Offsets of the second stages' topics, as they are committed."""
         self._lookup = Lookup(store.connection)
         self._publisher = Publisher(bus, store.load_outputs())
-        self._registry = RegistryCopies(bus, registry_file)
+        self._registry = RegistryCopies(bus, registry_file, spread)
         # Whether these went out before the process ended is not known (R29).
         self._to_send = [_again(notification) for notification in store.load_notifications()]
         reached("cloud.loaded")

@@ -10,6 +10,7 @@ from msgspec import Meta, field
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.retention import Keep
 from headwater_shared.settings import Duration, Section, duration
+from headwater_shared.spread_settings import SpreadSettings
 
 
 class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +61,10 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
     commit: Annotated[Duration, Meta(description="How often a worker commits what it has worked on.")] = (
         "200ms"
     )
+    spread: Annotated[
+        tuple[SpreadSettings, ...],
+        Meta(description="Hot sites, as the agents have them; docs/kafka.md."),
+    ] = ()
     health_host: Annotated[str, Meta(description="Where metrics and health are served.")] = "127.0.0.1"
     health_port: Annotated[
         int,

@@ -25,6 +25,7 @@ from headwater_shared.errors import BusUnavailable, HeadwaterError, SettingsErro
 from headwater_shared.extras import load as load_extra
 from headwater_shared.kafka_settings import KafkaSettings, connection, is_kafka
 from headwater_shared.settings import Common, duration
+from headwater_shared.spread_settings import spread_of
 from headwater_shared.sqlite_file import WriterLock
 from headwater_shared.topics import IN
 
@@ -73,7 +74,9 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
             runner = QuixRunner(
                 client, kafka.prefix, engine, sink, lambda shown_us: wall_of(clock, shown_us), settings.limits(), keep.parts_us
             )  # fmt: skip
-        beside = _Beside(bus, clock, runner, RegistryCopies(bus, data / registry.FILE))
+        beside = _Beside(
+            bus, clock, runner, RegistryCopies(bus, data / registry.FILE, spread_of(settings.spread))
+        )
         server = health.serve(
             settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,
             beside.health, runner.metrics.registry,

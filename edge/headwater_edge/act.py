@@ -12,7 +12,6 @@ from headwater_edge.orders import command_of, refusal
 from headwater_edge.output import Output
 from headwater_edge.state import State
 from headwater_edge.tick import Tick
-from headwater_shared.identity import shard_of, site_of
 from headwater_shared.records import Command, CommandStatus
 
 
@@ -44,7 +43,7 @@ def _record(
 ) -> Command:
     said = msgspec.json.decode(command.command)
     return Command(
-        *numbered(state, shard_of(site_of(command.series))),
+        *numbered(state, state.spreading.map.shard(command.series, command.begin_us)),
         id=command.id,
         status=status,
         reason=reason,

@@ -12,7 +12,7 @@ from headwater_edge.numbering import numbered
 from headwater_edge.output import Output
 from headwater_edge.rules import Change
 from headwater_edge.state import State
-from headwater_shared.identity import shard_of, site_of, stable_id
+from headwater_shared.identity import stable_id
 from headwater_shared.records import Anomaly, Score
 
 _SAMPLES = 32
@@ -53,7 +53,7 @@ def _made(
     name = state.names[series]
     recent = state.levels.fine.recent
     return Anomaly(
-        *numbered(state, shard_of(site_of(name))),
+        *numbered(state, state.spreading.map.shard(name, begin_us)),
         id=stable_id(rule, name, begin_us),
         rule=rule,
         series=name,

@@ -70,8 +70,11 @@ def _keep_devices(state: State, live: Mask, go: Mask) -> None:
     held[state.device[live]] = True
     stays |= keep
     heard, shard = state.watermarks.heard, state.device_shard
-    for one in np.unique(shard[held]).tolist():
-        (of_shard,) = np.nonzero((shard == one) & held)
-        if not stays[of_shard].any():
+    on = {one: np.flatnonzero(shard == one) for one in np.unique(shard).tolist()}
+    for one, more in state.spreading.elsewhere.items():
+        on[one] = np.union1d(on.get(one, more), more)
+    for ever in on.values():
+        of_shard = ever[held[ever]]
+        if len(of_shard) and not (stays | keep)[of_shard].any():
             keep[of_shard[np.argmax(heard[of_shard])]] = True
     go &= ~keep[state.device]

@@ -25,11 +25,13 @@ from headwater_edge.remains import KINDS, UNREADABLE, has_two_names, is_sound
 from headwater_edge.restart import Resumed, resume
 from headwater_edge.salvage import salvage
 from headwater_edge.settings import StepSettings
+from headwater_edge.spread_past import check_unchanged
+from headwater_edge.state import State
 from headwater_edge.store import PAGE_SIZE, births, columns_of, misnamed, write_store
 from headwater_shared import pages
 from headwater_shared.clock import Now
 from headwater_shared.crash import reached
-from headwater_shared.errors import HeadwaterError, StateError, StateForeign, TryAgain
+from headwater_shared.errors import HeadwaterError, SettingsError, StateError, StateForeign, TryAgain
 from headwater_shared.logs import get_logger
 from headwater_shared.sqlite_file import WriterLock, read_only, read_without_log, says_damaged
 
@@ -90,6 +92,7 @@ def open_state(
 
     Raises:
         StateInUse, StateNewer: nothing was changed.
+        SettingsError: they have other shards for windows that were sent (R25).
         StateForeign: it is bound to another device, or is another agent's; nothing was changed.
         TryAgain: there is no space to salvage it; it is as it was.
     """
@@ -202,6 +205,7 @@ def _start(
         _count(connection, attempt, settings.agent, device or known.get("hardware", ""))
         reached("start.counted")
         resumed = _resumed(connection, settings, attempt, seal)
+        _same_past(connection, resumed.state, settings)
         _look_at_rows(connection)
         pending = _event(known.get("set_aside"))
         if lost_log and pending is None:
@@ -218,6 +222,18 @@ def _start(
         )
     except BaseException:
         _let_go(connection, path)
+        raise
+
+
+def _same_past(connection: sqlite3.Connection, state: State, settings: StepSettings) -> None:
+    """Refuse another map of shards for what was sent; that the state was reached is no attempt that failed."""
+    if not state.tick:
+        return  # nothing was sent; another agent of the site may have had this map for long
+    try:
+        check_unchanged(state.settings.spread, settings.spread, state.begun_us())
+    except SettingsError:
+        with suppress(sqlite3.OperationalError):  # of a full disk
+            connection.execute("DELETE FROM meta WHERE name = 'attempts'")
         raise
 
 

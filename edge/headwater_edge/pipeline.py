@@ -78,7 +78,7 @@ class Agent:
         """Open the file and bring the state back; nothing is read from a source before `start`.
 
         Raises:
-            StateError, TryAgain: see `opening.open_state`.
+            StateError, TryAgain, SettingsError: see `opening.open_state`.
         """
         self._settings = settings
         self._step_settings = step_settings(settings)

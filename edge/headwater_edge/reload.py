@@ -23,6 +23,7 @@ from headwater_edge.detection.bearable import bearable
 from headwater_edge.events import Settings
 from headwater_edge.pipeline import Agent
 from headwater_edge.settings import EdgeSettings
+from headwater_edge.spread_past import check_unchanged
 from headwater_edge.users import Users
 from headwater_shared import logs, reload
 from headwater_shared.crash import reached
@@ -35,7 +36,7 @@ log = logs.get_logger()
 LIVE = frozenset(
     {
         "act", "dead_letters", "detect", "disk", "format", "forward", "grants", "jump", "limit", "max_series", "max_unacknowledged",
-        "metric", "missing", "new_series_per_hour", "range", "rate", "rules", "series_idle", "site", "stuck", "tick", "tick_readings",
+        "metric", "missing", "new_series_per_hour", "range", "rate", "rules", "series_idle", "site", "spread", "stuck", "tick", "tick_readings",
         "users", "window", "windows",
     }
 )  # fmt: skip
@@ -141,6 +142,7 @@ class Reloading:
         check(wanted)  # also what is not taken up now: the next start must not fail by it
         ours = taken_up(self.settings, wanted, LIVE)
         new = check(ours, self._agent.index, self._agent.decode.formats)
+        check_unchanged(self._agent.state.settings.spread, new.step.spread, self._agent.state.begun_us())
         return taken_up(self.common, common, COMMON_LIVE), new, found
 
     def write(self) -> None:

@@ -39,6 +39,8 @@ from headwater_shared.errors import SettingsError
 from headwater_shared.identity import valid_name
 from headwater_shared.parts import level_of
 from headwater_shared.settings import Duration, Secret, Section, Size, duration
+from headwater_shared.spread import Spread
+from headwater_shared.spread_settings import SpreadSettings, spread_of
 
 
 class WindowSettings(Section, frozen=True, forbid_unknown_fields=True):
@@ -204,6 +206,9 @@ class EdgeSettings(Section, frozen=True, forbid_unknown_fields=True):
     metric: Annotated[
         tuple[MetricSettings, ...], Meta(description="Units, ranges and scales of metrics.")
     ] = ()
+    spread: Annotated[
+        tuple[SpreadSettings, ...], Meta(description="Hot sites, over several shards; docs/kafka.md.")
+    ] = ()
 
     def with_files(self, path: Path) -> Self:
         """Return these settings with the rules of the file that they name.
@@ -243,6 +248,8 @@ class StepSettings(msgspec.Struct, frozen=True):
     """Rules of all kinds but limits."""
     presence: PresenceRules = PresenceRules()
     detect: tuple[DetectRule, ...] = ()
+    spread: tuple[Spread, ...] = ()
+    """Sites that are on more shards than their own, in order."""
 
 
 def step_settings(settings: EdgeSettings) -> StepSettings:
@@ -281,6 +288,7 @@ def step_settings(settings: EdgeSettings) -> StepSettings:
         ],
         more_rules=more_rules,
         detect=detect_rules(settings.detect, levels, names_of(rules)),
+        spread=spread_of(settings.spread),
     )
 
 

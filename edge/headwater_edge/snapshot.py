@@ -146,6 +146,7 @@ def restore(picture: Picture) -> State:
         setattr(state, name, arrays[name].copy())
     for name in _MARKS:
         setattr(state.watermarks, name, arrays[f"marks.{name}"].copy())
+    state.spread(state.settings)
     known = np.zeros(len(state.watermarks.mark), np.bool_)
     state.watermarks.by_us = arrays.get("marks.by_us", known).copy()  # not in the pictures of format 1
     state.transport.load(under("transport", arrays))

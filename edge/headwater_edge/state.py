@@ -23,6 +23,7 @@ from headwater_edge.presence import Presence
 from headwater_edge.recent import NEVER
 from headwater_edge.sessions import Sessions
 from headwater_edge.settings import StepSettings
+from headwater_edge.spreading import Spreading
 from headwater_edge.watermarks import Watermarks, elapsed_us
 from headwater_shared.clock import Now
 from headwater_shared.identity import device_of, shard_of, site_of
@@ -80,8 +81,10 @@ class State:
         self.device: Ints = np.zeros(0, np.int64)
         """Device of each series."""
         self.shard: Ints = np.zeros(0, np.int64)
-        """Shard of each series."""
+        """Shard of the site of each series."""
         self.device_shard: Ints = np.zeros(0, np.int64)
+        self.spreading = Spreading(settings.spread)
+        """Where the rows of series and devices go whose sites are spread over more shards than theirs (R25)."""
         self.last_sent: Ints = np.zeros(0, np.int64)
         """Largest time as sent of each series."""
         self.serial: Ints = np.zeros(0, np.int64)
@@ -131,6 +134,8 @@ class State:
         ):  # until now nobody looked at what was sent before
             known = slice(0, before.recent.size)
             np.maximum.at(self.last_sent, before.recent.series[known], before.recent.sent[known])
+        if settings.spread != self.settings.spread:
+            self.spread(settings)
         self.presence.configure(settings.presence)
         self.watermarks.lateness_us, self.watermarks.idle_us = settings.lateness_us, settings.idle_us
         self.detectors = self.detectors.followed_by(settings.rules, settings.more_rules, self.names)
@@ -142,6 +147,10 @@ class State:
         self.detectors.watch(self.watermarks.newest[self.device], now.mono_us)
         if self.levels is not former:
             self.levels.follow(former)
+
+    def spread(self, settings: StepSettings) -> None:
+        """Take up a map of shards for all series and devices that there are."""
+        self.spreading = Spreading(settings.spread, self.names, self.device_numbers)
 
     def add_series(
         self, names: list[str], now: Now, numbers: Sequence[int] = (), returned: Sequence[Former] = ()
@@ -163,11 +172,13 @@ class State:
             if device not in self.device_numbers:
                 self.device_numbers[device] = len(self.device_numbers)
                 self.device_shard = np.append(self.device_shard, shard_of(site_of(name)))
+                self.spreading.add_device(device)
         for column, blank in _BLANK.items():
             grown = getattr(self, column)
             setattr(self, column, np.append(grown, np.full(len(self.names) - known, blank, grown.dtype)))
         self.device[numbers] = [self.device_numbers[device_of(name)] for name in names]
         self.shard[numbers] = [shard_of(site_of(name)) for name in names]
+        self.spreading.take_up(numbers, names)
         self.serial[numbers] = self.made + np.arange(len(names))
         self.heard_us[numbers] = self.age_us
         self.made += len(names)
@@ -215,6 +226,7 @@ class State:
         self.device_numbers = {device: number for number, device in enumerate(devices)}
         self.device = np.maximum(np.cumsum(kept) - 1, 0)[self.device]
         self.device_shard = self.device_shard[kept]
+        self.spreading.keep_devices(kept)
         self.watermarks.let_go(kept)
         self.presence.let_go(kept, self.device_numbers)
 
@@ -244,6 +256,13 @@ class State:
             return False  # of a series' first readings the tick will see
         return self.detectors.turns(series, self.meaning.of(series, value))
 
+    def begun_us(self) -> int:
+        """Return a time that no window of now begins after: the clock's, as far ahead as stamps may be, or a device's own."""
+        newest = self.watermarks.newest[: len(self.device_numbers)]
+        ahead = min(self.settings.future_us, _LATEST_US)
+        now = self.now.wall_us + ahead if self.now is not None else NEVER
+        return max(now, int(newest.max(initial=NEVER)))
+
     def is_due(self, now: Now) -> bool:
         """Whether time alone closes a window, makes a will due or a series missing, ends a command, or may let go of readings that
         wait for a clock.
@@ -269,7 +288,7 @@ _BLANK = {"device": 0, "shard": 0, "last_sent": NEVER, "coarse": False, "serial"
 """Columns by series, and what they hold of a number that is free."""
 
 _LEAVE_WINDOWS = {
-    "rules", "more_rules", "detect", "acts", "presence", "idle_us", "horizon_us", "future_us", "clock_wait_us", "by_meaning",
+    "spread", "rules", "more_rules", "detect", "acts", "presence", "idle_us", "horizon_us", "future_us", "clock_wait_us", "by_meaning",
 }  # fmt: skip
 
 

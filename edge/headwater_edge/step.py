@@ -173,7 +173,8 @@ def _devices(state: State, tick: Tick, out: Output) -> None:
     changes = state.presence.step(tick, state.device)
     names = list(state.device_numbers) if changes else []
     for change in changes:
-        name, shard = names[change.device], int(state.device_shard[change.device])
+        name = names[change.device]
+        shard = state.spreading.map.shard(name, tick.now.wall_us)
         status = STATUSES[change.status]
         out.devices.append(
             Device(
@@ -241,7 +242,7 @@ def _by_level(pieces: list[Piece], names: list[str]) -> dict[str, list[Rows]]:
 def _frames(
     state: State, sealed: list[Piece], own: list[Piece], opened_by: int, levels: list[str], out: Output
 ) -> None:
-    """Make one frame a shard of all that went out of the windows.
+    """Make one frame a shard of all that went out of the windows; a part's shard is that of its series at its start (R25).
 
     Args:
         sealed: of the epoch `opened_by`, at `levels`: those of before, if the agent has started in this tick.
@@ -269,7 +270,7 @@ def _frames(
     )
     state.counters.parts += len(whole)
     state.counters.revisions += int((whole.revision > 0).sum())
-    shard = state.shard[panes.series]
+    shard = state.spreading.shards(state.shard, panes.series, panes.start)
     for number in np.flatnonzero(np.bincount(shard)).tolist():
         parts = whole.take(shard == number)
         used, parts.series = np.unique(parts.series, return_inverse=True)
@@ -291,9 +292,11 @@ def _concatenated(sketches: list[Sketches]) -> Sketches:
 
 def completeness(state: State) -> Completeness:
     """Return how far the agent's windows are complete, as of its last tick."""
-    marks = state.watermarks.mark
+    marks = np.where(state.watermarks.mark > NEVER, state.watermarks.mark, _NO_MARK)
     least = np.full(SHARDS, _NO_MARK)
-    np.minimum.at(least, state.device_shard, np.where(marks > NEVER, marks, _NO_MARK))
+    np.minimum.at(least, state.device_shard, marks)
+    for shard, devices in state.spreading.elsewhere.items():
+        least[shard] = min(least[shard], marks[devices].min())
     shards = np.flatnonzero(least < _NO_MARK).tolist()
     return Completeness(
         state.epoch, {shard: (int(least[shard]), state.seq.get(shard, 0)) for shard in shards}, state.previous

@@ -64,6 +64,9 @@ def run(
     ] = "now",
     duration: Annotated[float, typer.Option(help="Seconds of sampling; 0: until a signal.")] = 90.0,
     devices: Annotated[int | None, typer.Option(help="How many devices, if not all.")] = None,
+    site: Annotated[
+        list[str] | None, typer.Option(help="Where they are, if not where the scenario has them.")
+    ] = None,
     rate: Annotated[float | None, typer.Option(help="Readings a second of the whole fleet.")] = None,
     driver: Annotated[
         DriverName, typer.Option(help="asyncio for any size, paho for a few, http to post.")
@@ -94,6 +97,7 @@ def run(
         origin_us=began_us,
         seconds=duration or None,
         devices=devices,
+        sites=site or (),
         rate=rate,
         scale=float(clock.partition(":")[2].partition("@")[0] or 1),
         misbehave=misbehave,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -87,6 +87,7 @@ def make(
     origin_us: int,
     seconds: float | None,
     devices: int | None = None,
+    sites: Sequence[str] = (),
     rate: float | None = None,
     scale: float = 1.0,
     misbehave: bool = True,
@@ -99,6 +100,7 @@ def make(
         origin_us: event time at which the run and its faults begin to count.
         seconds: how long it lasts by the wall clock; None until it is ended.
         devices: how many take part, if not as many as the scenario has.
+        sites: where they are, if not where the scenario has them; so that each of several fleets has a site of its own.
         rate: readings a second of the whole fleet, if not as the scenario says.
         scale: how much faster than the wall clock event time runs.
         misbehave: whether devices do what `[scenario.misbehaviour]` says.
@@ -106,7 +108,7 @@ def make(
     Raises:
         SettingsError: the scenario is wrong, or a number makes no sense.
     """
-    found = scenarios.read(name)
+    found = scenarios.read(name, sites)
     count = found.devices if devices is None else devices
     if not 1 <= count <= found.devices:
         raise SettingsError(

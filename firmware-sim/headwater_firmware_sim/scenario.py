@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
@@ -123,8 +123,8 @@ class Scenario(Section, frozen=True, forbid_unknown_fields=True):
         return "single" if turn < wanted.multi + wanted.single else "bare"
 
 
-def read(name: str) -> Scenario:
-    """Read a scenario that ships with the package, by its name, or a file of one's own.
+def read(name: str, sites: Sequence[str] = ()) -> Scenario:
+    """Read a scenario that ships with the package, by its name, or a file of one's own; `sites` stand in for its own.
 
     Raises:
         SettingsError: there is none, or something in it is wrong; the message names file, line and key.
@@ -136,6 +136,8 @@ def read(name: str) -> Scenario:
             f"there is no scenario {name!r}", hint=f"name one of {', '.join(shipped)}, or a TOML file"
         )
     found = load(path, "scenario", Scenario, known=("scenario",))
+    if sites:
+        found = msgspec.structs.replace(found, sites=list(sites))
     _check(path, found)
     return found
 

@@ -17,6 +17,7 @@ from headwater_shared.errors import BusUnavailable
 from headwater_shared.identity import shard_of
 from headwater_shared.records import RegistryChange
 from headwater_shared.registry import Entry, change_of
+from headwater_shared.spread import Spread, SpreadMap
 from headwater_shared.sqlite_log import SqliteLog
 from tests.cloud.kills import Killed
 from tests.cloud.made import SHARD, T0, S
@@ -196,6 +197,22 @@ def test_a_record_of_the_topic_that_cannot_be_read_stops_nothing(tmp_path: Path)
     in_topic(side, said(1, P200, "s1/d2"))
     looked(side)
     assert entries(side) == {"s1/d1": P100, "s1/d2": P200}
+    side.close()
+
+
+def test_r25_a_site_that_is_spread_has_its_registry_in_each_of_its_shards(tmp_path: Path) -> None:
+    """A device's copy goes to all shards that the device is ever on, so that its cohort is known where its windows are."""
+    side = Side(tmp_path)
+    spread = [Spread("s1", T0, 64)]
+    side.runner._registry = registry_copies.RegistryCopies(side.log, spread=spread)
+    in_topic(side, said(1, P100), said(1, P200, "s2/d1"))
+    wanted = SpreadMap(spread).shards("s1/d1")
+    assert len(wanted) == 2
+    assert looked(side) == 3
+    assert looked(side) == 0
+    found = {number for number, shard in side.runner._shards.items() if "s1/d1" in shard.registered}
+    assert found == wanted
+    assert entries(side) == {"s1/d1": P100, "s2/d1": P200}
     side.close()
 
 

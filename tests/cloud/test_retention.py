@@ -128,6 +128,21 @@ def test_r28_what_is_late_of_several_agents_and_shards_is_kept_by_agent_and_shar
     assert aged.count("dead_letters_total", reason="late") == 6
 
 
+def test_r25_what_is_late_of_a_site_that_is_spread_is_a_dead_letter_of_the_shard_that_it_came_by(
+    aged: Side,
+) -> None:
+    """Which that is says the frame: the cloud side knows no map."""
+    aged.take(
+        *(Agent(name, epoch).frame(row(0, 1.0, opened=(name, epoch, tick))) for name, epoch, tick in (A, C))
+    )
+    pass_days(aged, 8)
+    aged.prune()
+    name, epoch, _ = A
+    aged.take(Agent(name, epoch).frame(row(0, 1.0, 2.0, opened=A, revision=1), shard=SHARD + 3))
+    ((_, letter),) = late(aged)
+    assert (letter.shard, letter.parts.names) == (SHARD + 3, [TEMP])
+
+
 def levels(at: float, *opened: tuple[str, int, int]) -> list[Row]:
     """Parts of the windows that a reading belongs to, at every level."""
     return [

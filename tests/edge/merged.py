@@ -10,7 +10,7 @@ import numpy as np
 
 from headwater_shared.aggregates import Aggregates, merged_groups
 from headwater_shared.frame import Frame
-from headwater_shared.identity import shard_of, site_of
+from headwater_shared.spread import SpreadMap
 from tests.reference import Window
 
 Identity = tuple[str, str, int, int, int]
@@ -33,6 +33,10 @@ class Merged:
     """Takes frames in, checks what must hold of each, and merges them."""
 
     parts: dict[Identity, Part] = field(default_factory=dict)
+    shards: dict[Place, int] = field(default_factory=dict)
+    """Of each window, the one that all of its parts went to."""
+    map: SpreadMap | None = field(default_factory=SpreadMap)
+    """Which those must be; None: it is looked at later."""
     _seqs: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def number(self, epoch: int, shard: int, seq: int) -> None:
@@ -54,9 +58,11 @@ class Merged:
         begin = np.append(0, parts.sketches.end[:-1])
         for row in range(len(parts)):
             name = parts.names[parts.series[row]]
-            assert shard_of(site_of(name)) == frame.shard
+            place = name, parts.levels[parts.level[row]], int(parts.start[row])
+            assert self.map is None or self.map.shard(name, place[2]) == frame.shard
+            assert self.shards.setdefault(place, frame.shard) == frame.shard, f"{place}: in two shards"
             identity = (
-                name, parts.levels[parts.level[row]], int(parts.start[row]),
+                *place,
                 parts.epochs[parts.epoch[row]], int(parts.tick[row]),
             )  # fmt: skip
             at = slice(begin[row], parts.sketches.end[row])

@@ -21,6 +21,7 @@ from headwater_edge.users import Users
 from headwater_shared.errors import SettingsError
 from headwater_shared.reload import COMMON_LIVE, Wish, differences, read_running
 from headwater_shared.settings import Common, load
+from headwater_shared.spread import Spread, SpreadMap
 from tests.edge.running import Publish, Running, on_bus, running
 from tests.support import ROOT, until_async
 
@@ -151,6 +152,39 @@ def test_a_mistake_changes_nothing_and_says_so(tmp_path: Path, wrong: dict[str, 
             await box.reload(edge="max_series = 9")
             assert box.reloading.last["changed"] == ["edge.max_series"]
             assert box.run.agent.index.cap == 9
+
+    asyncio.run(scenario())
+
+
+def test_r25_the_shards_of_the_past_are_not_changed(tmp_path: Path) -> None:
+    """A map for windows that were sent is refused, in a line that says from when on it may be another; one for later is taken up."""
+    entry = '[[edge.spread]]\nsite = "s1"\nover = 4\nfrom = "{}"\n'
+
+    async def scenario() -> None:
+        async with _box(tmp_path) as box:
+            await box.reading(3600)
+            await box.reload(more=entry.format("2027-01-15T08:30:00Z"))
+            last = box.reloading.last
+            assert last["ok"] is False
+            assert "the entry of site 's1' from 2027-01-15T08:30:00Z on is new" in last["error"]
+            assert "after 2027-01-15T09:01:00Z" in last["hint"]
+            await box.reload(more=entry.format("2027-01-15T09:10:00Z"))
+            assert box.reloading.last["ok"]
+            for at in (3700, 4300, 9000):
+                await box.reading(at)
+            await box.reload()
+            assert "is gone" in box.reloading.last["error"]
+            await box.run.agent.flush()
+            await box.run.forwarded()
+        spread = SpreadMap([Spread("s1", T + 4_200_000_000, 4)])
+        shards = set()
+        for frame in on_bus(tmp_path / "log.db")[0]:
+            parts = frame.parts
+            for name, start in zip(parts.series.tolist(), parts.start.tolist(), strict=True):
+                assert spread.shard(parts.names[name], start) == frame.shard
+                shards.add(frame.shard)
+        assert shards == spread.shards("s1/d1")
+        assert len(shards) == 2
 
     asyncio.run(scenario())
 

@@ -146,6 +146,14 @@ def test_numbers_that_make_no_sense_are_refused(changes: dict[str, float]) -> No
         pumps(**changes)
 
 
+def test_a_fleet_may_be_on_a_site_of_its_own() -> None:
+    """`sites` stand in for the scenario's, and are names as those are."""
+    plan = pumps(devices=50, sites=["west"])
+    assert {plan.scenario.site(index) for index in range(50)} == {"west"}
+    with pytest.raises(SettingsError, match="cannot be part of a topic"):
+        pumps(sites=["a/b"])
+
+
 def test_a_scale_stretches_samples_and_faults() -> None:
     """At scale 60 a device samples every 60 event seconds and a fault has as many samples as at scale 1."""
     plan = plans.make("pumps", seed=1, origin_us=T, seconds=90, scale=60.0)
