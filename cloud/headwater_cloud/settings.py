@@ -57,6 +57,14 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
     group: Annotated[
         str, Meta(description="Kafka's consumer group of the workers (`headwater-cloud worker`).")
     ] = "cloud"
+    workers: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=64,
+            description="How many workers `headwater up` runs on this machine, slots 1 to N, where the bus is Kafka; 0: one process with its state in `file`.",
+        ),
+    ] = 0
     commit: Annotated[Duration, Meta(description="How often a worker commits what it has worked on.")] = (
         "200ms"
     )

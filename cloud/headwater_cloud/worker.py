@@ -117,18 +117,17 @@ class _Beside(threading.Thread):
         self._bus, self._clock, self._runner, self._copies = bus, clock, runner, copies
         self._over = threading.Event()
         self._trouble = ""
+        self._lag = 0
 
     def run(self) -> None:
         while not self._over.wait(_CLOCK_S):
             try:
                 clock_records.append(self._bus, self._clock, self._runner.shards())
                 ends = self._bus.ends(IN.name)
-                self._runner.metrics.lag.set(
-                    sum(
-                        max(0, ends.get(shard, 0) - offset)
-                        for shard, offset in self._runner.offsets().items()
-                    )
+                self._lag = sum(
+                    max(0, ends.get(shard, 0) - offset) for shard, offset in self._runner.offsets().items()
                 )
+                self._runner.metrics.lag.set(self._lag)
                 self._trouble = ""
                 held = self._runner.held()
                 never = [shard for shard in self._runner.shards() if shard not in ends]  # have had input
@@ -148,6 +147,7 @@ class _Beside(threading.Thread):
         return {
             "ready": bool(shards or self._runner.began) and not self._trouble,
             "reasons": [self._trouble] if self._trouble else [],
+            "lag_records": self._lag,
             "shards": shards,
             "last_turn_s": self._runner.pulse.last_turn_s,
         }

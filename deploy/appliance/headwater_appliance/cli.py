@@ -96,6 +96,9 @@ def demo(
         float | None,
         typer.Option(min=1, help="How many times as fast time runs; by default as the scenario is told."),
     ] = None,
+    kafka: Annotated[
+        bool, typer.Option("--kafka", help="Four agents and two workers, with a real Kafka between.")
+    ] = False,
 ) -> None:
     """Show it: a fleet of simulated pumps, an agent, the cloud side, an alert, the audit."""
     from headwater_appliance.demo import demo as show
@@ -106,6 +109,7 @@ def demo(
             tampered=tamper or os.environ.get("DEMO_TAMPER") == "1",
             scenario=scenario,
             scale=scale,
+            on_kafka=kafka,
         )
     )
 
