@@ -40,13 +40,13 @@ class KafkaServer(kafka_server.KafkaServer):
         Args:
             settings: its server.properties, with {plain}, {secure}, {controller} and {folder} in it.
         """
-        jars = _jars()
+        found = jars()
         now = datetime.now(UTC)
         self.authority = make_authority(folder, "Kafka's authority", 30, now).certificate
         own = make_server(folder, ["127.0.0.1", "localhost"], 20, now)
         (folder / "keystore.pem").write_text(own.key.read_text() + own.certificate.read_text())
         self.secure_port = steady_port()
-        super().__init__(folder, jars, settings.replace("{secure}", str(self.secure_port)))
+        super().__init__(folder, found, settings.replace("{secure}", str(self.secure_port)))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -116,7 +116,7 @@ class KafkaServer(kafka_server.KafkaServer):
         return self.answers()
 
 
-def _jars() -> Path:
+def jars() -> Path:
     """Where Kafka's jars are; the test is skipped, or fails, where they or a client cannot be had."""
     part_required("kafka")
     try:

@@ -26,7 +26,7 @@ from headwater_appliance.supervise import Supervisor, end_with_parent, python
 from headwater_appliance.tamper import tamper
 from headwater_appliance.view import View
 from headwater_appliance.watch_view import below_lines
-from headwater_cloud.query import iso
+from headwater_cloud.query import iso, time_us
 from headwater_edge import words
 from headwater_edge.places import FILE, PLACE, SOCKET
 from headwater_edge.settings import EdgeSettings, step_settings
@@ -44,6 +44,8 @@ _READY_S = 20.0
 _ALL_READY_S = 60.0
 """... of seven processes at once."""
 _DRAINED_S = 30.0
+_LEADS_S = {False: 5.0, True: 12.0}
+"""So long before an origin that was asked for the processes start; a fleet that is late makes up for what it missed."""
 _INTERRUPTED = 130
 
 
@@ -54,7 +56,14 @@ class Run(NamedTuple):
     fleet_s: int
     scenario: str
     pace: Pace
+    seed: int
+    origin_us: int | None
     on_kafka: bool
+
+    def told(self) -> Told:
+        """Return what all processes are told that start now."""
+        lead_s = _LEADS_S[self.on_kafka] if self.origin_us is not None else 0.0
+        return Told(self.scenario, clock_of(self.pace, self.origin_us, lead_s), self.pace.scale)
 
 
 def demo(
@@ -63,6 +72,8 @@ def demo(
     tampered: bool = False,
     scenario: str = "pumps",
     scale: float | None = None,
+    seed: int = 1,
+    origin: str | None = None,
     on_kafka: bool = False,
 ) -> int:
     """Run the demo for about so many seconds; return the audit's exit code.
@@ -72,10 +83,21 @@ def demo(
         tampered: alter stored windows before the audit.
         scenario: a name, or a file.
         scale: another pace than the scenario's own.
+        seed: of the fleet.
+        origin: event time at which the fleet begins, ISO 8601; None: as late as it is then.
         on_kafka: several agents and workers with a Kafka between, instead of one box.
     """
     pace = pace_of(scenario, scale, kafka=on_kafka)
-    run = Run(FOLDER.absolute(), max(15, seconds - _END_S), scenario, pace, on_kafka)
+    run = Run(
+        FOLDER.absolute(),
+        max(15, seconds - _END_S),
+        scenario,
+        pace,
+        seed,
+        time_us(origin) if origin else None,
+        on_kafka,
+    )
+    run.told()  # a mistake is told before anything starts
     configure("text", "warning", part="demo")
     try:
         found = jars() if on_kafka else None
@@ -108,7 +130,7 @@ def _judged(run: Run, stand: Stand, *, tampered: bool) -> int:
 
 async def _on_one_box(run: Run, out: IO[bytes]) -> tuple[Stand, int]:
     _cancel_on_signals()
-    common = Told(run.scenario, clock_of(run.pace), run.pace.scale)
+    common = run.told()
     stand = one_box(run.folder, common)
     return stand, await _shown(run, stand, common.clock, out)
 
@@ -117,7 +139,7 @@ async def _on_kafka(run: Run, jars: Path, out: IO[bytes]) -> tuple[Stand, int]:
     _cancel_on_signals()
     print("starting Kafka, two workers and four agents", flush=True)
     async with kafka(run.folder / "kafka", jars) as bus:
-        common = Told(run.scenario, clock_of(run.pace), run.pace.scale)
+        common = run.told()
         stand = cluster(run.folder, common, scenarios.read(run.scenario).sites, bus)
         return stand, await _shown(run, stand, common.clock, out)
 
@@ -147,7 +169,7 @@ async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes]) -> int:
     try:
         places = await _ready(run, stand, running)
         _say_where(run, stand, places)
-        began_us = clock.now().wall_us
+        began_us = clock.now().wall_us if run.origin_us is None else run.origin_us
         if run.pace.scale >= FAST:
             view.hours_since_us = began_us
         fleet = await _start_fleet(run, stand, runs, began_us, out)
@@ -229,7 +251,7 @@ async def _start_fleet(
     command = python(
         "headwater_firmware_sim", "run", "--scenario", run.scenario, "--port", str(first.port), *ports,
         "--ledger", str(run.folder / "ledger"),
-        "--duration", str(run.fleet_s), "--json", "--clock", clock, "--origin", iso(origin_us),
+        "--seed", str(run.seed), "--duration", str(run.fleet_s), "--json", "--clock", clock, "--origin", iso(origin_us),
         *(["--devices", str(pace.devices)] if pace.devices else []), *(["--rate", str(pace.rate)] if pace.rate else []),
     )  # fmt: skip
     return await asyncio.create_subprocess_exec(

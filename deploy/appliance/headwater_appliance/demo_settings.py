@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+from headwater_shared.errors import SettingsError
 from headwater_shared.settings import duration
 
+_EPOCH, _US = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _DEFAULT = "own"
 _TIMES = re.compile(r'^(for|ttl|per|apart) = "([0-9]+[a-z]+)"', re.MULTILINE)
 _LEVELS = '["10m", "1h"]'
@@ -76,9 +78,28 @@ def pace_of(scenario: str, scale: float | None, *, kafka: bool = False) -> Pace:
     return pace if scale is None or scale == pace.scale else Pace(scale)
 
 
-def clock_of(pace: Pace) -> str:
-    """Return the clock of all processes of a demo that begins now."""
-    return "real" if pace.scale == 1 else f"scaled:{pace.scale:g}@{datetime.now(UTC).isoformat()}"
+def clock_of(pace: Pace, origin_us: int | None = None, lead_s: float = 0.0) -> str:
+    """Return the clock of all processes of a demo that begins now.
+
+    Args:
+        pace: how fast it runs.
+        origin_us: what it is to show so many seconds from now; None: it goes on from the time that it is.
+        lead_s: those seconds, of the wall.
+
+    Raises:
+        SettingsError: a clock that is not scaled cannot show another time.
+    """
+    if pace.scale == 1:
+        if origin_us is not None:
+            raise SettingsError(
+                "only where time runs faster can it begin at another one", hint="give --scale too"
+            )
+        return "real"
+    anchor = datetime.now(UTC)
+    if origin_us is not None:  # anchor + (wall - anchor) * scale must be the origin then
+        wall_us = (anchor - _EPOCH) / _US + lead_s * 1e6
+        anchor = _EPOCH + (wall_us * pace.scale - origin_us) / (pace.scale - 1) * _US
+    return f"scaled:{pace.scale:g}@{anchor.isoformat()}"
 
 
 class Told(NamedTuple):
