@@ -55,8 +55,11 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "400d"
     group: Annotated[
-        str, Meta(description="Kafka's consumer group of the workers (`headwater-cloud worker`).")
-    ] = "cloud"
+        str,
+        Meta(
+            description="Kafka's consumer group of the workers (`headwater-cloud worker`); another one begins with the oldest record."
+        ),
+    ] = "workers"
     workers: Annotated[
         int,
         Meta(
