@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from headwater_cloud import clock_records
 from headwater_cloud.notify import JsonLines
@@ -28,6 +28,8 @@ from headwater_shared.sqlite_file import WriterLock
 from headwater_shared.topics import IN
 
 log = logs.get_logger()
+
+T = TypeVar("T")
 
 _CLOCK_S = 1.0
 _WAIT_S = 1.0
@@ -68,9 +70,9 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
             str(data / f"worker-{slot}.state"),
             duration(settings.commit) / 1e6,
         )
-        runner = QuixRunner(
+        runner = _once_there(lambda: QuixRunner(
             client, kafka.prefix, engine, sink, lambda shown_us: wall_of(clock, shown_us), settings.limits(), keep.parts_us
-        )  # fmt: skip
+        ))  # fmt: skip
         beside = _Beside(bus, clock, runner, RegistryCopies(bus, data / registry.FILE))
         server = health.serve(
             settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,
@@ -104,6 +106,22 @@ def _wait_for(bus: Any) -> None:
             return
         except BusUnavailable as error:
             log.warning("waiting for the bus", error=error)
+            time.sleep(_WAIT_S)
+
+
+def _once_there(make: Callable[[], T]) -> T:
+    """Make a runner. It makes the changelog's topics where it is the first; for a moment they are made, and not yet seen."""
+    from quixstreams.models.topics.exceptions import (
+        CreateTopicFailure,
+        CreateTopicTimeout,
+        TopicNotFoundError,
+    )
+
+    while True:
+        try:
+            return make()
+        except (CreateTopicFailure, CreateTopicTimeout, TopicNotFoundError) as error:
+            log.warning("waiting for the changelog's topics", error=str(error))
             time.sleep(_WAIT_S)
 
 
@@ -149,5 +167,5 @@ class _Beside(threading.Thread):
             "reasons": [self._trouble] if self._trouble else [],
             "lag_records": self._lag,
             "shards": shards,
-            "last_turn_s": self._runner.pulse.last_turn_s,
+            "last_turn_s": self._runner.last_turn_s,
         }

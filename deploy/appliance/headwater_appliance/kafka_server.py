@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import uuid
 from contextlib import suppress
 from pathlib import Path
 
 from headwater_appliance.ports import steady_port
-from headwater_shared.errors import NeedsPerson, PartMissing
+from headwater_shared.errors import HeadwaterError, NeedsPerson, PartMissing
 
 JARS = Path(__file__).parents[2] / "kafka" / "jars.sh"
 """In a checkout: a package brings no Kafka along."""
@@ -161,3 +163,26 @@ def java_version() -> int:
     said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
     found = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
     return int(found[1]) if found else 0
+
+
+def main(folder: str) -> None:
+    """Be a Kafka in a new folder, to try things with: no users, no TLS, one node, on the loopback.
+
+    Raises:
+        NeedsPerson: it cannot be.
+    """
+    place = Path(folder).absolute()
+    if place.exists():
+        raise NeedsPerson(f"{place} is there already", hint="name a new folder")
+    found = jars()
+    place.mkdir(parents=True)
+    server = KafkaServer(place, found)
+    print(f'bus = "{server.address}"', flush=True)
+    os.execvp("java", server.command())  # noqa: S606 - it becomes the server: one process, one pid
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1])
+    except HeadwaterError as error:
+        sys.exit(f"headwater: {error}")
