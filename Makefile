@@ -6,16 +6,20 @@ export DEMO_SECONDS
 BIN := .venv/bin
 SYNC := $(BIN)/uv sync --quiet --frozen --inexact --extra edge --extra cloud --extra sim --extra certs
 RUNS := .venv/.synced-to-run
+KAFKA := .venv/.synced-to-run-kafka
 TESTS := .venv/.synced-to-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fault mutants clean
+.PHONY: help demo demo-kafka test check bench fault mutants clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | while IFS='|' read -r name what; do printf '%-12s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | while IFS='|' read -r name what; do printf '%-15s %s\n' "$$name" "$$what"; done
 
 demo: $(RUNS) ## devices, agent, cloud side and audit on this machine; DEMO_SECONDS=90, DEMO_TAMPER=1 to see the audit fail
 	@$(BIN)/headwater demo
+
+demo-kafka: $(KAFKA) ## the same on a real Kafka: 200 devices, four agents, two workers; needs Java 17 and Maven, takes 1 GB of memory
+	@$(BIN)/headwater demo --kafka
 
 test: $(TESTS) ## every test that takes no longer than make test may (6 minutes); ARGS="-k settings" to choose
 	@tests/parts.sh
@@ -48,7 +52,11 @@ $(RUNS): uv.lock pyproject.toml deploy/venv.sh
 	@echo "headwater: installing what uv.lock names"; $(SYNC) --no-dev
 	@touch $@
 
+$(KAFKA): $(RUNS)
+	@echo "headwater: installing the clients of Kafka"; $(SYNC) --extra kafka --extra quix --no-dev
+	@touch $@
+
 $(TESTS): uv.lock pyproject.toml deploy/venv.sh
 	@deploy/venv.sh
-	@echo "headwater: installing what uv.lock names"; $(SYNC) --extra parquet --extra river --extra onnx --extra kafka --group dev
-	@touch $(RUNS) $@
+	@echo "headwater: installing what uv.lock names"; $(SYNC) --extra parquet --extra river --extra onnx --extra kafka --extra quix --group dev
+	@touch $(RUNS) $(KAFKA) $@

@@ -2,110 +2,52 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
-import socket
 import subprocess
-import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 
+from headwater_appliance import kafka_server
 from headwater_appliance.certs import make_authority, make_server
 from headwater_appliance.ports import steady_port
 from headwater_shared.bus import Bus
-from headwater_shared.errors import BusUnavailable
+from headwater_shared.errors import BusUnavailable, HeadwaterError
 from headwater_shared.extras import load
 from headwater_shared.kafka_settings import KafkaSettings, connection
 from headwater_shared.topics import TOPICS
-from tests.support import ROOT, lacking, part_required, until
+from tests.support import lacking, part_required, until
 
-JARS = ROOT / "deploy" / "kafka" / "jars.sh"
-
-_JAVA = (
-    "-Xmx256m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xshare:auto",
-)  # fmt: skip
-"""One compiler and a collector without threads of its own: it starts in two seconds and leaves the cores to the tests."""
-_SETTINGS = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+_SECURE = """\
 listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure}
-inter.broker.listener.name=PLAIN
-controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAIN:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT
 listener.name.secure.sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.secure.ssl.keystore.type=PEM
 listener.name.secure.ssl.keystore.location={folder}/keystore.pem
-log.dirs={folder}/data
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-num.partitions=4
-offsets.topic.num.partitions=4
-transaction.state.log.num.partitions=4
-group.initial.rebalance.delay.ms=0
-auto.create.topics.enable=false
-transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
-group.min.session.timeout.ms=1000
-log.cleaner.dedupe.buffer.size=4194304
-log.index.size.max.bytes=65536
-num.network.threads=2
-num.io.threads=2
-background.threads=2
 """
-"""What a single node needs, with the short waits of ../shared/design/KAFKA.md. `SECURE` wants TLS, user and password."""
-_LOG = """\
-rootLogger.level = WARN
-rootLogger.appenderRef.out.ref = out
-appender.out.type = Console
-appender.out.name = out
-appender.out.layout.type = PatternLayout
-appender.out.layout.pattern = %d %p %c{1} %m%n
-"""
+"""Beside what the demo's Kafka has, a listener that wants TLS, user and password. Of a key that stands twice the last one counts."""
 
 
-class KafkaServer:
-    """A Kafka with the same ports, data and cluster id for its whole life, however often it dies."""
+class KafkaServer(kafka_server.KafkaServer):
+    """A Kafka that the tests start, kill, stop and start again."""
 
-    def __init__(self, folder: Path, settings: str = _SETTINGS) -> None:
+    def __init__(self, folder: Path, settings: str = kafka_server.SETTINGS + _SECURE) -> None:
         """Format its folder, with certificates for the secure listener; `authority` is who signed them.
 
         Args:
             settings: its server.properties, with {plain}, {secure}, {controller} and {folder} in it.
         """
-        self._jars = _jars()
-        self.folder = folder
+        found = jars()
         now = datetime.now(UTC)
         self.authority = make_authority(folder, "Kafka's authority", 30, now).certificate
         own = make_server(folder, ["127.0.0.1", "localhost"], 20, now)
         (folder / "keystore.pem").write_text(own.key.read_text() + own.certificate.read_text())
-        self.port, self.secure_port, controller = steady_port(), steady_port(), steady_port()
-        (folder / "log4j2.properties").write_text(_LOG)
-        (folder / "server.properties").write_text(
-            settings.format(plain=self.port, secure=self.secure_port, controller=controller, folder=folder)
-        )
+        self.secure_port = steady_port()
+        super().__init__(folder, found, settings.replace("{secure}", str(self.secure_port)))
         self._process: subprocess.Popen[bytes] | None = None
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        format_it = self.java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c")
-        subprocess.run(format_it, check=True, capture_output=True, timeout=60)
-
-    @property
-    def servers(self) -> str:
-        """Its plain listener, as clients want it named."""
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def address(self) -> str:
-        """The same as a `bus` of the settings."""
-        return f"kafka://{self.servers}"
 
     @property
     def pid(self) -> int:
@@ -119,7 +61,7 @@ class KafkaServer:
     def begin(self) -> None:
         """Start it without waiting."""
         with (self.folder / "log").open("ab") as out:
-            self._process = subprocess.Popen(self.java("kafka.Kafka"), stdout=out, stderr=out)
+            self._process = subprocess.Popen(self.command(), stdout=out, stderr=out)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -128,7 +70,7 @@ class KafkaServer:
 
     def wait(self) -> None:
         """Wait until it answers."""
-        until(self._answers, 60, "Kafka answers")
+        until(self._ready, 60, "Kafka answers")
 
     def send(self, number: Signals) -> None:
         """Send it a signal; SIGKILL and SIGTERM end it."""
@@ -169,45 +111,22 @@ class KafkaServer:
         )
         done[name].result(30)
 
-    def _answers(self) -> bool:
+    def _ready(self) -> bool:
         assert self.runs, (self.folder / "log").read_text()[-3000:]
-        from confluent_kafka import KafkaException
-        from confluent_kafka.admin import AdminClient
-
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            admin = AdminClient(
-                {"bootstrap.servers": self.servers, "log_level": 0, "socket.timeout.ms": 5000}
-            )
-            with suppress(KafkaException):
-                return bool(admin.list_topics(timeout=5).brokers)
-        return False
-
-    def java(self, main: str, *words: str) -> list[str]:
-        """Return how a program of Kafka's is started; the path of its settings comes last."""
-        log = f"-Dlog4j2.configurationFile={self.folder}/log4j2.properties"
-        return [
-            "java",
-            *_JAVA,
-            log,
-            "-cp",
-            f"{self._jars}/*",
-            main,
-            *words,
-            str(self.folder / "server.properties"),
-        ]
+        return self.answers()
 
 
-def _jars() -> Path:
+def jars() -> Path:
     """Where Kafka's jars are; the test is skipped, or fails, where they or a client cannot be had."""
     part_required("kafka")
     try:
         load("confluent_kafka", "kafka")
     except Exception as missing:  # noqa: BLE001 - whatever it is, it is the reason
         lacking("kafka", str(missing))
-    found = subprocess.run([str(JARS)], capture_output=True, text=True, timeout=300, check=False)
-    if found.returncode:
-        lacking("kafka", f"Kafka's jars: {found.stderr.strip()}")
-    return Path(found.stdout.strip())
+    try:
+        return kafka_server.jars()
+    except HeadwaterError as missing:
+        lacking("kafka", str(missing))
 
 
 class MadeTopics:

@@ -34,7 +34,11 @@ from headwater_shared.topics import IN, SECOND
 with warnings.catch_warnings(record=True):  # of libraries about libraries
     from quixstreams import Application
     from quixstreams.kafka.configuration import ConnectionConfig
-    from quixstreams.models.topics.exceptions import TopicNotFoundError
+    from quixstreams.models.topics.exceptions import (
+        CreateTopicFailure,
+        CreateTopicTimeout,
+        TopicNotFoundError,
+    )
     from quixstreams.sinks.base import BaseSink, SinkBackpressureError
     from quixstreams.state.rocksdb import RocksDBOptions
 
@@ -81,7 +85,9 @@ class QuixRunner(BaseSink):
         """Whether a checkpoint came: Quix has its partitions."""
         self._app = _application(client, engine)
         self._streams = {topic.name: self._follow(prefix + topic.name) for topic in (IN, *SECOND)}
-        self._context = self._app._processing_context  # noqa: SLF001 - the engine is pinned to the patch
+        # Each time round: where no shard of ours has input there are no checkpoints.
+        self._app._dataframe_registry.register_periodic_task(self.pulse.beat)  # noqa: SLF001 - the engine is pinned to the patch
+        self._context = self._app._processing_context  # noqa: SLF001
         self._stores = self._app._state_manager  # noqa: SLF001
 
     def _follow(self, name: str) -> str:
@@ -92,9 +98,8 @@ class QuixRunner(BaseSink):
             try:
                 frames.register_store()
                 break
-            except (
-                TopicNotFoundError
-            ):  # just made, perhaps by another worker: the broker says so a moment later
+            except (CreateTopicFailure, CreateTopicTimeout, TopicNotFoundError):
+                # Just made, perhaps by another worker: the broker says so a moment later.
                 if not left:
                     raise
                 time.sleep(_LOOK_S)
@@ -109,6 +114,11 @@ class QuixRunner(BaseSink):
     def stop(self) -> None:
         """End after the current checkpoint. May be called by a signal."""
         self._app.stop()
+
+    @property
+    def last_turn_s(self) -> float:
+        """Seconds since the engine's loop last went round; 0 while it reads state from the changelog, which may take its time."""
+        return 0.0 if self._stores.recovery_required else self.pulse.last_turn_s
 
     def shards(self) -> list[int]:
         """Which shards this process holds now."""
@@ -144,7 +154,6 @@ class QuixRunner(BaseSink):
 
     def flush(self) -> None:
         """Work on what came since the last checkpoint; Quix's interface, called first of all when a checkpoint is committed."""
-        self.pulse.beat()
         self.began = True
         arrived, self._arrived = self._arrived, {}
         for at, (store, _) in arrived.items():

@@ -56,8 +56,19 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "400d"
     group: Annotated[
-        str, Meta(description="Kafka's consumer group of the workers (`headwater-cloud worker`).")
-    ] = "cloud"
+        str,
+        Meta(
+            description="Kafka's consumer group of the workers (`headwater-cloud worker`); another one begins with the oldest record."
+        ),
+    ] = "workers"
+    workers: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=64,
+            description="How many workers `headwater up` runs on this machine, slots 1 to N, where the bus is Kafka; 0: one process with its state in `file`.",
+        ),
+    ] = 0
     commit: Annotated[Duration, Meta(description="How often a worker commits what it has worked on.")] = (
         "200ms"
     )

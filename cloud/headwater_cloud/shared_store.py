@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_cloud import notify
+from headwater_cloud import claim, notify
 from headwater_cloud.names import Names, Opener
 from headwater_cloud.notify import JsonLines
 from headwater_cloud.outputs import Notification
@@ -63,9 +63,11 @@ class SharedStore:
         """Note of which bus the offsets are.
 
         Raises:
-            StateError: they are of another one: rows of this one would be held for old, and windows be written over by less.
+            StateError: they are of another one: rows of this one would be held for old, and windows be written over by less. Or one
+                process made the file.
         """
         with one_commit(self._connection, self._path) as connection:
+            claim.for_workers(connection, self._path)
             row = connection.execute("SELECT value FROM meta WHERE name = 'log'").fetchone()
             if row is None:
                 connection.execute("INSERT INTO meta VALUES ('log', ?)", (identity,))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from headwater_cloud import shard
+from headwater_cloud import claim, shard
 from headwater_cloud.columns import PART_COLUMNS, REALS, WINDOW_COLUMNS
 from headwater_cloud.names import Names, Opener
 from headwater_cloud.outputs import Notification, Waiting
@@ -126,6 +126,11 @@ class Store:
             raise (damaged(path, error) if says_damaged(error) else error) from None
         except BaseException:
             self._lock.release()
+            raise
+        try:
+            claim.for_one(self.connection, path)
+        except BaseException:
+            self.close()
             raise
         self.producer = f"cloud/{secrets.token_hex(8)}"
         """Under which this process's outputs are appended: a file that is new, or restored, gives ids that were given before."""

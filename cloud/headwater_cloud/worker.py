@@ -31,6 +31,7 @@ from headwater_shared.topics import IN
 
 log = logs.get_logger()
 
+
 _CLOCK_S = 1.0
 _WAIT_S = 1.0
 
@@ -129,18 +130,17 @@ class _Beside(threading.Thread):
         self._bus, self._clock, self._runner, self._copies = bus, clock, runner, copies
         self._over = threading.Event()
         self._trouble = ""
+        self._lag = 0
 
     def run(self) -> None:
         while not self._over.wait(_CLOCK_S):
             try:
                 clock_records.append(self._bus, self._clock, self._runner.shards())
                 ends = self._bus.ends(IN.name)
-                self._runner.metrics.lag.set(
-                    sum(
-                        max(0, ends.get(shard, 0) - offset)
-                        for shard, offset in self._runner.offsets().items()
-                    )
+                self._lag = sum(
+                    max(0, ends.get(shard, 0) - offset) for shard, offset in self._runner.offsets().items()
                 )
+                self._runner.metrics.lag.set(self._lag)
                 self._trouble = ""
                 held = self._runner.held()
                 never = [shard for shard in self._runner.shards() if shard not in ends]  # have had input
@@ -160,6 +160,7 @@ class _Beside(threading.Thread):
         return {
             "ready": bool(shards or self._runner.began) and not self._trouble,
             "reasons": [self._trouble] if self._trouble else [],
+            "lag_records": self._lag,
             "shards": shards,
-            "last_turn_s": self._runner.pulse.last_turn_s,
+            "last_turn_s": self._runner.last_turn_s,
         }

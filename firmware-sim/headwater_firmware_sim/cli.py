@@ -21,6 +21,7 @@ from headwater_firmware_sim.server_options import (
     Mqtt,
     Password,
     Port,
+    PortOf,
     Qos,
     User,
     Version,
@@ -58,6 +59,7 @@ def run(
     ] = "pumps",
     host: Host = "127.0.0.1",
     port: Port = 1883,
+    port_of: PortOf = None,
     seed: Annotated[int, typer.Option(help="The same seed and origin give the same readings.")] = 1,
     origin: Annotated[
         str, typer.Option(help="Event time at which the run begins: ISO 8601, or now.")
@@ -105,6 +107,7 @@ def run(
     server = server_of(
         host=host,
         port=port,
+        port_of=port_of or (),
         mqtt=mqtt,
         qos=qos,
         in_flight=in_flight,

@@ -53,7 +53,7 @@ class Fleet:
                 member.device.name,
                 member.flash,
                 member.script,
-                server,
+                server.at(member.device.site),
                 self.tally,
                 self._wake,
                 misbehaves=plan.misbehave,

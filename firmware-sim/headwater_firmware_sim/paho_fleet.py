@@ -223,7 +223,9 @@ class PahoFleet:
         self._clock = clock
         self._paced = paced
         self._said: queue.SimpleQueue[_Said] = queue.SimpleQueue()
-        self._clients = [_Client(member, server, self.tally, self._said) for member in members]
+        self._clients = [
+            _Client(member, server.at(member.device.site), self.tally, self._said) for member in members
+        ]
 
     @property
     def unacknowledged(self) -> int:

@@ -22,6 +22,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     port: int = 1883
+    ports: tuple[tuple[str, int], ...] = ()
+    """Sites whose devices connect to another port: to an agent of their own."""
     version: int = V311
     """Protocol level: `packets.V311` or `packets.V5`."""
     user: str = ""
@@ -36,6 +38,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     certificate: str = ""
     key: str = ""
     """Files of the devices' own certificate, if they have one."""
+
+    def at(self, site: str) -> Server:
+        """Return the server as the devices of a site know it."""
+        return msgspec.structs.replace(self, port=dict(self.ports).get(site, self.port), ports=())
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,9 @@ def place_of(box: Box, part: str, before: int = 0) -> dict[str, Any]:
 
 
 @contextmanager
-def up(box: Box, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def up(
+    box: Box, env: dict[str, str] | None = None, parts: Sequence[str] = (EDGE, CLOUD)
+) -> Iterator[subprocess.Popen[bytes]]:
     with box.log("up").open("wb") as out:
         process = subprocess.Popen(
             [command("headwater"), "up", "--settings", str(box.settings)],
@@ -44,8 +46,8 @@ def up(box: Box, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen
         )
     below: set[int] = set()
     try:
-        place_of(box, EDGE)
-        place_of(box, CLOUD)
+        for part in parts:
+            place_of(box, part)
         below = descendants([process.pid])
         yield process
     finally:

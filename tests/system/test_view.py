@@ -400,8 +400,9 @@ def test_watch_shows_the_box_live(plant: Box) -> None:
 def test_the_view_of_the_demo_stands_below_its_lines(plant: Box) -> None:
     """In a terminal the demo's lines are printed above the live view; where it is none there is no view."""
     script = (
-        "from pathlib import Path; from headwater_appliance.watch_view import below_lines\n"
-        f"with below_lines(Path({str(plant.settings)!r})) as draw:\n"
+        "from pathlib import Path; from headwater_appliance.box import box_of\n"
+        "from headwater_appliance.watch_view import below_lines\n"
+        f"with below_lines(box_of(Path({str(plant.settings)!r}))) as draw:\n"
         "    print('ALERT one'); print(draw()); print('OVER two')"
     )
     shown = _in_terminal([sys.executable, "-c", script])

@@ -22,9 +22,21 @@ SettingsFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
-CLOUD_PLACE = "cloud.json"
+_WORKER = "worker-{}"
 
 _AS_OWNER = "look as that user: sudo -u {} headwater ..."
+
+
+class Process(NamedTuple):
+    """A process of the cloud side: what it is called, and where it is found."""
+
+    name: str
+    file: Path
+    """The one beside whose lock it is the writer of."""
+    place: Path
+    """Where it says on which port it answers."""
+    port: int
+    """By the settings; 0: any."""
 
 
 class Box(NamedTuple):
@@ -34,6 +46,8 @@ class Box(NamedTuple):
     common: Common
     edge: EdgeSettings
     cloud: CloudSettings
+    beside: tuple[Path, ...] = ()
+    """Data folders of further agents that send to the same cloud side, and are looked at together with the box's own."""
 
     @property
     def data(self) -> Path:
@@ -56,8 +70,21 @@ class Box(NamedTuple):
         return in_data(self.common.data, self.cloud.file)
 
     @property
-    def cloud_place(self) -> Path:
-        return self.data / CLOUD_PLACE
+    def agents(self) -> list[Path]:
+        """The data folders of all agents that are looked at."""
+        return [self.data, *self.beside]
+
+    @property
+    def cloud_processes(self) -> list[Process]:
+        """What runs the cloud side: one process, or workers."""
+        port = self.cloud.health_port
+        if not self.cloud.workers:
+            return [Process("cloud", self.cloud_file, self.data / "cloud.json", port)]
+        names = [_WORKER.format(slot + 1) for slot in range(self.cloud.workers)]
+        return [
+            Process(name, self.data / name, self.data / f"{name}.json", port + number if port else 0)
+            for number, name in enumerate(names)
+        ]
 
     @property
     def bus_file(self) -> Path:

@@ -97,6 +97,16 @@ def demo(
         float | None,
         typer.Option(min=1, help="How many times as fast time runs; by default as the scenario is told."),
     ] = None,
+    seed: Annotated[
+        int, typer.Option(envvar="DEMO_SEED", help="Of the fleet: the same seed and origin send the same.")
+    ] = 1,
+    origin: Annotated[
+        str | None,
+        typer.Option(envvar="DEMO_ORIGIN", help="Event time at which the fleet begins, ISO 8601; else now."),
+    ] = None,
+    kafka: Annotated[
+        bool, typer.Option("--kafka", help="Four agents and two workers, with a real Kafka between.")
+    ] = False,
 ) -> None:
     """Show it: a fleet of simulated pumps, an agent, the cloud side, an alert, the audit."""
     from headwater_appliance.demo import demo as show
@@ -107,6 +117,9 @@ def demo(
             tampered=tamper or os.environ.get("DEMO_TAMPER") == "1",
             scenario=scenario,
             scale=scale,
+            seed=seed,
+            origin=origin,
+            on_kafka=kafka,
         )
     )
 

@@ -9,26 +9,30 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import msgspec
 
 from headwater_appliance.audit import run_audit
-from headwater_appliance.demo_settings import FAST, Pace, clock_of, pace_of, settings_of
+from headwater_appliance.box import Box
+from headwater_appliance.demo_kafka import kafka
+from headwater_appliance.demo_settings import FAST, Pace, Told, clock_of, pace_of
+from headwater_appliance.demo_stand import Stand, cluster, one_box
 from headwater_appliance.demo_story import told
-from headwater_appliance.ports import steady_port
+from headwater_appliance.kafka_server import jars
+from headwater_appliance.processes import memory_below
 from headwater_appliance.story import Story
 from headwater_appliance.supervise import Supervisor, end_with_parent, python
 from headwater_appliance.tamper import tamper
-from headwater_appliance.up import parts
 from headwater_appliance.view import View
 from headwater_appliance.watch_view import below_lines
-from headwater_cloud.query import iso
+from headwater_cloud.query import iso, time_us
 from headwater_edge import words
+from headwater_edge.places import FILE, PLACE, SOCKET
 from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_firmware_sim import scenario as scenarios
 from headwater_shared.clock import Clock, parse_clock
-from headwater_shared.errors import Refused, TryAgain
+from headwater_shared.errors import TryAgain
 from headwater_shared.logs import configure
 from headwater_shared.settings import load
 
@@ -37,64 +41,144 @@ FOLDER = Path(".demo")
 _END_S = 14
 """Of the demo's time: for what is unacknowledged, the closing of the windows and the audit."""
 _READY_S = 20.0
+_ALL_READY_S = 60.0
+"""... of seven processes at once."""
 _DRAINED_S = 30.0
+_LEADS_S = {False: 5.0, True: 12.0}
+"""So long before an origin that was asked for the processes start; a fleet that is late makes up for what it missed."""
+_INTERRUPTED = 130
 
 
-def demo(seconds: int, *, tampered: bool = False, scenario: str = "pumps", scale: float | None = None) -> int:
-    """Run the demo for about so many seconds; return the audit's exit code. `scale`: another pace than the scenario's own."""
-    pace = pace_of(scenario, scale)
-    folder = FOLDER.absolute()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+class Run(NamedTuple):
+    """How long a demo runs, and what it tells."""
+
+    folder: Path
+    fleet_s: int
+    scenario: str
+    pace: Pace
+    seed: int
+    origin_us: int | None
+    on_kafka: bool
+
+    def told(self) -> Told:
+        """Return what all processes are told that start now."""
+        lead_s = _LEADS_S[self.on_kafka] if self.origin_us is not None else 0.0
+        return Told(self.scenario, clock_of(self.pace, self.origin_us, lead_s), self.pace.scale)
+
+
+def demo(
+    seconds: int,
+    *,
+    tampered: bool = False,
+    scenario: str = "pumps",
+    scale: float | None = None,
+    seed: int = 1,
+    origin: str | None = None,
+    on_kafka: bool = False,
+) -> int:
+    """Run the demo for about so many seconds; return the audit's exit code.
+
+    Args:
+        seconds: of the whole; the start of Kafka comes on top.
+        tampered: alter stored windows before the audit.
+        scenario: a name, or a file.
+        scale: another pace than the scenario's own.
+        seed: of the fleet.
+        origin: event time at which the fleet begins, ISO 8601; None: as late as it is then.
+        on_kafka: several agents and workers with a Kafka between, instead of one box.
+    """
+    pace = pace_of(scenario, scale, kafka=on_kafka)
+    run = Run(
+        FOLDER.absolute(),
+        max(15, seconds - _END_S),
+        scenario,
+        pace,
+        seed,
+        time_us(origin) if origin else None,
+        on_kafka,
+    )
+    run.told()  # a mistake is told before anything starts
     configure("text", "warning", part="demo")
-    with (folder / "demo.log").open("wb") as out:
-        ended = asyncio.run(_box(folder, max(15, seconds - _END_S), scenario, pace, out))
+    try:
+        found = jars() if on_kafka else None
+        shutil.rmtree(run.folder, ignore_errors=True)
+        run.folder.mkdir()
+        with (run.folder / "demo.log").open("wb") as out:
+            stand, ended = asyncio.run(_on_kafka(run, found, out) if found else _on_one_box(run, out))
+    except TryAgain as error:
+        print(f"headwater demo: {error}; see {run.folder / 'demo.log'}", flush=True)
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("interrupted", flush=True)
+        return _INTERRUPTED
     if ended:
         return ended
+    return _judged(run, stand, tampered=tampered)
+
+
+def _judged(run: Run, stand: Stand, *, tampered: bool) -> int:
+    """Tell how it went, and audit it."""
+    data, ledger = stand.box.data, run.folder / "ledger"
     if tampered:
-        for line in tamper(folder / "data" / "cloud.db"):
+        for line in tamper(data / "cloud.db"):
             print(line, flush=True)
-    for line in told(folder / "ledger", folder / "data", pace.scale):
+    for line in told(ledger, data, run.pace.scale):
         print(line, flush=True)
-    levels = step_settings(load(folder / "headwater.toml", "edge", EdgeSettings)).levels
-    return run_audit(folder / "ledger", folder / "data", levels=levels)
+    levels = step_settings(load(stand.agents[0].settings, "edge", EdgeSettings)).levels
+    return run_audit(ledger, data, levels=levels, agents=[one.data / FILE for one in stand.agents])
 
 
-async def _box(folder: Path, fleet_s: int, scenario: str, pace: Pace, out: IO[bytes]) -> int:
-    """Start everything, tell what happens until the fleet is done, close the windows, end everything."""
-    settings, data = folder / "headwater.toml", folder / "data"
-    runs = clock_of(pace)
-    clock = parse_clock(runs)
-    settings.write_text(settings_of(scenario, data, steady_port(), runs, pace.scale))
-    supervisor = Supervisor(parts(settings), out=out)
-    running = asyncio.ensure_future(supervisor.run())
-    interrupted = asyncio.Event()
-    loop = asyncio.get_running_loop()
+async def _on_one_box(run: Run, out: IO[bytes]) -> tuple[Stand, int]:
+    _cancel_on_signals()
+    common = run.told()
+    stand = one_box(run.folder, common)
+    return stand, await _shown(run, stand, common.clock, out)
+
+
+async def _on_kafka(run: Run, jars: Path, out: IO[bytes]) -> tuple[Stand, int]:
+    _cancel_on_signals()
+    print("starting Kafka, two workers and four agents", flush=True)
+    async with kafka(run.folder / "kafka", jars) as bus:
+        common = run.told()
+        stand = cluster(run.folder, common, scenarios.read(run.scenario).sites, bus)
+        return stand, await _shown(run, stand, common.clock, out)
+
+
+def _cancel_on_signals() -> None:
+    """Let the first SIGINT or SIGTERM end what is going on; all that runs is ended on the way out, and another changes nothing."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def cancel() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, lambda: None)
+        task.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupted.set)
+        loop.add_signal_handler(number, cancel)
+
+
+async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes]) -> int:
+    """Start everything, tell what happens until the fleet is done, close the windows, end everything."""
+    clock = parse_clock(runs)
+    supervisor = Supervisor(stand.parts, out=out)
+    running = asyncio.ensure_future(supervisor.run())
     fleet: asyncio.subprocess.Process | None = None
-    view = View(data)
-    story = Story(view, folder / "ledger")
+    view = View(stand.box)
+    story = Story(view, run.folder / "ledger")
     try:
-        place = await _ready(data, running)
-        _say_where(folder, data, place, scenario, pace, fleet_s)
-        began_us = clock.now().wall_us
-        if pace.scale >= FAST:
+        places = await _ready(run, stand, running)
+        _say_where(run, stand, places)
+        began_us = clock.now().wall_us if run.origin_us is None else run.origin_us
+        if run.pace.scale >= FAST:
             view.hours_since_us = began_us
-        fleet = await _start_fleet(folder, int(place["mqtt"]), fleet_s, scenario, pace, runs, began_us, out)
-        await _tell(view, story, fleet, running, interrupted, clock)
-        if interrupted.is_set():
-            print("interrupted", flush=True)
-            return 130
-        await _drain(view, data, interrupted)
-        if interrupted.is_set():
-            print("interrupted", flush=True)
-            return 130
+        fleet = await _start_fleet(run, stand, runs, began_us, out)
+        await _tell(stand.box, view, story, fleet, running, clock)
+        await _drain(view, stand)
         for line in story.news(clock.now().wall_us):
             print(line, flush=True)
-    except TryAgain as error:
-        print(f"headwater demo: {error}; see {folder / 'demo.log'}", flush=True)
-        return 1
+        if run.on_kafka:
+            print(f"all of it together took {memory_below(os.getpid()) / 1e9:.2f} GB of memory", flush=True)
     finally:
         view.close()
         if fleet is not None and fleet.returncode is None:
@@ -106,62 +190,68 @@ async def _box(folder: Path, fleet_s: int, scenario: str, pace: Pace, out: IO[by
     return supervisor.exit_code
 
 
-async def _ready(data: Path, running: asyncio.Future[int]) -> dict[str, int]:
-    """Wait until both sides say where they are."""
-    deadline = time.monotonic() + _READY_S
-    place: dict[str, int] = {}
+async def _ready(run: Run, stand: Stand, running: asyncio.Future[int]) -> dict[str, int]:
+    """Wait until all say where they are; return their ports of health, by name."""
+    wait_s = _ALL_READY_S if run.on_kafka else _READY_S
+    wanted = {one.name: one.data / PLACE for one in stand.agents}
+    wanted |= {process.name: process.place for process in stand.box.cloud_processes}
+    found: dict[str, int] = {}
+    deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline and not running.done():
-        for side in ("edge", "cloud"):
+        for name, place in wanted.items():
             with contextlib.suppress(OSError, msgspec.DecodeError):
-                said = msgspec.json.decode((data / f"{side}.json").read_bytes(), type=dict[str, int])
-                place |= {name if name == "mqtt" else f"{side}-{name}": value for name, value in said.items()}
-        if {"mqtt", "edge-health", "cloud-health"} <= place.keys():
-            return place
+                found[name] = msgspec.json.decode(place.read_bytes(), type=dict[str, int])["health"]
+        if len(found) == len(wanted):
+            return found
         await asyncio.sleep(0.1)
-    raise TryAgain(f"agent and cloud side are not ready after {_READY_S:g} s")
+    missing = ", ".join(sorted(wanted.keys() - found.keys()))
+    raise TryAgain(f"not ready after {wait_s:g} s: {missing}")
 
 
-def _say_where(
-    folder: Path, data: Path, place: dict[str, int], scenario: str, pace: Pace, seconds: int
-) -> None:
-    fleet = scenarios.read(scenario)
-    hours = seconds * pace.scale / 3600
-    fast = (
-        f"\nTime runs {pace.scale:g} times as fast: {hours:.0f} hours in {seconds} s."
-        if pace.scale != 1
-        else ""
-    )
-    settings = os.path.relpath(folder / "headwater.toml")
-    print(
-        f"""Headwater demo: {pace.devices or fleet.devices} simulated {fleet.name}s on {len(fleet.sites)} sites send MQTT to an agent on this machine.{fast}
-  devices connect to   mqtt://127.0.0.1:{place["mqtt"]}
-  the agent            http://127.0.0.1:{place["edge-health"]}/health  and /metrics
-  the cloud side       http://127.0.0.1:{place["cloud-health"]}/health  and /metrics
-  what it stores       {os.path.relpath(data)}
-  logs                 {os.path.relpath(folder / "demo.log")}
-Meanwhile, in another terminal:
-  .venv/bin/headwater query '{fleet.sites[0]}/*/{next(iter(fleet.metrics))}' --settings {settings} --last 3
-  .venv/bin/headwater alerts --settings {settings}
-  .venv/bin/headwater commands --settings {settings}
-  .venv/bin/headwater-edge status --settings {settings}
-""",
-        flush=True,
-    )
+def _say_where(run: Run, stand: Stand, health: dict[str, int]) -> None:
+    fleet = scenarios.read(run.scenario)
+    hours = run.fleet_s * run.pace.scale / 3600
+    devices = f"{run.pace.devices or fleet.devices} simulated {fleet.name}s on {len(fleet.sites)} sites"
+    settings = os.path.relpath(stand.box.settings or "")
+    if run.on_kafka:
+        lines = [f"Headwater demo: {devices} send MQTT to {len(stand.agents)} agents on this machine, and these to Kafka and two workers."]  # fmt: skip
+    else:
+        lines = [f"Headwater demo: {devices} send MQTT to an agent on this machine."]
+    if run.pace.scale != 1:
+        lines.append(f"Time runs {run.pace.scale:g} times as fast: {hours:.0f} hours in {run.fleet_s} s.")
+    for one in stand.agents:
+        whose = f" of {', '.join(one.sites)}" if one.sites else ""
+        lines.append(f"  devices{whose} connect to".ljust(32) + f"mqtt://127.0.0.1:{one.port}")
+    for one in stand.agents:
+        who = f"  the agent {one.name}" if run.on_kafka else "  the agent"
+        lines.append(who.ljust(32) + f"http://127.0.0.1:{health[one.name]}/health  and /metrics")
+    for process in stand.box.cloud_processes:
+        who = f"  {process.name}" if run.on_kafka else "  the cloud side"
+        lines.append(who.ljust(32) + f"http://127.0.0.1:{health[process.name]}/health  and /metrics")
+    if run.on_kafka:
+        lines.append("  Kafka".ljust(32) + stand.box.cloud.bus)
+    lines += [
+        "  what it stores".ljust(32) + os.path.relpath(stand.box.data),
+        "  logs".ljust(32) + os.path.relpath(run.folder / "demo.log"),
+        "Meanwhile, in another terminal:",
+        f"  .venv/bin/headwater query '{fleet.sites[0]}/*/{next(iter(fleet.metrics))}' --settings {settings} --last 3",
+        f"  .venv/bin/headwater alerts --settings {settings}",
+        f"  .venv/bin/headwater commands --settings {settings}",
+        f"  .venv/bin/headwater-edge status --settings {settings}",
+        "",
+    ]
+    print("\n".join(lines), flush=True)
 
 
 async def _start_fleet(
-    folder: Path,
-    port: int,
-    seconds: int,
-    scenario: str,
-    pace: Pace,
-    clock: str,
-    origin_us: int,
-    out: IO[bytes],
+    run: Run, stand: Stand, clock: str, origin_us: int, out: IO[bytes]
 ) -> asyncio.subprocess.Process:
+    pace, first = run.pace, stand.agents[0]
+    ports = [f"--port-of={site}={one.port}" for one in stand.agents for site in one.sites]
     command = python(
-        "headwater_firmware_sim", "run", "--scenario", scenario, "--port", str(port), "--ledger", str(folder / "ledger"),
-        "--duration", str(seconds), "--json", "--clock", clock, "--origin", iso(origin_us),
+        "headwater_firmware_sim", "run", "--scenario", run.scenario, "--port", str(first.port), *ports,
+        "--ledger", str(run.folder / "ledger"),
+        "--seed", str(run.seed), "--duration", str(run.fleet_s), "--json", "--clock", clock, "--origin", iso(origin_us),
         *(["--devices", str(pace.devices)] if pace.devices else []), *(["--rate", str(pace.rate)] if pace.rate else []),
     )  # fmt: skip
     return await asyncio.create_subprocess_exec(
@@ -170,45 +260,39 @@ async def _start_fleet(
 
 
 async def _tell(
+    box: Box,
     view: View,
     story: Story,
     fleet: asyncio.subprocess.Process,
     running: asyncio.Future[int],
-    interrupted: asyncio.Event,
     clock: Clock,
 ) -> None:
     """Print a line every few seconds (in a terminal keep the live view), and the story as it goes on, until the fleet is done."""
     began = time.monotonic()
     done = asyncio.ensure_future(fleet.wait())
-    stopped = asyncio.ensure_future(interrupted.wait())
     next_line = 2.0
-    try:
-        with below_lines(FOLDER / "headwater.toml") as draw:
-            while not (done.done() or running.done() or interrupted.is_set()):
-                await asyncio.wait({done, stopped}, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
-                for line in story.news(clock.now().wall_us):
-                    print(line, flush=True)
-                seconds = time.monotonic() - began
-                if not draw() and seconds >= next_line:
-                    next_line += 4.0
-                    print(view.line(seconds, clock.now().wall_us), flush=True)
-    finally:
-        stopped.cancel()
+    with below_lines(box) as draw:
+        while not (done.done() or running.done()):
+            await asyncio.wait({done}, timeout=0.5)
+            for line in story.news(clock.now().wall_us):
+                print(line, flush=True)
+            seconds = time.monotonic() - began
+            if not draw() and seconds >= next_line:
+                next_line += 4.0
+                print(view.line(seconds, clock.now().wall_us), flush=True)
     if running.done():
-        raise TryAgain("agent or cloud side ended")
+        raise TryAgain("an agent or the cloud side ended")
 
 
-async def _drain(view: View, data: Path, interrupted: asyncio.Event) -> None:
+async def _drain(view: View, stand: Stand) -> None:
     """Close every window, and wait until the cloud side has all of it."""
     print("the fleet is done; closing the windows", flush=True)
-    words.say(data / "edge.sock", "flush")
+    for one in stand.agents:
+        words.say(one.data / SOCKET, "flush")
     deadline = time.monotonic() + _DRAINED_S
     while time.monotonic() < deadline:
-        if interrupted.is_set():
+        status = view.agent()
+        if status and not status["outbox"]:
             return
-        with contextlib.suppress(Refused):
-            status = view.agent()
-            if status and not status["outbox"]:
-                return
         await asyncio.sleep(0.2)
     raise TryAgain(f"the cloud side does not have everything after {_DRAINED_S:g} s")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+from headwater_shared.errors import SettingsError
 from headwater_shared.settings import duration
 
+_EPOCH, _US = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _DEFAULT = "own"
 _TIMES = re.compile(r'^(for|ttl|per|apart) = "([0-9]+[a-z]+)"', re.MULTILINE)
 _LEVELS = '["10m", "1h"]'
@@ -31,6 +33,8 @@ class Pace(NamedTuple):
 
 _PACES = {"pumps": Pace(3000, devices=40, rate=1000)}
 """Two and a half days in 76 seconds, each pump every ten minutes: a bearing wears out in a day."""
+_ON_KAFKA = {"pumps": Pace(3000, devices=200, rate=5000)}
+"""The same with all of the pumps, where several agents share them."""
 
 _SETTINGS = """# The settings of the demo: `headwater init` writes a file with every key and what it means.
 [common]
@@ -39,16 +43,17 @@ clock = "{clock}"
 log = "json"
 
 [edge]
-name = "demo"
+name = "{agent}"
 health_port = 0
-
+{bus}
 [edge.listener]
 port = {port}
 
 {patience}{rules}
-[cloud]
-health_port = 0
 """
+_CLOUD = """[cloud]
+health_port = 0
+{bus}"""
 
 _PATIENCE = """[edge.windows]
 levels = {levels}
@@ -67,25 +72,65 @@ silent_after = "{long}"
 """
 
 
-def pace_of(scenario: str, scale: float | None) -> Pace:
+def pace_of(scenario: str, scale: float | None, *, kafka: bool = False) -> Pace:
     """Return how a scenario is told; `scale`: a person wants another pace."""
-    pace = _PACES.get(scenario, Pace())
+    pace = (_ON_KAFKA if kafka else _PACES).get(scenario, Pace())
     return pace if scale is None or scale == pace.scale else Pace(scale)
 
 
-def clock_of(pace: Pace) -> str:
-    """Return the clock of all processes of a demo that begins now."""
-    return "real" if pace.scale == 1 else f"scaled:{pace.scale:g}@{datetime.now(UTC).isoformat()}"
+def clock_of(pace: Pace, origin_us: int | None = None, lead_s: float = 0.0) -> str:
+    """Return the clock of all processes of a demo that begins now.
+
+    Args:
+        pace: how fast it runs.
+        origin_us: what it is to show so many seconds from now; None: it goes on from the time that it is.
+        lead_s: those seconds, of the wall.
+
+    Raises:
+        SettingsError: a clock that is not scaled cannot show another time.
+    """
+    if pace.scale == 1:
+        if origin_us is not None:
+            raise SettingsError(
+                "only where time runs faster can it begin at another one", hint="give --scale too"
+            )
+        return "real"
+    anchor = datetime.now(UTC)
+    if origin_us is not None:  # anchor + (wall - anchor) * scale must be the origin then
+        wall_us = (anchor - _EPOCH) / _US + lead_s * 1e6
+        anchor = _EPOCH + (wall_us * pace.scale - origin_us) / (pace.scale - 1) * _US
+    return f"scaled:{pace.scale:g}@{anchor.isoformat()}"
 
 
-def settings_of(scenario: str, data: Path, port: int, clock: str, scale: float) -> str:
-    """Return the settings of a demo as TOML."""
-    patience = cloud = ""
-    if scale >= FAST:
-        times = {"one": _times(1, scale), "ten": _times(10, scale), "long": _times(300, scale)}
-        patience, cloud = _PATIENCE.format(levels=_LEVELS, **times), _CLOUD_PATIENCE.format(**times)
-    rules = rules_of(scenario, scale)
-    return _SETTINGS.format(data=data, clock=clock, port=port, patience=patience, rules=rules) + cloud
+class Told(NamedTuple):
+    """What the settings of all processes of a demo have in common."""
+
+    scenario: str
+    clock: str
+    scale: float
+
+
+def agent_settings(told: Told, name: str, data: Path, port: int, bus: str = "") -> str:
+    """Return the settings of an agent as TOML; `bus`: that of a cluster."""
+    patience = _PATIENCE.format(levels=_LEVELS, **_patience(told.scale)) if told.scale >= FAST else ""
+    return _SETTINGS.format(
+        data=data, clock=told.clock, agent=name, port=port, patience=patience,
+        rules=rules_of(told.scenario, told.scale), bus=_key("bus", bus),
+    )  # fmt: skip
+
+
+def cloud_settings(told: Told, bus: str = "", workers: int = 0) -> str:
+    """Return the table of the cloud side as TOML."""
+    patience = _CLOUD_PATIENCE.format(**_patience(told.scale)) if told.scale >= FAST else ""
+    return _CLOUD.format(bus=_key("bus", bus)) + (f"workers = {workers}\n" if workers else "") + patience
+
+
+def _key(name: str, value: str) -> str:
+    return f'{name} = "{value}"\n' if value else ""
+
+
+def _patience(scale: float) -> dict[str, str]:
+    return {"one": _times(1, scale), "ten": _times(10, scale), "long": _times(300, scale)}
 
 
 def rules_of(scenario: str, scale: float = 1.0) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,7 +13,7 @@ from headwater_appliance.box import Box
 from headwater_cloud import by_device
 from headwater_cloud.history import History
 from headwater_cloud.retention import length_us
-from headwater_edge import words
+from headwater_edge import places, words
 from headwater_shared import registry
 from headwater_shared.errors import Refused, StateError
 from headwater_shared.registry import rank
@@ -73,7 +73,7 @@ def devices(box: Box, history: History | None, pattern: str = "*") -> list[Devic
     found: dict[str, Device] = {}
     if history is not None:
         _from_history(found, history, pattern)
-    for name, silent_s, newest_us, series, by_us in _from_agent(box):
+    for name, silent_s, newest_us, series, by_us in _from_agents(box):
         if not matches(name, pattern):
             continue
         one = found.setdefault(name, Device(name))
@@ -150,10 +150,11 @@ def _last_heard_long_ago(found: dict[str, Device], history: History) -> None:
             one.last_us, one.clock = of.last_us, of.clock
 
 
-def _from_agent(box: Box) -> Iterable[tuple[str, float, int, int, bool]]:
-    try:
-        said: dict[str, Any] = words.say(box.edge_socket, "devices", timeout_s=5)
-    except Refused:
-        return ()
-    columns = (said["device"], said["silent_s"], said["newest_us"], said["series"], said["by_us"])
-    return zip(*columns, strict=True)
+def _from_agents(box: Box) -> Iterator[tuple[str, float, int, int, bool]]:
+    for agent in box.agents:
+        try:
+            said: dict[str, Any] = words.say(agent / places.SOCKET, "devices", timeout_s=5)
+        except Refused:
+            continue
+        columns = (said["device"], said["silent_s"], said["newest_us"], said["series"], said["by_us"])
+        yield from zip(*columns, strict=True)

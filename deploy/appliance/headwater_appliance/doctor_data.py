@@ -30,9 +30,9 @@ _STEPS = 100_000
 def sqlite(box: Box) -> Verdict:
     """Does anyone but the agent write to its file?"""
     version = sqlite3.sqlite_version
-    for file in (box.edge_file, box.cloud_file):
-        owner = writer_of(file)
-        others = [pid for pid in writers_of(file) if pid != owner]
+    clouds = {writer_of(process.file) for process in box.cloud_processes}
+    for file, owners in ((box.edge_file, {writer_of(box.edge_file)}), (box.cloud_file, clouds)):
+        others = [pid for pid in writers_of(file) if pid not in owners]
         if others:
             who = ", ".join(f"process {pid} ({name_of(pid)})" for pid in others)
             return Bad(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from headwater_appliance.box import Box
+from headwater_appliance.box import Box, Process
 from headwater_appliance.findings import Bad, Good, Note, Verdict
 from headwater_appliance.growth import outbox_of
 from headwater_appliance.look import health_of
@@ -20,10 +20,11 @@ _CONNECT_S = 3.0
 
 def ports(box: Box) -> Verdict:
     """Are the ports of the settings free, or ours already?"""
-    edge, ours = box.edge, {writer_of(box.edge_file), writer_of(box.cloud_file)} - {None}
+    edge, cloud = box.edge, box.cloud_processes
+    ours = {writer_of(box.edge_file), *(writer_of(process.file) for process in cloud)} - {None}
     wanted = {
         "edge.health_port": (edge.health_host, edge.health_port),
-        "cloud.health_port": (box.cloud.health_host, box.cloud.health_port),
+        **{_health_port(box, process): (box.cloud.health_host, process.port) for process in cloud},
     }
     if edge.listener.plain:
         wanted["edge.listener.port"] = (edge.listener.host, edge.listener.port)
@@ -89,17 +90,19 @@ def agent(box: Box) -> Verdict:
 
 def cloud_side(box: Box) -> Verdict:
     """Does the cloud side run and answer, and is it content?"""
-    pid = writer_of(box.cloud_file)
-    if pid is None:
-        return Bad(
-            "the cloud side does not run: readings wait at the agent, nothing is lost",
-            f"start it: {box.command('headwater up')}; if it ends at once, its last lines say why",
-        )
+    pids = {process.name: writer_of(process.file) for process in box.cloud_processes}
+    down = [name for name, pid in pids.items() if pid is None]
+    start = f"start it: {box.command('headwater up')}; if it ends at once, its last lines say why"
+    if len(down) == len(pids):
+        return Bad("the cloud side does not run: readings wait at the agent, nothing is lost", start)
+    if down:
+        return Bad(f"{', '.join(down)} of the cloud side does not run: the others have its shards", start)
+    pid = ", ".join(map(str, pids.values()))
     health, why = health_of(box)
     if not health:
         return Bad(
             f"the cloud side (process {pid}) runs and does not answer: {why}",
-            f"it may be starting: look again in a minute; if it stays so, kill {pid}: 'headwater up' starts it again, nothing is lost",
+            f"it may be starting: look again in a minute; if it stays so, kill {pid.replace(',', '')}: 'headwater up' starts it again, nothing is lost",
         )
     if health.get("reasons"):
         return Bad(
@@ -125,7 +128,7 @@ def forwarding(box: Box) -> Verdict:
         remedy = "see that the cloud side runs (check 'cloud-side') and can write; it catches up by itself, nothing is lost"
         if status.get("forward") == "offline":
             remedy = f"the agent cannot write to the bus: {box.bus_remedy}, and look at the agent's log"
-            if writer_of(box.cloud_file) is not None and not health_of(box)[0]:
+            if _cloud_runs(box) and not health_of(box)[0]:
                 remedy = (
                     "mend the cloud side first (check 'cloud-side'): it may hold the bus; nothing is lost"
                 )
@@ -173,6 +176,14 @@ def _status(box: Box) -> dict[str, Any]:
         return words.say(box.edge_socket, "status", timeout_s=_CONNECT_S)
     except Refused:
         return {}
+
+
+def _cloud_runs(box: Box) -> bool:
+    return any(writer_of(process.file) is not None for process in box.cloud_processes)
+
+
+def _health_port(box: Box, process: Process) -> str:
+    return f"cloud.health_port of {process.name}" if box.cloud.workers else "cloud.health_port"
 
 
 def _cannot_bind(host: str, port: int) -> str:

@@ -11,7 +11,8 @@ import msgspec
 
 from headwater_appliance.box import Box
 from headwater_appliance.processes import Running, running, writer_of
-from headwater_edge import words
+from headwater_appliance.together import running_of, status_of
+from headwater_edge import places, words
 from headwater_edge.ballast import free_at
 from headwater_shared.clock import SYNCHRONISED, kernel_synchronised
 from headwater_shared.errors import HeadwaterError, Refused
@@ -35,9 +36,13 @@ class Look(msgspec.Struct):
     """The clock of the settings is believed."""
     kernel_synchronised: bool
     edge: Running | None = None
+    """The agent; of several together."""
     cloud: Running | None = None
+    """The cloud side; its workers together."""
+    workers: dict[str, Running | None] = {}
+    """Each, where the cloud side is workers."""
     agent: dict[str, Any] = {}
-    """Its status, see `headwater_edge.health.status`."""
+    """Its status, see `headwater_edge.health.status`; of several together."""
     agent_why: str = ""
     cloud_health: dict[str, Any] = {}
     cloud_why: str = ""
@@ -63,11 +68,11 @@ def look(box: Box) -> Look:
         clock.quality == SYNCHRONISED,
         kernel_synchronised(),
     )
-    seen.edge, seen.cloud = running(writer_of(box.edge_file)), running(writer_of(box.cloud_file))
-    try:
-        seen.agent = words.say(box.edge_socket, "status", timeout_s=_PATIENCE_S)
-    except Refused as error:
-        seen.agent_why = error.message
+    seen.edge = running_of([running(writer_of(agent / places.FILE)) for agent in box.agents])
+    found = {process.name: running(writer_of(process.file)) for process in box.cloud_processes}
+    seen.cloud = running_of(list(found.values()))
+    seen.workers = found if box.cloud.workers else {}
+    seen.agent, seen.agent_why = agent_of(box)
     seen.mono_s = time.monotonic()  # of the counters, which rates are made of
     seen.cloud_health, seen.cloud_why = health_of(box)
     seen.records = _number(box.bus_file, "SELECT sum(next) FROM partition WHERE topic = ?", (IN.name,))
@@ -77,16 +82,41 @@ def look(box: Box) -> Look:
     return seen
 
 
+def agent_of(box: Box) -> tuple[dict[str, Any], str]:
+    """Ask the agents how they are: what they say, put together, or why one says nothing."""
+    said = []
+    for agent in box.agents:
+        try:
+            said.append(words.say(agent / places.SOCKET, "status", timeout_s=_PATIENCE_S))
+        except Refused as error:
+            return {}, error.message
+    return status_of(said), ""
+
+
 def health_of(box: Box) -> tuple[dict[str, Any], str]:
-    """Ask the cloud side how it is: what it says, or why it does not."""
+    """Ask the cloud side how it is: what it says, or why it does not; of workers together, with who gave each reason."""
+    said, why = [], ""
+    for process in box.cloud_processes:
+        health, silent = _health(process.place, box.cloud.health_host)
+        if health and box.cloud.workers:
+            health["reasons"] = [f"{process.name}: {reason}" for reason in health.get("reasons", [])]
+        if health:
+            said.append(health)
+        why = why or (silent and f"{process.name}: {silent}" if box.cloud.workers else silent)
+    if said and why:
+        said.append({"reasons": [why]})
+    return status_of(said), "" if said else why
+
+
+def _health(place: Path, host: str) -> tuple[dict[str, Any], str]:
     try:
-        place = msgspec.json.decode(box.cloud_place.read_bytes(), type=dict[str, Any])
+        at = msgspec.json.decode(place.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError):
         return {}, "it has never run here"
     import urllib.error
     import urllib.request
 
-    request = urllib.request.Request(f"http://{box.cloud.health_host}:{place['health']}/health")
+    request = urllib.request.Request(f"http://{host}:{at['health']}/health")
     try:
         with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:  # noqa: S310
             return msgspec.json.decode(answer.read(), type=dict[str, Any]), ""
@@ -94,7 +124,7 @@ def health_of(box: Box) -> tuple[dict[str, Any], str]:
         with error:
             return _decoded(error.read())
     except (OSError, msgspec.DecodeError) as error:
-        return {}, f"no answer on port {place['health']}: {getattr(error, 'reason', error)}"
+        return {}, f"no answer on port {at['health']}: {getattr(error, 'reason', error)}"
 
 
 def rates(before: Look, after: Look) -> dict[str, float]:

@@ -119,3 +119,19 @@ def _text(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
+
+
+def memory_below(pid: int) -> int:
+    """Return the resident bytes of a process and all that stand below it."""
+    children: dict[int, list[int]] = {}
+    for stat in _PROC.glob("[0-9]*/stat"):
+        fields = _text(stat).rpartition(")")[2].split()
+        if len(fields) > 1:
+            children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    taken, left = 0, [pid]
+    while left:
+        one = left.pop()
+        found = running(one)
+        taken += found.memory_bytes if found is not None else 0
+        left += children.get(one, [])
+    return taken

@@ -49,7 +49,7 @@ def facts(box: Box, state: State) -> RenderableType:
     lines.add_column(style="bold", no_wrap=True)
     lines.add_column()
     lines.add_row("agent", _process(now.edge, bool(agent), state.rates.get("edge_cpu"), state.agent_version))
-    lines.add_row("cloud side", _process(now.cloud, bool(now.cloud_health), state.rates.get("cloud_cpu"), ""))
+    lines.add_row("cloud side", _cloud_side(state))
     if agent:
         lines.add_row(
             "readings",
@@ -84,6 +84,15 @@ def remedies(found: Sequence[Trouble]) -> list[RenderableType]:
         lines.add_row(Text(one.severity.upper(), STYLES[one.severity]), one.text)
         lines.add_row("", Text(f"> {one.remedy}", "dim"))
     return [Text(), lines]
+
+
+def _cloud_side(state: State) -> Text:
+    now = state.now
+    said = _process(now.cloud, bool(now.cloud_health), state.rates.get("cloud_cpu"), "")
+    if now.workers and now.cloud is not None:
+        there = [name for name, worker in now.workers.items() if worker is not None]
+        said.append(f"; {', '.join(there)} of {len(now.workers)}")
+    return said
 
 
 def _process(process: Running | None, answers: bool, cpu: float | None, version: str) -> Text:

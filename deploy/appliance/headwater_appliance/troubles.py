@@ -61,6 +61,11 @@ def _of_parts(box: Box, state: State) -> Iterator[Trouble]:
             "wrong", f"the cloud side (process {now.cloud.pid}) runs and does not answer: {now.cloud_why}",
             f"it may be starting; if it stays so, end it (kill {now.cloud.pid}): 'headwater up' starts it again, nothing is lost",
         )  # fmt: skip
+    for name in [name for name, worker in now.workers.items() if worker is None and now.cloud is not None]:
+        yield Trouble(
+            "wrong", f"{name} of the cloud side does not run: the others have its shards, nothing is lost",
+            f"'headwater up' starts it again by itself; if it does not, its log says why; else {start}",
+        )  # fmt: skip
     for reason in now.cloud_health.get("reasons", []):
         yield Trouble("wrong", f"the cloud side says: {reason}", "its log says more")
     if state.agent_version not in {"", state.installed} and now.edge is not None:

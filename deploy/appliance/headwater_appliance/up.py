@@ -13,12 +13,15 @@ from typing import NamedTuple
 import msgspec
 
 from headwater_appliance.answers import Answers
+from headwater_appliance.box import Box, box_of
 from headwater_appliance.log_file import LogFile
 from headwater_appliance.service import Service
 from headwater_appliance.supervise import Budget, Part, Supervisor, python, stops_on_signals
 from headwater_appliance.up_settings import UpSettings
 from headwater_cloud.settings import CloudSettings
 from headwater_edge.settings import EdgeSettings
+from headwater_shared.errors import SettingsError
+from headwater_shared.kafka_settings import is_kafka
 from headwater_shared.logs import configure, get_logger
 from headwater_shared.reload import Running, Wish, write_running
 from headwater_shared.settings import Common, duration, load, size
@@ -40,15 +43,34 @@ class Checked(NamedTuple):
 
 def parts(settings: Path | None, checked: Checked | None = None) -> list[Part]:
     """Return the processes of one box; with the settings, whether they answer is watched too."""
-    arguments = [str(settings)] if settings else []
-    answers: dict[str, Answers] = {}
-    if checked is not None:
-        data, limit_s = Path(checked.common.data), duration(checked.up.unanswered) / 1e6
-        for name, host in (("edge", checked.edge.health_host), ("cloud", checked.cloud.health_host)):
-            answers[name] = Answers(data / f"{name}.json", host, limit_s)
+    box = box_of(settings)
+    edge, cloud = agent(settings), cloud_side(settings, box)
+    if checked is None:
+        return [edge, *cloud]
+    limit_s = duration(checked.up.unanswered) / 1e6
+    places = [process.place for process in box.cloud_processes]
     return [
-        Part("edge", python("headwater_edge", *arguments), answers.get("edge")),
-        Part("cloud", python("headwater_cloud", *arguments), answers.get("cloud")),
+        edge._replace(answers=Answers(box.edge_place, checked.edge.health_host, limit_s)),
+        *(
+            part._replace(answers=Answers(place, checked.cloud.health_host, limit_s))
+            for part, place in zip(cloud, places, strict=True)
+        ),
+    ]
+
+
+def agent(settings: Path | None, name: str = "edge") -> Part:
+    """Return the agent of some settings."""
+    return Part(name, python("headwater_edge", *([str(settings)] if settings else [])))
+
+
+def cloud_side(settings: Path | None, box: Box) -> list[Part]:
+    """Return the process of the cloud side, or its workers."""
+    command = python("headwater_cloud", *([str(settings)] if settings else []))
+    if not box.cloud.workers:
+        return [Part("cloud", command)]
+    return [
+        Part(process.name, [*command, "--slot", str(slot)])
+        for slot, process in enumerate(box.cloud_processes, 1)
     ]
 
 
@@ -64,6 +86,11 @@ def check(settings: Path | None) -> Checked:
     edge, cloud = read(settings), load(settings, "cloud", CloudSettings)
     check_edge(edge)
     cloud.kept()
+    if cloud.workers and not is_kafka(cloud.bus):
+        raise SettingsError(
+            f"cloud.workers = {cloud.workers}, and the bus of the cloud side is the file {cloud.bus}, which one process reads",
+            hint='set workers = 0, or bus = "kafka://host:9092" in [cloud] and [edge]',
+        )
     return Checked(load(settings, "common", Common), edge, cloud, load(settings, "up", UpSettings))
 
 
@@ -95,15 +122,16 @@ def up(settings: Path | None) -> int:
         write_running(data, "up", Running(os.getpid(), {"up": msgspec.to_builtins(own)}))
 
     async def keep() -> int:
+        kept = parts(settings, checked)
         supervisor = Supervisor(
-            parts(settings, checked),
+            kept,
             environment(common),
             budget=Budget(own.restarts, duration(own.within) / 1e6),
             log_file=log_file,
         )
         stops_on_signals(supervisor)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _hung_up(supervisor, wish))
-        telling = asyncio.ensure_future(_tell(supervisor, Service(), ready))
+        telling = asyncio.ensure_future(_tell(supervisor, len(kept), Service(), ready))
         try:
             return await supervisor.run()
         finally:
@@ -126,12 +154,12 @@ def _hung_up(supervisor: Supervisor, wish: Wish) -> Callable[[], None]:
     return hung_up
 
 
-async def _tell(supervisor: Supervisor, service: Service, when_ready: Callable[[], None]) -> None:
+async def _tell(supervisor: Supervisor, parts: int, service: Service, when_ready: Callable[[], None]) -> None:
     """Tell the service manager, and `when_ready`, once that all is ready; and the manager again and again that this loop goes round."""
     ready = stopping = False
     wait_s = min(_TELL_S, service.watchdog_s / 3) if service.watchdog_s else _TELL_S
     while True:
-        if not ready and len(supervisor.ready) == 2:
+        if not ready and len(supervisor.ready) == parts:
             ready = True
             when_ready()
             service.say(READY="1", STATUS="agent and cloud side run")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+from headwater_appliance.box import Box
+from headwater_appliance.look import agent_of
 from headwater_cloud.history import History
 from headwater_cloud.views import AlertView
-from headwater_edge import words
-from headwater_shared.errors import Refused, StateError
+from headwater_shared.errors import StateError
 
 _NOT_BEFORE_US = (
     1_000_000_000_000_000  # 2001: what is complete only up to before it is held up by a wrong clock
@@ -18,10 +18,10 @@ _NOT_BEFORE_US = (
 
 
 class View:
-    """Looks at one box again and again; whatever does not answer yet is left out."""
+    """Looks at a box again and again; whatever does not answer yet is left out."""
 
-    def __init__(self, data: Path) -> None:
-        self._data = data
+    def __init__(self, box: Box) -> None:
+        self._box = box
         self._history: History | None = None
         self._alerts: dict[str, str] = {}
         """The state of each alert when last looked at."""
@@ -30,11 +30,8 @@ class View:
         """Where time runs fast: times are told as hours after this."""
 
     def agent(self) -> dict[str, Any]:
-        """Return the agent's status; empty while it does not answer."""
-        try:
-            return words.say(self._data / "edge.sock", "status", timeout_s=5)
-        except Refused:
-            return {}
+        """Return the agent's status, of several together; empty while one does not answer."""
+        return agent_of(self._box)[0]
 
     def when(self, time_us: int) -> str:
         """Write an event time: of the day, UTC, or in hours where time runs fast."""
@@ -46,7 +43,7 @@ class View:
         """Return the cloud side's history, once it is there."""
         if self._history is None:
             try:
-                self._history = History(self._data / "cloud.db")
+                self._history = History(self._box.cloud_file)
             except StateError:
                 return None
         return self._history

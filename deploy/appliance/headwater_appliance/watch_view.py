@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headwater_appliance.anomalies_command import reason
-from headwater_appliance.box import Box, box_of
+from headwater_appliance.box import Box
 from headwater_appliance.devices import Device
 from headwater_appliance.devices_command import table
 from headwater_appliance.look import Look, look
@@ -134,7 +133,7 @@ def _first(devices: list[Device], now_us: int, rows: int) -> list[Device]:
 
 
 @contextmanager
-def below_lines(settings: Path) -> Iterator[Callable[[], bool]]:
+def below_lines(box: Box) -> Iterator[Callable[[], bool]]:
     """Where the output is a terminal, keep the view below the lines that are printed meanwhile.
 
     Yields:
@@ -144,7 +143,7 @@ def below_lines(settings: Path) -> Iterator[Callable[[], bool]]:
     if not console.is_terminal:
         yield lambda: False
         return
-    watcher, drawn_at = Watcher(box_of(settings)), 0.0
+    watcher, drawn_at = Watcher(box), 0.0
     with live(console, whole=False) as drawn:
 
         def draw() -> bool:
