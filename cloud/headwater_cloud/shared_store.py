@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_cloud import notify
+from headwater_cloud import bulk, notify
+from headwater_cloud.merge import Windows
 from headwater_cloud.names import Names, Opener
 from headwater_cloud.notify import JsonLines
 from headwater_cloud.outputs import Notification
@@ -52,6 +53,7 @@ class SharedStore:
             self._connection = open_writer(
                 path, application=APPLICATION, schema=SCHEMA, page_size=8192, wal=False
             )
+            bulk.attach(self._connection)
         except sqlite3.DatabaseError as error:
             raise (damaged(path, error) if says_damaged(error) else error) from None
         self._numbers = {table: _Numbers(table) for table in ("series", "level", "opener")}
@@ -91,6 +93,7 @@ class SharedStore:
         fresh: list[Notification] = []
         if batches:
             with one_commit(self._connection, self._path) as connection:
+                windows = []
                 for batch in batches:
                     topic, number = batch.at
                     if self.written(batch.at) > batch.offset:
@@ -98,11 +101,15 @@ class SharedStore:
                             f"partition {number} of {topic} belongs to another worker by now",
                             hint="this one was away for too long: it starts again from the state",
                         )
-                    fresh += self._one(connection, batch.out, names)
+                    if batch.out.merged is not None:
+                        windows.append(self._numbered(connection, batch.out.merged.windows, names))
+                    fresh += self._one(connection, batch.out)
                     if topic == IN.name:
                         write_offsets(connection, {number: batch.offset})
                     else:
                         write_second(connection, {topic: {number: batch.offset}})
+                if windows:
+                    write_windows(connection, Windows.concatenate(windows))
                 reached("quix.sink.before")
             reached("quix.sink.after")
         notify.say(fresh)
@@ -123,16 +130,18 @@ class SharedStore:
         else:
             self._prune_at = time.monotonic() + _PRUNE_S
 
-    def _one(self, connection: sqlite3.Connection, out: Output, names: Names) -> list[Notification]:
-        """Write an output; return the notifications that no worker wrote before."""
+    def _numbered(self, connection: sqlite3.Connection, windows: Windows, names: Names) -> Windows:
+        """Return windows with the file's numbers in place of the process's."""
+        return dataclasses.replace(
+            windows,
+            level=self._numbers["level"].of(connection, windows.level, names.levels),
+            series=self._numbers["series"].of(connection, windows.series, names.series),
+            opener=self._numbers["opener"].of(connection, windows.opener, names.openers),
+        )
+
+    def _one(self, connection: sqlite3.Connection, out: Output) -> list[Notification]:
+        """Write what an output has beside windows; return the notifications that no worker wrote before."""
         fresh = [n for n in out.notifications if _is_news(connection, n)]
-        if out.merged is not None:
-            windows = out.merged.windows
-            level = self._numbers["level"].of(connection, windows.level, names.levels)
-            series = self._numbers["series"].of(connection, windows.series, names.series)
-            opener = self._numbers["opener"].of(connection, windows.opener, names.openers)
-            own = dataclasses.replace(windows, level=level, series=series, opener=opener)
-            write_windows(connection, own)
         write_found(connection, out)
         write_notifications(connection, fresh)
         return fresh
