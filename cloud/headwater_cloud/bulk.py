@@ -147,7 +147,8 @@ def _varint(values: Ints, size: int) -> NDArray[np.uint64]:
 @lru_cache(4)
 def _template(reals: tuple[bool, ...]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return the first page of a database with the table, and the words before a row's values, without what differs from row to row:
-    3 bytes for its length, 5 for its number, one for the length of the types that follow, and at the end 3 for the blob's."""
+    3 bytes for its length, 5 for its number, one for the length of the types that follow, and at the end 3 for the blob's.
+    """
     empty = sqlite3.connect(":memory:", isolation_level=None)
     empty.execute(f"PRAGMA page_size={_PAGE}")
     kinds = [*("REAL" if real else "INTEGER" for real in reals), "BLOB"]

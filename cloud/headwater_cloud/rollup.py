@@ -52,8 +52,9 @@ def step(
     Returns:
         The shards of which `dirty` changed, and the rollups.
     """
-    changed = Windows.empty() if merged is None else merged.windows.by_shard()
-    where = _mark(shards, changed, names)
+    changed = Windows.empty() if merged is None else merged.windows
+    order = changed.by_shard()
+    where = _mark(shards, changed, order, names)
     keys = [
         (number, *key)
         for number, shard in sorted(shards.items())
@@ -65,7 +66,7 @@ def step(
     levels = names.level_numbers([level for _, level, _ in keys])
     numbers, starts = (np.array([key[at] for key in keys], np.int64) for at in (0, 2))
     found = lookup.windows_at(numbers, levels, starts)
-    over = [np.arange(*where[key]) for key in keys if key in where]
+    over = [order[slice(*where[key])] for key in keys if key in where]
     if over:
         found = Windows.concatenate([found, changed.take(np.concatenate(over))])
     rolled = roll_up(found, names.places(), shards)
@@ -80,18 +81,18 @@ def step(
 
 
 def _mark(
-    shards: Mapping[int, Shard], changed: Windows, names: Names
+    shards: Mapping[int, Shard], changed: Windows, order: Ints, names: Names
 ) -> dict[tuple[int, str, int], tuple[int, int]]:
-    """Note what changed; return where the rows of each shard, level and start are."""
+    """Note what changed; return where along `order` the rows of each shard, level and start are."""
     where = {
         (number, names.levels[level], start): (begin, end)
-        for number, level, start, begin, end in changed.runs()
+        for number, level, start, begin, end in changed.runs(order)
         if _starts_together(names.levels[level])
     }
     some_gone = not changed.aggregates.count.all()
     for (number, level, start), (begin, end) in where.items():
         shard = shards[number]
-        gone = _gone(changed.take(slice(begin, end)), names.places(), shard) if some_gone else []
+        gone = _gone(changed.take(order[begin:end]), names.places(), shard) if some_gone else []
         dirty.mark(shard.dirty, (level, start), gone, shard.clock_us)
     return where
 
