@@ -25,7 +25,9 @@ def windows_of(n: int, widest: int, seed: int = 1) -> Windows:
     """Windows of any 64 bits that a column may hold, and sketches up to so many buckets wide."""
     chance = np.random.default_rng(seed)
     top = 2 ** chance.integers(0, 63, (n, 9))
-    integers = [chance.integers(-top[:, at], top[:, at]) for at in range(9)]
+    level, start, series, parts, opener, tick, revision, flags, shard = (
+        chance.integers(-top[:, at], top[:, at]) for at in range(9)
+    )
     aggregates = Aggregates.of_words(chance.integers(-(2**63), 2**63 - 1, (n, len(COLUMNS))))
     for name in REALS & {*COLUMNS}:
         floats = np.exp(chance.uniform(-700, 700, n)) * chance.choice([-1.0, 1.0], n)
@@ -35,7 +37,9 @@ def windows_of(n: int, widest: int, seed: int = 1) -> Windows:
     ends = np.cumsum(chance.integers(0, widest + 1, n) // chance.choice([1, 100], n))
     buckets = int(ends[-1])
     sketches = Sketches(ends, chance.integers(0, 2**18, buckets), chance.integers(0, 2**40, buckets))
-    return Windows(*integers, aggregates=aggregates, sketches=sketches)
+    return Windows(
+        level, start, series, parts, opener, tick, revision, flags, shard, aggregates, sketches
+    )
 
 
 def rows_of(store: Store) -> list[tuple[object, ...]]:
