@@ -21,6 +21,9 @@ WINDOW_COLUMNS = (*_WINDOW, "parts", *_IDENTITY, *COLUMNS, "sketch", "shard")
 PART_COLUMNS = (*_WINDOW, *_IDENTITY, *COLUMNS, "sketch")
 """Of the table `part`, in this order."""
 
+BULK_COLUMNS = (*(name for name in WINDOW_COLUMNS if name != "sketch"), "sketch")
+"""The same, as `bulk` takes them: the blob last."""
+
 REALS = frozenset({"mean", "m2", "min", "max", "first", "last"})
 
 _BUCKET_BITS = 46  # of a packed sketch: the bucket above, its count below
@@ -58,10 +61,27 @@ def aggregates_of(columns: Mapping[str, Sequence[Any]]) -> Aggregates:
     return Aggregates(**arrays)
 
 
+def words_of(windows: Windows) -> NDArray[np.int64]:
+    """Return all values but the sketches as words of 64 bits, in the order of `BULK_COLUMNS`; shape (n, columns - 1)."""
+    words = np.empty((len(windows), len(BULK_COLUMNS) - 1), np.int64)
+    first = BULK_COLUMNS.index(COLUMNS[0])
+    words[:, first : first + len(COLUMNS)] = windows.aggregates.words
+    for at, name in enumerate(BULK_COLUMNS[:-1]):
+        if name not in COLUMNS:
+            words[:, at] = getattr(windows, name)
+    return words
+
+
+def packed_words(sketches: Sketches) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where each row's words end, and the words: see `pack_sketches`."""
+    return sketches.end, sketches.bucket << _BUCKET_BITS | sketches.count
+
+
 def pack_sketches(sketches: Sketches) -> list[bytes]:
     """Encode each row: uint64 little-endian, ascending, a bucket in the upper 18 bits and its count in the lower 46."""
-    packed = (sketches.bucket << _BUCKET_BITS | sketches.count).astype("<i8").tobytes()
-    ends = (sketches.end * 8).tolist()
+    end, words = packed_words(sketches)
+    packed = words.astype("<i8").tobytes()
+    ends = (end * 8).tolist()
     return [packed[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True)] if ends else []
 
 

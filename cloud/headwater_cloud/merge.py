@@ -23,6 +23,7 @@ OF_ROLLUP = -1
 """In the place of a window's shard."""
 
 _INTEGERS = ("level", "start", "series", "parts", "opener", "tick", "revision", "flags", "shard")
+_AS_THEY_ARE = slice(None)
 _DEEP = 8
 """Parts of a window; of more, such as a fleet's, all are merged at once."""
 
@@ -74,17 +75,16 @@ class Windows:
             self.aggregates.take(index), self.sketches.take(index),
         )  # fmt: skip
 
-    def by_shard(self) -> Windows:
-        """Return the windows by shard, and within one as they are."""
-        if (self.shard[1:] >= self.shard[:-1]).all():
-            return self
-        return self.take(np.argsort(self.shard, kind="stable"))
+    def by_shard(self) -> Ints:
+        """Return the order of windows by shard, and within one as they are."""
+        return np.argsort(self.shard, kind="stable")
 
-    def runs(self) -> list[tuple[int, int, int, int, int]]:
-        """Return shard, level, start, first row and end of each run of rows that have these in common."""
-        begins = _starts(np.arange(len(self)), self.shard, self.level, self.start)
-        ends = np.append(begins, len(self))[1:]
-        columns = (self.shard[begins], self.level[begins], self.start[begins], begins, ends)
+    def runs(self, order: Ints) -> list[tuple[int, int, int, int, int]]:
+        """Return shard, level, start, and begin and end along `order` of each run of windows that have these in common."""
+        begins = _starts(order, self.shard, self.level, self.start)
+        ends = np.append(begins, len(order))[1:]
+        first = order[begins]
+        columns = (self.shard[first], self.level[first], self.start[first], begins, ends)
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
@@ -110,12 +110,15 @@ def merge(stored: PartRows, arrived: PartRows, ranks: Ints, shards: Ints | None 
         ranks: the place of each opener in sorted order (`Names.opener_ranks`).
         shards: of each row that arrived; None: of a second stage.
     """
-    if not len(stored) and _ascends(arrived):
-        every = np.arange(len(arrived))
-        windows = _whole(arrived, np.ones(len(arrived), np.int64))
-        if shards is not None:
-            windows.shard = shards
-        return Merged(windows, arrived, every, every)
+    if not len(stored):
+        order = _apart(arrived)
+        if order is not None:
+            parts = arrived if order is _AS_THEY_ARE else arrived.take(order)
+            every = np.arange(len(parts))
+            windows = _whole(parts, np.ones(len(parts), np.int64))
+            if shards is not None:
+                windows.shard = shards[order]
+            return Merged(windows, parts, every, every[order])
     rows = PartRows.concatenate([stored, arrived])
     is_new = np.arange(len(rows)) >= len(stored)
     order = _order(rows, ranks)
@@ -134,36 +137,43 @@ def merge(stored: PartRows, arrived: PartRows, ranks: Ints, shards: Ints | None 
     return Merged(windows, parts, np.repeat(np.arange(len(sizes)), sizes), order)
 
 
-def _ascends(rows: PartRows) -> bool:
-    """Tell whether each row is of a later window than the one before: what one tick of an agent closes mostly is."""
+def _apart(rows: PartRows) -> Ints | slice | None:
+    """Return the order of the windows if each row is of another one, or None: ticks of agents close new ones mostly, in order."""
     level, start, series = ((column[:-1], column[1:]) for column in (rows.level, rows.start, rows.series))
     later = level[0] < level[1]
     same = level[0] == level[1]
     later |= same & (start[0] < start[1])
     same &= start[0] == start[1]
     later |= same & (series[0] < series[1])
-    return bool(later.all())
+    return _AS_THEY_ARE if later.all() else _narrow_order(rows)
+
+
+def _narrow_order(rows: PartRows) -> Ints | None:
+    """Sort by window, if windows fit one word and each row is of another one."""
+    base = int(rows.start.min())
+    if (
+        int(rows.start.max()) - base < 1 << 40
+        and int(rows.series.max()) < 1 << 19
+        and int(rows.level.max()) < 1 << 4
+    ):
+        key = rows.level << 59 | (rows.start - base) << 19 | rows.series
+        order = np.argsort(key, kind="stable")  # quick on what is runs of sorted rows, as frames are
+        along = key[order]
+        if (along[1:] > along[:-1]).all():
+            return order
+    return None
 
 
 def _order(rows: PartRows, ranks: Ints) -> Ints:
     """Sort by window and then by identity."""
-    if len(rows):
-        base = int(rows.start.min())
-        if (
-            int(rows.start.max()) - base < 1 << 40
-            and int(rows.series.max()) < 1 << 19
-            and int(rows.level.max()) < 1 << 4
-        ):
-            key = rows.level << 59 | (rows.start - base) << 19 | rows.series
-            order = np.argsort(key, kind="stable")  # quick on what is runs of sorted rows, as frames are
-            along = key[order]
-            if (along[1:] > along[:-1]).all():
-                return order
+    narrow = _narrow_order(rows) if len(rows) else None
+    if narrow is not None:
+        return narrow
     rank = ranks[rows.opener]
-    narrow = (
+    small = (
         len(rows) and int(rows.tick.max()) < 1 << 40 and int(rows.tick.min()) >= 0 and len(ranks) < 1 << 22
     )
-    inner = ((rank << 40) | rows.tick,) if narrow else (rows.tick, rank)
+    inner = ((rank << 40) | rows.tick,) if small else (rows.tick, rank)
     return np.lexsort((*inner, rows.series, rows.start, rows.level))
 
 

@@ -6,8 +6,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headwater_cloud.merge import OF_ROLLUP, Windows
+
+Ints = NDArray[np.int64]
 
 ROWS = 100_000
 """Windows at most; some 300 bytes each."""
@@ -25,7 +28,7 @@ class Recent:
         self._first = 0
         """The number of the oldest batch."""
         self._batches: deque[tuple[Windows, list[Key]]] = deque()
-        self._where: dict[Key, list[tuple[int, slice]]] = {}
+        self._where: dict[Key, list[tuple[int, Ints]]] = {}
         """Number of the batch, and rows of it."""
         self._newest: dict[tuple[int, int], int] = {}
         """The latest start by shard and level: what is later begins with what is written now."""
@@ -34,17 +37,19 @@ class Recent:
         """Remember windows; `floors` is by level the latest start that was stored before this process began."""
         if len(windows) and windows.shard[0] == OF_ROLLUP:
             return  # of a second stage, as are all others
-        windows = windows.by_shard()
+        order = windows.by_shard()
         number = self._first + len(self._batches)
         keys = []
-        for shard, level, start, begin, end in windows.runs():
+        for shard, level, start, begin, end in windows.runs(order):
             key = (shard, level, start)
             if start > self._newest.get((shard, level), floors[level]):
                 self._newest[shard, level] = start
                 self._where[key] = []
             if key in self._where:
-                self._where[key].append((number, slice(begin, end)))
+                self._where[key].append((number, order[begin:end]))
                 keys.append(key)
+        if not keys:
+            return
         self._batches.append((windows, keys))
         self._rows += len(windows)
         while self._rows > self._most:
@@ -60,7 +65,7 @@ class Recent:
         Returns:
             The windows, and those keys that the file must be asked for.
         """
-        slices: dict[int, list[slice]] = {}
+        chosen: dict[int, list[Ints]] = {}
         others = []
         for key in keys:
             found = self._where.get(key)
@@ -68,10 +73,10 @@ class Recent:
                 others.append(key)
             else:
                 for number, rows in found:
-                    slices.setdefault(number, []).append(rows)
+                    chosen.setdefault(number, []).append(rows)
         out = []
-        for number in sorted(slices):
+        for number in sorted(chosen):
             windows, _ = self._batches[number - self._first]
-            at = np.concatenate([np.arange(rows.start, rows.stop) for rows in slices[number]])
-            out.append(windows if len(at) == len(windows) else windows.take(at))
+            at = np.concatenate(chosen[number])
+            out.append(windows if len(at) == len(windows) else windows.take(np.sort(at)))
         return out, others

@@ -58,7 +58,7 @@ def step(
     Returns:
         The shards of which `dirty` changed, and the rollups.
     """
-    changed = Windows.empty() if merged is None else merged.windows.by_shard()
+    changed = Windows.empty() if merged is None else merged.windows
     where = _mark(shards, changed, names)
     keys = [
         (number, *key)
@@ -80,7 +80,7 @@ def _rolled(
     keys: list[_Key],
     shards: Mapping[int, Shard],
     changed: Windows,
-    where: Mapping[_Key, tuple[int, int]],
+    where: Mapping[_Key, Ints],
     names: Names,
     lookup: Kept,
 ) -> tuple[Rolled, int]:
@@ -88,7 +88,7 @@ def _rolled(
     levels = names.level_numbers([level for _, level, _ in keys])
     numbers, starts = (np.array([key[at] for key in keys], np.int64) for at in (0, 2))
     found = lookup.windows_at(numbers, levels, starts)
-    over = [np.arange(*where[key]) for key in keys if key in where]
+    over = [where[key] for key in keys if key in where]
     if over:
         found = Windows.concatenate([found, changed.take(np.concatenate(over))])
     rolled = roll_up(found, names.places(), shards)
@@ -100,17 +100,18 @@ def _rolled(
     return (with_gone(rolled, gone) if gone else rolled), len(found)
 
 
-def _mark(shards: Mapping[int, Shard], changed: Windows, names: Names) -> dict[_Key, tuple[int, int]]:
-    """Note what changed; return where the rows of each shard, level and start are."""
+def _mark(shards: Mapping[int, Shard], changed: Windows, names: Names) -> dict[_Key, Ints]:
+    """Note what changed; return which rows each shard, level and start has."""
+    order = changed.by_shard()
     where = {
-        (number, names.levels[level], start): (begin, end)
-        for number, level, start, begin, end in changed.runs()
+        (number, names.levels[level], start): order[begin:end]
+        for number, level, start, begin, end in changed.runs(order)
         if _starts_together(names.levels[level])
     }
     some_gone = not changed.aggregates.count.all()
-    for (number, level, start), (begin, end) in where.items():
+    for (number, level, start), rows in where.items():
         shard = shards[number]
-        gone = _gone(changed.take(slice(begin, end)), names.places(), shard) if some_gone else []
+        gone = _gone(changed.take(rows), names.places(), shard) if some_gone else []
         dirty.mark(shard.dirty, (level, start), gone, shard.clock_us)
     return where
 

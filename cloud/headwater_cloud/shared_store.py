@@ -19,7 +19,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_cloud import claim, notify
+from headwater_cloud import bulk, claim, notify
+from headwater_cloud.merge import Windows
 from headwater_cloud.names import Names, Opener
 from headwater_cloud.notify import JsonLines
 from headwater_cloud.outputs import Notification
@@ -54,6 +55,7 @@ class SharedStore:
             self._connection = open_writer(
                 path, application=APPLICATION, schema=SCHEMA, page_size=8192, wal=False
             )
+            bulk.attach(self._connection)
             found = self._connection.execute("SELECT body FROM notification ORDER BY id").fetchall()
         # Whether these went out before a process ended is not known (R29).
         self._to_send = [_as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in found]
@@ -87,8 +89,13 @@ class SharedStore:
         if batches:
             try:
                 with one_commit(self._connection, self._path) as connection:
+                    windows: list[Windows] = []
                     for batch in batches:
-                        fresh += self._batch(connection, batch, names)
+                        some, news = self._batch(connection, batch, names)
+                        windows += some
+                        fresh += news
+                    if windows:
+                        write_windows(connection, Windows.concatenate(windows))
                     reached("quix.sink.before")
             except BaseException:
                 self._numbers = _numbers()  # some are of rows that were taken back
@@ -129,31 +136,37 @@ class SharedStore:
         else:
             self._prune_at = time.monotonic() + _PRUNE_S
 
-    def _batch(self, connection: sqlite3.Connection, batch: Batch, names: Names) -> list[Notification]:
-        """Write a batch if its partition is still ours; return the notifications that no worker wrote before."""
+    def _batch(
+        self, connection: sqlite3.Connection, batch: Batch, names: Names
+    ) -> tuple[list[Windows], list[Notification]]:
+        """Write a batch but for its windows, if its partition is still ours; return these, and the notifications that no worker wrote before."""
         topic, number = batch.at
         if self.written(batch.at) > batch.offset:
             raise StartAgain(
                 f"partition {number} of {topic} belongs to another worker by now",
                 hint="this one was away for too long: it starts again from the state",
             )
-        fresh = self._one(connection, batch.out, names)
+        merged = batch.out.merged
+        windows = [] if merged is None else [self._numbered(connection, merged.windows, names)]
+        fresh = self._one(connection, batch.out)
         if topic == IN.name:
             write_offsets(connection, {number: batch.offset})
         else:
             write_second(connection, {topic: {number: batch.offset}})
-        return fresh
+        return windows, fresh
 
-    def _one(self, connection: sqlite3.Connection, out: Output, names: Names) -> list[Notification]:
-        """Write an output; return the notifications that no worker wrote before."""
+    def _numbered(self, connection: sqlite3.Connection, windows: Windows, names: Names) -> Windows:
+        """Return windows with the file's numbers in place of the process's."""
+        return dataclasses.replace(
+            windows,
+            level=self._numbers["level"].of(connection, windows.level, names.levels),
+            series=self._numbers["series"].of(connection, windows.series, names.series),
+            opener=self._numbers["opener"].of(connection, windows.opener, names.openers),
+        )
+
+    def _one(self, connection: sqlite3.Connection, out: Output) -> list[Notification]:
+        """Write what an output has beside windows; return the notifications that no worker wrote before."""
         fresh = [n for n in out.notifications if _is_news(connection, n)]
-        if out.merged is not None:
-            windows = out.merged.windows
-            level = self._numbers["level"].of(connection, windows.level, names.levels)
-            series = self._numbers["series"].of(connection, windows.series, names.series)
-            opener = self._numbers["opener"].of(connection, windows.opener, names.openers)
-            own = dataclasses.replace(windows, level=level, series=series, opener=opener)
-            write_windows(connection, own)
         write_found(connection, out)
         write_notifications(connection, fresh)
         return fresh

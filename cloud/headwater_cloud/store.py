@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from headwater_cloud import claim, shard
+from headwater_cloud import bulk, claim, shard
 from headwater_cloud.columns import PART_COLUMNS, REALS, WINDOW_COLUMNS
 from headwater_cloud.names import Names, Opener
 from headwater_cloud.outputs import Notification, Waiting
@@ -121,6 +121,7 @@ class Store:
         self._lock = WriterLock(path)
         try:
             self.connection = open_writer(path, application=APPLICATION, schema=SCHEMA, page_size=8192)
+            bulk.attach(self.connection)
         except sqlite3.DatabaseError as error:
             self._lock.release()
             raise (damaged(path, error) if says_damaged(error) else error) from None

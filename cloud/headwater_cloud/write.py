@@ -8,8 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import numpy as np
 
+from headwater_cloud import bulk
 from headwater_cloud.alerts import AlertRow
-from headwater_cloud.columns import PART_COLUMNS, WINDOW_COLUMNS, to_rows
+from headwater_cloud.columns import (
+    BULK_COLUMNS,
+    PART_COLUMNS,
+    REALS,
+    WINDOW_COLUMNS,
+    packed_words,
+    to_rows,
+    words_of,
+)
 from headwater_cloud.completeness import Progress
 from headwater_cloud.merge import Merged, Windows
 from headwater_cloud.names import Names
@@ -20,6 +29,9 @@ from headwater_shared.bus import Record
 from headwater_shared.parts import COARSENED
 from headwater_shared.records import Anomaly, Command, Device, RegistryChange
 from headwater_shared.registry import rank
+
+_MANY = 200
+"""Windows: of fewer, an image of them costs more than it saves."""
 
 
 def write(
@@ -65,6 +77,11 @@ def write_windows(connection: sqlite3.Connection, windows: Windows) -> None:
             "DELETE FROM window WHERE level = ? AND start = ? AND series = ?", zip(*keys, strict=True)
         )
         windows = windows.take(~empty)
+    if len(windows) >= _MANY and bulk.CAN:
+        wide = np.diff(windows.sketches.end, prepend=0) > bulk.WIDEST
+        some = windows.take(~wide) if wide.any() else windows
+        bulk.insert(connection, "window", BULK_COLUMNS, REALS, words_of(some), *packed_words(some.sketches))
+        windows = windows.take(wide)
     connection.executemany(_insert("window", WINDOW_COLUMNS), to_rows(WINDOW_COLUMNS, windows))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from headwater_shared import avro
 from headwater_shared.aggregates import COLUMNS, Aggregates
@@ -25,7 +26,6 @@ SCHEMA = "frame-1"
 _PART_COLUMNS = ("series", "level", "start", "epoch", "tick", "revision", "flags")
 _SKETCH_COLUMNS = ("end", "bucket", "count")
 _MOST = 2**45  # readings of one part: more than a year of 1 MHz
-_FLOATS = frozenset({"mean", "m2", "min", "max", "first", "last"})
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -83,16 +83,16 @@ def _decoded(cut: _Cut) -> Frame:
     names = _names(agent, cut)
     levels = cut.array(cut.text)
     epochs = cut.array(cut.int8)
-    own = {name: cut.column(np.int64) for name in _PART_COLUMNS}
-    dtypes: dict[str, Any] = {name: np.float64 if name in _FLOATS else np.int64 for name in COLUMNS}
-    dtypes["digest"] = np.uint64
-    of_readings = {name: cut.column(dtypes[name]) for name in COLUMNS}
-    sketches = Sketches(*(cut.column(np.int64) for _ in _SKETCH_COLUMNS))
+    words = cut.columns(len(_PART_COLUMNS) + len(COLUMNS))
+    ends = cut.columns(1)[0]
+    buckets, counts = cut.columns(2)
     if cut.at != len(cut.body):
         raise ValueError(f"a damaged frame: {len(cut.body) - cut.at} bytes too many")
-    if len({len(column) for column in (*own.values(), *of_readings.values(), sketches.end)}) != 1:
+    if words.shape[1] != len(ends):
         raise ValueError("a damaged frame: columns of different lengths")
-    aggregates = Aggregates(**of_readings)
+    own = dict(zip(_PART_COLUMNS, words, strict=False))
+    aggregates = Aggregates.of_words(words[len(_PART_COLUMNS) :].T.copy())
+    sketches = Sketches(ends, buckets, counts)
     parts = Parts(names, levels, epochs, **own, aggregates=aggregates, sketches=sketches)
     _check(parts)
     return Frame(agent, epoch, shard, seq, tick, predecessor, parts)
@@ -209,12 +209,28 @@ class _Cut:
             out += [item() for _ in range(count)]
         return out
 
-    def column(self, dtype: Any) -> Any:
-        """Cut a column of 8-byte items; other writers may have split it into blocks."""
+    def columns(self, n: int) -> NDArray[np.int64]:
+        """Cut n columns of one length, of 8-byte items, as words: a matrix of n rows."""
+        begin, count = self.at, self._block()
+        head, size = self.at - begin, 8 * max(count, 0)
+        width = head + size + (1 if count else 0)
+        if begin + n * width <= len(self.body):  # as we write them: a block each, one after the other
+            octets = np.frombuffer(self.body, np.uint8, n * width, begin).reshape(n, width)
+            if (octets[:, :head] == octets[0, :head]).all() and (not count or not octets[:, -1].any()):
+                self.at = begin + n * width
+                return octets[:, head : head + size].copy().view("<i8").astype(np.int64, copy=False)
+        self.at = begin
+        columns = [self._column() for _ in range(n)]
+        if len({len(column) for column in columns}) != 1:
+            raise ValueError("a damaged frame: columns of different lengths")
+        return np.array(columns)
+
+    def _column(self) -> NDArray[np.int64]:
+        """Cut a column that other writers may have split into blocks."""
         blocks = []
         while count := self._block():
             blocks.append(self.raw(8 * count))
-        return np.frombuffer(b"".join(blocks), np.dtype(dtype).newbyteorder("<")).astype(dtype)
+        return np.frombuffer(b"".join(blocks), "<i8").astype(np.int64)
 
     def _block(self) -> int:
         count = self.long()

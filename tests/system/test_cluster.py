@@ -19,7 +19,7 @@ from tests.system import result
 from tests.system.box import EDGE, WORKER, Box, box
 from tests.system.kafka_box import kafka_box
 from tests.system.load import Load, load
-from tests.system.test_workers import worked_on
+from tests.system.workers import offsets
 
 SITES = ("north", "east", "south", "west")
 WORKERS = (WORKER.format(1), WORKER.format(2))
@@ -115,8 +115,8 @@ def test_r31_also_when_agents_workers_and_kafka_are_killed(topics: MadeTopics, t
         first = cluster.boxes[0]
         parts = [(first, WORKERS[0]), (first, WORKERS[1]), *((here, EDGE) for here in cluster.boxes)]
         for here, part in parts:
-            before = worked_on(first)
-            until(lambda done=before: worked_on(first) > done + 20, 90, "the workers get on")  # type: ignore[misc]
+            before = sum(offsets(first).values())
+            until(lambda done=before: sum(offsets(first).values()) > done + 20, 90, "the workers get on")  # type: ignore[misc]
             here.kill(part)
             here.start(part)
             here.ready(part)

@@ -28,6 +28,17 @@ STARTS_AGAIN = 75
 """The exit code of a process that must start from what is committed."""
 
 
+def offsets(here: Box) -> dict[int, int]:
+    """How far each shard's rows in the file go."""
+    if not (here.data / "cloud.db").exists():
+        return {}
+    with closing(read_only(here.data / "cloud.db")) as reader:
+        try:
+            return dict(reader.execute('SELECT partition, next FROM "offset"').fetchall())
+        except sqlite3.OperationalError:  # it is being made
+            return {}
+
+
 class Audited(NamedTuple):
     """What the last line of an audit said that found nothing lost and nothing twice."""
 
@@ -50,13 +61,7 @@ class Under:
 
     def offsets(self) -> dict[int, int]:
         """How far each shard's rows in the file go."""
-        if not (self.here.data / "cloud.db").exists():
-            return {}
-        with closing(read_only(self.here.data / "cloud.db")) as reader:
-            try:
-                return dict(reader.execute('SELECT partition, next FROM "offset"').fetchall())
-            except sqlite3.OperationalError:  # it is being made
-                return {}
+        return offsets(self.here)
 
     def worked_on(self) -> int:
         """How many records of the input the rows in the file are made of."""
