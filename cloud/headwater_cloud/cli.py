@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headwater_cloud import commands, dead_letter_commands, devices_command, topics_command
+from headwater_cloud import commands, dead_letter_commands, devices_command, status_command, topics_command
 from headwater_cloud.commands import SettingsFile
 from headwater_shared.errors import HeadwaterError
 
@@ -18,6 +18,7 @@ app.command()(commands.query)
 app.command()(commands.alerts)
 app.command()(commands.commands)
 app.command()(topics_command.topics)
+app.command()(status_command.status)
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.add_typer(devices_command.app, name="devices")
 
