@@ -1,4 +1,4 @@
-"""The dead letters on the bus: read from the newest back, put on `hw-in` again, deleted.
+"""The dead letters on the bus: read from the newest back, put where they lay again, deleted.
 
 Letters stay where they lie. That one was taken again is noted behind it on the same topic, so whoever reads back knows it in time.
 """
@@ -75,7 +75,7 @@ def chosen(bus: Bus, numbers: Collection[int], reason: str = "*") -> list[Letter
 
 
 def replay(bus: Bus, letters: Sequence[Letter]) -> list[Letter]:
-    """Put letters on `hw-in` again, and note it. Returns those that can never be: late parts.
+    """Put letters on their topic again, and note it. Returns those that can never be: late parts.
 
     A kill between the two puts them there once more; rows are idempotent (R1), so nothing counts twice.
 

@@ -97,7 +97,7 @@ def revived(dead: Stored) -> Record | None:
     Of letters of before, which kept no `was-` headers, only the type is known; the body says the rest, once it can be read.
     """
     topic, _, place = dead.key.partition("/")
-    if topic != topics.IN.name:
+    if topic not in topics.TOPICS:
         return None
     kept = {
         name: text for name, text in dead.headers.items() if name not in _OWN and not name.startswith(WAS)
@@ -106,7 +106,7 @@ def revived(dead: Stored) -> Record | None:
     key = hidden.pop("key", "")
     headers = {"ce_type": dead.headers["was"], **kept, **hidden}
     headers[REPLAY_OF] = f"{dead.topic}/{dead.partition}/{dead.offset}"
-    return Record(topics.IN.name, int(place.partition("/")[0]), key, headers, dead.body)
+    return Record(topic, int(place.partition("/")[0]), key, headers, dead.body)
 
 
 _OWN = ("ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "content-type", "reason", "text", "was")
