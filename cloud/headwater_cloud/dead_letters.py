@@ -1,4 +1,4 @@
-"""The dead letters on the bus: read from the newest back, put on `hw-in` again, deleted.
+"""The dead letters on the bus: read from the newest back, put where they lay again, deleted.
 
 Letters stay where they lie. That one was taken again is noted behind it on the same topic, so whoever reads back knows it in time.
 """

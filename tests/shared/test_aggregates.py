@@ -171,7 +171,8 @@ def test_groups_merge_in_the_order_given(groups: list[list[list[Reading]]]) -> N
 def test_groups_merge_at_once(groups: list[list[list[Reading]]], neutral: bool) -> None:
     """Rows of one, each group in one pass: what all of its readings are, whatever the order; neutral rows change nothing."""
     groups = [group for group in groups if group] or [[[(0, 1.0)]]]
-    made, starts = [], []
+    made: list[Aggregates] = []
+    starts = []
     for group in groups:
         starts.append(len(made))
         made += [rows_of([readings]) for readings in reversed(group)]

@@ -17,7 +17,7 @@ from tests.bench.cloud.worker import say
 EVERY = 1_000
 
 
-def merge(row: dict[str, Any], state: State) -> dict[str, Any]:
+def merge(row: dict[str, Any], state: State[str, Any]) -> dict[str, Any]:
     """Merge a part into its window."""
     key = f"{row['level']}/{row['start']}"
     window = state.get(key)

@@ -79,7 +79,7 @@ def one(server: KafkaServer, folder: Path, size: int, file: str = "") -> float:
     """Return the microseconds of CPU a row of one worker."""
     topics = MadeTopics(server)
     made = fill(topics, size, ROWS[size])
-    wanted = Wanted(dict(topics.client), topics.prefix, str(folder / "state"), file)
+    wanted = Wanted({name: str(value) for name, value in topics.client.items()}, topics.prefix, str(folder / "state"), file)
     with worker(folder, wanted) as measured:
         measured.wait_for(made)
         _until_quiet([measured])
@@ -112,7 +112,7 @@ def _group(server: KafkaServer, folder: Path, processes: int) -> float:
                 worker(
                     folder,
                     Wanted(
-                        dict(topics.client),
+                        {name: str(value) for name, value in topics.client.items()},
                         topics.prefix,
                         str(folder / f"state-{slot}"),
                         slot=slot,
