@@ -127,7 +127,7 @@ def test_r20_poison_is_a_dead_letter_alone_and_takes_its_seq(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record of the input that breaks the operators half-way, and one of a second stage: what is around them counts once."""
-    whole: Callable[..., Merged] = pipeline.merge
+    whole: Callable[..., Merged] = vars(pipeline)["merge"]
 
     def breaks(*what: object) -> Merged:
         merged = whole(*what)

@@ -26,7 +26,7 @@ from tests.system.workers import ONE, TWO, WORKERS, under_load
 
 pytestmark = [pytest.mark.fault, pytest.mark.covers("R24", "R27")]
 
-SECONDS = 120.0
+SECONDS = 30.0
 """Of event time."""
 CRASHES = ("taken", "written", "sink.before", "sink.after", "notified", "produced")
 """Every step of a worker's checkpoint: after the operators, around the file's commit, after people were told, before Kafka's commit."""

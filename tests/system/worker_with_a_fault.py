@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from headwater_cloud import pipeline, process
 from headwater_cloud.names import Names
 from headwater_cloud.rows import PartRows
 from headwater_shared.frame import Frame
 
-_columns_of = pipeline.columns_of
+_columns_of: Callable[[Iterable[Frame], Names], PartRows] = vars(pipeline)["columns_of"]
 
 
 def _breaks(frames: Sequence[Frame], names: Names) -> PartRows:
@@ -20,5 +20,5 @@ def _breaks(frames: Sequence[Frame], names: Names) -> PartRows:
 
 
 if __name__ == "__main__":
-    pipeline.columns_of = _breaks
+    vars(pipeline)["columns_of"] = _breaks
     sys.exit(process.main(sys.argv[1:]))

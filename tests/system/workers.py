@@ -77,7 +77,7 @@ class Under:
         before = self.offsets()
         self.until(lambda: all(self.offsets()[n] > at for n, at in before.items()), "every shard gets on")
 
-    def until(self, condition: Callable[[], bool], what: str, deadline: float = 120.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str, deadline: float = 240.0) -> None:
         """Wait, and meanwhile start workers again that ended by themselves to be started again."""
 
         def looked() -> bool:
@@ -121,7 +121,7 @@ class Under:
 
     def settle(self) -> Audited:
         """See the fleet to its end, all windows closed and everything in the file, end all; audit."""
-        self.until(lambda: not self.fleet.sending(), "the fleet is through", 300)
+        self.until(lambda: not self.fleet.sending(), "the fleet is through", 1200)
         self.fleet.finished()
         words.say(self.here.data / "edge.sock", "flush")
         self.until(lambda: self.here.status().get("outbox") == 0, "the cloud side has everything")

@@ -79,7 +79,12 @@ def one(server: KafkaServer, folder: Path, size: int, file: str = "") -> float:
     """Return the microseconds of CPU a row of one worker."""
     topics = MadeTopics(server)
     made = fill(topics, size, ROWS[size])
-    wanted = Wanted({name: str(value) for name, value in topics.client.items()}, topics.prefix, str(folder / "state"), file)
+    wanted = Wanted(
+        {name: str(value) for name, value in topics.client.items()},
+        topics.prefix,
+        str(folder / "state"),
+        file,
+    )
     with worker(folder, wanted) as measured:
         measured.wait_for(made)
         _until_quiet([measured])
