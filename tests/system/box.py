@@ -87,7 +87,7 @@ class Box:
                 stderr=out,
             )
 
-    def ready(self, part: str) -> dict[str, Any]:
+    def ready(self, part: str, deadline: float = 20.0) -> dict[str, Any]:
         """Wait until a part says where it listens."""
         process, place = self.running[part], self.data / f"{part}.json"
 
@@ -99,7 +99,7 @@ class Box:
             assert code is None, self.log(part).read_text()[-2000:]
             return None
 
-        found = until(there, 60, f"{part} is ready")
+        found = until(there, deadline, f"{part} is ready")
         assert found is not None
         return found
 

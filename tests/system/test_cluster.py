@@ -22,6 +22,8 @@ from tests.system.load import Load, load
 from tests.system.workers import offsets
 
 SITES = ("north", "east", "south", "west")
+_ALL_READY_S = 60.0
+"""Six processes start at once, on two cores that others use too."""
 WORKERS = (WORKER.format(1), WORKER.format(2))
 
 
@@ -36,7 +38,7 @@ class Cluster:
         for here, part in parts:
             here.start(part)
         for here, part in parts:
-            here.ready(part)
+            here.ready(part, _ALL_READY_S)
 
     def ports(self) -> list[str]:
         """What tells a fleet which site goes to which agent."""
@@ -119,7 +121,7 @@ def test_r31_also_when_agents_workers_and_kafka_are_killed(topics: MadeTopics, t
             until(lambda done=before: sum(offsets(first).values()) > done + 20, 90, "the workers get on")  # type: ignore[misc]
             here.kill(part)
             here.start(part)
-            here.ready(part)
+            here.ready(part, _ALL_READY_S)
         topics.server.kill()
         topics.server.start()
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from headwater_appliance.kafka_server import KafkaServer
 from headwater_cloud.history import History
 from headwater_shared import ledger as ledgers
+from headwater_shared.errors import NeedsPerson
 from tests import kafka
-from tests.support import until
+from tests.support import part_required, until
 from tests.system import result
 from tests.system.box import descendants
 from tests.system.kills import AUDITED
@@ -41,6 +43,14 @@ def test_ctrl_c_while_kafka_starts_leaves_nothing(demos: Demos) -> None:
     assert demo.process.wait(60) == 130, demo.lines
     assert demo.left_behind() == set()
     until(lambda: demo.said("^interrupted$"), what="it says so")
+
+
+def test_a_kafka_that_cannot_be_started_says_why(tmp_path: Path) -> None:
+    """Java's own words, and what to look at; nothing runs."""
+    part_required("kafka")
+    with pytest.raises(NeedsPerson, match=r"(?s)Kafka cannot use .*kafka\.tools\.StorageTool") as told:
+        KafkaServer(tmp_path, tmp_path)  # no jars there
+    assert "java is 17 or newer" in told.value.hint
 
 
 @pytest.mark.fault

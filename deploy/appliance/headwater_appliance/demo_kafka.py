@@ -50,9 +50,17 @@ async def _answers(server: KafkaServer, supervisor: Supervisor) -> None:
     deadline = time.monotonic() + _READY_S
     while not await asyncio.to_thread(server.answers):
         if supervisor.restarts or time.monotonic() > deadline:
-            last = (server.folder / "log").read_text(errors="replace").strip()[-500:]
-            raise TryAgain(f"Kafka does not start: {last or 'it says nothing'}\n(all of it is in {server.folder / 'log'})")  # fmt: skip
+            log = server.folder / "log"
+            raise TryAgain(f"Kafka does not start: {_why(log.read_text(errors='replace'))}\n(all of it is in {log})")  # fmt: skip
         await asyncio.sleep(0.1)
+
+
+def _why(log: str) -> str:
+    """Choose what says most of a log: the cause that is named last, or an error, or its last line."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    causes = [line for line in lines if line.startswith("Caused by:")]
+    errors = [line for line in lines if " ERROR " in line or " FATAL " in line]
+    return (causes[-1:] or errors[:1] or lines[-1:] or ["it says nothing"])[0][:500]
 
 
 async def _topics(server: KafkaServer) -> None:
