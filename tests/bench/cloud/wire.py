@@ -6,7 +6,7 @@ may be a bit less.
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def _agent(folder: Path, topics: MadeTopics) -> None:
     with agent(folder, f'[kafka]\nprefix = "{topics.prefix}"', topics.server.address) as ours:
         live = Live(ours.port)
         live.start()
-        time.sleep(SECONDS)
+        threading.Event().wait(SECONDS)
         live.stop()
         words.say(ours.folder / "edge.sock", "flush")
 
