@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
-from headwater_cloud import commands, dead_letter_commands, devices_command, order_commands, topics_command
+from headwater_cloud import (
+    commands,
+    dead_letter_commands,
+    devices_command,
+    order_commands,
+    status_command,
+    topics_command,
+)
 from headwater_cloud.commands import SettingsFile
 from headwater_shared.errors import HeadwaterError
 
@@ -19,6 +26,7 @@ app.command()(commands.alerts)
 app.command()(commands.commands)
 app.add_typer(order_commands.app, name="command")
 app.command()(topics_command.topics)
+app.command()(status_command.status)
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.add_typer(devices_command.app, name="devices")
 

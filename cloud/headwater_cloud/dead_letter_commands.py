@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -13,13 +11,13 @@ import typer
 from headwater_cloud import dead_letters, query
 from headwater_cloud.commands import SettingsFile
 from headwater_cloud.dead_letters import Letter
-from headwater_cloud.settings import CloudSettings, in_data
+from headwater_cloud.opened import opened
+from headwater_cloud.settings import CloudSettings
 from headwater_shared import frame
 from headwater_shared.bus import Bus
-from headwater_shared.buses import opener
 from headwater_shared.errors import Refused
 from headwater_shared.kafka_settings import KafkaSettings, connection, is_kafka
-from headwater_shared.settings import Common, load
+from headwater_shared.settings import load
 from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import DEAD_LETTERS
 
@@ -40,7 +38,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a letter.")] = False,
 ) -> None:
     """List the latest dead letters, the newest first: number, reason, what it was, and why."""
-    with _bus(settings) as bus:
+    with opened(settings) as bus:
         found = 0
         for letter in dead_letters.back(bus):
             if (letter.replayed and not replayed) or not dead_letters.is_of(letter, reason):
@@ -59,7 +57,7 @@ def show(
     settings: SettingsFile = None,
 ) -> None:
     """Show one dead letter whole; of parts that came too late, what they hold."""
-    with _bus(settings) as bus:
+    with opened(settings) as bus:
         letter = _found(bus, [number])[0]
     fields = _fields(letter)
     fields |= {f"header {name}": text for name, text in sorted(letter.stored.headers.items())}
@@ -75,7 +73,7 @@ def replay(settings: SettingsFile = None, numbers: Numbers = None, reason: Reaso
     """Put letters on the bus again, as they came: what can be read now counts, once; what cannot is a dead letter anew."""
     if bool(numbers) == bool(reason):
         raise Refused("name letters, or --reason", hint="--reason '*' means all that were not taken again")
-    with _bus(settings) as bus:
+    with opened(settings) as bus:
         letters = _found(bus, numbers) if numbers else dead_letters.chosen(bus, (), reason)
         late = dead_letters.replay(bus, letters)
     print(f"{len(letters) - len(late)} put on the bus again, {len(late)} not")
@@ -99,7 +97,7 @@ def purge(
             hint="--before TIME lets all go that are older; others go by themselves after "
             f"{DEAD_LETTERS.days:g} days",
         )
-    with _bus(settings) as bus:
+    with opened(settings) as bus:
         letters = _found(bus, numbers) if numbers else dead_letters.older(bus, query.time_us(before))
         if isinstance(bus, SqliteLog):
             bus.delete(DEAD_LETTERS.name, 0, [letter.number for letter in letters])
@@ -111,22 +109,6 @@ def purge(
                 connection(cloud.bus, kafka), kafka.prefix + DEAD_LETTERS.name, letters[-1].number + 1
             )
     print(f"{len(letters)} purged")
-
-
-@contextmanager
-def _bus(settings: Path | None) -> Iterator[Bus]:
-    """Open the bus of the settings."""
-    common, cloud = load(settings, "common", Common), load(settings, "cloud", CloudSettings)
-    if not is_kafka(cloud.bus) and not in_data(common.data, cloud.bus).exists():
-        raise Refused(
-            f"there is no log {in_data(common.data, cloud.bus)}",
-            hint="look at data in [common] and bus in [cloud]",
-        )
-    bus = opener(cloud.bus, Path(common.data), load(settings, "kafka", KafkaSettings))()
-    try:
-        yield bus
-    finally:
-        bus.close()
 
 
 def _found(bus: Bus, numbers: Sequence[int]) -> list[Letter]:

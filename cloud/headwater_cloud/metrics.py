@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from headwater_cloud.skew import Skew
+
 
 class Metrics:
     """What `/metrics` shows; one registry of its own, so that tests may have several."""
@@ -26,6 +28,12 @@ class Metrics:
         self.dead = counter("dead_letters", "What was not taken.", "reason")
         self.reports = counter("reports", "Reports about agents' streams.", "kind")
         self.alerts = counter("alert_changes", "Alerts that fired or were resolved.", "state")
+        self.shard_rows = counter("shard_rows", "Parts taken in, by shard.", "shard")
+        self._skew = Skew()
+        skew = gauge(
+            "skew", "Rows of the busiest shard against the mean of this process's, over the last minutes."
+        )
+        skew.set_function(self._skew.value)
         self.lag = gauge("lag_records", "Records appended and not yet read.")
         self.outputs = gauge("outputs_waiting", "Outputs committed and not yet on the bus.")
 
@@ -36,9 +44,13 @@ class Metrics:
         return Gauge(f"headwater_cloud_{name}", text, registry=self.registry)
 
     def count(self, counts: Mapping[str, int]) -> None:
-        """Add what a batch counted; "dead REASON" goes by reason."""
+        """Add what a batch counted; "dead REASON" goes by reason, "shard N" are rows."""
         for name, number in counts.items():
             if name.startswith("dead "):
                 self.dead.labels(name.removeprefix("dead ")).inc(number)
+            elif name.startswith("shard "):
+                shard = name.removeprefix("shard ")
+                self.shard_rows.labels(shard).inc(number)
+                self._skew.add(int(shard), number)
             elif name != "dead":
                 getattr(self, name).inc(number)

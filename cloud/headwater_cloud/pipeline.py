@@ -115,6 +115,8 @@ def run(
     alerted = alerts.step(known, out.anomalies, out.reports)
     out.alerts, out.notifications = alerted.rows, alerted.notifications
     out.records += [record for alert in alerted.changes for record in alert_records(alert)]
+    for frame in frames:
+        out.counts[f"shard {frame.shard}"] += len(frame.parts)
     out.counts.update(
         frames=len(frames), rows=len(arrived), anomalies=len(out.anomalies), commands=len(out.commands)
     )
