@@ -62,7 +62,8 @@ class Alerts(NamedTuple):
     """Rows to write by id, each change in order, and a notification of each change of state."""
 
     rows: dict[str, AlertRow]
-    changes: list[Alert]
+    changes: list[tuple[Alert, Anomaly | None]]
+    """Each with the anomaly that brought it; None: a report did."""
     notifications: list[Notification]
 
 
@@ -98,7 +99,7 @@ def step(
             evidence = Evidence(report.time_us, 0.0, "critical", report.text, "")
             row = AlertRow(at, _REPORTED[report.kind], report.agent, report.time_us, evidence)
             out.rows[at] = row
-            out.changes.append(row.alert())
+            out.changes.append((row.alert(), None))
             out.notifications.append(_notification(row.alert()))
     for anomaly in anomalies:
         at = alert_id(anomaly)
@@ -114,7 +115,7 @@ def step(
         out.rows[at] = row
         alert, was = row.alert(), before.alert() if before else None
         if alert != was:
-            out.changes.append(alert)
+            out.changes.append((alert, anomaly))
         if was is None or alert.state != was.state:
             out.notifications.append(_notification(alert))
     return out

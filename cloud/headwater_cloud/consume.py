@@ -10,7 +10,7 @@ from zlib import crc32
 import msgspec
 
 from headwater_cloud.outputs import REPLAY_OF, DeadLetter
-from headwater_shared import frame, records, registry
+from headwater_shared import frame, records, registry, trace
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.bus import Stored
 from headwater_shared.frame import Frame
@@ -42,6 +42,8 @@ class Arrived(NamedTuple):
     predecessor: Predecessor | None
     replayed: bool = False
     """Whether a person had it taken again: it was a dead letter."""
+    trace: str = ""
+    """Its `traceparent`."""
 
 
 class Taken(msgspec.Struct):
@@ -102,7 +104,16 @@ def _take(taken: Taken, stored: Stored, what: Frame | Anomaly | Command | Device
     check, replayed = crc32(stored.body), REPLAY_OF in stored.headers
     if not isinstance(what, DeadLetter):
         taken.arrived.append(
-            Arrived(what.agent, what.epoch, what.seq, check, what, what.predecessor, replayed)
+            Arrived(
+                what.agent,
+                what.epoch,
+                what.seq,
+                check,
+                what,
+                what.predecessor,
+                replayed,
+                trace.of(stored.headers),
+            )
         )
         return
     identity = records.identity_of(stored.headers.get("ce_id", ""))

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from headwater_shared import frame, records, topics
+from headwater_shared import frame, records, topics, trace
 from headwater_shared.bus import Record, Stored
 from headwater_shared.frame import Frame
 from headwater_shared.identity import agent_partition, stable_id
@@ -126,10 +126,11 @@ def late_record(parts: Frame, text: str, time_us: int) -> Record:
     return Record(topics.DEAD_LETTERS.name, 0, where, headers, body)
 
 
-def alert_records(alert: Alert) -> list[Record]:
-    """For `hw-alerts` (the latest of each) and `hw-alert-events` (each change)."""
+def alert_records(alert: Alert, traceparent: str = "") -> list[Record]:
+    """For `hw-alerts` (the latest of each) and `hw-alert-events` (each change), in the trace of the anomaly that brought it."""
     body = records.encode(alert)
-    headers = records.headers(records.ALERT, f"{alert.id}/{alert.state}", SOURCE, alert.time_us)
+    more = {trace.HEADER: traceparent} if traceparent else {}
+    headers = records.headers(records.ALERT, f"{alert.id}/{alert.state}", SOURCE, alert.time_us, **more)
     return [
         Record(topic.name, agent_partition(alert.id, topic.partitions), alert.id, headers, body)
         for topic in (topics.ALERTS, topics.ALERT_EVENTS)

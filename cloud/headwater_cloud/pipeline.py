@@ -38,6 +38,8 @@ from headwater_shared.parts import Parts
 from headwater_shared.records import Anomaly, Command, Device, RegistryChange
 
 Ints = NDArray[np.int64]
+Identity = tuple[str, int, int, int]
+"""On the bus (R23): agent, epoch, shard, seq."""
 
 
 class Limits(NamedTuple):
@@ -67,6 +69,8 @@ class Output:
     """State, by shard and name."""
     records: list[Record] = field(default_factory=list)
     notifications: list[Notification] = field(default_factory=list)
+    traces: dict[Identity, str] = field(default_factory=dict)
+    """The `traceparent` of anomalies, for what comes of them."""
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -114,7 +118,8 @@ def run(
     known = lookup.alerts_of(alerts.ids_of(out.anomalies, out.reports))
     alerted = alerts.step(known, out.anomalies, out.reports)
     out.alerts, out.notifications = alerted.rows, alerted.notifications
-    out.records += [record for alert in alerted.changes for record in alert_records(alert)]
+    for alert, cause in alerted.changes:
+        out.records += alert_records(alert, out.traces.get(_identity(cause), "") if cause else "")
     for frame in frames:
         out.counts[f"shard {frame.shard}"] += len(frame.parts)
     out.counts.update(
@@ -170,7 +175,10 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Fram
     )
     registered = device_registry.step(shard.registered, shard.registry, taken.registry)
     dead = taken.dead + [row.what for row in found.fresh if isinstance(row.what, DeadLetter)]
-    out.anomalies += [row.what for row in found.fresh if isinstance(row.what, Anomaly)]
+    for row in found.fresh:
+        if isinstance(row.what, Anomaly):
+            out.anomalies.append(row.what)
+            out.traces[_identity(row.what)] = row.trace
     out.commands += [row.what for row in found.fresh if isinstance(row.what, Command)]
     out.devices += [row.what for row in found.fresh if isinstance(row.what, Device)]
     out.registry += [shard.registered[device] for device in registered]
@@ -182,6 +190,10 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Fram
     out.counts.update(repeats=found.repeats, clocks_ignored=taken.clocks_ignored, dead=len(dead))
     out.counts.update(f"dead {letter.reason}" for letter in dead)
     return [row.what for row in found.fresh if isinstance(row.what, Frame)]
+
+
+def _identity(row: Anomaly) -> Identity:
+    return row.agent, row.epoch, row.shard, row.seq
 
 
 def _merge(arrived: PartRows, of_shard: Ints, names: Names, lookup: Kept, now_us: int, out: Output) -> None:

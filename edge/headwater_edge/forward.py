@@ -29,7 +29,7 @@ from headwater_edge.output import Completeness
 from headwater_edge.stall import Watch
 from headwater_edge.store import Chores
 from headwater_edge.ungiven import Ungiven
-from headwater_shared import records
+from headwater_shared import records, trace
 from headwater_shared.bus import Bus, Record
 from headwater_shared.clock import Clock
 from headwater_shared.crash import reached
@@ -303,14 +303,12 @@ class Forward:
             body = zlib.decompress(row.body)
         except zlib.error as error:  # the next start makes it again from the journal, if it can
             raise journal.Damaged(f"outbox row {row.n} cannot be read: {error}") from error
-        more = {"replayed": "true"} if replayed else {}
-        headers = records.headers(
-            row.kind,
-            records.identity_text(self._agent, int.from_bytes(row.epoch, "little"), row.shard, row.seq),
-            f"headwater-edge/{self._agent}",
-            self._clock.now().wall_us,
-            **more,
-        )
+        name = records.identity_text(self._agent, int.from_bytes(row.epoch, "little"), row.shard, row.seq)
+        more = {trace.HEADER: trace.traceparent(name)}
+        if replayed:
+            more["replayed"] = "true"
+        source = f"headwater-edge/{self._agent}"
+        headers = records.headers(row.kind, name, source, self._clock.now().wall_us, **more)
         return Record(IN.name, row.shard, self._agent, headers, body)
 
     def _look(self, bus: Bus) -> None:

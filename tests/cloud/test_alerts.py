@@ -9,10 +9,11 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from headwater_cloud import alerts
 from headwater_cloud.alerts import AlertRow
-from headwater_shared import records
+from headwater_shared import records, trace
 from headwater_shared.errors import TryAgain
 from headwater_shared.records import Alert, Anomaly
 from headwater_shared.topics import ALERT_EVENTS, ALERTS, Topic
@@ -31,6 +32,27 @@ def alert_rows(side: Side) -> list[Any]:
 
 def on_topic(side: Side, topic: Topic) -> list[Alert]:
     return [records.decode(Alert, stored.body) for stored in side.topic(topic)]
+
+
+def test_an_alert_is_in_the_trace_of_what_brought_it(side: Side) -> None:
+    """Each change has the trace of its anomaly, unchanged, though both came in one batch; of one without a valid trace, none."""
+    agent = Agent()
+    traces = [trace.traceparent("begin"), trace.traceparent("end"), "00-of-nobody-01"]
+    sent = [
+        agent.anomaly("begin", 3), agent.anomaly("end", 9, begin=3), agent.anomaly("begin", 20), agent.anomaly("end", 29, begin=20)
+    ]  # fmt: skip
+    for n, traceparent in enumerate(traces):
+        sent[n] = structs.replace(sent[n], headers={**sent[n].headers, "traceparent": traceparent})
+    side.take(*sent)
+    for topic in (ALERT_EVENTS, ALERTS):
+        found = [stored.headers.get("traceparent") for stored in side.topic(topic)]
+        assert sorted(map(str, found)) == sorted([*traces[:2], "None", "None"])
+    by_state = {
+        one.headers["ce_id"].rpartition("/")[2]: one.headers["traceparent"]
+        for one in side.topic(ALERTS)
+        if "traceparent" in one.headers
+    }
+    assert by_state == {"firing": traces[0], "resolved": traces[1]}
 
 
 def test_a_begin_fires_and_an_end_resolves(side: Side) -> None:

@@ -11,7 +11,7 @@ from headwater_edge.outbox import BATCH as _BATCH
 from headwater_edge.outbox import BEHIND as _BACKLOG
 from headwater_edge.output import Completeness
 from headwater_edge.store import ANOMALIES, WINDOWS, Chores, write
-from headwater_shared import records
+from headwater_shared import records, trace
 from headwater_shared.records import Heartbeat
 from tests.edge.forwarding import EPOCH, SHARD, Desk, have_record
 from tests.edge.running import AwayBus
@@ -27,6 +27,16 @@ def test_anomalies_go_before_windows(desk: Desk) -> None:
     kinds = [stored.headers["ce_type"] for stored in desk.on_bus()]
     assert kinds == ["io.headwater.anomaly"] * 2 + ["io.headwater.frame"] * 2
     assert desk.on_bus()[0].headers["ce_id"] == f"a1/{EPOCH:016x}/7/3"
+
+
+def test_each_row_has_a_trace_of_its_own(desk: Desk) -> None:
+    """Made of its identity: what is sent again, to another bus or by another process, is in the same trace."""
+    desk.put(WINDOWS, 2)
+    desk.put(ANOMALIES, 1)
+    desk.forward.once()
+    sent = [stored.headers for stored in desk.on_bus()]
+    assert [one["traceparent"] for one in sent] == [trace.traceparent(one["ce_id"]) for one in sent]
+    assert len({trace.of(one) for one in sent} - {""}) == 3
 
 
 class Asking:

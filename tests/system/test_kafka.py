@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from headwater_cloud.history import History
+from headwater_shared import trace
 from headwater_shared.kafka_bus import KafkaBus
 from tests.kafka import KafkaServer, MadeTopics
 from tests.support import ROOT, until
@@ -154,7 +155,7 @@ def test_headers_are_cloudevents(told: Told) -> None:
     from cloudevents.core.formats.json import JSONFormat
 
     bus = KafkaBus(told.topics.client, told.topics.prefix)
-    kinds = set()
+    kinds, traces = set(), defaultdict[str, set[str]](set)
     for topic in ("hw-in", "hw-have", "hw-alerts", "hw-alert-events"):
         for stored in bus.read(topic, dict.fromkeys(bus.ends(topic), 0), 100_000):
             headers = {name: value.encode() for name, value in stored.headers.items()}
@@ -163,9 +164,14 @@ def test_headers_are_cloudevents(told: Told) -> None:
             assert event.get_time() is not None
             assert event.get_datacontenttype() == "application/avro"
             kinds.add(event.get_type())
+            traces[event.get_type()].add(trace.of(stored.headers))
     bus.close()
     wanted = ("frame", "anomaly", "command", "heartbeat", "clock", "have", "alert")
     assert kinds >= {f"io.headwater.{kind}" for kind in wanted}
+    assert all("" not in traces[f"io.headwater.{kind}"] for kind in ("frame", "anomaly", "command", "alert"))
+    assert traces["io.headwater.alert"] <= traces["io.headwater.anomaly"], (
+        "an alert is in the trace of what brought it"
+    )
 
 
 @pytest.mark.fault
