@@ -19,7 +19,7 @@ from headwater_cloud.skew import ratio
 from headwater_cloud.views import ProgressView
 from headwater_shared import records, topics
 from headwater_shared.bus import Bus
-from headwater_shared.identity import SHARDS, shard_of, site_of
+from headwater_shared.identity import SHARDS
 from headwater_shared.records import Have
 
 LETTERS = 10_000
@@ -164,13 +164,8 @@ def _recent_rows(history: History) -> dict[int, int]:
     levels = history.levels()
     if not levels:
         return {}
-    rows: Counter[int] = Counter()
     query = (
-        "SELECT s.name, count(*) FROM window w JOIN series s ON s.id = w.series JOIN level l ON l.id = w.level"
-        " WHERE l.name = ?1 AND w.start > (SELECT max(start) FROM window JOIN level ON level.id = level WHERE name = ?1) - ?2"
-        " GROUP BY w.series"
+        "SELECT shard, count(*) FROM window JOIN level ON level.id = level WHERE name = ?1 AND shard >= 0"
+        " AND start > (SELECT max(start) FROM window JOIN level ON level.id = level WHERE name = ?1) - ?2 GROUP BY shard"
     )
-    for name, count in history.connection.execute(query, (levels[0], _RECENT_US)):
-        if "+" not in name.split("/"):
-            rows[shard_of(site_of(name))] += count
-    return dict(rows)
+    return dict(history.connection.execute(query, (levels[0], _RECENT_US)).fetchall())

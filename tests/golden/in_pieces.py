@@ -39,4 +39,4 @@ def play(trace: Trace, folder: Path, batch: int, seed: int | None = None) -> Out
         ]
 
     patient = trace.outcome.gaps is not None
-    return outcome.read(side.folder / FILE, topic, patient=patient, keeps_parts=False)
+    return outcome.read(side.folder / FILE, topic, patient=patient, keeps_parts=False, second_stages=False)

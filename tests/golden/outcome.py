@@ -85,6 +85,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     windows: list[Window]
     parts: list[Window] | None = None
     """Of windows of several parts, and of those that were taken away; None: of a runner that does not keep them as rows."""
+    rollups: list[Window] | None = None
+    """Of sites, cohorts and the fleet, without whose rows they were made of, and when; None as for `gaps`."""
     anomalies: list[Row]
     commands: list[Row]
     devices: list[Row]
@@ -110,14 +112,17 @@ class Outcome(msgspec.Struct, kw_only=True):
 
 _SUMS = "count, digest, mean, m2, min, max, first, first_time, last, last_time, sketch"
 _OF = "s.name, l.name, x.start, o.agent, o.epoch, x.tick, x.revision, x.flags"
-_NAMES = "JOIN series s ON s.id = x.series AND s.name NOT LIKE '%/+%' JOIN level l ON l.id = x.level JOIN opener o ON o.id = x.opener"
-"""Rollups are left out: of what was late, when a shard's clock let them be made again depends on when a runner looked (R25 has its own tests)."""
+_NAMES = "JOIN series s ON s.id = x.series JOIN level l ON l.id = x.level JOIN opener o ON o.id = x.opener"
+_OWN = "instr(s.name, '+') = 0"
+"""Not a rollup: no device may be called so."""
 _REPORTED = ("state-went-back", "identity-twice")
 """Rules of alerts that reports become: their times are those at which a runner looked."""
 _GAP = re.compile(r"seqs (\d+) to \d+ are missing")
 
 
-def read(file: Path, topic: Read, *, patient: bool, keeps_parts: bool = True) -> Outcome:
+def read(
+    file: Path, topic: Read, *, patient: bool, keeps_parts: bool = True, second_stages: bool = True
+) -> Outcome:
     """Read what a run came to.
 
     Args:
@@ -125,22 +130,27 @@ def read(file: Path, topic: Read, *, patient: bool, keeps_parts: bool = True) ->
         topic: gives what is on the bus.
         patient: whether clocks went on until gaps and silence must have been reported.
         keeps_parts: whether the file holds parts, and not the state.
+        second_stages: whether the runner works on them, too.
     """
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
         ask = connection.execute
         haves = _haves(topic(topics.HAVE))
         reports = ask("SELECT kind, shard, agent, epoch, text FROM report").fetchall()
         sums = ", ".join(f"x.{name}" for name in _SUMS.split(", "))
-        windows = ask(f"SELECT {_OF}, x.parts, {sums} FROM window x {_NAMES}")
+        windows = ask(f"SELECT {_OF}, x.parts, {sums} FROM window x {_NAMES} WHERE {_OWN}")
+        rollups = ask(
+            f"SELECT s.name, l.name, x.start, '', '', 0, 0, 0, x.parts, {sums} FROM window x {_NAMES} WHERE NOT {_OWN}"
+        )
         parts = ask(
             f"SELECT {_OF}, 0, {sums} FROM part x {_NAMES}"
             " LEFT JOIN window w ON w.level = x.level AND w.start = x.start AND w.series = x.series"
-            " WHERE w.parts IS NULL OR w.parts > 1"
+            f" WHERE (w.parts IS NULL OR w.parts > 1) AND {_OWN}"
         )
         letters = topic(topics.DEAD_LETTERS)
         return Outcome(
             windows=sorted(map(_window, windows)),
             parts=sorted(map(_window, parts)) if keeps_parts else None,
+            rollups=sorted(map(_window, rollups)) if patient and second_stages else None,
             anomalies=_sorted(ask("SELECT * FROM anomaly")),
             commands=_sorted(ask("SELECT * FROM command")),
             devices=_sorted(ask("SELECT * FROM device")),
@@ -164,9 +174,9 @@ def difference(found: Outcome, wanted: Outcome) -> str:
     """Say in what two outcomes differ, "" if they are equal (R31); what `wanted` does not know is not asked for."""
     for name in Outcome.__struct_fields__:
         mine, theirs = getattr(found, name), getattr(wanted, name)
-        if theirs is None or (name == "parts" and mine is None):
+        if theirs is None or (name in {"parts", "rollups"} and mine is None):
             continue
-        if name in {"windows", "parts"}:
+        if name in {"windows", "parts", "rollups"}:
             said = _windows_differ(mine, theirs)
         elif mine != theirs:
             said = _rows_differ(mine, theirs)

@@ -59,6 +59,7 @@ def _window(name: str, value: Any) -> Callable[[Outcome], object]:
 
 CHANGES: dict[str, Callable[[Outcome], object]] = {
     "a window less": lambda one: one.windows.pop(),
+    "a rollup less": lambda one: (one.rollups or []).pop(),
     "a part less": lambda one: (one.parts or []).pop(),
     "a part twice": lambda one: one.late.append(outcome.Late("s", "10s", 0, "a", "0", 1, 0, 1, 1)),
     "a count": _window("readings", 10_000),
