@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater_shared import avro, frame
@@ -151,8 +151,52 @@ def _written(one: Frame, array: Callable[[list[bytes]], bytes]) -> bytes:
 
 @given(frames(), st.integers(1, 3), st.booleans())
 def test_arrays_in_blocks_are_read(one: Frame, size: int, sized: bool) -> None:
-    """Avro lets a writer split an array, and say a block's bytes: whatever the split, the frame is the same."""
-    assert_same(frame.decode(_written(one, lambda items: _in_blocks(items, size, sized=sized))), one)
+    """Avro lets a writer split an array, and say a block's bytes: whatever the split, the frame is the same, to fastavro too."""
+    body = _written(one, lambda items: _in_blocks(items, size, sized=sized))
+    assert_same(frame.decode(body), one)
+    assert_same_datum(avro.decode((frame.SCHEMA,), body)[1], datum_of(one))
+
+
+@given(
+    st.sampled_from((63, 64, 65, 1_000, 8_191, 8_192)),
+    st.integers(0, 2**32),
+    st.integers(1, 9_000),
+    st.booleans(),
+)
+@settings(max_examples=12)
+def test_long_columns_are_the_same_to_both(n: int, seed: int, size: int, sized: bool) -> None:
+    """Counts of a block that take one, two and three bytes, whole or split: packed, as fastavro writes it, and as others may."""
+    chance = np.random.default_rng(seed)
+    words = chance.integers(-(2**63), 2**63 - 1, (n, len(COLUMNS)), np.int64)
+    aggregates = Aggregates.of_words(words)
+    aggregates.count[:] = chance.integers(0, 2**45, n)
+    ends = np.cumsum(chance.integers(0, 3, n))
+    total = int(ends[-1])
+    sketches = Sketches(ends, chance.integers(0, BUCKETS, total), chance.integers(0, 2**45, total))
+    series, level, epoch = (chance.integers(0, most, n) for most in (n, 2, 3))
+    start, tick, revision, flags = (chance.integers(-(2**63), 2**63 - 1, n, np.int64) for _ in range(4))
+    names = [f"s/{number}/ü" for number in range(n)]
+    parts = Parts(
+        names,
+        ["10s", "1m"],
+        [1, 2**64 - 1, 0],
+        series,
+        level,
+        start,
+        epoch,
+        tick,
+        revision,
+        flags,
+        aggregates,
+        sketches,
+    )
+    one = Frame("a", seed, 1, 2, 3, None, parts)
+    body = frame.encode(one)
+    assert avro.encode(frame.SCHEMA, datum_of(one)) == body
+    assert_same_datum(avro.decode((frame.SCHEMA,), body)[1], datum_of(one))
+    assert_same(frame.decode(body), one)
+    split = _written(one, lambda items: _in_blocks(items, size, sized=sized))
+    assert_same(frame.decode(split), one)
 
 
 @pytest.mark.parametrize("name", FRAMES)
