@@ -41,7 +41,11 @@ def play(trace: Trace, folder: Path, kafka: KafkaServer) -> Outcome:
         store.close()
     patient = trace.outcome.gaps is not None
     found = outcome.read(
-        folder / FILE, lambda which: on_kafka.topic(bus, which), patient=patient, keeps_parts=False
+        folder / FILE,
+        lambda which: on_kafka.topic(bus, which),
+        patient=patient,
+        keeps_parts=False,
+        second_stages=False,
     )
     bus.close()
     topics.delete()

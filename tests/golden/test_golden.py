@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.golden import outcome, synthetic, trace
+from tests.golden import outcome, quix_killed, synthetic, trace
 from tests.golden.outcome import Outcome
 from tests.golden.runners import RUNNERS, Runner
 from tests.golden.trace import Input
+from tests.kafka import KafkaServer
 
 TRACES = trace.all_traces()
 
@@ -27,6 +28,18 @@ def test_r31_a_runner_comes_to_the_outcome_of_a_trace(
     """
     wanted = trace.read(path)
     found = runner(wanted, folder, request)
+    assert outcome.difference(found, wanted.outcome) == ""
+
+
+@pytest.mark.fault
+@pytest.mark.covers("R31", "R24")
+@pytest.mark.parametrize("path", TRACES, ids=lambda path: path.stem)
+def test_r31_a_worker_that_is_killed_comes_to_the_outcome_of_a_trace(
+    path: Path, folder: Path, kafka: KafkaServer
+) -> None:
+    """Quix on a real Kafka in a process of its own, killed in the midst of the first act, with rollups of the second stages."""
+    wanted = trace.read(path)
+    found = quix_killed.play(wanted, folder, kafka, kills=1)
     assert outcome.difference(found, wanted.outcome) == ""
 
 
