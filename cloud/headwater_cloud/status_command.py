@@ -18,6 +18,8 @@ from headwater_shared.kafka_settings import KafkaSettings, connection, is_kafka
 from headwater_shared.settings import Common, load
 from headwater_shared.topics import IN
 
+ALONE = "cloud"
+"""The group of the local runner (`runner.GROUP`, which a command need not import)."""
 _NOBODY = "nobody works on it: start 'headwater-cloud run', or workers"
 
 
@@ -36,9 +38,10 @@ def status(
             from headwater_cloud import kafka_group
 
             kafka = load(settings, "kafka", KafkaSettings)
-            members, committed = kafka_group.look(
-                connection(cloud.bus, kafka), kafka.prefix + cloud.group, kafka.prefix + IN.name
-            )
+            client, topic = connection(cloud.bus, kafka), kafka.prefix + IN.name
+            members, committed = kafka_group.look(client, kafka.prefix + cloud.group, topic)
+            if not members:  # one process, which tells Kafka twice a minute how far it is
+                committed |= kafka_group.look(client, kafka.prefix + ALONE, topic)[1]
             holders = [Holder(*member) for member in members] or holders
         state = look(bus, cloud.bus, in_data(common.data, cloud.file), holders, committed)
     if as_json:

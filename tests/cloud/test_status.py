@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from headwater_cloud.cli import app
 from headwater_cloud.outputs import have_record
+from headwater_cloud.runner import GROUP
 from headwater_cloud.skew import Skew, ratio
+from headwater_cloud.status_command import ALONE
 from headwater_shared.identity import shard_of
 from headwater_shared.kafka_bus import KafkaBus
 from headwater_shared.records import Have
@@ -97,7 +99,7 @@ def test_the_state_on_kafka(kafka: KafkaServer, tmp_path: Path) -> None:
     )
     bus = KafkaBus(topics.client, topics.prefix)
     worker = Consumer({
-        **topics.client, "group.id": topics.prefix + "cloud", "group.instance.id": f"{topics.prefix}cloud-1",
+        **topics.client, "group.id": topics.prefix + "workers", "group.instance.id": f"{topics.prefix}workers-1",
         "log_level": 0,
     })  # fmt: skip
     try:
@@ -112,14 +114,19 @@ def test_the_state_on_kafka(kafka: KafkaServer, tmp_path: Path) -> None:
         until(lambda: status(path)[0]["agents"], 10, "what is had can be read")
         found, shown = status(path)
         (holder,) = found["holders"]
-        assert (holder["name"], holder["shards"]) == (f"{topics.prefix}cloud-1", list(range(64)))
+        assert (holder["name"], holder["shards"]) == (f"{topics.prefix}workers-1", list(range(64)))
         assert found["shards"] == [{"shard": SHARD, "end": 5, "done": 3, "lag": 2, "holder": holder["name"]}]
         assert [(a["last_seq"], a["missing"]) for a in found["agents"]] == [(4, 1)]
-        assert f"{topics.prefix}cloud-1 (127.0.0.1): 0-63" in shown
+        assert f"{topics.prefix}workers-1 (127.0.0.1): 0-63" in shown
     finally:
         worker.close()
         bus.close()
         topics.delete()
+
+
+def test_the_group_of_one_process_is_its_own() -> None:
+    """`headwater-cloud status` knows its name without importing the runner."""
+    assert ALONE == GROUP
 
 
 def test_skew_is_a_metric(side: Side) -> None:

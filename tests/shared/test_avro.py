@@ -41,6 +41,7 @@ CONTENTS = {
     "frame-1": "378ab94e7c756dc0",
     "have-1": "82eb91e439780f93",
     "heartbeat-1": "6aa154a48a298b49",
+    "order-1": "88ecf97f952d4909",
     "registry-1": "062d885fcaf8d4a0",
 }
 """Frozen, too: what the whole file says, however it is laid out."""
