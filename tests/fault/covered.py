@@ -67,7 +67,6 @@ PAINS = {
 }
 NOT_YET = {
     "R24": "partitions and clock records are there on both buses; copies of registry rows, rule versions and people's actions are not",
-    "R25": "second stages come with the Quix runner",
     "R26": "regions come with MirrorMaker",
     "R28": "the local store is there; InfluxDB is not",
     "R29": "JSON lines are there; Alertmanager is not",

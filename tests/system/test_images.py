@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -96,6 +97,51 @@ def test_what_is_copied_is_there_and_is_sent_to_the_builder() -> None:
     assert not any(
         sent(name) for name in ("deploy/compose/secrets/fleet", "headwater-data", ".venv", ".git", "tests")
     )
+
+
+@pytest.mark.fault  # it installs all libraries anew
+def test_the_steps_of_the_image_install_the_four_commands(tmp_path: Path) -> None:
+    """What the Dockerfile copies, and no more, is enough for its own `uv sync` lines; the commands run without the checkout."""
+    build, home = tmp_path / "build", tmp_path / "headwater"
+    build.mkdir()
+    environment = {
+        **os.environ,
+        "UV_PROJECT_ENVIRONMENT": str(home),
+        "UV_LINK_MODE": "copy",
+        "UV_PYTHON": sys.executable,
+    }
+    uv = str(Path(sys.executable).parent / "uv")
+    first = _lines(DOCKERFILE)[: [line.word for line in _lines(DOCKERFILE)].index("FROM", 2)]
+    for line in first:
+        if line.word == "COPY":
+            *names, to = line.rest.split()
+            for name in names:
+                target = build / to / ("" if len(names) == 1 else name)
+                (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, target)
+        elif line.word == "RUN" and line.rest.startswith("uv sync"):
+            subprocess.run(
+                [uv, *line.rest.split()[1:]],
+                check=True,
+                cwd=build,
+                env=environment,
+                timeout=300,
+                capture_output=True,
+            )
+    shutil.rmtree(build)
+    for name in ("headwater", "headwater-edge", "headwater-cloud", "headwater-sim"):
+        said = subprocess.run(
+            [str(home / "bin" / name), "--help"], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert said.returncode == 0, said.stderr
+    imports = "import quixstreams, confluent_kafka, mqtt5, headwater_cloud; print(headwater_cloud.__file__)"
+    said = subprocess.run(
+        [str(home / "bin" / "python"), "-W", "ignore", "-c", imports],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert said.stdout.startswith(str(home))
 
 
 def _locked() -> dict[str, list[str]]:
