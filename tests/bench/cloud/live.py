@@ -26,9 +26,7 @@ class Live(threading.Thread):
         chance = np.random.default_rng(9)
         self._levels = 20 + chance.normal(0, 2, (DEVICES, len(METRICS)))
         self._chance = chance
-        self._topics = [
-            b"hw/site-%d/pump-%03d/data" % (device % SITES, device) for device in range(DEVICES)
-        ]
+        self._topics = [b"hw/site-%d/pump-%03d/data" % (device % SITES, device) for device in range(DEVICES)]
         self._client = socket.create_connection(("127.0.0.1", port))
         self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._client.sendall(CONNECT % 777)

@@ -34,7 +34,10 @@ class Took(NamedTuple):
 
 def run(folder: Path) -> Iterator[Result]:
     """Fill a log, let the runner take it all in; then write the windows once more into an empty file, by `executemany`."""
-    found = {size: measure(folder / str(size), size, ROWS // (4 if size == 100 else 1)) for size in (100, 1_000, 5_000)}
+    found = {
+        size: measure(folder / str(size), size, ROWS // (4 if size == 100 else 1))
+        for size in (100, 1_000, 5_000)
+    }
     bound = _bound(folder / "1000" / "cloud.db", folder / "bound.db")
     yield Result(
         "cloud-local",
