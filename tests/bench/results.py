@@ -48,6 +48,13 @@ GOALS: dict[str, str] = {
     "detect-scenarios": "at least 90% of the faults above the noise found, at most 2 false alarms a stream-week",
     "edge-drain": "at least 100 times real time, live p99 unharmed, a new anomaly through within 2 s",
     "bus-kafka": "at most 1.3 times confluent-kafka by hand",
+    "cloud-rows": "at least 500,000 rows/s a core at 1,000 rows a frame, at least 10 times the per-row program",
+    "cloud-two": "at most 1.15 times one",
+    "cloud-local": "at least 300,000 rows/s",
+    "cloud-latency": "p99 at most 2 s each",
+    "cloud-kill": "at most 4 s",
+    "cloud-state": "at most 1.5 KB a series",
+    "wire-bytes": "at most 70 bytes a row",
     "audit-10m": "at most 60 s and 1 GB",
     "sim-fleet-10k": "at most 20 us a message, 40,000 messages/s into a bare sink, 15,000/s through the agent, at most 1 GB",
 }

@@ -30,6 +30,12 @@ from tests.bench import (
     stop_and_wait,
     with_detectors,
 )
+from tests.bench.cloud import kill as cloud_kill
+from tests.bench.cloud import latency as cloud_latency
+from tests.bench.cloud import local as cloud_local
+from tests.bench.cloud import rows as cloud_rows
+from tests.bench.cloud import state as cloud_state
+from tests.bench.cloud import wire
 from tests.bench.results import GOALS, Result, keep
 
 BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
@@ -60,6 +66,13 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("detect-river",): river.run,
     ("edge-drain",): drain.run,
     ("bus-kafka",): kafka.run,
+    ("cloud-rows",): cloud_rows.rows,
+    ("cloud-two",): cloud_rows.two,
+    ("cloud-local",): cloud_local.run,
+    ("cloud-latency",): cloud_latency.run,
+    ("cloud-kill",): cloud_kill.run,
+    ("cloud-state",): cloud_state.run,
+    ("wire-bytes",): wire.run,
     ("audit-10m",): audit.run,
     ("sim-fleet-10k",): fleet.run,
     ("edge-disk-pages",): pages.run,

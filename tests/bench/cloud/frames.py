@@ -17,7 +17,7 @@ from headwater_shared.aggregates import Aggregates, of_readings
 from headwater_shared.bus import Record
 from headwater_shared.digest import reading_digests
 from headwater_shared.frame import Frame
-from headwater_shared.identity import shard_of
+from headwater_shared.identity import SHARDS, shard_of
 from headwater_shared.parts import Parts, Sketches, counted_sketches
 from headwater_shared.records import ClockRecord, Heartbeat, RegistryChange
 from headwater_shared.sketch import buckets_of
@@ -55,18 +55,32 @@ class Made(NamedTuple):
 
 def sites_of(count: int, agents: int, rows: int) -> list[Site]:
     """Sites of so many agents each; frames have `rows` rows on the average, those of the minutes among them."""
+    return _sites([f"site-{number}" for number in range(count)], agents, rows)
+
+
+def spread(agents: int, rows: int) -> list[Site]:
+    """A site in each of the shards, as `sites_of`."""
+    names: dict[int, str] = {}
+    number = 0
+    while len(names) < SHARDS:
+        names.setdefault(shard_of(f"site-{number}"), f"site-{number}")
+        number += 1
+    return _sites(sorted(names.values()), agents, rows)
+
+
+def _sites(names: list[str], agents: int, rows: int) -> list[Site]:
     series = max(1, round(rows * _PER_MINUTE / (_PER_MINUTE + 1)))
     return [
         Site(
-            f"agent-{site}-{agent}",
-            f"site-{site}",
-            shard_of(f"site-{site}"),
+            f"{name}-{agent}",
+            name,
+            shard_of(name),
             [
-                f"site-{site}/pump-{agent}-{n // len(METRICS):04}/{METRICS[n % len(METRICS)]}"
+                f"{name}/pump-{agent}-{n // len(METRICS):04}/{METRICS[n % len(METRICS)]}"
                 for n in range(series)
             ],
         )
-        for site in range(count)
+        for name in names
         for agent in range(agents)
     ]
 

@@ -27,8 +27,9 @@ from tests.kafka import KafkaServer, MadeTopics
 from tests.support import until
 from tests.system.box import EDGE, WORKER, Box
 from tests.system.kafka_box import kafka_box
+from tests.system.test_workers import worked_on
 
-SECONDS = 25.0
+SECONDS = 60.0
 _LOOK_S = 0.01
 _BY_HAND = 200
 
@@ -81,7 +82,7 @@ def _loaded(here: Box, topics: MadeTopics) -> tuple[list[float], list[float]]:
     live, alarms = Live(here.port), Alarms(here.port)
     heard = _Heard(topics)
     live.start()
-    time.sleep(10)  # the worker has its shards, and the first windows are through
+    until(lambda: worked_on(here), 120, "the worker has its shards, and the first windows are through")
     watch.start()
     alarms.start()
     time.sleep(SECONDS)
