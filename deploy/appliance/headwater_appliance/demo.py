@@ -15,7 +15,7 @@ import msgspec
 
 from headwater_appliance.audit import run_audit
 from headwater_appliance.box import Box
-from headwater_appliance.demo_kafka import kafka
+from headwater_appliance.demo_kafka import clients, kafka
 from headwater_appliance.demo_settings import FAST, Pace, Told, clock_of, pace_of
 from headwater_appliance.demo_stand import Stand, cluster, one_box
 from headwater_appliance.demo_story import told
@@ -100,6 +100,8 @@ def demo(
     run.told()  # a mistake is told before anything starts
     configure("text", "warning", part="demo")
     try:
+        if on_kafka:
+            clients()
         found = jars() if on_kafka else None
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir()

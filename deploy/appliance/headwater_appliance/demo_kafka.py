@@ -7,14 +7,29 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from headwater_appliance.kafka_server import KafkaServer
 from headwater_appliance.supervise import Part, Supervisor, end_with_parent
-from headwater_shared.errors import TryAgain
+from headwater_shared.errors import PartMissing, TryAgain
 
 _READY_S = 60.0
 _COMMAND = "from headwater_cloud.cli import main; main()"
+
+
+def clients() -> None:
+    """See that the libraries are there which agents, workers and the demo itself import later.
+
+    Raises:
+        PartMissing: one is not.
+    """
+    for module, extra in (("confluent_kafka", "kafka"), ("quixstreams", "quix")):
+        if find_spec(module) is None:  # not imported: that takes quixstreams 1.6 s and 48 MB
+            raise PartMissing(
+                f"the library {module} is not installed",
+                hint=f"make demo-kafka installs it; or pip install 'headwater[{extra}]'",
+            )
 
 
 @asynccontextmanager
