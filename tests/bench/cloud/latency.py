@@ -27,7 +27,6 @@ from tests.kafka import KafkaServer, MadeTopics
 from tests.support import until
 from tests.system.box import EDGE, WORKER, Box
 from tests.system.kafka_box import kafka_box
-from tests.system.test_workers import worked_on
 
 SECONDS = 60.0
 _LOOK_S = 0.01
@@ -82,7 +81,11 @@ def _loaded(here: Box, topics: MadeTopics) -> tuple[list[float], list[float]]:
     live, alarms = Live(here.port), Alarms(here.port)
     heard = _Heard(topics)
     live.start()
-    until(lambda: worked_on(here), 120, "the worker has its shards, and the first windows are through")
+    until(
+        lambda: sum(offsets(here).values()),
+        120,
+        "the worker has its shards, and the first windows are through",
+    )
     watch.start()
     alarms.start()
     time.sleep(SECONDS)

@@ -38,7 +38,9 @@ def run(folder: Path, series: int = SERIES) -> Iterator[Result]:
         sites = spread(AGENTS, round(series / SHARDS / AGENTS * 7 / 6))
         count = sum(len(site.series) for site in sites)
         made = rounds(sites)
-        wanted = Wanted(dict(topics.client), topics.prefix, str(folder / "state"))
+        wanted = Wanted(
+            {name: str(value) for name, value in topics.client.items()}, topics.prefix, str(folder / "state")
+        )
         with worker(folder / "first", wanted) as first:
             until(lambda: first.shards == SHARDS, 120, "it holds all shards")
             empty = _rss_mb(first)
