@@ -82,7 +82,7 @@ def _loaded(here: Box, topics: MadeTopics) -> tuple[list[float], list[float]]:
     heard = _Heard(topics)
     live.start()
     until(
-        lambda: sum(offsets(here).values()),
+        lambda: sum(offsets_of(here).values()),
         120,
         "the worker has its shards, and the first windows are through",
     )
