@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import Any, NamedTuple
 
 from headwater_cloud import pipeline
@@ -44,6 +45,7 @@ with warnings.catch_warnings(record=True):  # of libraries about libraries
 
 log = get_logger()
 
+_AWAY = "this worker was away for too long: it starts again from the state"
 _LOOKS, _LOOK_S = 50, 0.2
 """How often the changelog is looked for that Quix has made."""
 _RETRY_S = 1.0
@@ -80,6 +82,7 @@ class QuixRunner(BaseSink):
         self._arrived: dict[At, tuple[object, list[Stored]]] = {}
         """With the partition's store at that time."""
         self._offsets: dict[At, int] = {}
+        self._working = Lock()
         self.pulse = Pulse()
         self.began = False
         """Whether a checkpoint came: Quix has its partitions."""
@@ -153,14 +156,25 @@ class QuixRunner(BaseSink):
         )
 
     def flush(self) -> None:
-        """Work on what came since the last checkpoint; Quix's interface, called first of all when a checkpoint is committed."""
+        """Work on what came since the last checkpoint; Quix's interface, called first of all when a checkpoint is committed.
+
+        Where partitions are taken away Quix calls it in a thread, which it leaves alone with its work after a minute.
+        """
+        if not self._working.acquire(blocking=False):
+            raise StartAgain("a checkpoint that was given up is still worked on", hint=_AWAY)
+        try:
+            self._work(self._context.checkpoint)
+        finally:
+            self._working.release()
+
+    def _work(self, checkpoint: object) -> None:
         self.began = True
         arrived, self._arrived = self._arrived, {}
         for at, (store, _) in arrived.items():
             if store is not self._store_of(at):
                 raise StartAgain(
                     f"partition {at[1]} of {at[0]} was another worker's meanwhile",
-                    hint="this one was away for too long: it starts again from the state",
+                    hint=_AWAY,
                 )
         try:
             batches = [batch for at in sorted(arrived) for batch in self._take(at, arrived[at][1])]
@@ -172,6 +186,8 @@ class QuixRunner(BaseSink):
             log.warning("the sink takes nothing now", error=error)
             self._runs.clear()
             raise SinkBackpressureError(_RETRY_S) from error
+        if self._context.checkpoint is not checkpoint:
+            raise StartAgain("this checkpoint was given up meanwhile", hint=_AWAY)
         for batch in batches:
             for record in batch.out.records:
                 self._produce(record)

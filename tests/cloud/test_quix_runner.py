@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -30,14 +30,22 @@ from tests.support import until
 
 
 class Refusing(SharedStore):
-    """The real file, which takes nothing for so many times as it is told."""
+    """The real file, which takes nothing for so many times as it is told, or takes long."""
 
     refuses = 0
+
+    def __init__(self, path: Path, lines: JsonLines, keep: Keep) -> None:
+        super().__init__(path, lines, keep)
+        self.begun, self.goes_on = Event(), Event()
+        self.goes_on.set()
 
     def write(self, batches: Sequence[Batch], names: Names) -> None:
         if batches and self.refuses:
             self.refuses -= 1
             raise TryAgain("not now")
+        if batches:
+            self.begun.set()
+            self.goes_on.wait(60)
         super().write(batches, names)
 
 
@@ -109,13 +117,13 @@ def test_r27_what_went_ahead_of_a_sink_that_takes_nothing_is_dropped(worker: Wor
 
     def story() -> None:
         worker.put(agent.frame(row(1, 1.0, 2.0)))
-        until(lambda: worker.counts() == [2], 30, "the first frame counts")
+        until(lambda: worker.counts() == [2], 120, "the first frame counts")
         worker.store.refuses = 1
         worker.put(
             agent.frame(row(2, 3.0, opened=("a1", 1, 2))), agent.frame(row(11, 4.0, opened=("a1", 1, 3)))
         )
-        until(lambda: worker.counts() == [3, 1], 20, "what was refused counts")
-        until(lambda: [1, 3] in worker.haves(), 10, "the agent hears of it")
+        until(lambda: worker.counts() == [3, 1], 120, "what was refused counts")
+        until(lambda: [1, 3] in worker.haves(), 120, "the agent hears of it")
 
     worker.run(story)
     assert worker.store.refuses == 0
@@ -143,7 +151,7 @@ def test_r20_poison_is_a_dead_letter_alone_and_takes_its_seq(
     worker.put(Record(BY_METRIC.name, 0, rollup.key, rollup.headers, rollup.body))
 
     def story() -> None:
-        until(lambda: [1, 5] in worker.haves() and len(worker.topic(DEAD_LETTERS)) == 2, 30, "all is taken")
+        until(lambda: [1, 5] in worker.haves() and len(worker.topic(DEAD_LETTERS)) == 2, 120, "all is taken")
 
     worker.run(story)
     assert worker.counts() == [4]
@@ -160,7 +168,7 @@ def test_r24_what_was_collected_for_a_partition_that_was_lost_ends_the_worker(wo
 
     def story() -> None:
         worker.put(agent.frame(row(1, 1.0)))
-        until(lambda: worker.counts() == [1], 30, "it works")
+        until(lambda: worker.counts() == [1], 120, "it works")
 
     worker.run(story)
     collected = agent.frame(row(2, 1.0, opened=("a1", 1, 2)))
@@ -172,3 +180,21 @@ def test_r24_what_was_collected_for_a_partition_that_was_lost_ends_the_worker(wo
     with pytest.raises(StartAgain, match="another worker's meanwhile"):
         runner.flush()
     assert worker.counts() == [1]
+
+
+@pytest.mark.covers("R24")
+def test_r24_work_on_a_checkpoint_that_was_given_up_goes_nowhere(worker: Worker) -> None:
+    """Its sink takes very long, and Quix goes on without it: nothing else begins meanwhile, and what it put out is in no transaction."""
+
+    def story() -> None:
+        worker.put(Agent().frame(row(1, 1.0)))
+        until(worker.store.begun.is_set, 120, "the sink is at work")
+        with pytest.raises(StartAgain, match="is still worked on"):
+            worker.runner.flush()
+        worker.runner._context._checkpoint = object()  # type: ignore[assignment]
+        worker.store.goes_on.set()
+
+    worker.store.goes_on.clear()
+    with pytest.raises(StartAgain, match="given up meanwhile"):
+        worker.run(story)
+    assert worker.haves() == []
