@@ -27,7 +27,7 @@ def place_of(box: Box, part: str, before: int = 0) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
         return found if found.get("pid", before) != before else None
 
-    found = until(there, 20, f"{part} is ready")
+    found = until(there, 60, f"{part} is ready")
     assert found is not None
     return found
 
