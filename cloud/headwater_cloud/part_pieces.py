@@ -7,8 +7,6 @@ aggregates as the words that they are. A row takes about 95 bytes and its sketch
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -62,9 +60,9 @@ def encode(rows: PartRows, names: Names) -> bytes:
     series, of_series = _distinct(rows.series)
     openers, opener = _distinct(rows.opener)
     sketches = rows.sketches
-    integers = [level, of_series, opener, *(getattr(rows, name) for name in _PLAIN)]
-    integers += [np.diff(sketches.end, prepend=0), sketches.bucket, sketches.count]
-    specs, bodies = zip(*map(_narrow, integers), strict=True)
+    plain = np.array([level, of_series, opener, *(getattr(rows, name) for name in _PLAIN), sketches.sizes()])
+    narrow = [*_narrow(plain), *_narrow(np.array([sketches.bucket, sketches.count]))]
+    specs, bodies = zip(*narrow, strict=True)
     head = _Head(
         _VERSION,
         len(rows),
@@ -118,11 +116,13 @@ def _distinct(column: Ints) -> tuple[Ints, Ints]:
     return values, at
 
 
-def _narrow(column: Any) -> tuple[tuple[int, int], bytes]:
-    if not len(column):
-        return (0, 0), b""
-    base, top = int(column.min()), int(column.max())
-    size = next(size for size in (0, 1, 2, 4, 8) if top - base < 1 << 8 * size)
-    if not size:
-        return (0, base), b""
-    return (size, base), (column - base).astype(f"<u{size}").tobytes()
+def _narrow(columns: NDArray[np.int64]) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """Yield how each column is kept, and its bytes; all of one length."""
+    if not columns.size:
+        yield from [((0, 0), b"")] * len(columns)
+        return
+    for column, base, top in zip(
+        columns, columns.min(axis=1).tolist(), columns.max(axis=1).tolist(), strict=True
+    ):
+        size = next(size for size in (0, 1, 2, 4, 8) if top - base < 1 << 8 * size)
+        yield (size, base), (column - base).astype(f"<u{size}").tobytes() if size else b""

@@ -55,18 +55,18 @@ class PartRows:
         )
 
     def run(self, first: int, last: int) -> Self:
-        """Return the rows from `first` up to `last`, which is not among them; itself, if that is all of them."""
+        """Return the rows from `first` up to `last`, which is not among them, without copying them: nobody changes rows in place."""
         if first == 0 and last == len(self):
             return self
         before = int(self.sketches.end[first - 1]) if first else 0
         after = int(self.sketches.end[last - 1]) if last else 0
         return type(self)(
-            **{name: getattr(self, name)[first:last].copy() for name in _INTEGERS},
-            aggregates=self.aggregates.take(slice(first, last)),
+            **{name: getattr(self, name)[first:last] for name in _INTEGERS},
+            aggregates=Aggregates.of_words(self.aggregates.words[first:last]),
             sketches=Sketches(
                 self.sketches.end[first:last] - before,
-                self.sketches.bucket[before:after].copy(),
-                self.sketches.count[before:after].copy(),
+                self.sketches.bucket[before:after],
+                self.sketches.count[before:after],
             ),
         )
 

@@ -99,7 +99,7 @@ def _decoded(cut: _Cut) -> Frame:
 
 
 _KNOWN: dict[str, list[tuple[bytes, list[str]]]] = {}
-_AGENTS, _LISTS = 64, 4
+_AGENTS, _LISTS = 256, 4
 
 
 def _names(agent: str, cut: _Cut) -> list[str]:
@@ -130,8 +130,9 @@ def _check(parts: Parts) -> None:
     ):
         if n and not 0 <= int(index.min()) <= int(index.max()) < len(limit):
             raise ValueError("a damaged frame: an index outside its dictionary")
-    last, ends = len(sketches.bucket), np.concatenate([[0], sketches.end])
-    if (ends[1:] < ends[:-1]).any() or not int(ends[-1]) == last == len(sketches.count):
+    last, ends = len(sketches.bucket), sketches.end
+    begins, over = (int(ends[0]), int(ends[-1])) if n else (0, 0)
+    if begins < 0 or over != last or (ends[1:] < ends[:-1]).any():
         raise ValueError("a damaged frame: sketches that do not fit")
     if last and not (0 <= int(sketches.bucket.min()) <= int(sketches.bucket.max()) < BUCKETS):
         raise ValueError("a damaged frame: a bucket that no float has")

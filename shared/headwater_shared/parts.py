@@ -131,9 +131,15 @@ class Sketches:
             np.concatenate([piece.count for piece in pieces]),
         )
 
+    def sizes(self) -> Ints:
+        """Return how many buckets each row has."""
+        sizes = self.end.copy()
+        sizes[1:] -= self.end[:-1]
+        return sizes
+
     def rows(self) -> Ints:
         """Return the row of each bucket; shape of `bucket`."""
-        return np.repeat(np.arange(len(self.end)), np.diff(self.end, prepend=0))
+        return np.repeat(np.arange(len(self.end)), self.sizes())
 
     def take(self, at: Ints) -> Sketches:
         """Return the sketches of the rows at indices."""
