@@ -8,6 +8,7 @@ clock, all that the shard has of it is merged anew, and goes out as parts of the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
@@ -116,6 +117,7 @@ def _mark(shards: Mapping[int, Shard], changed: Windows, names: Names) -> dict[_
     return where
 
 
+@lru_cache(1_024)
 def _starts_together(level: str) -> bool:
     """A session starts when its own series does; and of a level of another version it is not known."""
     try:
