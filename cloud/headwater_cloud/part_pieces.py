@@ -7,6 +7,7 @@ aggregates as the words that they are. A row takes about 95 bytes and its sketch
 from __future__ import annotations
 
 from collections.abc import Iterator
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
