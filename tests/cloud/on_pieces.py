@@ -53,6 +53,9 @@ class PieceSide:
         self.pieces: dict[int, Kept] = {}
         self.records: list[Record] = []
         self.counts: Counter[str] = Counter()
+        self.names: Names
+        self.sink: SharedStore
+        self._runs: dict[int, ShardRun]
         self._start()
 
     def put(self, *some: Record) -> None:
@@ -132,7 +135,7 @@ class PieceSide:
         self.log.close()
 
     def _start(self) -> None:
-        self._runs: dict[int, ShardRun] = {}
+        self._runs = {}
         self.names = Names()
         self._newest = Newest(self.names)
         keep = Keep({}, 7 * DAY, None)
