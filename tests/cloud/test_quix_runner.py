@@ -9,7 +9,7 @@ from threading import Event, Thread
 
 import pytest
 
-from headwater_cloud import pipeline, quix_runner
+from headwater_cloud import merge, pipeline, quix_runner
 from headwater_cloud.merge import Merged
 from headwater_cloud.names import Names
 from headwater_cloud.notify import JsonLines
@@ -135,7 +135,7 @@ def test_r20_poison_is_a_dead_letter_alone_and_takes_its_seq(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record of the input that breaks the operators half-way, and one of a second stage: what is around them counts once."""
-    whole: Callable[..., Merged] = vars(pipeline)["merge"]
+    whole: Callable[..., Merged] = merge.merge
 
     def breaks(*what: object) -> Merged:
         merged = whole(*what)

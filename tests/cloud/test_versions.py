@@ -71,9 +71,8 @@ def test_r23_what_a_newer_agent_sends_waits_for_the_upgrade(
     by_detector = anomaly_record(msgspec.structs.replace(plain, scores=[Score("density", 9.0)], degree=0.5))
     side = runner(folder / "side")
     with monkeypatch.context() as before:
-        kinds: dict[type[msgspec.Struct], tuple[str, ...]] = dict(records._KINDS)
-        kinds[Anomaly] = ("anomaly-1",)
-        before.setattr(records, "_KINDS", kinds)
+        older: dict[type[msgspec.Struct], tuple[str, ...]] = {**records._KINDS, Anomaly: ("anomaly-1",)}
+        before.setattr(records, "_KINDS", older)
         side.put(agent.frame(row(0, 1.0)), by_rule, by_detector, agent.frame(row(10, 1.0)))
         side.run()
         assert side.rows("SELECT rule FROM anomaly") == [("too-hot",)]

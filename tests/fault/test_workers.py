@@ -40,7 +40,7 @@ def noted(recorded: Recorded, fault: str, times: int, found: workers.Audited) ->
 def test_r27_twenty_kills_of_workers(kafka_topics: MadeTopics, tmp_path: Path, recorded: Recorded) -> None:
     """One, the other, both at once, a worker with the agent, all three: twenty times."""
     deaths: Sequence[tuple[str, ...]] = [(ONE,), (TWO,), WORKERS, (ONE, EDGE), (EDGE, *WORKERS)] * 4
-    with under_load(tmp_path, kafka_topics, 4 * SECONDS) as run:
+    with under_load(tmp_path, kafka_topics, 8 * SECONDS) as run:
         for dying in deaths:
             run.get_on(10)
             run.kill(*dying)

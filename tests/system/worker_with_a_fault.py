@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
-from headwater_cloud import pipeline, process
+from headwater_cloud import pipeline, process, rows
 from headwater_cloud.names import Names
 from headwater_cloud.rows import PartRows
 from headwater_shared.frame import Frame
 
-_columns_of: Callable[[Iterable[Frame], Names], PartRows] = vars(pipeline)["columns_of"]
 
-
-def _breaks(frames: Sequence[Frame], names: Names) -> PartRows:
+def _breaks(frames: Iterable[Frame], names: Names) -> PartRows:
+    frames = list(frames)
     if any(frame.agent == "poison" for frame in frames):
         raise ZeroDivisionError("a programming error")
-    return _columns_of(frames, names)
+    return rows.columns_of(frames, names)
 
 
 if __name__ == "__main__":
-    vars(pipeline)["columns_of"] = _breaks
+    setattr(pipeline, "columns_of", _breaks)  # noqa: B010 - it is another module's name there
     sys.exit(process.main(sys.argv[1:]))

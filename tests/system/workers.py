@@ -82,14 +82,20 @@ class Under:
 
         def looked() -> bool:
             for part in WORKERS:
-                process = self.here.running.get(part)
-                if process is not None and process.poll() is not None:
-                    code = self.here.running.pop(part).returncode
-                    assert code == STARTS_AGAIN, f"{code}: {self.here.log(part).read_text()[-2000:]}"
+                if part in self.here.running and self.ended(part):
                     self.start(part)
             return condition()
 
         until(looked, deadline, what)
+
+    def ended(self, part: str) -> bool:
+        """Tell whether a part has ended by itself; then it wants to be started again."""
+        code = self.here.running[part].poll()
+        if code is None:
+            return False
+        assert (part in WORKERS, code) == (True, STARTS_AGAIN), self.here.log(part).read_text()[-2000:]
+        del self.here.running[part]
+        return True
 
     def start(self, part: str, crash: str = "") -> None:
         """Start a part as it was started first, or so that it will crash."""
@@ -101,7 +107,8 @@ class Under:
     def kill(self, *parts: str) -> None:
         """Kill -9 all at once, and start them again."""
         for part in parts:
-            self.here.kill(part)
+            if not self.ended(part):
+                self.here.kill(part)
         for part in parts:
             self.start(part)
 
@@ -123,6 +130,7 @@ class Under:
         """See the fleet to its end, all windows closed and everything in the file, end all; audit."""
         self.until(lambda: not self.fleet.sending(), "the fleet is through", 1200)
         self.fleet.finished()
+        self.here.ready(EDGE)
         words.say(self.here.data / "edge.sock", "flush")
         self.until(lambda: self.here.status().get("outbox") == 0, "the cloud side has everything")
         self.ready()
