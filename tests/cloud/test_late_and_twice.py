@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from headwater_shared import records
 from headwater_shared.bus import Record
 from headwater_shared.identity import shard_of
 from tests.cloud.made import SHARD, Agent, clock_record, row
@@ -115,6 +116,7 @@ def test_r28_an_agent_that_sends_a_day_late_is_counted_in_full(runner: Runner, f
 def test_r23_the_same_history_twice_counts_once(runner: Runner, folder: Path) -> None:
     """All of it again, at once or a day later, in another order, with a kill between: every row is known."""
     sent = history(Agent())
+    frames = sum(records.kind_of(one.headers) == records.FRAME for one in sent)
 
     def story(side: Side | PieceSide) -> None:
         side.put(*sent)
@@ -124,5 +126,7 @@ def test_r23_the_same_history_twice_counts_once(runner: Runner, folder: Path) ->
             clocks_pass(side, days * DAY_S + 1)
             side.put(*random.Random(days).sample(sent, len(sent)))
             side.run()
+            if isinstance(side, PieceSide):
+                assert side.counts["repeats"] == (days + 1) * frames
 
     assert run_of(runner, folder / "twice", story) == undisturbed(runner, sent)

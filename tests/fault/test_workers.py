@@ -28,7 +28,14 @@ pytestmark = [pytest.mark.fault, pytest.mark.covers("R24", "R27")]
 
 SECONDS = 30.0
 """Of event time."""
-CRASHES = ("taken", "written", "sink.before", "sink.after", "notified", "produced")
+CRASHES = (
+    "quix.taken",
+    "quix.written",
+    "quix.sink.before",
+    "quix.sink.after",
+    "quix.notified",
+    "quix.produced",
+)
 """Every step of a worker's checkpoint: after the operators, around the file's commit, after people were told, before Kafka's commit."""
 TEN_MINUTES_US = 600_000_000
 
@@ -56,7 +63,7 @@ def test_r27_a_worker_that_dies_at_each_step(
         run.here.kill(ONE)
         for nth in (1, 3):
             for step in CRASHES:
-                run.start(ONE, crash=f"quix.{step}:{nth}")
+                run.start(ONE, crash=f"{step}:{nth}")
                 run.here.killed(ONE, 90)
         run.start(ONE)
         noted(recorded, "kill -9 of workers", 2 * len(CRASHES), run.settle())

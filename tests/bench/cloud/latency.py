@@ -89,7 +89,7 @@ def _loaded(here: Box, topics: MadeTopics) -> tuple[list[float], list[float]]:
     )
     watch.start()
     alarms.start()
-    time.sleep(SECONDS)
+    threading.Event().wait(SECONDS)
     sent = alarms.stop()
     live.stop()
     until(lambda: {*sent} <= heard.at.keys(), 20, "the last alert is out")
