@@ -35,6 +35,7 @@ def demos(tmp_path: Path) -> Iterator[Demos]:
         made.end()
 
 
+@pytest.mark.fault  # make test has the same way out in test_demo.py, without Kafka
 def test_ctrl_c_while_kafka_starts_leaves_nothing(demos: Demos) -> None:
     """Interrupted once Kafka runs and the others begin: exit code 130, and nothing is left of it."""
     demo = demos.start("interrupted", "--kafka")
