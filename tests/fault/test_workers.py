@@ -19,7 +19,6 @@ from headwater_shared.kafka_bus import KafkaBus
 from headwater_shared.topics import IN
 from tests.fault.recorded import Audited, Recorded
 from tests.kafka import KafkaServer, MadeTopics
-from tests.support import until
 from tests.system import workers
 from tests.system.box import EDGE
 from tests.system.workers import ONE, TWO, WORKERS, under_load
@@ -82,15 +81,14 @@ def test_r27_a_worker_that_was_away_writes_nothing_stale(
         for _ in range(2):
             run.every_shard_gets_on()
             run.ready()
-            process = run.here.running[ONE]
             if step:
                 (tmp_path / "new").write_text(f"{step}:3")
                 (tmp_path / "new").rename(mark)
-                until(lambda: not mark.exists(), 60, f"the worker stops at {step}")
+                run.until(lambda: not mark.exists(), f"the worker stops at {step}")
             else:
                 run.here.freeze(ONE)
             run.every_shard_gets_on()
-            process.send_signal(signal.SIGCONT)
+            run.here.running[ONE].send_signal(signal.SIGCONT)
         run.every_shard_gets_on()
         noted(recorded, "worker stopped", 2, run.settle())
 
