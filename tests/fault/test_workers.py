@@ -114,10 +114,12 @@ def test_r27_workers_whose_state_is_deleted(
     with under_load(tmp_path, kafka_topics, SECONDS) as run:
         for _ in range(2):
             run.every_shard_gets_on()
+            folders = [run.here.data / f"{part}.state" for part in WORKERS]
+            run.until(lambda: all(folder.exists() for folder in folders), "there is state")
             for part in WORKERS:
                 run.here.kill(part)
-            for part in WORKERS:
-                shutil.rmtree(run.here.data / f"{part}.state")
+            for part, folder in zip(WORKERS, folders, strict=True):
+                shutil.rmtree(folder)
                 run.start(part)
         run.get_on()
         noted(recorded, "state deleted", 4, run.settle())
@@ -127,7 +129,7 @@ def test_r27_a_broker_that_is_killed_and_hangs(
     kafka: KafkaServer, kafka_topics: MadeTopics, tmp_path: Path, recorded: Recorded
 ) -> None:
     """Kafka is killed three times, once with a worker, and hangs once: workers start again until it is back."""
-    with under_load(tmp_path, kafka_topics, 2 * SECONDS) as run:
+    with under_load(tmp_path, kafka_topics, 8 * SECONDS) as run:
         for n in range(3):
             run.get_on()
             kafka.kill()
@@ -149,7 +151,7 @@ def test_r27_a_broker_that_is_away_for_ten_minutes(
     """By a clock that runs 60 times as fast: agents hold what is acknowledged, workers start again until it is back, and all counts once."""
     text = f"scaled:60@{datetime.now(UTC).isoformat()}"
     clock = parse_clock(text)
-    with under_load(tmp_path, kafka_topics, SECONDS, common=f'clock = "{text}"') as run:
+    with under_load(tmp_path, kafka_topics, 8 * SECONDS, common=f'clock = "{text}"') as run:
         run.get_on()
         kafka.kill()
         back_us = clock.now().wall_us + TEN_MINUTES_US
