@@ -112,9 +112,9 @@ def test_r27_workers_whose_state_is_deleted(
 ) -> None:
     """Both are killed and their folders of state deleted, twice: all of it comes back from Kafka."""
     with under_load(tmp_path, kafka_topics, SECONDS) as run:
+        folders = [run.here.data / f"{part}.state" for part in WORKERS]
         for _ in range(2):
             run.every_shard_gets_on()
-            folders = [run.here.data / f"{part}.state" for part in WORKERS]
             run.until(lambda: all(folder.exists() for folder in folders), "there is state")
             for part in WORKERS:
                 run.here.kill(part)
