@@ -92,6 +92,21 @@ class QuixRunner(BaseSink):
         self._app._dataframe_registry.register_periodic_task(self.pulse.beat)  # noqa: SLF001 - the engine is pinned to the patch
         self._context = self._app._processing_context  # noqa: SLF001
         self._stores = self._app._state_manager  # noqa: SLF001
+        self._stopped_early = False
+        self._hear_early_stops()
+
+    def _hear_early_stops(self) -> None:
+        """Let a stop or a signal count that comes while Quix starts: once it has started it would have forgotten it."""
+        tracker = self._app._run_tracker  # noqa: SLF001
+        started = tracker.set_as_running
+
+        def set_as_running() -> None:
+            started()
+            if self._app._stop_event.is_set():  # noqa: SLF001
+                self._stopped_early = True
+                tracker.stop()
+
+        tracker.set_as_running = set_as_running
 
     def _follow(self, name: str) -> str:
         """Collect all records of a topic; return the name that Quix has for its stream."""
@@ -112,7 +127,12 @@ class QuixRunner(BaseSink):
 
     def run(self) -> None:
         """Work until `stop`. Raises whatever ended it: start again from the state."""
-        self._app.run()
+        try:
+            self._app.run()
+        except Exception:
+            if not self._stopped_early:
+                raise
+            log.info("it was ended before it began")  # and what fails by that leaves nothing behind
 
     def stop(self) -> None:
         """End after the current checkpoint. May be called by a signal."""

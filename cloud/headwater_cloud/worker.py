@@ -7,6 +7,7 @@ process: what it had in memory is in Kafka, and whoever starts it again (systemd
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -48,6 +49,8 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
             f"the bus of the cloud side is the file {settings.bus}, and workers share Kafka's partitions",
             hint='set bus = "kafka://host:9092" in [cloud]; one process on a SQLite log is `headwater-cloud run`',
         )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)  # until the engine has handlers of its own
     client = connection(settings.bus, kafka)
     load_extra("confluent_kafka", "kafka")
     load_extra("rocksdict", "quix")  # quixstreams itself is imported where its warnings are let go of
@@ -93,6 +96,11 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
             server.close()
             sink.close()
     log.info("ended")
+
+
+def _end(*_: object) -> None:
+    """End well: nothing is begun yet."""
+    raise SystemExit(0)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 
@@ -198,3 +199,26 @@ def test_r24_work_on_a_checkpoint_that_was_given_up_goes_nowhere(worker: Worker)
     with pytest.raises(StartAgain, match="given up meanwhile"):
         worker.run(story)
     assert worker.haves() == []
+
+
+def test_a_stop_that_comes_while_it_starts_is_heard(worker: Worker) -> None:
+    """A supervisor that ends it at once need not kill it: Quix has its signals by then, and does not run yet."""
+    consumer, ended, ran_on = worker.runner._app._consumer, Event(), []
+    subscribe = consumer.subscribe
+
+    def stopped(*words: Any, **named: Any) -> None:
+        worker.runner.stop()
+        subscribe(*words, **named)
+
+    def wait() -> None:
+        if not ended.wait(20):
+            ran_on.append(1)
+            worker.runner.stop()
+
+    consumer.subscribe = stopped  # type: ignore[method-assign]
+    thread = Thread(target=wait)
+    thread.start()
+    worker.runner.run()
+    ended.set()
+    thread.join()
+    assert not ran_on
