@@ -7,15 +7,17 @@ seen from outside: the new process is there with all that it imports, it holds i
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from headwater_shared.bus import Record
+from headwater_shared.errors import StateError
 from headwater_shared.identity import SHARDS
 from headwater_shared.kafka_bus import KafkaBus
 from headwater_shared.sqlite_file import read_only
@@ -118,14 +120,9 @@ def _shards(here: Box, part: str) -> list[int]:
 
 def _next(here: Box) -> dict[int, int]:
     """How far each shard's input is worked into the file."""
-    file = here.data / "cloud.db"
-    if not file.exists():
-        return {}
-    reader = read_only(file)
-    try:
+    with suppress(StateError, sqlite3.OperationalError), closing(read_only(here.data / "cloud.db")) as reader:
         return dict(reader.execute('SELECT partition, next FROM "offset"').fetchall())
-    finally:
-        reader.close()
+    return {}  # it is not there yet
 
 
 class _Load(threading.Thread):
