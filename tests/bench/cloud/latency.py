@@ -29,7 +29,6 @@ from tests.kafka import KafkaServer, MadeTopics
 from tests.support import until
 from tests.system.box import EDGE, WORKER, Box
 from tests.system.kafka_box import kafka_box
-from tests.system.workers import offsets as offsets_of
 
 SECONDS = 60.0
 _LOOK_S = 0.01
