@@ -7,18 +7,21 @@ seen from outside: the new process is there with all that it imports, it holds i
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from headwater_shared.bus import Record
+from headwater_shared.errors import StateError
 from headwater_shared.identity import SHARDS
 from headwater_shared.kafka_bus import KafkaBus
 from headwater_shared.sqlite_file import read_only
+from tests.bench.agents import Process
 from tests.bench.cloud.frames import Site, rounds, spread
 from tests.bench.cloud.measured import running
 from tests.bench.results import Result
@@ -42,6 +45,8 @@ class Took(NamedTuple):
     """It holds shards."""
     output: float
     """All of the shards that it had go on."""
+    cpu: tuple[float, float, float]
+    """CPU seconds of the new process at these moments: what of the time is its own work."""
 
 
 def run(folder: Path) -> Iterator[Result]:
@@ -74,6 +79,9 @@ def run(folder: Path) -> Iterator[Result]:
             "median s": sorted(took.output for took in kills)[len(kills) // 2],
             "of the worst: the new process ready, s": worst.ready,
             "of the worst: shards held, s": worst.shards,
+            "of the worst: CPU of the new process until ready, until shards, until output, s": list(
+                worst.cpu
+            ),
             "rows/s": load.rate,
         },
     )
@@ -87,16 +95,17 @@ def _again(here: Box, part: str, *, gently: bool) -> Took:
     (here.end if gently else here.kill)(part)
     here.start(part)
     until(lambda: _place(here, part).get("pid") == here.running[part].pid, 60, f"{part} is ready")
-    ready = time.monotonic() - began
+    new = Process(here.running[part].pid, 0, here.folder)
+    ready, cpu = time.monotonic() - began, new.cpu_s()
     until(lambda: _shards(here, part), 60, f"{part} holds shards")
-    shards = time.monotonic() - began
+    shards, cpu_then = time.monotonic() - began, new.cpu_s()
 
     def all_on() -> bool:
         now = _next(here)
         return all(now.get(shard, 0) > before.get(shard, 0) + 1 for shard in had)
 
     until(all_on, 60, "its shards go on")
-    return Took(ready, shards, time.monotonic() - began)
+    return Took(ready, shards, time.monotonic() - began, (cpu, cpu_then, new.cpu_s()))
 
 
 def _place(here: Box, part: str) -> dict[str, Any]:
@@ -118,14 +127,9 @@ def _shards(here: Box, part: str) -> list[int]:
 
 def _next(here: Box) -> dict[int, int]:
     """How far each shard's input is worked into the file."""
-    file = here.data / "cloud.db"
-    if not file.exists():
-        return {}
-    reader = read_only(file)
-    try:
+    with suppress(StateError, sqlite3.OperationalError), closing(read_only(here.data / "cloud.db")) as reader:
         return dict(reader.execute('SELECT partition, next FROM "offset"').fetchall())
-    finally:
-        reader.close()
+    return {}  # it is not there yet
 
 
 class _Load(threading.Thread):

@@ -10,10 +10,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 from headwater_shared import records
 from headwater_shared.bus import Record
+from headwater_shared.errors import StateError
 from headwater_shared.identity import SHARDS
 from headwater_shared.kafka_bus import KafkaBus
 from headwater_shared.records import ALERT, Alert
@@ -27,7 +29,6 @@ from tests.kafka import KafkaServer, MadeTopics
 from tests.support import until
 from tests.system.box import EDGE, WORKER, Box
 from tests.system.kafka_box import kafka_box
-from tests.system.workers import offsets as offsets_of
 
 SECONDS = 60.0
 _LOOK_S = 0.01
@@ -83,7 +84,7 @@ def _loaded(here: Box, topics: MadeTopics) -> tuple[list[float], list[float]]:
     heard = _Heard(topics)
     live.start()
     until(
-        lambda: sum(offsets_of(here).values()),
+        lambda: sum(_next(here).values()),
         120,
         "the worker has its shards, and the first windows are through",
     )
@@ -107,22 +108,22 @@ def _loaded(here: Box, topics: MadeTopics) -> tuple[list[float], list[float]]:
 
 
 def _closed(here: Box, closed: dict[At, float]) -> None:
-    reader = _reader(here.data / "edge.db")
-    for shard, seq in reader.execute("SELECT shard, seq FROM outbox WHERE kind = 'frame'"):
-        closed.setdefault((shard, seq), time.monotonic())
-    reader.close()
+    with closing(read_only(here.data / "edge.db")) as reader:
+        for shard, seq in reader.execute("SELECT shard, seq FROM outbox WHERE kind = 'frame'"):
+            closed.setdefault((shard, seq), time.monotonic())
 
 
 def _stored(here: Box, stored: list[tuple[float, dict[int, int]]]) -> None:
-    reader = _reader(here.data / "cloud.db")
-    found = dict(reader.execute('SELECT partition, next FROM "offset"').fetchall())
-    reader.close()
+    found = _next(here)
     if not stored or stored[-1][1] != found:
         stored.append((time.monotonic(), found))
 
 
-def _reader(file: Path) -> sqlite3.Connection:
-    return read_only(file)
+def _next(here: Box) -> dict[int, int]:
+    """How far each shard's input is worked into the file, which may not be there yet."""
+    with suppress(StateError, sqlite3.OperationalError), closing(read_only(here.data / "cloud.db")) as reader:
+        return dict(reader.execute('SELECT partition, next FROM "offset"').fetchall())
+    return {}
 
 
 def _reached(stored: list[tuple[float, dict[int, int]]], at: At, offset: int) -> float:

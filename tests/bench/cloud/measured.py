@@ -76,8 +76,11 @@ class Measured:
         self._listening.join(10)
 
     def cost(self) -> tuple[float, int]:
-        """Return the CPU seconds from the first to the last mark, and the rows between them."""
-        first, last = self.marks[0], self.marks[-1]
+        """Return the CPU seconds from the mark at a third of the rows to the last one, and the rows between them: until then names
+        are new.
+        """
+        last = self.marks[-1]
+        first = next(mark for mark in self.marks if mark.rows >= last.rows / 3)
         return last.cpu - first.cpu, last.rows - first.rows
 
 
