@@ -97,7 +97,7 @@ class QuixRunner(BaseSink):
 
     def _hear_early_stops(self) -> None:
         """Let a stop or a signal count that comes while Quix starts: once it has started it would have forgotten it."""
-        tracker = self._app._run_tracker  # noqa: SLF001
+        tracker: Any = self._app._run_tracker  # noqa: SLF001
         started = tracker.set_as_running
 
         def set_as_running() -> None:
