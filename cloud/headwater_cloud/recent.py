@@ -52,7 +52,9 @@ class Recent:
             return
         self._batches.append((windows, keys))
         self._rows += len(windows)
-        while self._rows > self._most:
+        while (
+            self._rows > self._most and len(self._batches) > 1
+        ):  # the latest is asked for next, however large it is
             oldest, keys = self._batches.popleft()
             self._rows -= len(oldest)
             self._first += 1
