@@ -127,16 +127,16 @@ class Under:
         self.until(lambda: all(map(says, WORKERS)), "both workers are ready")
 
     def settle(self) -> Audited:
-        """See the fleet to its end, all windows closed and everything in the file, end all; audit."""
+        """See the fleet to its end, all windows closed and everything in the file; audit, and end all."""
         self.until(lambda: not self.fleet.sending(), "the fleet is through", 1200)
         self.fleet.finished()
         self.here.ready(EDGE)
         words.say(self.here.data / "edge.sock", "flush")
         self.until(lambda: self.here.status().get("outbox") == 0, "the cloud side has everything")
         self.ready()
+        found = Audited(*kills.audited(self.here, self.fleet.ledger))  # rollups follow while the workers run
         for part in (EDGE, *WORKERS):
             self.here.end(part)
-        found = Audited(*kills.audited(self.here, self.fleet.ledger))
         assert found.counted + found.dead >= found.acknowledged > 10_000
         return found
 
