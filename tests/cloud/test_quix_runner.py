@@ -152,7 +152,7 @@ def test_r20_poison_is_a_dead_letter_alone_and_takes_its_seq(
     worker.put(Record(BY_METRIC.name, 0, rollup.key, rollup.headers, rollup.body))
 
     def story() -> None:
-        until(lambda: [1, 5] in worker.haves() and len(worker.topic(DEAD_LETTERS)) == 2, 120, "all is taken")
+        until(lambda: [1, 5] in worker.haves() and len(worker.topic(DEAD_LETTERS)) == 2, 60, "all is taken")
 
     worker.run(story)
     assert worker.counts() == [4]

@@ -35,7 +35,9 @@ CRASHES = (
     "quix.notified",
     "quix.produced",
 )
-"""Every step of a worker's checkpoint: after the operators, around the file's commit, after people were told, before Kafka's commit."""
+"""Every step of a worker's checkpoint: after people were told (which needs alerts, and those the fleet), after the operators, around
+the file's commit, before Kafka's.
+"""
 TEN_MINUTES_US = 600_000_000
 
 
@@ -57,7 +59,7 @@ def test_r27_a_worker_that_dies_at_each_step(
     kafka_topics: MadeTopics, tmp_path: Path, recorded: Recorded
 ) -> None:
     """Each step of a checkpoint twice, at the first and at the third one after a start, while the other worker goes on."""
-    with under_load(tmp_path, kafka_topics, 3 * SECONDS) as run:
+    with under_load(tmp_path, kafka_topics, 8 * SECONDS) as run:
         run.get_on()
         run.here.kill(ONE)
         for nth in (1, 3):
