@@ -15,7 +15,7 @@ from tests.kafka import MadeTopics
 from tests.support import until
 from tests.system.workers import ONE, TWO, WORKERS, Under, under_load
 
-SECONDS = 60.0
+SECONDS = 40.0
 """Of event time."""
 FAULTY = "tests.system.worker_with_a_fault"
 
