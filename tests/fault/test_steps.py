@@ -121,8 +121,8 @@ def test_r15_two_crashes_at_one_journal_row(tmp_path: Path, recorded: Recorded) 
     """The start dies at one row of its replay, and the next start at the same one: the third goes on, and nothing is missing."""
     every = (
         Kill(EDGE, "commit.after:6"),
-        Kill(EDGE, "restart.row:3"),
-        Kill(EDGE, "restart.row:3"),
+        Kill(EDGE, "restart.row:1"),
+        Kill(EDGE, "restart.row:1"),
     )
     run = whole_run(tmp_path, every, 20.0)
     found = recorded("kill -9", len(every), kills.audit_of(run.box, run.ledger))
