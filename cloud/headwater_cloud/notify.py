@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
-from headwater_cloud.outputs import Notification
+from headwater_cloud.metrics import Metrics
+from headwater_cloud.outputs import Notification, Report
 from headwater_shared.crash import reached
 from headwater_shared.errors import TryAgain
 from headwater_shared.logs import get_logger
@@ -68,6 +69,13 @@ def say(notifications: Sequence[Notification]) -> None:
             text=n.text,
             since=iso(n.begin_us),
         )
+
+
+def report(reports: Iterable[Report], metrics: Metrics) -> None:
+    """Say in the log, and count, what is amiss with agents' streams."""
+    for one in reports:
+        metrics.reports.labels(one.kind).inc()
+        log.warning("report", kind=one.kind, agent=one.agent, shard=one.shard, text=one.text)
 
 
 def iso(time_us: int) -> str:

@@ -66,6 +66,11 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True):
     possible_repeat: bool = False
 
 
+def as_repeat(notification: Notification) -> Notification:
+    """Return a notification that may have gone out before (R29)."""
+    return msgspec.structs.replace(notification, possible_repeat=True)
+
+
 def have_record(have: Have, time_us: int) -> Record:
     """For `hw-have`. The key names what the record replaces when the topic is compacted: one epoch of one agent in one shard."""
     body = records.encode(have)

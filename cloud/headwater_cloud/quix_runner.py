@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
 
-from headwater_cloud import pipeline
+from headwater_cloud import notify, pipeline
 from headwater_cloud.held import Newest
 from headwater_cloud.metrics import Metrics
 from headwater_cloud.names import Names
@@ -212,11 +212,7 @@ class QuixRunner(BaseSink):
             for record in batch.out.records:
                 self._produce(record)
             self.metrics.count(batch.out.counts)
-            for report in batch.out.reports:
-                self.metrics.reports.labels(report.kind).inc()
-                log.warning(
-                    "report", kind=report.kind, agent=report.agent, shard=report.shard, text=report.text
-                )
+            notify.report(batch.out.reports, self.metrics)
         self.metrics.records.inc(sum(len(some) for _, some in arrived.values()))
         self.metrics.commits.inc()
         reached("quix.produced")

@@ -9,13 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import msgspec
-
 from headwater_cloud import clock_records, notify, pipeline, retention
 from headwater_cloud.lookup import Lookup
 from headwater_cloud.metrics import Metrics
 from headwater_cloud.notify import JsonLines
-from headwater_cloud.outputs import Notification
+from headwater_cloud.outputs import as_repeat
 from headwater_cloud.pipeline import Limits, Output
 from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
 from headwater_cloud.publish import Publisher
@@ -75,7 +73,7 @@ class Runner:
         self._publisher = Publisher(bus, store.load_outputs())
         self._registry = RegistryCopies(bus, registry_file, spread)
         # Whether these went out before the process ended is not known (R29).
-        self._to_send = [_again(notification) for notification in store.load_notifications()]
+        self._to_send = [as_repeat(notification) for notification in store.load_notifications()]
         reached("cloud.loaded")
         self._output: Output | None = None
         self._commit_at = 0.0
@@ -258,9 +256,7 @@ class Runner:
         self._output = None
         self._committed.update(moved)
         self._to_send += out.notifications
-        for report in out.reports:
-            self.metrics.reports.labels(report.kind).inc()
-            log.warning("report", kind=report.kind, agent=report.agent, shard=report.shard, text=report.text)
+        notify.report(out.reports, self.metrics)
         for notification in out.notifications:
             self.metrics.alerts.labels(notification.state).inc()
         notify.say(out.notifications)
@@ -289,7 +285,7 @@ class Runner:
         """Send, then record that it is sent: a crash between them is why the next process marks a possible repeat."""
         if not self._to_send:
             return
-        sent, self._to_send = self._to_send, [_again(notification) for notification in self._to_send]
+        sent, self._to_send = self._to_send, [as_repeat(notification) for notification in self._to_send]
         reached("cloud.notify.before")
         self._lines.send(sent)
         reached("cloud.notify.after")
@@ -297,7 +293,3 @@ class Runner:
             connection.executemany("DELETE FROM notification WHERE id = ?", [(n.id,) for n in sent])
         reached("cloud.notify.recorded")
         self._to_send = []
-
-
-def _again(notification: Notification) -> Notification:
-    return msgspec.structs.replace(notification, possible_repeat=True)

@@ -23,7 +23,7 @@ from headwater_cloud import bulk, claim, notify
 from headwater_cloud.merge import Windows
 from headwater_cloud.names import Names, Opener
 from headwater_cloud.notify import JsonLines
-from headwater_cloud.outputs import Notification
+from headwater_cloud.outputs import Notification, as_repeat
 from headwater_cloud.pipeline import Output
 from headwater_cloud.retention import Keep, prune_levels, shrink
 from headwater_cloud.sink import At, Batch
@@ -58,7 +58,7 @@ class SharedStore:
             bulk.attach(self._connection)
             found = self._connection.execute("SELECT body FROM notification ORDER BY id").fetchall()
         # Whether these went out before a process ended is not known (R29).
-        self._to_send = [_as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in found]
+        self._to_send = [as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in found]
         self._numbers = _numbers()
 
     def take_up(self, identity: str) -> None:
@@ -175,7 +175,7 @@ class SharedStore:
         """Send, then forget: a crash between them is why who starts next marks a possible repeat."""
         if not self._to_send:
             return
-        sent, self._to_send = self._to_send, [_as_repeat(one) for one in self._to_send]
+        sent, self._to_send = self._to_send, [as_repeat(one) for one in self._to_send]
         self._lines.send(sent)
         reached("quix.notified")
         with one_commit(self._connection, self._path) as connection:
@@ -237,7 +237,3 @@ def _is_news(connection: sqlite3.Connection, one: Notification) -> bool:
     """Tell whether the file does not say this of the alert yet: the same records may have been worked on before."""
     row = connection.execute("SELECT state FROM alert WHERE id = ?", (one.alert,)).fetchone()
     return row is None or (row[0] == "firing" and one.state == "resolved")
-
-
-def _as_repeat(notification: Notification) -> Notification:
-    return msgspec.structs.replace(notification, possible_repeat=True)
