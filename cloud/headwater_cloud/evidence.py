@@ -29,3 +29,10 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
     text: str = ""
     agent: str = ""
     """Whose word it is: while it is silent, nothing more is known."""
+    status: str = ""
+    """Of a command: how it ended."""
+    end_text: str = ""
+    next_us: int = 0
+    """It is made of windows that touch: whether it goes on is known so long after its end, and until then it may."""
+    begun: bool = True
+    """False: only its end has come, which says less of it."""
