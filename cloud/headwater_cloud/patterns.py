@@ -53,6 +53,8 @@ class Group(NamedTuple):
     """When its first chain was complete."""
     over_us: int
     """When the last of it ended that is over."""
+    held: tuple[Held, ...]
+    """What was known of it before of evidence that was let go."""
 
 
 class Found(NamedTuple):
@@ -209,7 +211,7 @@ class _Joining:
             tuple(shown if len(shown) <= 2 * _SHOWN else shown[:_SHOWN] + shown[-_SHOWN:]),
             tuple(sorted(agents)), max(span.last_us for span in self._spans),
         )  # fmt: skip
-        return Group(episode, members, done_us, self._over_us)
+        return Group(episode, members, done_us, self._over_us, tuple(self._held))
 
     def _fired_us(self, at_us: int) -> int | None:
         """Return when it had lasted for long enough, None while that is not known to be so."""
