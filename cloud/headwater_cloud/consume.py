@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -65,7 +65,7 @@ class Taken(msgspec.Struct):
     clocks_ignored: int = 0
 
 
-_ROWS: dict[str, type[Anomaly] | type[Command] | type[Device]] = {
+_ROWS: dict[str, type[Anomaly | Command | Device]] = {
     records.ANOMALY: Anomaly,
     records.COMMAND: Command,
     records.DEVICE: Device,

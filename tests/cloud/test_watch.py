@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 import msgspec
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
