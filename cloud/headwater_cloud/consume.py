@@ -1,15 +1,18 @@
-"""Records of the bus become frames, anomalies, commands, device status, registry, heartbeats, clock records; the rest dead letters."""
+"""Records of the bus become frames, anomalies, commands, status, registry, rules, evidence, heartbeats, clocks; the rest dead letters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 import msgspec
 
+from headwater_cloud import rule_records
+from headwater_cloud.book import Book
 from headwater_cloud.outputs import REPLAY_OF, DeadLetter
+from headwater_cloud.rule_records import Noted, home_of
 from headwater_shared import frame, records, registry, trace
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.bus import Stored
@@ -52,11 +55,21 @@ class Taken(msgspec.Struct):
     arrived: list[Arrived] = []
     heartbeats: list[Heartbeat] = []
     registry: list[RegistryChange] = []
+    noted: list[Noted] = []
+    """Evidence that other shards found."""
+    books: list[Book] = []
     clock_us: int = 0
     """The largest believable clock record, 0 without one."""
     dead: list[DeadLetter] = []
     """What bears no identity."""
     clocks_ignored: int = 0
+
+
+_ROWS: dict[str, type[Anomaly | Command | Device]] = {
+    records.ANOMALY: Anomaly,
+    records.COMMAND: Command,
+    records.DEVICE: Device,
+}
 
 
 def consume(
@@ -79,12 +92,8 @@ def consume(
             _take(taken, stored, DeadLetter("poison", poison[stored.offset], stored))
         elif kind == records.FRAME:
             _take(taken, stored, _frame(stored))
-        elif kind == records.ANOMALY:
-            _take(taken, stored, _record(stored, Anomaly))
-        elif kind == records.COMMAND:
-            _take(taken, stored, _record(stored, Command))
-        elif kind == records.DEVICE:
-            _take(taken, stored, _record(stored, Device))
+        elif kind in _ROWS:
+            _take(taken, stored, _record(stored, _ROWS[kind]))
         elif kind == records.HEARTBEAT:
             heartbeat = _record(stored, Heartbeat)
             if isinstance(heartbeat, DeadLetter):
@@ -95,6 +104,8 @@ def consume(
             _clock(taken, stored, wall_of)
         elif kind == records.REGISTRY:
             _registry(taken, stored)
+        elif kind in {rule_records.RULES, rule_records.EVIDENCE}:
+            _rules(taken, stored, kind)
         else:
             _take(taken, stored, DeadLetter("unknown-kind", f"no such kind: {kind!r}", stored))
     return shards
@@ -169,6 +180,22 @@ def _registry(taken: Taken, stored: Stored) -> None:
         taken.dead.append(DeadLetter("damaged", why, stored))
     else:  # in whatever shard: a site may be on several (R25), and one that does not need it loses nothing by it
         taken.registry.append(change)
+
+
+def _rules(taken: Taken, stored: Stored, kind: str) -> None:
+    try:
+        if kind == rule_records.RULES:
+            taken.books.append(rule_records.book_of(stored.body))
+            return
+        noted = rule_records.noted_of(stored.body)
+    except ValueError as error:
+        taken.dead.append(_unreadable(stored, error))
+        return
+    home = home_of(noted.key)
+    if home != stored.partition:
+        taken.dead.append(DeadLetter("wrong-shard", f"{noted.key} is decided in shard {home}", stored))
+    else:
+        taken.noted.append(noted)
 
 
 def _unreadable(stored: Stored, error: ValueError) -> DeadLetter:

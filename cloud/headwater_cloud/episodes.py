@@ -24,6 +24,8 @@ class Episode(NamedTuple):
     """Ids, in order; of many the first and the last ones."""
     agents: tuple[str, ...]
     """Whose word it rests on."""
+    last_us: int = 0
+    """When the last of its chains was complete."""
 
 
 class Watched(NamedTuple):

@@ -1,6 +1,6 @@
 """The map: the way of a batch from the bus to rows and outputs, in one function.
 
-consume -> dedupe -> completeness -> merge -> alerts; then `write` puts the rows into the file, `publish` the records on
+consume -> dedupe -> completeness -> merge -> watch -> alerts; then `write` puts the rows into the file, `publish` the records on
 the bus, and `notify` tells people. No operator knows the bus, the file or a clock.
 """
 
@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_cloud import alerts, completeness, dedupe, device_registry, rollup, second_stage
+from headwater_cloud import alerts, completeness, dedupe, device_registry, rollup, second_stage, watch
 from headwater_cloud.alerts import AlertRow
 from headwater_cloud.completeness import Progress
 from headwater_cloud.consume import Taken, consume
+from headwater_cloud.episodes import Watched
 from headwater_cloud.kept import Found, Kept
 from headwater_cloud.merge import Merged, merge
 from headwater_cloud.names import Names
@@ -32,6 +33,7 @@ from headwater_cloud.outputs import (
 )
 from headwater_cloud.rows import PartRows, columns_of
 from headwater_cloud.shard import Shard
+from headwater_cloud.watch import Seen
 from headwater_shared.bus import Record, Stored
 from headwater_shared.frame import Frame
 from headwater_shared.parts import Parts
@@ -62,6 +64,8 @@ class Output:
     """Changes of devices' status."""
     registry: list[RegistryChange] = field(default_factory=list)
     """What the registry says of devices, where that is new."""
+    watched: dict[int, list[Watched]] = field(default_factory=dict)
+    """By shard: the episodes of rules, where these may be others than before."""
     alerts: dict[str, AlertRow] = field(default_factory=dict)
     progress: dict[tuple[int, str], Progress] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
@@ -104,9 +108,14 @@ def run(
     """
     out = Output()
     frames: list[Frame] = []
+    seen: dict[int, Seen] = {}
     taken = consume(batch, wall_of, poison or {})
     for number in sorted(taken):
-        frames += _shard(shards.setdefault(number, Shard(number)), taken[number], limits, out)
+        shard = shards.setdefault(number, Shard(number))
+        silent = {agent: progress.since_us for agent, progress in shard.agents.items() if progress.silent}
+        fresh = _shard(shard, taken[number], limits, out)
+        frames += [what for what in fresh if isinstance(what, Frame)]
+        seen[number] = watch.seen(fresh, taken[number], silent)
     arrived = columns_of(frames, names)
     if len(arrived):
         of_shard = np.repeat([frame.shard for frame in frames], [len(frame.parts) for frame in frames])
@@ -115,6 +124,8 @@ def run(
     out.records += rollups
     for number in dirty:
         out.pieces[number] |= shards[number].dirty_piece()
+    for number, said in seen.items():
+        _watch(shards[number], said, names, out)
     known = lookup.alerts_of(alerts.ids_of(out.anomalies, out.reports))
     alerted = alerts.step(known, out.anomalies, out.reports)
     out.alerts, out.notifications = alerted.rows, alerted.notifications
@@ -159,8 +170,8 @@ def all_haves(shards: Mapping[int, Shard]) -> list[Record]:
     ]
 
 
-def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Frame]:
-    """Take what is of one shard: its streams without repeats, and how complete they are."""
+def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[object]:
+    """Take what is of one shard: its streams without repeats, which are returned, and how complete they are."""
     shard.clock_us = now_us = max(shard.clock_us, taken.clock_us)
     found = dedupe.step(
         shard.epochs, shard.number, taken.arrived, taken.heartbeats, now_us, limits.gap_after_us
@@ -189,7 +200,16 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Fram
     out.pieces[shard.number] = shard.pieces(found.changed, agents, registered)
     out.counts.update(repeats=found.repeats, clocks_ignored=taken.clocks_ignored, dead=len(dead))
     out.counts.update(f"dead {letter.reason}" for letter in dead)
-    return [row.what for row in found.fresh if isinstance(row.what, Frame)]
+    return [row.what for row in found.fresh]
+
+
+def _watch(shard: Shard, seen: Seen, names: Names, out: Output) -> None:
+    """Keep evidence, and look at the rules that it is something to."""
+    found = watch.step(shard, seen, None if out.merged is None else out.merged.windows, names)
+    out.watched[shard.number] = found.watched
+    out.records += found.records
+    out.pieces[shard.number] |= shard.evidence_pieces(found.keys, rules=found.rules)
+    out.counts.update(evidence_forgotten=found.forgotten)
 
 
 def _identity(row: Anomaly) -> Identity:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_edge.patterns_of_rules import Patterns
+from headwater_shared.series_patterns import Patterns
 from headwater_edge.recent import NEVER
 from headwater_edge.rules import Change, Rule
 

@@ -15,7 +15,7 @@ from headwater_edge.detection.slow import Stopwatch
 from headwater_edge.detection.windows import Judgeable, Windows
 from headwater_edge.events import DetectorSlow
 from headwater_edge.fine import Rows
-from headwater_edge.patterns_of_rules import Patterns
+from headwater_shared.series_patterns import Patterns
 from headwater_edge.recent import NEVER
 from headwater_edge.ring import Panes
 from headwater_shared.aggregates import Aggregates
