@@ -1,4 +1,4 @@
-"""Records of the bus become frames, anomalies, commands, device status, registry, heartbeats, clock records; the rest dead letters."""
+"""Records of the bus become frames, anomalies, commands, device status, registry, actions, heartbeats, clocks; the rest dead letters."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from zlib import crc32
 import msgspec
 
 from headwater_cloud.outputs import REPLAY_OF, DeadLetter
-from headwater_shared import frame, records, registry, trace
+from headwater_shared import actions, frame, records, registry, trace
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.bus import Stored
 from headwater_shared.frame import Frame
 from headwater_shared.records import (
+    Action,
     Anomaly,
     ClockRecord,
     Command,
@@ -26,6 +27,14 @@ from headwater_shared.records import (
 
 CLOCK_OFF_US = 5_000_000
 """A clock record further than this from the time at which it was appended is ignored (R24)."""
+
+
+_OF_STREAMS: dict[str, type[Anomaly | Command | Device]] = {
+    records.ANOMALY: Anomaly,
+    records.COMMAND: Command,
+    records.DEVICE: Device,
+}
+"""What agents' streams hold beside frames."""
 
 
 class Arrived(NamedTuple):
@@ -52,6 +61,8 @@ class Taken(msgspec.Struct):
     arrived: list[Arrived] = []
     heartbeats: list[Heartbeat] = []
     registry: list[RegistryChange] = []
+    actions: list[Action] = []
+    """What people did with alerts."""
     clock_us: int = 0
     """The largest believable clock record, 0 without one."""
     dead: list[DeadLetter] = []
@@ -79,12 +90,8 @@ def consume(
             _take(taken, stored, DeadLetter("poison", poison[stored.offset], stored))
         elif kind == records.FRAME:
             _take(taken, stored, _frame(stored))
-        elif kind == records.ANOMALY:
-            _take(taken, stored, _record(stored, Anomaly))
-        elif kind == records.COMMAND:
-            _take(taken, stored, _record(stored, Command))
-        elif kind == records.DEVICE:
-            _take(taken, stored, _record(stored, Device))
+        elif kind in _OF_STREAMS:
+            _take(taken, stored, _record(stored, _OF_STREAMS[kind]))
         elif kind == records.HEARTBEAT:
             heartbeat = _record(stored, Heartbeat)
             if isinstance(heartbeat, DeadLetter):
@@ -95,6 +102,8 @@ def consume(
             _clock(taken, stored, wall_of)
         elif kind == records.REGISTRY:
             _registry(taken, stored)
+        elif kind == records.ACTION:
+            _action(taken, stored)
         else:
             _take(taken, stored, DeadLetter("unknown-kind", f"no such kind: {kind!r}", stored))
     return shards
@@ -169,6 +178,21 @@ def _registry(taken: Taken, stored: Stored) -> None:
         taken.dead.append(DeadLetter("damaged", why, stored))
     else:  # in whatever shard: a site may be on several (R25), and one that does not need it loses nothing by it
         taken.registry.append(change)
+
+
+def _action(taken: Taken, stored: Stored) -> None:
+    try:
+        action = records.decode(Action, stored.body)
+        why = actions.wrong(action)
+    except ValueError as error:
+        taken.dead.append(_unreadable(stored, error))
+        return
+    if action.shard != stored.partition:
+        taken.dead.append(DeadLetter("wrong-shard", f"it is of shard {action.shard}", stored))
+    elif why:
+        taken.dead.append(DeadLetter("damaged", why, stored))
+    else:
+        taken.actions.append(action)
 
 
 def _unreadable(stored: Stored, error: ValueError) -> DeadLetter:

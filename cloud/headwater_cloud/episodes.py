@@ -24,6 +24,8 @@ class Episode(NamedTuple):
     """Ids, in order; of many the first and the last ones."""
     agents: tuple[str, ...]
     """Whose word it rests on."""
+    sure: str = ""
+    """How sure, in words."""
 
 
 class Watched(NamedTuple):

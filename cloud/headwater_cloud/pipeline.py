@@ -1,6 +1,6 @@
 """The map: the way of a batch from the bus to rows and outputs, in one function.
 
-consume -> dedupe -> completeness -> merge -> alerts; then `write` puts the rows into the file, `publish` the records on
+consume -> dedupe -> completeness -> merge -> own_alerts -> alerts; then `write` puts the rows into the file, `publish` the records on
 the bus, and `notify` tells people. No operator knows the bus, the file or a clock.
 """
 
@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_cloud import alerts, completeness, dedupe, device_registry, rollup, second_stage
-from headwater_cloud.alerts import AlertRow
+from headwater_cloud import alerts, completeness, dedupe, device_registry, own_alerts, rollup, second_stage
+from headwater_cloud.alert_changes import Change
 from headwater_cloud.completeness import Progress
 from headwater_cloud.consume import Taken, consume
+from headwater_cloud.episodes import Watched
 from headwater_cloud.kept import Found, Kept
 from headwater_cloud.merge import Merged, merge
 from headwater_cloud.names import Names
@@ -62,7 +63,10 @@ class Output:
     """Changes of devices' status."""
     registry: list[RegistryChange] = field(default_factory=list)
     """What the registry says of devices, where that is new."""
-    alerts: dict[str, AlertRow] = field(default_factory=dict)
+    watched: dict[int, list[Watched]] = field(default_factory=dict)
+    """Episodes of the rules whose evidence has changed, by shard."""
+    alerts: list[Change] = field(default_factory=list)
+    """In their order; the last one of an alert is how it stands."""
     progress: dict[tuple[int, str], Progress] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
     pieces: dict[int, dict[str, bytes]] = field(default_factory=dict)
@@ -77,7 +81,13 @@ class Output:
     def can_wait(self) -> bool:
         """Whether it holds nothing but clocks and heartbeats, which can be read once more after a crash."""
         return self.merged is None and not (
-            self.anomalies or self.commands or self.devices or self.registry or self.reports or self.records
+            self.anomalies
+            or self.commands
+            or self.devices
+            or self.registry
+            or self.reports
+            or self.records
+            or self.notifications
         )
 
     def after(self, earlier: Output) -> None:
@@ -115,11 +125,8 @@ def run(
     out.records += rollups
     for number in dirty:
         out.pieces[number] |= shards[number].dirty_piece()
-    known = lookup.alerts_of(alerts.ids_of(out.anomalies, out.reports))
-    alerted = alerts.step(known, out.anomalies, out.reports)
-    out.alerts, out.notifications = alerted.rows, alerted.notifications
-    for alert, cause in alerted.changes:
-        out.records += alert_records(alert, out.traces.get(_identity(cause), "") if cause else "")
+    for number in sorted(taken):
+        _alert(shards[number], taken[number], out)
     for frame in frames:
         out.counts[f"shard {frame.shard}"] += len(frame.parts)
     out.counts.update(
@@ -190,6 +197,23 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Fram
     out.counts.update(repeats=found.repeats, clocks_ignored=taken.clocks_ignored, dead=len(dead))
     out.counts.update(f"dead {letter.reason}" for letter in dead)
     return [row.what for row in found.fresh if isinstance(row.what, Frame)]
+
+
+def _alert(shard: Shard, taken: Taken, out: Output) -> None:
+    """What was found, and what people did, becomes alerts and messages."""
+    found = [row for row in out.anomalies if row.shard == shard.number]
+    watched, keys = own_alerts.step(shard.own, found)
+    reports = [report for report in out.reports if report.shard == shard.number]
+    described = {change.device for change in taken.registry}
+    alerted = alerts.step(shard, watched, taken.actions, reports, described)
+    out.watched[shard.number] = watched
+    out.alerts += alerted.changes
+    out.notifications += alerted.notifications
+    out.pieces[shard.number] |= shard.own_pieces(keys) | alerted.pieces
+    brought = {row.id: out.traces.get(_identity(row), "") for row in found}
+    for alert, is_event, is_latest in alerted.changes:
+        by = next((brought[one] for one in reversed(alert.evidence) if one in brought), "")
+        out.records += alert_records(alert, by, is_event=is_event, is_latest=is_latest)
 
 
 def _identity(row: Anomaly) -> Identity:

@@ -8,10 +8,13 @@ from itertools import accumulate
 import msgspec
 
 from headwater_cloud import device_registry, dirty
+from headwater_cloud.alert_state import AlertState
+from headwater_cloud.book import Book
 from headwater_cloud.completeness import Agents, Progress
 from headwater_cloud.dedupe import Epoch, Epochs
 from headwater_cloud.device_registry import Changes
 from headwater_cloud.dirty import Dirty
+from headwater_cloud.own_alerts import Own, Sides
 from headwater_shared import records
 from headwater_shared.records import RegistryChange
 from headwater_shared.registry import Entry, cohort_of
@@ -36,6 +39,10 @@ class Shard(msgspec.Struct):
     """What `registered` says of the devices (`site/device`) that are not removed."""
     dirty: Dirty = {}
     """Levels and starts that are to be rolled up."""
+    book: Book = Book()
+    """The rules, as of the latest record of them."""
+    own: Own = {}
+    alerts: AlertState = msgspec.field(default_factory=AlertState)
 
     def pieces(
         self, epochs: Iterable[tuple[str, int]], agents: Iterable[str], devices: Iterable[str] = ()
@@ -53,6 +60,10 @@ class Shard(msgspec.Struct):
     def dirty_piece(self) -> dict[str, bytes]:
         """Encode what is dirty."""
         return {_DIRTY: dirty.encoded(self.dirty)}
+
+    def own_pieces(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Encode what is known of the anomalies of keys (of the adapter `own_alerts`)."""
+        return {f"own/{key}": msgspec.msgpack.encode(list(self.own[key].values())) for key in keys}
 
     def cohort_of(self, device: str) -> str:
         """Return the cohort of a device (`site/device`), "" for none."""
@@ -75,6 +86,10 @@ def load(number: int, pieces: Iterable[tuple[str, bytes]]) -> Shard:
             device_registry.put(shard.registered, shard.registry, change)
         elif kind == _DIRTY:
             shard.dirty = dirty.decoded(body)
+        elif kind == "own":
+            shard.own[rest] = {one.id: one for one in msgspec.msgpack.decode(body, type=list[Sides])}
+        elif kind.partition("#")[0] in ("alerts", "acts", "incidents"):
+            shard.alerts.load(kind, rest, body)
         elif kind == _CLOCK:
             shard.clock_us = msgspec.msgpack.decode(body, type=int)
     return shard
