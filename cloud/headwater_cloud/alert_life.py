@@ -107,19 +107,19 @@ def _goes_on(row: AlertRow, other: AlertRow, *, is_new: bool) -> bool:
 
 
 def _let_go(row: AlertRow, heirs: list[AlertRow], forgotten_us: int, out: Followed) -> None:
-    forgotten = row.end_us is not None and row.end_us <= forgotten_us
-    if forgotten:
+    over = row.end_us is not None or row.over_us is not None
+    if (row.begin_us if row.end_us is None else row.end_us) <= forgotten_us:
         heirs = [one for one in heirs if not {*row.evidence}.isdisjoint(one.evidence)]
+        if not heirs and over:
+            out.left.append(row)
+        elif not heirs and row.fired_us is not None:
+            out.rows.extend([] if row.lost else [msgspec.structs.replace(row, lost=True)])
+        if not heirs and (over or row.fired_us is not None):
+            return
     if heirs:
         moved = "earlier" if heirs[0].begin_us < row.begin_us else "later"
-        out.withdrawn.append(
-            (row, f"it began {moved} than was known: it is alert {heirs[0].id}", heirs[0].id)
-        )
-    elif forgotten or (row.over_us is not None and row.begin_us <= forgotten_us):
-        out.left.append(row)
-    elif row.fired_us is not None and row.end_us is None and row.begin_us <= forgotten_us:
-        if not row.lost:
-            out.rows.append(msgspec.structs.replace(row, lost=True))
+        why = f"it began {moved} than was known: it is alert {heirs[0].id}"
+        out.withdrawn.append((row, why, heirs[0].id))
     else:
         out.withdrawn.append((row, "late or corrected data show that it was not so", ""))
 

@@ -17,7 +17,7 @@ from headwater_cloud.alert_changes import Change
 from headwater_cloud.alert_rows import REPORTED, AlertRow, stands
 from headwater_cloud.book import Inhibit
 from headwater_cloud.episodes import Watched
-from headwater_cloud.incidents import Incident, Site
+from headwater_cloud.incidents import Incident, Site, Told, take_over
 from headwater_cloud.outputs import Notification, Report
 from headwater_cloud.shard import Shard
 from headwater_cloud.telling import Said
@@ -74,6 +74,8 @@ class _Step:
         """By site: one that people were told and that was not so."""
         self._said: list[Said] = []
         self._withdrawn: list[Change] = []
+        self._moved: list[tuple[Told, str, str]] = []
+        """What was told of alerts that go on as others: it goes along; with key and id of the other."""
         self._keys: set[str] = set()
         """All of whose alerts are to be judged."""
         self._wide: set[int] = set()
@@ -142,8 +144,10 @@ class _Step:
     def _withdraw(self, row: AlertRow, why: str, heir: str) -> None:
         self._withdrawn.append(alert_changes.withdrawn(self._shard, row, why))
         incident = self._let_go(row, stays=False)
-        if incident is not None and incident.told.lead == row.id and heir:
-            incident.told.lead = heir
+        if incident is not None and heir:
+            if incident.told.lead == row.id:
+                incident.told.lead = heir
+            self._moved.append((incident.told, row.key, heir))
         if row.told_us and not heir:
             self._untrue[row.site] = msgspec.structs.replace(row, text=f"it was not so: {row.text}")
 
@@ -184,6 +188,12 @@ class _Step:
         fired = [row for row in self._rows.values() if row.fired_us is not None]
         for row in fired:
             self._site(row.site).put(row)
+        for told, key, heir in self._moved:
+            row = self._state.key(key).rows[heir]
+            incident = self._site(row.site).of(row)
+            if incident is not None and incident.told is not told:
+                incident.told.lead = incident.told.lead or heir
+                take_over(incident.told, told)
         for site in self._state.sites.values():
             for incident in site.settle():
                 self._said += telling.ended(incident, self._now_us, self._untrue.get(site.name))

@@ -191,6 +191,7 @@ class Site:
                 continue
             self._incidents.remove(incident)
             self._touched.pop(id(incident), None)
+            self._relabel.pop(id(incident), None)
             parts = self._parted(incident)
             for part in parts:
                 insort(self._incidents, part, key=_first)
@@ -259,6 +260,7 @@ class Site:
         for other in some[1:]:
             self._incidents = [one for one in self._incidents if one is not other]
             self._touched.pop(id(other), None)
+            self._relabel.pop(id(other), None)
             if self._torn.pop(id(other), None) is not None:
                 self._torn[id(most)] = most
             self._relabel[id(most)] = most
@@ -319,9 +321,6 @@ def _plain(told: Told, clock_us: int) -> bool:
 
 def _add(most: Told, other: Told) -> None:
     """Join what was told of two incidents; counts go on from the higher one, so that no id comes again."""
-    earlier = min(most, other, key=lambda one: (not one.said, one.first_us))
-    most.lead = earlier.lead
-    most.said = max(most.said, other.said, key=("", "over", "firing").index)
     if other.left and most.left:
         most.id = other.id if other.left_first_us < most.left_first_us else most.id
         most.left_first_us = min(most.left_first_us, other.left_first_us)
@@ -329,6 +328,13 @@ def _add(most: Told, other: Told) -> None:
     elif other.left:
         most.id, most.left_first_us, most.left_last_us = other.id, other.left_first_us, other.left_last_us
     most.left += other.left
+    most.lead = min(most, other, key=lambda one: (not one.said, one.first_us)).lead
+    take_over(most, other)
     most.first_us, most.last_us = min(most.first_us, other.first_us), max(most.last_us, other.last_us)
+
+
+def take_over(most: Told, other: Told) -> None:
+    """Take over what was said of another incident, or of an alert that was in it."""
+    most.said = max(most.said, other.said, key=("", "over", "firing").index)
     for name in ("said_us", "rank", "grown", "ended", "escalated", "escalated_us"):
         setattr(most, name, max(getattr(most, name), getattr(other, name)))
