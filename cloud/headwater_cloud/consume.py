@@ -1,4 +1,4 @@
-"""Records of the bus become frames, anomalies, commands, status, registry, rules, evidence, heartbeats, clocks; the rest dead letters."""
+"""Records of the bus become frames, anomalies, commands, status, registry, rules, evidence, actions, clocks; the rest dead letters."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from headwater_cloud import rule_records
 from headwater_cloud.book import Book
 from headwater_cloud.outputs import REPLAY_OF, DeadLetter
 from headwater_cloud.rule_records import Noted, home_of
-from headwater_shared import frame, records, registry, trace
+from headwater_shared import actions, frame, records, registry, trace
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.bus import Stored
 from headwater_shared.frame import Frame
 from headwater_shared.records import (
+    Action,
     Anomaly,
     ClockRecord,
     Command,
@@ -29,6 +30,14 @@ from headwater_shared.records import (
 
 CLOCK_OFF_US = 5_000_000
 """A clock record further than this from the time at which it was appended is ignored (R24)."""
+
+
+_OF_STREAMS: dict[str, type[Anomaly | Command | Device]] = {
+    records.ANOMALY: Anomaly,
+    records.COMMAND: Command,
+    records.DEVICE: Device,
+}
+"""What agents' streams hold beside frames."""
 
 
 class Arrived(NamedTuple):
@@ -58,18 +67,13 @@ class Taken(msgspec.Struct):
     noted: list[Noted] = []
     """Evidence that other shards found."""
     books: list[Book] = []
+    actions: list[Action] = []
+    """What people did with alerts."""
     clock_us: int = 0
     """The largest believable clock record, 0 without one."""
     dead: list[DeadLetter] = []
     """What bears no identity."""
     clocks_ignored: int = 0
-
-
-_ROWS: dict[str, type[Anomaly | Command | Device]] = {
-    records.ANOMALY: Anomaly,
-    records.COMMAND: Command,
-    records.DEVICE: Device,
-}
 
 
 def consume(
@@ -92,8 +96,8 @@ def consume(
             _take(taken, stored, DeadLetter("poison", poison[stored.offset], stored))
         elif kind == records.FRAME:
             _take(taken, stored, _frame(stored))
-        elif kind in _ROWS:
-            _take(taken, stored, _record(stored, _ROWS[kind]))
+        elif kind in _OF_STREAMS:
+            _take(taken, stored, _record(stored, _OF_STREAMS[kind]))
         elif kind == records.HEARTBEAT:
             heartbeat = _record(stored, Heartbeat)
             if isinstance(heartbeat, DeadLetter):
@@ -106,6 +110,8 @@ def consume(
             _registry(taken, stored)
         elif kind in {rule_records.RULES, rule_records.EVIDENCE}:
             _rules(taken, stored, kind)
+        elif kind == records.ACTION:
+            _action(taken, stored)
         else:
             _take(taken, stored, DeadLetter("unknown-kind", f"no such kind: {kind!r}", stored))
     return shards
@@ -196,6 +202,21 @@ def _rules(taken: Taken, stored: Stored, kind: str) -> None:
         taken.dead.append(DeadLetter("wrong-shard", f"{noted.key} is decided in shard {home}", stored))
     else:
         taken.noted.append(noted)
+
+
+def _action(taken: Taken, stored: Stored) -> None:
+    try:
+        action = records.decode(Action, stored.body)
+        why = actions.wrong(action)
+    except ValueError as error:
+        taken.dead.append(_unreadable(stored, error))
+        return
+    if action.shard != stored.partition:
+        taken.dead.append(DeadLetter("wrong-shard", f"it is of shard {action.shard}", stored))
+    elif why:
+        taken.dead.append(DeadLetter("damaged", why, stored))
+    else:
+        taken.actions.append(action)
 
 
 def _unreadable(stored: Stored, error: ValueError) -> DeadLetter:

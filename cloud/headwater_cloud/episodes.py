@@ -26,6 +26,8 @@ class Episode(NamedTuple):
     """Whose word it rests on."""
     last_us: int = 0
     """When the last of its chains was complete."""
+    sure: str = ""
+    """How sure, in words."""
 
 
 class Watched(NamedTuple):

@@ -261,9 +261,17 @@ class History:
         rows = self._rows("SELECT * FROM registry ORDER BY device")
         return {
             device: RegistryChange(
-                device, time_us, bool(removed), model, place, owner, cohort, msgspec.json.decode(metrics)
+                device,
+                time_us,
+                bool(removed),
+                model,
+                place,
+                owner,
+                cohort,
+                msgspec.json.decode(metrics),
+                runbook,
             )
-            for device, time_us, removed, model, place, owner, cohort, metrics in rows
+            for device, time_us, removed, model, place, owner, cohort, metrics, runbook in rows
         }
 
     def reports(self, last: int | None = None) -> list[ReportView]:

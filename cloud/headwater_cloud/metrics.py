@@ -25,7 +25,8 @@ class Metrics:
         self.repeats = counter("repeats", "Rows that came again and were dropped.")
         self.clocks_ignored = counter("clocks_ignored", "Clock records too far from their append time.")
         self.evidence_forgotten = counter(
-            "evidence_forgotten", "Evidence of patterns let go, for it was old, or one of too many of its key."
+            "evidence_forgotten",
+            "Evidence of patterns let go, for it was old, or one of too many of its key.",
         )
         self.commits = counter("commits", "Commits of the cloud's file.")
         self.dead = counter("dead_letters", "What was not taken.", "reason")

@@ -54,13 +54,15 @@ def line(notification: Notification) -> bytes:
     fields = msgspec.to_builtins(notification)
     fields["begin"] = iso(fields.pop("begin_us"))
     fields["time"] = iso(fields.pop("time_us"))
+    if "known_us" in fields:
+        fields["known"] = iso(fields.pop("known_us"))
     return msgspec.json.encode(fields) + b"\n"
 
 
 def say(notifications: Sequence[Notification]) -> None:
     """Say it in the log too."""
     for n in notifications:
-        tell = log.warning if n.state == "firing" else log.info
+        tell = log.warning if n.state != "resolved" else log.info
         tell(
             f"alert {n.state}",
             subject=n.subject,

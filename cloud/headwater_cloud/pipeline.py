@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_cloud import alerts, completeness, dedupe, device_registry, rollup, second_stage, watch
-from headwater_cloud.alerts import AlertRow
+from headwater_cloud.alert_changes import Change
 from headwater_cloud.completeness import Progress
 from headwater_cloud.consume import Taken, consume
 from headwater_cloud.episodes import Watched
@@ -66,7 +66,8 @@ class Output:
     """What the registry says of devices, where that is new."""
     watched: dict[int, list[Watched]] = field(default_factory=dict)
     """By shard: the episodes of rules, where these may be others than before."""
-    alerts: dict[str, AlertRow] = field(default_factory=dict)
+    alerts: list[Change] = field(default_factory=list)
+    """In their order; the last one of an alert is how it stands."""
     progress: dict[tuple[int, str], Progress] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
     pieces: dict[int, dict[str, bytes]] = field(default_factory=dict)
@@ -81,7 +82,13 @@ class Output:
     def can_wait(self) -> bool:
         """Whether it holds nothing but clocks and heartbeats, which can be read once more after a crash."""
         return self.merged is None and not (
-            self.anomalies or self.commands or self.devices or self.registry or self.reports or self.records
+            self.anomalies
+            or self.commands
+            or self.devices
+            or self.registry
+            or self.reports
+            or self.records
+            or self.notifications
         )
 
     def after(self, earlier: Output) -> None:
@@ -126,11 +133,8 @@ def run(
         out.pieces[number] |= shards[number].dirty_piece()
     for number, said in seen.items():
         _watch(shards[number], said, names, out)
-    known = lookup.alerts_of(alerts.ids_of(out.anomalies, out.reports))
-    alerted = alerts.step(known, out.anomalies, out.reports)
-    out.alerts, out.notifications = alerted.rows, alerted.notifications
-    for alert, cause in alerted.changes:
-        out.records += alert_records(alert, out.traces.get(_identity(cause), "") if cause else "")
+    for number in sorted(taken):
+        _alert(shards[number], taken[number], out)
     for frame in frames:
         out.counts[f"shard {frame.shard}"] += len(frame.parts)
     out.counts.update(
@@ -210,6 +214,21 @@ def _watch(shard: Shard, seen: Seen, names: Names, out: Output) -> None:
     out.records += found.records
     out.pieces[shard.number] |= shard.evidence_pieces(found.keys, rules=found.rules)
     out.counts.update(evidence_forgotten=found.forgotten)
+
+
+def _alert(shard: Shard, taken: Taken, out: Output) -> None:
+    """What was found, and what people did, becomes alerts and messages."""
+    found = [row for row in out.anomalies if row.shard == shard.number]
+    reports = [report for report in out.reports if report.shard == shard.number]
+    described = {change.device for change in taken.registry}
+    alerted = alerts.step(shard, out.watched.get(shard.number, []), taken.actions, reports, described)
+    out.alerts += alerted.changes
+    out.notifications += alerted.notifications
+    out.pieces[shard.number] |= alerted.pieces
+    brought = {row.id: out.traces.get(_identity(row), "") for row in found}
+    for alert, is_event, is_latest in alerted.changes:
+        by = next((brought[one] for one in reversed(alert.evidence) if one in brought), "")
+        out.records += alert_records(alert, by, is_event=is_event, is_latest=is_latest)
 
 
 def _identity(row: Anomaly) -> Identity:

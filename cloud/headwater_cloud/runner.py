@@ -290,6 +290,6 @@ class Runner:
         self._lines.send(sent)
         reached("cloud.notify.after")
         with self._store.transaction() as connection:
-            connection.executemany("DELETE FROM notification WHERE id = ?", [(n.id,) for n in sent])
+            connection.executemany("UPDATE notification SET sent = 1 WHERE id = ?", [(n.id,) for n in sent])
         reached("cloud.notify.recorded")
         self._to_send = []

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from headwater_cloud import device_registry, dirty, rule_records
+from headwater_cloud.alert_state import AlertState
 from headwater_cloud.book import Book
 from headwater_cloud.completeness import Agents, Progress
 from headwater_cloud.dedupe import Epoch, Epochs
@@ -46,6 +47,7 @@ class Shard(msgspec.Struct):
     """By device, and by site, cohort or agent whose home it is."""
     watching: Any = None
     """What waits for a time; of `watch`, in memory only."""
+    alerts: AlertState = msgspec.field(default_factory=AlertState)
 
     def pieces(
         self, epochs: Iterable[tuple[str, int]], agents: Iterable[str], devices: Iterable[str] = ()
@@ -94,6 +96,8 @@ def load(number: int, pieces: Iterable[tuple[str, bytes]]) -> Shard:
             shard.book = rule_records.book_of(body)
         elif kind == _DIRTY:
             shard.dirty = dirty.decoded(body)
+        elif kind.partition("#")[0] in ("alerts", "acts", "incidents"):
+            shard.alerts.load(kind, rest, body)
         elif kind == _CLOCK:
             shard.clock_us = msgspec.msgpack.decode(body, type=int)
     return shard

@@ -38,7 +38,6 @@ class ShardRun:
         self.held.clock_us = self.shard.clock_us
         if out.merged is not None:
             self.held.keep(out.merged, out.stored[1])
-        self.held.keep_alerts(out.alerts)
         self.held.end_batch()
         self._listed.update(out.pieces[self.shard.number].items())
         self._staged.apply()

@@ -56,7 +56,9 @@ class SharedStore:
                 path, application=APPLICATION, schema=SCHEMA, page_size=8192, wal=False
             )
             bulk.attach(self._connection)
-            found = self._connection.execute("SELECT body FROM notification ORDER BY id").fetchall()
+            found = self._connection.execute(
+                "SELECT body FROM notification WHERE NOT sent ORDER BY n"
+            ).fetchall()
         # Whether these went out before a process ended is not known (R29).
         self._to_send = [as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in found]
         self._numbers = _numbers()
@@ -166,10 +168,8 @@ class SharedStore:
 
     def _one(self, connection: sqlite3.Connection, out: Output) -> list[Notification]:
         """Write what an output has beside windows; return the notifications that no worker wrote before."""
-        fresh = [n for n in out.notifications if _is_news(connection, n)]
         write_found(connection, out)
-        write_notifications(connection, fresh)
-        return fresh
+        return write_notifications(connection, out.notifications)
 
     def _send(self) -> None:
         """Send, then forget: a crash between them is why who starts next marks a possible repeat."""
@@ -179,7 +179,9 @@ class SharedStore:
         self._lines.send(sent)
         reached("quix.notified")
         with one_commit(self._connection, self._path) as connection:
-            connection.executemany("DELETE FROM notification WHERE id = ?", [(one.id,) for one in sent])
+            connection.executemany(
+                "UPDATE notification SET sent = 1 WHERE id = ?", [(one.id,) for one in sent]
+            )
         self._to_send = []
 
 
@@ -231,9 +233,3 @@ class _Numbers:
 
 def _key(word: str | Opener) -> tuple[str, ...]:
     return (word,) if isinstance(word, str) else (word.agent, f"{word.epoch:016x}")
-
-
-def _is_news(connection: sqlite3.Connection, one: Notification) -> bool:
-    """Tell whether the file does not say this of the alert yet: the same records may have been worked on before."""
-    row = connection.execute("SELECT state FROM alert WHERE id = ?", (one.alert,)).fetchone()
-    return row is None or (row[0] == "firing" and one.state == "resolved")

@@ -1,4 +1,4 @@
-"""The records beside the frames: anomalies, commands, orders, device status, registry, heartbeats, clock records, what the cloud has, alerts."""
+"""The records beside the frames: anomalies, commands, orders, device status, registry, heartbeats, clock records, what the cloud has, alerts, actions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ COMMAND = "command"
 ORDER = "order"
 DEVICE = "device"
 REGISTRY = "registry"
+ACTION = "action"
 """Kinds of record: the end of `ce_type`."""
 
 CE_TYPE = "io.headwater."
@@ -144,6 +145,8 @@ class RegistryChange(msgspec.Struct, frozen=True):
     cohort: str = ""
     metrics: dict[str, str] = {}
     """Unit by metric."""
+    runbook: str = ""
+    """Where it says what to do when it fails: a link or a sentence."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -174,19 +177,78 @@ class Have(msgspec.Struct, frozen=True):
     intervals: list[int]
 
 
+AlertStatus = Literal["pending", "firing", "acknowledged", "resolved", "withdrawn"]
+Doing = Literal["ack", "resolve", "mute", "unmute", "comment"]
+
+
 class Alert(msgspec.Struct, frozen=True):
-    """One alert as it stands after a change."""
+    """One alert as it stands after a change, and the change. What version 1 does not say is empty."""
 
     id: str
     rule: str
     subject: str
-    state: Literal["firing", "resolved"]
+    state: AlertStatus
     severity: str
     text: str
     episode_us: int
+    """Event time of the first evidence (R26)."""
     time_us: int
+    """Event time of the end; of an open alert when it fired."""
     value: float
     anomaly: str
+    """Id of the first evidence."""
+    key: str = ""
+    """What it is kept by: `site/device`, `site`, `+cohort`, `agent:NAME`."""
+    shard: int = -1
+    site: str = ""
+    device: str = ""
+    incident: str = ""
+    fired_us: int | None = None
+    end_us: int | None = None
+    evidence: list[str] = []
+    agents: list[str] = []
+    acked: str = ""
+    """Who acknowledged it."""
+    muted: str = ""
+    """Why nobody is told."""
+    do: str = ""
+    link: str = ""
+    sure: str = ""
+    model: str = ""
+    place: str = ""
+    owner: str = ""
+    runbook: str = ""
+    known_us: int = 0
+    """The shard's clock when it was found."""
+    what: str = ""
+    """The change: a state, `changed`, `muted`, `unmuted`, `described`, `grouped`; or what a person did (`Doing`)."""
+    who: str = ""
+    why: str = ""
+    n: int = 0
+    """Number of the event among those of the alert; of what is no event the last one's; negative: the alert was not in the state."""
+    changed_us: int = 0
+    """The shard's clock at the change; of what a person did when it was done."""
+
+
+class Action(msgspec.Struct, frozen=True):
+    """What a person did with an alert; the same id is the same action. Not of an agent's stream: it has no seq."""
+
+    id: str
+    shard: int
+    alert: str
+    """Its id as the person saw it; if late evidence has given it another one, it is found by the next four."""
+    key: str
+    rule: str
+    subject: str
+    begin_us: int
+    what: Doing
+    whole: bool
+    """Of all alerts of its incident that had begun by then."""
+    who: str
+    why: str
+    time_us: int
+    until_us: int
+    """Of `mute`: until when; 0 until it is unmuted."""
 
 
 def device_id(device: str, status: str, time_us: int) -> str:
@@ -199,20 +261,30 @@ _KINDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
     Command: ("command-1",),
     Order: ("order-1",),
     Device: ("device-1",),
-    RegistryChange: ("registry-1",),
+    RegistryChange: ("registry-2", "registry-1"),
     Heartbeat: ("heartbeat-1",),
     ClockRecord: ("clock-1",),
     Have: ("have-1",),
-    Alert: ("alert-1",),
+    Alert: ("alert-2", "alert-1"),
+    Action: ("action-1",),
 }
 """The schemas each kind can be read from, the one it is written under first."""
 
 
-T = TypeVar("T", Anomaly, Command, Order, Device, RegistryChange, Heartbeat, ClockRecord, Have, Alert)
+T = TypeVar("T", Anomaly, Command, Order, Device, RegistryChange, Heartbeat, ClockRecord, Have, Alert, Action)
 
 
 def encode(
-    record: Anomaly | Command | Order | Device | RegistryChange | Heartbeat | ClockRecord | Have | Alert,
+    record: Anomaly
+    | Command
+    | Order
+    | Device
+    | RegistryChange
+    | Heartbeat
+    | ClockRecord
+    | Have
+    | Alert
+    | Action,
 ) -> bytes:
     """Encode under the newest schema of its kind."""
     datum: dict[str, Any] = msgspec.structs.asdict(record)
@@ -228,6 +300,8 @@ def encode(
     schema = _KINDS[type(record)][0]
     if isinstance(record, Anomaly) and not record.scores and not record.degree:
         schema = "anomaly-1"  # what rules found says no more than before: who reads that goes on reading it
+    if isinstance(record, RegistryChange) and not record.runbook:
+        schema = "registry-1"
     return avro.encode(schema, datum)
 
 
@@ -249,6 +323,8 @@ def decode(kind: type[T], body: bytes) -> T:
         raise ValueError(f"a damaged have record: {datum['intervals'][:8]} are no intervals of seqs")
     if "scores" in datum:
         datum["scores"] = [Score(**score) for score in datum["scores"]]
+    if kind in (Alert, Action):
+        return msgspec.convert(datum, kind)  # states and what people do are words that must be known
     return kind(**datum)
 
 

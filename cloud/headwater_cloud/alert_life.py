@@ -1,0 +1,138 @@
+"""What new and revised evidence does to the alerts of a rule: which are there now, which went over into others, which were not so."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from headwater_cloud.alert_rows import REPORTED, AlertRow, kept, of_episode, overlap
+from headwater_cloud.alert_state import KeyAlerts
+from headwater_cloud.episodes import Episode, Watched
+
+_LOST = 100
+"""Alerts of a key whose evidence was let go while they were open: of more, the oldest are ended."""
+
+
+class Followed(NamedTuple):
+    """What changes. All rows are as the evidence has them; their states, mutes and incidents are as before."""
+
+    rows: list[AlertRow]
+    withdrawn: list[tuple[AlertRow, str, str]]
+    """Each with why, and the id of the alert that goes on in its place, "" if none does."""
+    left: list[AlertRow]
+    """Over, and evidence of them may have been let go: they leave the state as they are."""
+
+
+def follow(key: KeyAlerts, watched: Watched, now_us: int, gone_us: int) -> Followed:
+    """Compare all episodes that the evidence gives with the alerts that are known of the key and rule.
+
+    Args:
+        key: its alerts; nothing is changed in it.
+        watched: the episodes.
+        now_us: the shard's clock.
+        gone_us: when a rule that is no more was taken out.
+    """
+    known = {
+        row.id: row
+        for row in key.rows.values()
+        if row.rule == watched.rule and row.rule not in REPORTED.values()
+    }
+    if watched.gone:
+        ends = [
+            msgspec.structs.replace(row, gone_us=gone_us) for row in known.values() if row.over_us is None
+        ]
+        return Followed(ends, [], [])
+    wanted = {}
+    for episode in watched.episodes:
+        row = of_episode(watched.key, _continued(episode, known, watched))
+        wanted[row.id] = _joined(row, wanted[row.id]) if row.id in wanted else row
+    missing = [row for at, row in known.items() if at not in wanted]
+    heirs = {
+        row.id: [one for one in wanted.values() if _goes_on(row, one, is_new=one.id not in known)]
+        for row in missing
+    }
+    out = Followed([], [], [])
+    for row in missing:
+        _let_go(row, heirs[row.id], watched.forgotten_us, out)
+    for at, row in wanted.items():
+        before = known.get(at)
+        if before is None:
+            elders = [one for one in missing if any(heir.id == at for heir in heirs[one.id])]
+            told = [one.told_us for one in elders if one.told_us]
+            found = msgspec.structs.replace(
+                row,
+                known_us=min([now_us, *(one.known_us for one in elders)]),
+                told_us=min(told, default=0),
+            )
+        else:
+            found = kept(row, before)
+        if found != before:
+            out.rows.append(found)
+    _bound(key, {row.id for row in out.rows} | wanted.keys(), now_us, out)
+    return out
+
+
+def _continued(episode: Episode, known: dict[str, AlertRow], watched: Watched) -> Episode:
+    """Return the episode with the begin that is known of it, where the evidence of that begin was let go."""
+    if episode.begin_us <= watched.forgotten_us:
+        return episode
+    for row in known.values():
+        if (
+            row.subject == episode.subject
+            and row.begin_us < min(episode.begin_us, watched.forgotten_us)
+            and not {*row.evidence}.isdisjoint(episode.evidence)
+            and not any(
+                one.begin_us == row.begin_us and one.subject == row.subject for one in watched.episodes
+            )
+        ):
+            return episode._replace(begin_us=row.begin_us, fired_us=row.fired_us or episode.fired_us)
+    return episode
+
+
+def _joined(row: AlertRow, other: AlertRow) -> AlertRow:
+    """Several episodes that go on one: it ends with the last of them."""
+    if row.end_us is None or other.end_us is None:
+        return row if row.end_us is None else other
+    return max(row, other, key=lambda one: one.end_us or 0)
+
+
+def _goes_on(row: AlertRow, other: AlertRow, *, is_new: bool) -> bool:
+    """Tell whether an alert is part of another one now. Two anomalies of a series may overlap, and are two."""
+    return (
+        row.subject == other.subject
+        and overlap(row, other)
+        and (is_new or not {*row.evidence}.isdisjoint(other.evidence))
+    )
+
+
+def _let_go(row: AlertRow, heirs: list[AlertRow], forgotten_us: int, out: Followed) -> None:
+    over = row.end_us is not None or row.over_us is not None
+    if (row.begin_us if row.end_us is None else row.end_us) <= forgotten_us:
+        heirs = [one for one in heirs if not {*row.evidence}.isdisjoint(one.evidence)]
+        if not heirs and over:
+            out.left.append(row)
+        elif not heirs and row.fired_us is not None:
+            out.rows.extend([] if row.lost else [msgspec.structs.replace(row, lost=True)])
+        if not heirs and (over or row.fired_us is not None):
+            return
+    if heirs:
+        moved = "earlier" if heirs[0].begin_us < row.begin_us else "later"
+        why = f"it began {moved} than was known: it is alert {heirs[0].id}"
+        out.withdrawn.append((row, why, heirs[0].id))
+    else:
+        out.withdrawn.append((row, "late or corrected data show that it was not so", ""))
+
+
+def _bound(key: KeyAlerts, current: set[str], now_us: int, out: Followed) -> None:
+    """End the oldest of too many alerts whose evidence was let go, and let go of those that were ended so."""
+    lost = sorted(
+        (row for row in key.rows.values() if row.lost and row.id not in current),
+        key=lambda row: (row.begin_us, row.id),
+    )
+    for row in lost[: max(len(lost) - _LOST, 0)]:
+        if row.over_us is None:
+            why = f"{row.text}; ended here: too many alerts of {row.key} at once to follow each"
+            out.rows.append(msgspec.structs.replace(row, gone_us=max(row.begin_us, now_us), text=why[:1_000]))
+        else:
+            out.left.append(row)
