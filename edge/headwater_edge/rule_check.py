@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from headwater_shared.series_patterns import Patterns
 from headwater_edge.rule_files import Mistake, mistakes, parsed
 from headwater_edge.rule_settings import KINDS
+from headwater_shared.series_patterns import Patterns
 from headwater_shared.settings import KNOWN
 
 

@@ -16,12 +16,12 @@ from headwater_cloud.settings import CloudSettings, in_data
 from headwater_edge import journal
 from headwater_edge.known_series import known_series
 from headwater_edge.on_desk import opened
-from headwater_shared.series_patterns import Patterns
 from headwater_edge.places import FILE
 from headwater_edge.rule_trial import Episode, Looked, over_journal, over_windows
 from headwater_edge.settings import StepSettings
 from headwater_shared.errors import Refused, StateError
 from headwater_shared.parts import level_of
+from headwater_shared.series_patterns import Patterns
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
