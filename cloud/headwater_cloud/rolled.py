@@ -38,16 +38,15 @@ class Rolled(NamedTuple):
     sketches: Sketches
 
 
-def roll_up(windows: Windows, places: Places, shards: Mapping[int, Shard]) -> Rolled:
+def roll_up(windows: Windows, places: Places, cohorts: list[str], cohort: Ints) -> Rolled:
     """Merge the windows of each shard: those of one level and start by site and metric, and by cohort where one is known.
 
     Args:
         windows: all that the shards have of some levels and starts, in any order; of one window perhaps several rows, the last of
             which counts.
         places: of their series.
-        shards: know the cohorts of devices.
+        cohorts, cohort: see `cohorts_of`.
     """
-    cohorts, cohort = _cohorts(windows, places, shards)
     wide, groups = len(cohorts), len(places.groups)
     place = ((windows.level * SHARDS + windows.shard) * groups + places.group[windows.series]) * wide + cohort
     order = np.lexsort((places.order[windows.series], place, windows.start))
@@ -88,7 +87,7 @@ def _latest(windows: Windows, order: Ints, place: Ints) -> Ints:
     return order[keep]
 
 
-def _cohorts(windows: Windows, places: Places, shards: Mapping[int, Shard]) -> tuple[list[str], Ints]:
+def cohorts_of(windows: Windows, places: Places, shards: Mapping[int, Shard]) -> tuple[list[str], Ints]:
     """Return cohorts, the first of which is none, and which of them each window is of: as its own shard knows it."""
     device, cohorts = places.device[windows.series], {"": 0}
     out = np.zeros(len(windows), np.int64)
