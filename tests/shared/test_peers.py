@@ -32,7 +32,7 @@ def all_peers(draw: Any) -> Peers:
     """Any that can be."""
     piece = draw(st.integers(0, 5))
     head = PeersHead(
-        *(draw(texts) for _ in range(4)), draw(times), draw(lengths), draw(longs), draw(longs), piece,
+        draw(texts), draw(texts), draw(texts), draw(texts), draw(times), draw(lengths), draw(longs), draw(longs), piece,
         draw(st.integers(piece + 1, 9)), draw(longs), draw(longs), draw(reals), draw(reals), draw(longs), draw(texts), draw(texts),
     )  # fmt: skip
     devices, agents = draw(st.lists(texts, max_size=6)), draw(st.lists(texts, min_size=1, max_size=3))
@@ -73,7 +73,7 @@ def test_a_finding_comes_back_as_it_was(one: Finding) -> None:
     assert peers.decode_finding(peers.encode_finding(one)) == one
 
 
-@pytest.mark.parametrize("name", PEERS | FINDINGS)
+@pytest.mark.parametrize("name", [*PEERS, *FINDINGS])
 def test_frozen_files_read(name: str) -> None:
     """They say what they said when they were made; today the very same bytes are written."""
     body = (FIXTURES / name).read_bytes()
@@ -85,7 +85,7 @@ def test_frozen_files_read(name: str) -> None:
         assert peers.encode_finding(FINDINGS[name]) == body
 
 
-@pytest.mark.parametrize("name", PEERS | FINDINGS)
+@pytest.mark.parametrize("name", [*PEERS, *FINDINGS])
 def test_what_is_cut_short_or_damaged_is_refused_or_what_avro_reads(name: str) -> None:
     """At every byte, and with every bit flipped: a ValueError, or the record that the bytes say."""
     body = (FIXTURES / name).read_bytes()
