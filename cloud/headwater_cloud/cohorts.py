@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from zlib import crc32
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from headwater_cloud.pieces import Listed, Pieces
 from headwater_shared import peers
@@ -33,6 +35,10 @@ _STAYS_US = 120_000_000
 _SPAN = 1_000
 """Windows whose starts are listed in one piece."""
 _DELETED_AT_ONCE = 200
+_REMEMBERED = 256
+"""Lists of names whose numbers are known."""
+
+Ints = NDArray[np.int64]
 
 Key = tuple[str, str, str, str]
 """Rule, cohort, metric and level."""
@@ -97,6 +103,24 @@ class Cohort(msgspec.Struct, array_like=True):
         return stable_id(*self.key)
 
 
+class Devices:
+    """Numbers for names of devices, in the order of first sight."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._lists: dict[int, tuple[list[str], Ints]] = {}
+
+    def of(self, names: list[str]) -> Ints:
+        """Return the number of each; the same list again (records share it) is not looked at again."""
+        known = self._lists.get(id(names))
+        if known is None or known[0] is not names:
+            if len(self._lists) >= _REMEMBERED:
+                self._lists.clear()
+            numbers = [self._numbers.setdefault(name, len(self._numbers)) for name in names]
+            known = self._lists[id(names)] = names, np.array(numbers, np.int64)
+        return known[1]
+
+
 class Cohorts:
     """One partition's. After an error it is worth nothing: make it anew from the pieces."""
 
@@ -104,6 +128,7 @@ class Cohorts:
         self._pieces = pieces
         self._listed = Listed(pieces)
         self.clock_us = 0
+        self.devices = Devices()
         self.late = 0
         """Records of the batch that came for windows that are no longer kept."""
         self._cohorts: dict[Key, Cohort] = {}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_cloud import compare
-from headwater_cloud.cohorts import Cohort, Cohorts, Told, Window
+from headwater_cloud.cohorts import Cohort, Cohorts, Devices, Told, Window
 from headwater_cloud.compare import Judged
 from headwater_cloud.outputs import SOURCE
 from headwater_shared import peers, records
@@ -43,7 +43,11 @@ def step(cohorts: Cohorts, some: Iterable[Peers], clock_us: int = 0) -> list[Fin
     cohorts.late = 0
     cohorts.take(some, clock_us)
     due = list(cohorts.due())
-    out = [finding for at, one in zip(due, _judged(due), strict=True) for finding in _told(cohorts, at, one)]
+    out = [
+        finding
+        for at, one in zip(due, _judged(due, cohorts.devices), strict=True)
+        for finding in _told(cohorts, at, one)
+    ]
     cohorts.end_batch()
     return out
 
@@ -74,11 +78,11 @@ class _Rows(NamedTuple):
     mean: Floats
 
 
-def _judged(due: Sequence[_Due]) -> Iterator[_One]:
+def _judged(due: Sequence[_Due], devices: Devices) -> Iterator[_One]:
     """Judge windows, all at once; yield of each what is to be known of it."""
     bodies = [body for _, _, several in due for body in several]
     of_window = np.repeat(np.arange(len(due)), [len(several) for _, _, several in due])
-    rows = _joined(bodies, of_window)
+    rows = _joined(bodies, of_window, devices)
     there, group = np.unique(rows.window, return_inverse=True)
     heads = [max((body.head for body in several), key=_terms) for _, _, several in due]
     terms = [heads[number] for number in there.tolist()]
@@ -101,7 +105,7 @@ def _judged(due: Sequence[_Due]) -> Iterator[_One]:
         yield _One(found, {one.device: one for one in made})
 
 
-def _joined(bodies: Sequence[Peers], of_window: Ints) -> _Rows:
+def _joined(bodies: Sequence[Peers], of_window: Ints, devices: Devices) -> _Rows:
     """Put the devices of records one below the other, by window; of one that two shards have the one with more readings counts."""
     sizes = [len(body.devices) for body in bodies]
     source = np.repeat(np.arange(len(bodies)), sizes)
@@ -111,23 +115,12 @@ def _joined(bodies: Sequence[Peers], of_window: Ints) -> _Rows:
     if len(bodies) == len(np.unique(of_window)):
         return _Rows(window, source, at, mean)
     count = np.concatenate([body.count for body in bodies])
-    device = _numbers(bodies)
+    device = np.concatenate([devices.of(body.devices) for body in bodies])
     order = np.lexsort((source, -count, device, window))
     first = np.ones(len(order), np.bool_)
     first[1:] = (np.diff(device[order]) != 0) | (np.diff(window[order]) != 0)
     rows = order[first]
     return _Rows(window[rows], source[rows], at[rows], mean[rows])
-
-
-def _numbers(bodies: Sequence[Peers]) -> Ints:
-    """Number the devices of records: the same name, the same number."""
-    known: dict[int, Ints] = {}
-    numbers: dict[str, int] = {}
-    for body in bodies:
-        if id(body.devices) not in known:  # records of one shard share their list mostly
-            fresh = [numbers.setdefault(name, len(numbers)) for name in body.devices]
-            known[id(body.devices)] = np.array(fresh, np.int64)
-    return np.concatenate([known[id(body.devices)] for body in bodies])
 
 
 def _furthest(outliers: Ints, away: Floats) -> list[int]:

@@ -216,6 +216,8 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[obje
         limits.silent_after_us,
     )
     registered = device_registry.step(shard.registered, shard.registry, taken.registry)
+    if registered:
+        shard.of_devices = None
     dead = taken.dead + [row.what for row in found.fresh if isinstance(row.what, DeadLetter)]
     for row in found.fresh:
         if isinstance(row.what, Anomaly):

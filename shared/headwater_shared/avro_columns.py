@@ -128,10 +128,20 @@ class Cut:
 
 
 class NameLists:
-    """Arrays of names that were cut: a sender names the same ones again and again, and the same bytes are the same list (nobody changes it)."""
+    """Arrays of names: a sender names the same ones again and again, and the same bytes are the same list (nobody changes it)."""
 
     def __init__(self) -> None:
         self._known: dict[object, list[tuple[bytes, list[str]]]] = {}
+        self._blocks: dict[int, tuple[list[str], bytes]] = {}
+
+    def encoded(self, names: list[str]) -> bytes:
+        """Encode an array of strings; the same list again is not looked at again."""
+        known = self._blocks.get(id(names))
+        if known is None or known[0] is not names:
+            if len(self._blocks) >= _SENDERS:
+                self._blocks.clear()
+            known = self._blocks[id(names)] = names, array_bytes(list(map(text_bytes, names)))
+        return known[1]
 
     def cut(self, sender: object, cut: Cut) -> list[str]:
         """Cut an array of strings; `sender` is whose lists it is looked for among."""

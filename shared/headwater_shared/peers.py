@@ -109,7 +109,7 @@ def encode(peers: Peers) -> bytes:
     out += [long_bytes(getattr(head, name)) for name in _LONGS]
     out.append(np.array([head.away, head.least], "<f8").tobytes())
     out += [long_bytes(head.peers), text_bytes(head.severity), text_bytes(head.text)]
-    out += [array_bytes(list(map(text_bytes, names))) for names in (peers.devices, peers.agents)]
+    out += [_NAMES.encoded(peers.devices), array_bytes(list(map(text_bytes, peers.agents)))]
     out += map(column_bytes, (peers.agent, peers.count, peers.mean))
     return b"".join(out)
 
