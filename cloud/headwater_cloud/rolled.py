@@ -102,7 +102,7 @@ def cohorts_of(windows: Windows, places: Places, shards: Mapping[int, Shard]) ->
 
 def _of_devices(shard: Shard, places: Places, devices: Ints) -> Ints:
     """Return the cohort of each device of a process, an index into `known_cohorts`; -1 of those that were not asked for since a change."""
-    column = shard.of_devices
+    column: Ints | None = shard.of_devices
     if column is None or len(column) < len(places.devices):
         column = np.full(len(places.devices), -1, np.int64)
         if shard.of_devices is not None:
