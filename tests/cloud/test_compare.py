@@ -218,6 +218,17 @@ def test_r25_half_a_cohort_makes_no_findings() -> None:
     assert step(cohorts, [later.record()]) == []
 
 
+def test_r25_a_record_in_pieces_is_judged_whole() -> None:
+    """The half that is there first would find the last device; the clock of both is one."""
+    one, two = halves()
+    whole = {**one.means, **two.means}
+    first = Made(1, 0, 62, one.means, pieces=2, readings=10 * len(whole))
+    cohorts = Cohorts(Kept())
+    assert step(cohorts, [first.record()]) == []
+    assert step(cohorts, [first._replace(means=two.means, piece=1).record()]) == []
+    assert step(cohorts, [Made(1, 0, 70, one.means).record()])[0].device == "s1/x"
+
+
 def test_r25_a_shard_that_says_nothing_is_waited_for_for_a_while() -> None:
     """Half a minute by the clock, also over a start; after ten windows without devices of the cohort it is not waited for at all."""
     one, two = halves()

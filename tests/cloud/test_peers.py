@@ -8,11 +8,12 @@ import pytest
 
 from headwater_cloud.book import Book, Compare
 from headwater_cloud.rollup import topic_of
-from headwater_cloud.shard import Shard
+from headwater_cloud.shard import PIECE_LIMIT, Shard
 from headwater_shared import peers, records
 from headwater_shared.bus import Record
 from headwater_shared.identity import shard_of
 from headwater_shared.peers import Finding, Peers
+from headwater_shared.records import RegistryChange
 from headwater_shared.topics import BY_COHORT, DEAD_LETTERS, IN
 from tests.cloud.made import T0, Agent, Row, S, row, without
 from tests.cloud.side import Side
@@ -176,6 +177,39 @@ def test_r27_the_state_of_a_comparison_is_committed_with_what_was_read(settled: 
     settle(settled)
     assert [one.device for one in said(settled) if one.outlier] == ["s1/d0"]
     assert len(said(settled)) == 1
+
+
+def test_r25_a_device_that_changes_its_cohort_has_other_peers(settled: Side) -> None:
+    """From the next change of one of its windows on: then it is missing among those, and is among these."""
+    agent = Agent()
+    put(settled, agent, minute(0, usual(d0=40.0)))
+    settle(settled)
+    change = records.encode(RegistryChange("s1/d0", T0 + 1, cohort="pump-b"))
+    headers = records.headers(records.REGISTRY, "registry/s1/d0", "test", T0)
+    settled.take(Record(IN.name, shard_of("s1"), "s1/d0", headers, change))
+    put(settled, agent, minute(0, {"s1/d2": 12.3}, revision=1))
+    settle(settled)
+    assert [(one.device, one.cohort, one.outlier) for one in said(settled)] == [
+        ("s1/d0", "pump-a", True), ("s1/d0", "pump-a", False)
+    ]  # fmt: skip
+    assert {(one.head.cohort, len(one.devices)) for one in compared(settled)[-2:]} == {
+        ("pump-a", 3),
+        ("pump-b", 1),
+    }
+
+
+@pytest.mark.covers("R24")
+def test_r24_a_large_cohort_is_several_records(settled: Side) -> None:
+    """Each below what an engine keeps as one value, and together one judgement."""
+    names = [f"s1/{n:05}-{'a long name of a device':>90}" for n in range(3000)]
+    settled.take(*(registered(name, "pump-c") for name in names))
+    values = {name: 12.0 + 0.01 * (n % 100) for n, name in enumerate(names)} | {names[7]: 40.0}
+    settled.take(Agent().frame(*minute(0, values)))
+    settle(settled)
+    sent = [one for one in settled.topic(BY_COHORT) if records.kind_of(one.headers) == peers.PEERS]
+    assert [peers.decode(one.body).head.pieces for one in sent] == [len(sent)] * len(sent)
+    assert max(len(one.body) for one in sent) < PIECE_LIMIT
+    assert [(one.device, one.peers) for one in said(settled)] == [(names[7], 2999)]
 
 
 def test_a_cohort_of_no_rule_or_level_is_not_compared(settled: Side) -> None:
