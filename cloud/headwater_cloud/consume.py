@@ -13,10 +13,11 @@ from headwater_cloud import rule_records
 from headwater_cloud.book import Book
 from headwater_cloud.outputs import REPLAY_OF, DeadLetter
 from headwater_cloud.rule_records import Noted, home_of
-from headwater_shared import actions, frame, records, registry, trace
+from headwater_shared import actions, frame, peers, records, registry, trace
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.bus import Stored
 from headwater_shared.frame import Frame
+from headwater_shared.peers import Finding
 from headwater_shared.records import (
     Action,
     Anomaly,
@@ -69,6 +70,7 @@ class Taken(msgspec.Struct):
     books: list[Book] = []
     actions: list[Action] = []
     """What people did with alerts."""
+    findings: list[Finding] = []
     clock_us: int = 0
     """The largest believable clock record, 0 without one."""
     dead: list[DeadLetter] = []
@@ -110,8 +112,8 @@ def consume(
             _registry(taken, stored)
         elif kind in {rule_records.RULES, rule_records.EVIDENCE}:
             _rules(taken, stored, kind)
-        elif kind == records.ACTION:
-            _action(taken, stored)
+        elif kind in _FROM_US:
+            _FROM_US[kind](taken, stored)
         else:
             _take(taken, stored, DeadLetter("unknown-kind", f"no such kind: {kind!r}", stored))
     return shards
@@ -217,6 +219,25 @@ def _action(taken: Taken, stored: Stored) -> None:
         taken.dead.append(DeadLetter("damaged", why, stored))
     else:
         taken.actions.append(action)
+
+
+def _finding(taken: Taken, stored: Stored) -> None:
+    try:
+        found = peers.decode_finding(stored.body)
+    except ValueError as error:
+        taken.dead.append(_unreadable(stored, error))
+        return
+    if found.shard != stored.partition:
+        taken.dead.append(DeadLetter("wrong-shard", f"it is of shard {found.shard}", stored))
+    else:
+        taken.findings.append(found)
+
+
+_FROM_US: dict[str, Callable[[Taken, Stored], None]] = {
+    records.ACTION: _action,
+    peers.FINDING: _finding,
+}
+"""Not of an agent's stream: they have no seq, and may be read as often as they come."""
 
 
 def _unreadable(stored: Stored, error: ValueError) -> DeadLetter:

@@ -14,8 +14,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_cloud import alerts, completeness, dedupe, device_registry, rollup, second_stage, watch
+from headwater_cloud import (
+    alerts,
+    completeness,
+    dedupe,
+    device_registry,
+    findings,
+    rollup,
+    second_stage,
+    watch,
+)
 from headwater_cloud.alert_changes import Change
+from headwater_cloud.cohorts import Cohorts
 from headwater_cloud.completeness import Progress
 from headwater_cloud.consume import Taken, consume
 from headwater_cloud.episodes import Watched
@@ -37,7 +47,9 @@ from headwater_cloud.watch import Seen
 from headwater_shared.bus import Record, Stored
 from headwater_shared.frame import Frame
 from headwater_shared.parts import Parts
+from headwater_shared.peers import Finding
 from headwater_shared.records import Anomaly, Command, Device, RegistryChange
+from headwater_shared.topics import BY_COHORT
 
 Ints = NDArray[np.int64]
 Identity = tuple[str, int, int, int]
@@ -64,6 +76,8 @@ class Output:
     """Changes of devices' status."""
     registry: list[RegistryChange] = field(default_factory=list)
     """What the registry says of devices, where that is new."""
+    findings: list[Finding] = field(default_factory=list)
+    """What was found of devices among their peers, or is found no longer."""
     watched: dict[int, list[Watched]] = field(default_factory=dict)
     """By shard: the episodes of rules, where these may be others than before."""
     alerts: list[Change] = field(default_factory=list)
@@ -72,6 +86,8 @@ class Output:
     reports: list[Report] = field(default_factory=list)
     pieces: dict[int, dict[str, bytes]] = field(default_factory=dict)
     """State, by shard and name."""
+    second: dict[int, dict[str, bytes | None]] = field(default_factory=dict)
+    """State of second stages, by partition of `hw-by-cohort` and name; None: deleted."""
     records: list[Record] = field(default_factory=list)
     notifications: list[Notification] = field(default_factory=list)
     traces: dict[Identity, str] = field(default_factory=dict)
@@ -86,6 +102,7 @@ class Output:
             or self.commands
             or self.devices
             or self.registry
+            or self.findings
             or self.reports
             or self.records
             or self.notifications
@@ -143,10 +160,15 @@ def run(
     return out
 
 
-def run_second(names: Names, lookup: Kept, batch: Sequence[Stored]) -> Output:
-    """Take a batch of a second stage's topic: rollups of sites become those of the fleet, by the same merge (R25)."""
+def run_second(
+    names: Names, lookup: Kept, batch: Sequence[Stored], cohorts_of: Callable[[int], Cohorts]
+) -> Output:
+    """Take a batch of a second stage's topic: rollups of sites become those of the fleet, by the same merge, and devices are
+    compared with their peers (R25). `cohorts_of`: the state of a partition of `hw-by-cohort`, which is changed in place.
+    """
     out = Output()
-    arrived, dead = second_stage.take(batch, names)
+    taken = second_stage.take(batch, names)
+    arrived, dead = taken.rows, taken.dead
     out.records += [dead_letter_record(letter) for letter in dead]
     out.counts.update(
         {"rollups": len(arrived), "dead": len(dead), **Counter(f"dead {d.reason}" for d in dead)}
@@ -155,6 +177,11 @@ def run_second(names: Names, lookup: Kept, batch: Sequence[Stored]) -> Output:
         found = lookup.parts_of(arrived)
         # The windows themselves are what counts: a rollup that can no longer be revised stays as it is.
         _keep(found, merge(found.parts, arrived.take(~found.gone), names.opener_ranks()), out)
+    for partition in sorted(taken.clocks) if batch[0].topic == BY_COHORT.name else ():
+        state, some = cohorts_of(partition), taken.peers.get(partition, [])
+        changed = findings.step(state, some, taken.clocks[partition])
+        out.records += map(findings.finding_record, changed)
+        out.counts.update(compared=len(some), found=len(changed), compared_late=state.late)
     return out
 
 
@@ -189,6 +216,8 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[obje
         limits.silent_after_us,
     )
     registered = device_registry.step(shard.registered, shard.registry, taken.registry)
+    if registered:
+        shard.of_devices = None
     dead = taken.dead + [row.what for row in found.fresh if isinstance(row.what, DeadLetter)]
     for row in found.fresh:
         if isinstance(row.what, Anomaly):
@@ -196,6 +225,7 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[obje
             out.traces[_identity(row.what)] = row.trace
     out.commands += [row.what for row in found.fresh if isinstance(row.what, Command)]
     out.devices += [row.what for row in found.fresh if isinstance(row.what, Device)]
+    out.findings += taken.findings
     out.registry += [shard.registered[device] for device in registered]
     out.records += [dead_letter_record(letter) for letter in dead]
     out.records += [have_record(have, now_us) for have in found.haves]

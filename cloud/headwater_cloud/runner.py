@@ -19,6 +19,7 @@ from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
 from headwater_cloud.publish import Publisher
 from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.retention import Keep
+from headwater_cloud.second_state import SecondState
 from headwater_cloud.store import Store
 from headwater_cloud.write import write, write_outputs, write_second
 from headwater_shared.bus import Bus, Stored
@@ -69,6 +70,7 @@ class Runner:
             for topic in SECOND
         }
         """Offsets of the second stages' topics, as they are committed."""
+        self._second_state = SecondState(store.connection)
         self._lookup = Lookup(store.connection)
         self._publisher = Publisher(bus, store.load_outputs())
         self._registry = RegistryCopies(bus, registry_file, spread)
@@ -221,7 +223,11 @@ class Runner:
         for some, out in self._outputs_of(batch) if batch else ():
             reached("cloud.second")
             moved = {stored.partition: stored.offset + 1 for stored in some}
-            self._write(out, {}, {topic: moved})
+            try:
+                self._write(out, {}, {topic: moved})
+            except BaseException:
+                self._second_state.clear()  # it went ahead
+                raise
             self._second[topic].update(moved)
             self._publish()
             self.metrics.records.inc(len(some))
@@ -231,21 +237,32 @@ class Runner:
     def _outputs_of(self, batch: Sequence[Stored]) -> Iterator[tuple[Sequence[Stored], Output]]:
         """Run the second stage over a batch: at once, or where a record breaks it one by one, each when the one before is written."""
         try:
-            yield batch, pipeline.run_second(self._names, self._lookup, batch)
-            return
+            out = self._compared(batch)
         except NOT_OF_A_RECORD:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a record does
             log.error("the second stage failed: record by record", error=text_of(error))
+        else:
+            yield batch, out
+            return
         for stored in batch:
             try:
-                out = pipeline.run_second(self._names, self._lookup, [stored])
+                out = self._compared([stored])
             except NOT_OF_A_RECORD:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a record does
                 note(error, stored)
                 out = pipeline.poisoned(text_of(error), stored)
             yield [stored], out
+
+    def _compared(self, batch: Sequence[Stored]) -> Output:
+        try:
+            out = pipeline.run_second(self._names, self._lookup, batch, self._second_state.cohorts)
+        except BaseException:
+            self._second_state.clear()  # what failed may have changed it half
+            raise
+        out.second = self._second_state.taken()
+        return out
 
     def _commit(self) -> None:
         """Write the output; on a full disk it stays, and the same is tried again."""

@@ -48,6 +48,9 @@ class Shard(msgspec.Struct):
     watching: Any = None
     """What waits for a time; of `watch`, in memory only."""
     alerts: AlertState = msgspec.field(default_factory=AlertState)
+    known_cohorts: dict[str, int] = {}
+    of_devices: Any = None
+    """Cohorts by device, as `rolled` numbers them; in memory only, None when the registry changed."""
 
     def pieces(
         self, epochs: Iterable[tuple[str, int]], agents: Iterable[str], devices: Iterable[str] = ()

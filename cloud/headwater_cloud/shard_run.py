@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from headwater_cloud import pipeline, shard
+from headwater_cloud.cohorts import Cohorts
 from headwater_cloud.held import HeldParts, Newest
 from headwater_cloud.names import Names
 from headwater_cloud.pieces import Listed, Pieces, Staged
@@ -51,6 +52,7 @@ class SecondRun:
         self._names = names
         self._staged = Staged(pieces)
         self._held = HeldParts(self._staged, names, newest, keep_us)
+        self._cohorts = Cohorts(self._staged)
 
     @property
     def clock_us(self) -> int:
@@ -59,7 +61,7 @@ class SecondRun:
 
     def take(self, batch: Sequence[Stored]) -> Output:
         """Take a batch of the partition; what changed is set in the pieces, all or nothing."""
-        out = pipeline.run_second(self._names, self._held, batch)
+        out = pipeline.run_second(self._names, self._held, batch, lambda _: self._cohorts)
         if out.merged is not None:
             self._held.clock_us = max(self._held.clock_us, int(out.merged.parts.revision.max()))
             self._held.keep(out.merged, out.stored[1])

@@ -206,7 +206,9 @@ class Store:
     def load_shards(self) -> dict[int, Shard]:
         """Read the operators' state."""
         pieces: dict[int, list[tuple[str, bytes]]] = {}
-        for number, name, body in self.connection.execute("SELECT shard, name, body FROM state"):
+        for number, name, body in self.connection.execute(
+            "SELECT shard, name, body FROM state WHERE shard >= 0"
+        ):  # see `second_state`
             pieces.setdefault(number, []).append((name, body))
         return {number: shard.load(number, of_shard) for number, of_shard in pieces.items()}
 

@@ -59,7 +59,7 @@ def seen(fresh: Sequence[object], taken: Taken, silent: dict[str, int]) -> Seen:
         [one for one in fresh if isinstance(one, Anomaly)],
         [one for one in fresh if isinstance(one, Command)],
         [one for one in fresh if isinstance(one, Device)],
-        (), taken.noted, taken.books, silent,
+        taken.findings, taken.noted, taken.books, silent,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from headwater_cloud import bulk
+from headwater_cloud import bulk, second_state
 from headwater_cloud.alert_changes import Change
 from headwater_cloud.columns import (
     BULK_COLUMNS,
@@ -43,6 +43,7 @@ def write(
         _merged(connection, out.merged, *out.stored)
     write_found(connection, out)
     _state(connection, out.pieces, offsets)
+    _second_state(connection, out.second)
     out.notifications = write_notifications(connection, out.notifications)
     return write_outputs(connection, out.records, producer)
 
@@ -208,6 +209,15 @@ def _state(
     rows = [(shard, name, body) for shard, some in pieces.items() for name, body in some.items()]
     connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", rows)
     write_offsets(connection, offsets)
+
+
+def _second_state(connection: sqlite3.Connection, second: Mapping[int, Mapping[str, bytes | None]]) -> None:
+    rows = [
+        (second_state.number_of(p), name, body) for p, some in second.items() for name, body in some.items()
+    ]
+    kept, gone = [row for row in rows if row[2] is not None], [row[:2] for row in rows if row[2] is None]
+    connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", kept)
+    connection.executemany("DELETE FROM state WHERE shard = ? AND name = ?", gone)
 
 
 def write_offsets(connection: sqlite3.Connection, offsets: Mapping[int, int]) -> None:

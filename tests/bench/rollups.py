@@ -18,6 +18,7 @@ from headwater_cloud import pipeline, rollup
 from headwater_cloud.lookup import Lookup
 from headwater_cloud.names import Names
 from headwater_cloud.pipeline import Limits
+from headwater_cloud.second_state import SecondState
 from headwater_cloud.shard import Shard
 from headwater_cloud.store import Store
 from headwater_shared import frame, records
@@ -76,6 +77,7 @@ def measure(series: int, starts: int = 10, metrics: int = 10, cohorts: int = 5) 
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "cloud.db")
         lookup = Lookup(store.connection)
+        state = SecondState(store.connection)
         step, taken = rollup.step, [0.0]
 
         def timed(*some: object) -> object:
@@ -103,7 +105,7 @@ def measure(series: int, starts: int = 10, metrics: int = 10, cohorts: int = 5) 
                     if not found:
                         continue
                     begin = time.process_time()
-                    second = pipeline.run_second(names, lookup, found)
+                    second = pipeline.run_second(names, lookup, found, state.cohorts)
                     if tick > STARTS // 3:
                         spent[2] += time.process_time() - begin
                         made += len(second.merged.windows) if second.merged else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from threading import Thread
 
@@ -11,7 +10,7 @@ from headwater_cloud.pipeline import Limits
 from headwater_cloud.quix_runner import Engine, QuixRunner
 from headwater_cloud.retention import Keep
 from headwater_cloud.shared_store import SharedStore
-from headwater_shared.topics import IN
+from headwater_shared.bus import Bus
 from tests.cloud.made import DAY
 from tests.cloud.side import FILE, LINES
 from tests.golden import on_kafka, outcome
@@ -34,7 +33,7 @@ def play(trace: Trace, folder: Path, kafka: KafkaServer) -> Outcome:
         runner = QuixRunner(
             topics.client, topics.prefix, engine, store, lambda shown_us: shown_us, Limits(), keep.parts_us
         )
-        watching = Thread(target=_stop_when_done, args=(runner, store, bus.ends(IN.name)))
+        watching = Thread(target=_stop_when_done, args=(runner, topics, bus))
         watching.start()
         runner.run()
         watching.join()
@@ -45,19 +44,16 @@ def play(trace: Trace, folder: Path, kafka: KafkaServer) -> Outcome:
         lambda which: on_kafka.topic(bus, which),
         patient=patient,
         keeps_parts=False,
-        second_stages=False,
     )
     bus.close()
     topics.delete()
     return found
 
 
-def _stop_when_done(runner: QuixRunner, store: SharedStore, ends: Mapping[int, int]) -> None:
+def _stop_when_done(runner: QuixRunner, topics: MadeTopics, bus: Bus) -> None:
     try:
-        until(
-            lambda: all(store.written((IN.name, shard)) >= end for shard, end in ends.items()),
-            60,
-            "all is worked on",
-        )
+        for stage in on_kafka.ALL_STAGES:
+            wanted = on_kafka.ends(bus, stage)
+            until(lambda: on_kafka.committed(topics, stage, wanted), 60, "all is worked on")  # noqa: B023 - at once
     finally:
         runner.stop()

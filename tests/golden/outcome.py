@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from headwater_cloud.intervals import holds
-from headwater_shared import frame, records, topics
+from headwater_shared import frame, peers, records, topics
 from headwater_shared.bus import Stored
+from headwater_shared.peers import Finding
 from headwater_shared.records import Alert, Have
 from headwater_shared.topics import Topic
 
@@ -106,6 +107,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     """By key."""
     gaps: list[Row] | None = None
     """Reported, and still missing at the end, by the first seq; None: it was not waited until the clock was far enough."""
+    findings: list[Row] | None = None
+    """Who is an outlier among its peers in the end; None as for `gaps`."""
     silent: list[Row] | None = None
     """Agents that are not heard any more; None as for `gaps`."""
 
@@ -166,6 +169,7 @@ def read(
             ),
             haves=haves,
             gaps=_gaps(reports, haves) if patient else None,
+            findings=_findings(topic(topics.IN)) if patient and second_stages else None,
             silent=_sorted(ask("SELECT shard, agent FROM progress WHERE silent")) if patient else None,
         )
 
@@ -174,7 +178,7 @@ def difference(found: Outcome, wanted: Outcome) -> str:
     """Say in what two outcomes differ, "" if they are equal (R31); what `wanted` does not know is not asked for."""
     for name in Outcome.__struct_fields__:
         mine, theirs = getattr(found, name), getattr(wanted, name)
-        if theirs is None or (name in {"parts", "rollups"} and mine is None):
+        if theirs is None or (name in {"parts", "rollups", "findings"} and mine is None):
             continue
         if name in {"windows", "parts", "rollups"}:
             said = _windows_differ(mine, theirs)
@@ -219,6 +223,18 @@ def _rows_differ(found: Any, wanted: Any) -> str:
     missing = [row for row in wanted if row not in found]
     more = [row for row in found if row not in wanted]
     return f"{len(found)} instead of {len(wanted)}; missing {missing[:3]}, too many {more[:3]}"
+
+
+def _findings(found: Iterable[Stored]) -> list[Row]:
+    """The latest of each, without when it was made."""
+    latest: dict[str, Finding] = {}
+    for one in found:
+        if records.kind_of(one.headers) == peers.FINDING:
+            finding = peers.decode_finding(one.body)
+            if finding.id not in latest or finding.made_us >= latest[finding.id].made_us:
+                latest[finding.id] = finding
+    rows = (msgspec.structs.replace(one, made_us=0) for one in latest.values() if one.outlier)
+    return _sorted(msgspec.structs.astuple(one) for one in rows)
 
 
 def _window(row: tuple[Any, ...]) -> Window:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from headwater_shared import avro, frame, records
+from headwater_shared import avro, frame, peers, records
 from headwater_shared.avro import UnknownVersion
 from tests.fixtures import FIXTURES
-from tests.fixtures.contents import FRAMES, RECORDS
+from tests.fixtures.contents import FINDINGS, FRAMES, PEERS, RECORDS
 from tests.shared import avro_plain
 
 FINGERPRINTS = {
@@ -23,10 +23,12 @@ FINGERPRINTS = {
     "clock-1": "1066cbd6a1c544ec",
     "command-1": "bb1fa3bbc0160e89",
     "device-1": "edb11de0e8bb092e",
+    "finding-1": "86319d8673a2ecf2",
     "frame-1": "bff8ca9bd1977b54",
     "have-1": "bc46230ff1160dfd",
     "heartbeat-1": "5213d262a2f4b04c",
     "order-1": "e31766b7f4be4a01",
+    "peers-1": "8226e117930c1f08",
     "registry-1": "93bc240e34ad4850",
 }
 """Frozen: to change a schema is to make the file of another version beside it, and to add it here."""
@@ -38,13 +40,17 @@ CONTENTS = {
     "clock-1": "415a656223d81c7c",
     "command-1": "7361f1f67546a112",
     "device-1": "756d2dc1e6e3978f",
+    "finding-1": "8c921689e144d2c6",
     "frame-1": "378ab94e7c756dc0",
     "have-1": "82eb91e439780f93",
     "heartbeat-1": "6aa154a48a298b49",
     "order-1": "88ecf97f952d4909",
+    "peers-1": "a4d5630b6fb273bb",
     "registry-1": "062d885fcaf8d4a0",
 }
 """Frozen, too: what the whole file says, however it is laid out."""
+
+FILES = [*FRAMES, *PEERS, *FINDINGS, *RECORDS]
 
 SCHEMAS = sorted(
     path.name.removesuffix(".avsc")
@@ -56,8 +62,8 @@ SCHEMAS = sorted(
 def test_every_schema_is_frozen() -> None:
     """Those that there are, and no other, have their fingerprint here, and a file in tests/fixtures/ that reads."""
     assert set(FINGERPRINTS) == set(SCHEMAS)
-    assert {name.removesuffix(".avro") for name in FRAMES | RECORDS} >= set(SCHEMAS)
-    for name in FRAMES | RECORDS:
+    assert {name.removesuffix(".avro") for name in FILES} >= set(SCHEMAS)
+    for name in FILES:
         assert (FIXTURES / name).exists()
 
 
@@ -80,7 +86,11 @@ def test_fingerprints_do_not_change(name: str) -> None:
 
 def test_every_schema_can_be_read() -> None:
     """Each is one that a kind of record is read from; the newest of its kind is the one that is written."""
-    known = {name for names in records._KINDS.values() for name in names} | {frame.SCHEMA}
+    known = {name for names in records._KINDS.values() for name in names} | {
+        frame.SCHEMA,
+        peers.PEERS_SCHEMA,
+        peers.FINDING_SCHEMA,
+    }
     assert known == set(SCHEMAS)
     for names in records._KINDS.values():
         versions = [int(name.rpartition("-")[2]) for name in names]
