@@ -51,11 +51,11 @@ class Waiting(NamedTuple):
 
 
 class Notification(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line for people: an alert that fires or is over. `possible_repeat` if it may have gone out before (R29)."""
+    """What people are told of an alert or an incident, once. `possible_repeat` if it may have gone out before (R29)."""
 
     id: str
     alert: str
-    state: Literal["firing", "resolved"]
+    state: Literal["firing", "growing", "escalated", "resolved"]
     rule: str
     subject: str
     severity: str
@@ -64,6 +64,23 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True):
     begin_us: int
     time_us: int
     possible_repeat: bool = False
+    site: str = ""
+    incident: str = ""
+    members: int = 1
+    """Alerts of the incident."""
+    devices: tuple[str, ...] = ()
+    """A few of them."""
+    do: str = ""
+    link: str = ""
+    sure: str = ""
+    """How sure it is, in words."""
+    model: str = ""
+    place: str = ""
+    owner: str = ""
+    known_us: int = 0
+    """The operators' clock when it was decided."""
+    over: bool = False
+    """Whether it was over when it was found."""
 
 
 def as_repeat(notification: Notification) -> Notification:

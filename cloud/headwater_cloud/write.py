@@ -208,11 +208,18 @@ def write_second(connection: sqlite3.Connection, offsets: Mapping[str, Mapping[i
     connection.executemany("INSERT OR REPLACE INTO second VALUES (?, ?, ?)", rows)
 
 
-def write_notifications(connection: sqlite3.Connection, notifications: Iterable[Notification]) -> None:
-    connection.executemany(
-        "INSERT OR REPLACE INTO notification VALUES (?, ?)",
-        [(n.id, msgspec.json.encode(n).decode()) for n in notifications],
-    )
+def write_notifications(
+    connection: sqlite3.Connection, notifications: Iterable[Notification]
+) -> list[Notification]:
+    """Write those that the table does not have: each id once ever, whatever is worked on again. Returns these."""
+    return [
+        n
+        for n in notifications
+        if connection.execute(
+            "INSERT INTO notification(id, time_us, body) VALUES (?, ?, ?) ON CONFLICT(id) DO NOTHING",
+            (n.id, n.known_us or n.time_us, msgspec.json.encode(n).decode()),
+        ).rowcount
+    ]
 
 
 def write_outputs(connection: sqlite3.Connection, records: Sequence[Record], producer: str) -> list[Waiting]:
