@@ -65,6 +65,8 @@ class Courier:
         self.store: NotifyStore | None = None
         self.trouble = ""
         """Why it does not work; empty while it does, or while another process has the file."""
+        self.opened: Callable[[], None] = lambda: None
+        """Called when this process has the file."""
         self._cloud, self._rules, self._zones, self._clock, self._send_of = (
             cloud,
             routes,
@@ -114,6 +116,7 @@ class Courier:
             self.routes[rules.name] = route
             if self._threads:
                 route.start()
+        self.opened()
         return True
 
     def step(self) -> int:

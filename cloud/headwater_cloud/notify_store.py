@@ -18,7 +18,7 @@ import msgspec
 from headwater_cloud.outputs import Notification
 from headwater_cloud.store import one_commit
 from headwater_shared.crash import reached
-from headwater_shared.errors import HeadwaterError, StateError
+from headwater_shared.errors import HeadwaterError, StartAgain, StateError
 from headwater_shared.sqlite_file import WriterLock, open_reader, open_writer, says_damaged
 
 APPLICATION = "headwater-notify"
@@ -36,14 +36,14 @@ SCHEMA = (
     CREATE INDEX delivery_n ON delivery(n);
     CREATE TABLE letter(id INTEGER PRIMARY KEY AUTOINCREMENT, route TEXT NOT NULL, formed_us INTEGER NOT NULL);
     CREATE INDEX letter_route ON letter(route, formed_us);
-    CREATE TABLE used(token TEXT PRIMARY KEY, until_us INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE used(id TEXT PRIMARY KEY, who TEXT NOT NULL, time_us INTEGER NOT NULL, until_us INTEGER NOT NULL) WITHOUT ROWID;
     """,
 )
 """`cursor`: the last row of the cloud's table that was taken up; of those up to `unknown` it is not known whether they went out: the
 table was there before this file. `notification.about`: the incident, or else the alert.
 `notification.taken_us`: as the courier's clock showed. `delivery.state`: waiting, sending, sent or refused; `letter`: in which
 message it goes, or went; `repeat`: perhaps it went before; `due_us`, `changed_us`, `formed_us`: real time.
-`used`: links to acknowledge that were used."""
+`used`: notifications whose link to acknowledge was used, and until when it would be good."""
 
 VERSION = len(SCHEMA)
 
@@ -77,6 +77,13 @@ class Cursor(NamedTuple):
     unknown: int
 
 
+class Used(NamedTuple):
+    """Who used a link, and when."""
+
+    who: str
+    time_us: int
+
+
 class Wanted(NamedTuple):
     """A delivery to make: by which route, and not before when (real time)."""
 
@@ -96,13 +103,14 @@ class NotifyStore:
     """The file, open for writing. For several threads."""
 
     def __init__(self, path: Path, now_us: int) -> None:
-        """Take the lock and open; what was on its way is marked, and what failed is due at once.
+        """Take the lock and open; what was on its way is marked, and what failed or was refused is due at once.
 
         Raises:
             StateInUse: another process has it. StateNewer, StateError: it is not for this version, or damaged.
         """
         self.path = path
         self._mutex = threading.RLock()
+        self._closed = False
         self._lock = WriterLock(path)
         try:
             self._connection = open_writer(path, application=APPLICATION, schema=SCHEMA, page_size=4096)
@@ -113,7 +121,8 @@ class NotifyStore:
                     (now_us,),
                 )
                 connection.execute(
-                    "UPDATE delivery SET due_us = ? WHERE state = 'waiting' AND tries > 0", (now_us,)
+                    "UPDATE delivery SET due_us = ?, state = 'waiting' WHERE state IN ('waiting', 'refused') AND tries > 0",
+                    (now_us,),
                 )
         except BaseException as error:
             self._lock.release()
@@ -123,6 +132,7 @@ class NotifyStore:
 
     def close(self) -> None:
         with self._mutex:
+            self._closed = True
             self._connection.close()
         self._lock.release()
 
@@ -130,8 +140,11 @@ class NotifyStore:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One commit: see `store.one_commit`."""
         try:
-            with self._mutex, one_commit(self._connection, self.path) as connection:
-                yield connection
+            with self._mutex:
+                if self._closed:  # by the time that a route's last try ended
+                    raise StartAgain(f"{self.path} is closed", hint="it is told by the next process")
+                with one_commit(self._connection, self.path) as connection:
+                    yield connection
         except StateError as error:
             raise damaged(self.path, error.__cause__ or error) from error
 
@@ -255,15 +268,23 @@ class NotifyStore:
                 (now_us, route),
             ).rowcount
 
-    def used(self, token: str) -> bool:
-        """Tell whether a link was used."""
-        return bool(self.rows("SELECT 1 FROM used WHERE token = ?", token))
+    def notification(self, id_: str) -> Notification | None:
+        """Return a notification by its id; None if it is not known any more."""
+        found = self.rows("SELECT body FROM notification WHERE id = ?", id_)
+        return msgspec.json.decode(str(found[0][0]), type=Notification) if found else None
 
-    def use(self, token: str, until_us: int, now_us: int) -> None:
-        """Note that a link is used; those that are past their time need no note."""
+    def used(self, id_: str) -> Used | None:
+        """Return who used the link of a notification; None: nobody."""
+        found = self.rows("SELECT who, time_us FROM used WHERE id = ?", id_)
+        return Used(*found[0]) if found else None  # type: ignore[arg-type]
+
+    def use(self, id_: str, who: str, time_us: int, until_us: int) -> None:
+        """Note that the link of a notification is used; what is past its time needs no note."""
         with self.transaction() as connection:
-            connection.execute("DELETE FROM used WHERE until_us < ?", (now_us,))
-            connection.execute("INSERT OR REPLACE INTO used VALUES (?, ?)", (token, until_us))
+            connection.execute("DELETE FROM used WHERE until_us < ?", (time_us,))
+            connection.execute(
+                "INSERT OR IGNORE INTO used VALUES (?, ?, ?, ?)", (id_, who, time_us, until_us)
+            )
 
     def done(self, before_us: int, count: int) -> list[tuple[int, str]]:
         """Return number and id of the oldest notifications that were taken up before a time, and wait for no route."""

@@ -50,12 +50,19 @@ class Waiting(NamedTuple):
     record: Record
 
 
+NotificationState = Literal["firing", "growing", "escalated", "resolved"]
+
+
 class Notification(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What people are told of an alert or an incident, once. `possible_repeat` if it may have gone out before (R29)."""
+    """One message for people: of an incident that its first alert fires, that it grows, that nobody acknowledges it, that it is over.
+
+    `possible_repeat` if it may have gone out before (R29).
+    """
 
     id: str
     alert: str
-    state: Literal["firing", "growing", "escalated", "resolved"]
+    """The alert that it speaks of; of the end the one that was told of first."""
+    state: NotificationState
     rule: str
     subject: str
     severity: str
@@ -65,11 +72,12 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True):
     time_us: int
     possible_repeat: bool = False
     site: str = ""
+    """Empty of cohorts and agents."""
     incident: str = ""
     members: int = 1
-    """Alerts of the incident."""
-    devices: tuple[str, ...] = ()
-    """A few of them."""
+    """Alerts of the incident, those that are over included."""
+    devices: list[str] = []
+    """A few of its devices, `site/device`."""
     do: str = ""
     link: str = ""
     sure: str = ""
@@ -77,10 +85,11 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str = ""
     place: str = ""
     owner: str = ""
+    runbook: str = ""
     known_us: int = 0
-    """The operators' clock when it was decided."""
+    """The clock when it was decided."""
     over: bool = False
-    """Whether it was over when it was found."""
+    """It was over already when it was found."""
 
 
 def as_repeat(notification: Notification) -> Notification:

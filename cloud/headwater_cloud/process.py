@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from headwater_cloud import sends, worker
+from headwater_cloud.ack_links import AckLinks
+from headwater_cloud.acknowledged import acknowledged
 from headwater_cloud.courier import FILE as NOTIFY
 from headwater_cloud.courier import Courier
 from headwater_cloud.notify_metrics import NotifyMetrics
+from headwater_cloud.notify_pages import NotifyPages
 from headwater_cloud.notify_settings import check_zones, read_routes
 from headwater_cloud.notify_store import taken_up_to
 from headwater_cloud.place import say_where
@@ -72,10 +75,15 @@ class Process:
         self._go_by(settings)
         routes, zones = read_routes(settings.notify, settings.notifications), check_zones(settings.zones)
         clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
+        links = AckLinks(data, settings.public_url, clock)
         self._store = Store(in_data(common.data, settings.file))
         self.courier = Courier(
             data / NOTIFY, in_data(common.data, settings.file), routes, zones, clock,
-            lambda rules: sends.send_of(rules, common.data),
+            lambda rules: sends.send_of(rules, common.data, zones, links.link),
+        )  # fmt: skip
+        self.pages = NotifyPages(
+            self.courier, data, links, zones, clock,
+            partial(acknowledged, opener(settings.bus, data, kafka or KafkaSettings()), in_data(common.data, settings.file)),
         )  # fmt: skip
         self._bus = opener(settings.bus, data, kafka or KafkaSettings())()
         self.courier.begin()
@@ -197,7 +205,9 @@ def run(
         settings.health_port,
         lambda: {**process.health(), "last_turn_s": process.pulse.last_turn_s},
         process.runner.metrics.registry,
+        process.pages.pages(),
     )
+    process.pages.at(server.port)
     process.courier.start()
     process.reloading.write()
     say_where(Path(common.data) / PLACE, server.port)

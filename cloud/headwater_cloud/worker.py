@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from headwater_cloud import clock_records, sends
+from headwater_cloud.ack_links import AckLinks
+from headwater_cloud.acknowledged import acknowledged
 from headwater_cloud.courier import FILE as NOTIFY
 from headwater_cloud.courier import Courier
 from headwater_cloud.notify_metrics import NotifyMetrics
+from headwater_cloud.notify_pages import NotifyPages
 from headwater_cloud.notify_settings import check_zones, read_routes
 from headwater_cloud.notify_store import taken_up_to
 from headwater_cloud.place import say_where
@@ -70,6 +73,7 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
         bus = KafkaBus(client, kafka.prefix)
         _wait_for(bus)
         clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
+        links = AckLinks(data, settings.public_url, clock)
         keep = settings.kept()._replace(told=partial(taken_up_to, data / NOTIFY))
         sink = SharedStore(in_data(common.data, settings.file), keep)
         sink.take_up(bus.identity)
@@ -85,7 +89,11 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
             )  # fmt: skip
         courier = Courier(
             data / NOTIFY, in_data(common.data, settings.file), routes, zones, clock,
-            lambda rules: sends.send_of(rules, common.data), alone=False,
+            lambda rules: sends.send_of(rules, common.data, zones, links.link), alone=False,
+        )  # fmt: skip
+        pages = NotifyPages(
+            courier, data, links, zones, clock,
+            partial(acknowledged, lambda: KafkaBus(client, kafka.prefix), in_data(common.data, settings.file)),
         )  # fmt: skip
         courier.begin()
         runner.metrics.registry.register(NotifyMetrics(courier.status))
@@ -94,8 +102,9 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
         )
         server = health.serve(
             settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,
-            beside.health, runner.metrics.registry,
+            beside.health, runner.metrics.registry, pages.pages(),
         )  # fmt: skip
+        pages.at(server.port)
         say_where(data / f"worker-{slot}.json", server.port)
         log.info("ready", slot=slot, health=server.port)
         beside.start()

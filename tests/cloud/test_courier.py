@@ -9,6 +9,7 @@ from contextlib import closing
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -43,11 +44,13 @@ def made(n: int, state: str = "firing", **more: object) -> Notification:
 class Told:
     """A cloud's file that a test writes notifications into, and a courier of it."""
 
-    def __init__(self, folder: Path, routes: tuple[NotifySettings, ...] = ()) -> None:
-        self.folder, self.routes = folder, routes
+    def __init__(
+        self, folder: Path, routes: tuple[NotifySettings, ...] = (), **more: Any
+    ) -> None:  # fmt: skip
+        self.folder, self.routes, self.more = folder, routes, more
         self.clock = SetClock()
         self.store = Store(folder / FILE)
-        self.courier = courier_of(folder, self.clock, routes)
+        self.courier = courier_of(folder, self.clock, routes, **more)
         self.courier.begin()
 
     def put(self, *some: Notification) -> list[Notification]:
@@ -61,7 +64,7 @@ class Told:
     def again(self) -> None:
         """End the courier's process, and start the next one."""
         self.courier.close()
-        self.courier = courier_of(self.folder, self.clock, self.routes)
+        self.courier = courier_of(self.folder, self.clock, self.routes, **self.more)
         self.courier.begin()
 
     def lines(self, name: str = LINES) -> list[str]:
