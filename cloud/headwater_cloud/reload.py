@@ -17,7 +17,20 @@ from headwater_shared.settings import Common, load
 LIVE = frozenset({"batch", "gap_after", "keep", "keep_found", "keep_parts", "silent_after", "wait"})
 """Of [cloud]: what a running cloud side takes up. Each other key needs a start, and stands in `RESTART`."""
 RESTART = frozenset(
-    {"bus", "commit", "file", "group", "health_host", "health_port", "notifications", "spread", "workers"}
+    {
+        "bus",
+        "commit",
+        "file",
+        "group",
+        "health_host",
+        "health_port",
+        "notifications",
+        "notify",
+        "public_url",
+        "spread",
+        "workers",
+        "zones",
+    }
 )
 PART = "cloud"
 

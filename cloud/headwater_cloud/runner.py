@@ -12,8 +12,6 @@ from pathlib import Path
 from headwater_cloud import clock_records, notify, pipeline, retention
 from headwater_cloud.lookup import Lookup
 from headwater_cloud.metrics import Metrics
-from headwater_cloud.notify import JsonLines
-from headwater_cloud.outputs import as_repeat
 from headwater_cloud.pipeline import Limits, Output
 from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
 from headwater_cloud.publish import Publisher
@@ -38,14 +36,16 @@ _MAY_WAIT_S = 2.0
 
 
 class Runner:
-    """One consumer of all shards. Not for several threads; `close` ends it, a kill at any point loses nothing."""
+    """One consumer of all shards. Not for several threads; `close` ends it, a kill at any point loses nothing.
+
+    `told` is called after a commit that has something to tell people: the courier does the telling.
+    """
 
     def __init__(
         self,
         bus: Bus,
         store: Store,
         clock: Clock,
-        lines: JsonLines,
         *,
         batch: int = 200,
         limits: Limits | None = None,
@@ -53,9 +53,10 @@ class Runner:
         registry_file: Path | None = None,
         spread: Sequence[Spread] = (),
         monotonic: Callable[[], float] = time.monotonic,
+        told: Callable[[], None] = lambda: None,
     ) -> None:
         self.metrics = Metrics()
-        self._bus, self._store, self._clock, self._lines = bus, store, clock, lines
+        self._bus, self._store, self._clock, self._told = bus, store, clock, told
         self._batch, self._limits, self._monotonic = batch, limits or Limits(), monotonic
         reached("cloud.opened")
         self._names = store.load_names()
@@ -74,8 +75,6 @@ class Runner:
         self._lookup = Lookup(store.connection)
         self._publisher = Publisher(bus, store.load_outputs())
         self._registry = RegistryCopies(bus, registry_file, spread)
-        # Whether these went out before the process ended is not known (R29).
-        self._to_send = [as_repeat(notification) for notification in store.load_notifications()]
         reached("cloud.loaded")
         self._output: Output | None = None
         self._commit_at = 0.0
@@ -89,7 +88,7 @@ class Runner:
         self._batch, self._limits = batch, limits
 
     def step(self) -> int:
-        """Read a batch, take it in, commit, publish, notify. Returns how many records were read.
+        """Read a batch, take it in, commit, publish. Returns how many records were read.
 
         Raises:
             TryAgain: something does not answer; the next call goes on where this one stopped.
@@ -103,7 +102,6 @@ class Runner:
             self._commit()
             self._publish()
         read += sum(self._take_second(topic) for topic in self._second)
-        self._notify()
         return read
 
     def append_clock(self) -> None:
@@ -151,7 +149,6 @@ class Runner:
         for topic in self._second:
             while self._take_second(topic):
                 pass
-        self._notify()
 
     def _take_up(self, log_identity: str) -> None:
         """Note which log is read. One that is another than before, or went back, is read from its beginning.
@@ -272,11 +269,12 @@ class Runner:
         self._write(out, moved, {})
         self._output = None
         self._committed.update(moved)
-        self._to_send += out.notifications
         notify.report(out.reports, self.metrics)
         for notification in out.notifications:
             self.metrics.alerts.labels(notification.state).inc()
-        notify.say(out.notifications)
+        if out.notifications:
+            notify.say(out.notifications)
+            self._told()
 
     def _write(self, out: Output, moved: dict[int, int], second: dict[str, dict[int, int]]) -> None:
         """Commit what a batch changed, with how far its topics are read."""
@@ -297,16 +295,3 @@ class Runner:
     def _publish(self) -> None:
         self._publisher.publish()
         self.metrics.outputs.set(len(self._publisher))
-
-    def _notify(self) -> None:
-        """Send, then record that it is sent: a crash between them is why the next process marks a possible repeat."""
-        if not self._to_send:
-            return
-        sent, self._to_send = self._to_send, [as_repeat(notification) for notification in self._to_send]
-        reached("cloud.notify.before")
-        self._lines.send(sent)
-        reached("cloud.notify.after")
-        with self._store.transaction() as connection:
-            connection.executemany("UPDATE notification SET sent = 1 WHERE id = ?", [(n.id,) for n in sent])
-        reached("cloud.notify.recorded")
-        self._to_send = []

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
+from headwater_cloud.notify_settings import NotifySettings
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.retention import Keep
 from headwater_shared.settings import Duration, Section, duration
@@ -27,8 +28,27 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
     ] = "cloud.db"
     notifications: Annotated[
         str,
-        Meta(description="A JSON line for each alert that fires or is over; relative to the data folder."),
+        Meta(
+            description="A JSON line for each notification, whatever [[cloud.notify]] says; relative to the data folder. Empty: none."
+        ),
     ] = "notifications.jsonl"
+    notify: Annotated[
+        tuple[NotifySettings, ...],
+        Meta(description="Routes to people; docs/notify.md."),
+    ] = ()
+    zones: Annotated[
+        dict[str, str],
+        Meta(
+            description='IANA time zones of sites, the first glob that matches: { "north-*" = "Europe/Berlin" }; of others UTC.'
+        ),
+    ] = field(default_factory=dict)
+    public_url: Annotated[
+        str,
+        Meta(
+            description="Where people's browsers reach /ack of this cloud side, such as https://headwater.example.org; empty: no links to "
+            "acknowledge."
+        ),
+    ] = ""
     batch: Annotated[int, Meta(ge=1, le=10_000, description="Records of one commit at most.")] = 200
     wait: Annotated[Duration, Meta(description="How long to wait for more records once all are read.")] = (
         "100ms"

@@ -15,15 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater_cloud import bulk, claim, notify
 from headwater_cloud.merge import Windows
 from headwater_cloud.names import Names, Opener
-from headwater_cloud.notify import JsonLines
-from headwater_cloud.outputs import Notification, as_repeat
+from headwater_cloud.outputs import Notification
 from headwater_cloud.pipeline import Output
 from headwater_cloud.retention import Keep, prune_levels, shrink
 from headwater_cloud.sink import At, Batch
@@ -42,25 +40,20 @@ _PRUNE_S = 30.0
 class SharedStore:
     """The sink of one worker. Calls do not overlap."""
 
-    def __init__(self, path: Path, lines: JsonLines, keep: Keep) -> None:
+    def __init__(self, path: Path, keep: Keep) -> None:
         """Open or make the file.
 
         Raises:
             StateNewer, StateError: it is not for this version, or damaged; nothing was changed.
             TryAgain: another process holds it for long.
         """
-        self._path, self._lines, self._keep = path, lines, keep
+        self._path, self._keep = path, keep
         self._prune_at = time.monotonic()
         with self._mapped():
             self._connection = open_writer(
                 path, application=APPLICATION, schema=SCHEMA, page_size=8192, wal=False
             )
             bulk.attach(self._connection)
-            found = self._connection.execute(
-                "SELECT body FROM notification WHERE NOT sent ORDER BY n"
-            ).fetchall()
-        # Whether these went out before a process ended is not known (R29).
-        self._to_send = [as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in found]
         self._numbers = _numbers()
 
     def take_up(self, identity: str) -> None:
@@ -104,8 +97,6 @@ class SharedStore:
                 raise
             reached("quix.sink.after")
         notify.say(fresh)
-        self._to_send += fresh
-        self._send()
         with self._mapped():
             self._prune(max((batch.clock_us for batch in batches), default=0))
 
@@ -170,19 +161,6 @@ class SharedStore:
         """Write what an output has beside windows; return the notifications that no worker wrote before."""
         write_found(connection, out)
         return write_notifications(connection, out.notifications)
-
-    def _send(self) -> None:
-        """Send, then forget: a crash between them is why who starts next marks a possible repeat."""
-        if not self._to_send:
-            return
-        sent, self._to_send = self._to_send, [as_repeat(one) for one in self._to_send]
-        self._lines.send(sent)
-        reached("quix.notified")
-        with one_commit(self._connection, self._path) as connection:
-            connection.executemany(
-                "UPDATE notification SET sent = 1 WHERE id = ?", [(one.id,) for one in sent]
-            )
-        self._to_send = []
 
 
 def _numbers() -> dict[str, _Numbers]:

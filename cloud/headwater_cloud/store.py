@@ -16,7 +16,7 @@ import msgspec
 from headwater_cloud import bulk, claim, shard
 from headwater_cloud.columns import PART_COLUMNS, REALS, WINDOW_COLUMNS
 from headwater_cloud.names import Names, Opener
-from headwater_cloud.outputs import Notification, Waiting
+from headwater_cloud.outputs import Waiting
 from headwater_cloud.shard import Shard
 from headwater_shared.bus import Record
 from headwater_shared.errors import HeadwaterError, StartAgain, StateError, TryAgain
@@ -130,10 +130,11 @@ SCHEMA = (
         sum(muted <> '' AND state IN ('firing', 'acknowledged')) AS muted, count(DISTINCT key) AS devices,
         max(CASE severity WHEN 'critical' THEN 2 WHEN 'warning' THEN 1 ELSE 0 END) AS rank
         FROM alert WHERE incident <> '' AND state <> 'withdrawn' GROUP BY incident;
-    CREATE TABLE told(
-        n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, time_us INTEGER NOT NULL, body TEXT NOT NULL,
-        sent INTEGER NOT NULL DEFAULT 0);
-    INSERT INTO told(id, time_us, body) SELECT id, json_extract(body, '$.time_us'), body FROM notification ORDER BY id;
+    """,
+    """
+    CREATE TABLE told(n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, time_us INTEGER NOT NULL, body TEXT NOT NULL);
+    INSERT INTO told(id, time_us, body)
+        SELECT id, 0, '{"possible_repeat":true,' || substr(body, 2) FROM notification ORDER BY id;
     DROP TABLE notification;
     ALTER TABLE told RENAME TO notification;
     """,
@@ -141,8 +142,9 @@ SCHEMA = (
 """A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
 those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted.
 `window.shard`: NULL of windows that were written before version 7, -1 of rollups. `second`: offsets of the second stages' topics.
-`notification`: each id once ever, in the order in which they were decided; `time_us` is the clock then.
-`output.producer`: under which name it is appended, with its id (version 1 had one name a file, in `meta`)."""
+`output.producer`: under which name it is appended, with its id (version 1 had one name a file, in `meta`).
+`notification`: what people are told, by `n` in the order in which it was decided, each id once ever; the courier reads it.
+`time_us`: when it was decided, by the operators' clock; 0 of what version 7 had not, or perhaps not, sent."""
 
 VERSION = len(SCHEMA)
 
@@ -241,11 +243,6 @@ class Store:
                 "SELECT producer, id, topic, partition, key, headers, body FROM output ORDER BY id"
             )
         ]
-
-    def load_notifications(self) -> list[Notification]:
-        """Read the notifications that are not known to be out."""
-        rows = self.connection.execute("SELECT body FROM notification WHERE NOT sent ORDER BY n")
-        return [msgspec.json.decode(body, type=Notification) for (body,) in rows]
 
 
 @contextmanager

@@ -12,11 +12,19 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater_cloud import clock_records
-from headwater_cloud.notify import JsonLines
+from headwater_cloud import clock_records, sends
+from headwater_cloud.ack_links import AckLinks
+from headwater_cloud.acknowledged import acknowledged
+from headwater_cloud.courier import FILE as NOTIFY
+from headwater_cloud.courier import Courier
+from headwater_cloud.notify_metrics import NotifyMetrics
+from headwater_cloud.notify_pages import NotifyPages
+from headwater_cloud.notify_settings import check_zones, read_routes
+from headwater_cloud.notify_store import taken_up_to
 from headwater_cloud.place import say_where
 from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.settings import CloudSettings, in_data
@@ -60,13 +68,14 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
 
     data = Path(common.data)
     data.mkdir(parents=True, exist_ok=True)
+    routes, zones = read_routes(settings.notify, settings.notifications), check_zones(settings.zones)
     with WriterLock(data / f"worker-{slot}"):
         bus = KafkaBus(client, kafka.prefix)
         _wait_for(bus)
         clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
-        keep = settings.kept()
-        lines = JsonLines(in_data(common.data, settings.notifications))
-        sink = SharedStore(in_data(common.data, settings.file), lines, keep)
+        links = AckLinks(data, settings.public_url, clock)
+        keep = settings.kept()._replace(told=partial(taken_up_to, data / NOTIFY))
+        sink = SharedStore(in_data(common.data, settings.file), keep)
         sink.take_up(bus.identity)
         engine = Engine(
             kafka.prefix + settings.group,
@@ -78,22 +87,35 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
             runner = QuixRunner(
                 client, kafka.prefix, engine, sink, lambda shown_us: wall_of(clock, shown_us), settings.limits(), keep.parts_us
             )  # fmt: skip
+        courier = Courier(
+            data / NOTIFY, in_data(common.data, settings.file), routes, zones, clock,
+            lambda rules: sends.send_of(rules, common.data, zones, links.link), alone=False,
+        )  # fmt: skip
+        pages = NotifyPages(
+            courier, data, links, zones, clock,
+            partial(acknowledged, lambda: KafkaBus(client, kafka.prefix), in_data(common.data, settings.file)),
+        )  # fmt: skip
+        courier.begin()
+        runner.metrics.registry.register(NotifyMetrics(courier.status))
         beside = _Beside(
-            bus, clock, runner, RegistryCopies(bus, data / registry.FILE, spread_of(settings.spread))
+            bus, clock, runner, RegistryCopies(bus, data / registry.FILE, spread_of(settings.spread)), courier
         )
         server = health.serve(
             settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,
-            beside.health, runner.metrics.registry,
+            beside.health, runner.metrics.registry, pages.pages(),
         )  # fmt: skip
+        pages.at(server.port)
         say_where(data / f"worker-{slot}.json", server.port)
         log.info("ready", slot=slot, health=server.port)
         beside.start()
+        courier.start()
         try:
             with _starting_again():
                 runner.run()
         finally:
             beside.end()
             server.close()
+            courier.close()
             sink.close()
     log.info("ended")
 
@@ -133,9 +155,15 @@ class _Beside(threading.Thread):
     the registry's copies for them.
     """
 
-    def __init__(self, bus: Any, clock: Clock, runner: Any, copies: RegistryCopies) -> None:
+    def __init__(self, bus: Any, clock: Clock, runner: Any, copies: RegistryCopies, courier: Courier) -> None:
         super().__init__(name="clock", daemon=True)
-        self._bus, self._clock, self._runner, self._copies = bus, clock, runner, copies
+        self._bus, self._clock, self._runner, self._copies, self._courier = (
+            bus,
+            clock,
+            runner,
+            copies,
+            courier,
+        )
         self._over = threading.Event()
         self._trouble = ""
         self._lag = 0
@@ -167,8 +195,9 @@ class _Beside(threading.Thread):
         shards = self._runner.shards()
         return {
             "ready": bool(shards or self._runner.began) and not self._trouble,
-            "reasons": [self._trouble] if self._trouble else [],
+            "reasons": [*([self._trouble] if self._trouble else []), *self._courier.troubles()],
             "lag_records": self._lag,
             "shards": shards,
+            "notify": self._courier.status(),
             "last_turn_s": self._runner.last_turn_s,
         }

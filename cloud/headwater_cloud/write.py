@@ -234,13 +234,13 @@ def write_second(connection: sqlite3.Connection, offsets: Mapping[str, Mapping[i
 def write_notifications(
     connection: sqlite3.Connection, notifications: Iterable[Notification]
 ) -> list[Notification]:
-    """Write notifications, each id once ever; return those that were not there."""
+    """Write those that the table does not have: each id once ever, whatever is worked on again. Returns these."""
     return [
-        one
-        for one in notifications
+        n
+        for n in notifications
         if connection.execute(
-            "INSERT OR IGNORE INTO notification(id, time_us, body) VALUES (?, ?, ?)",
-            (one.id, one.known_us, msgspec.json.encode(one).decode()),
+            "INSERT INTO notification(id, time_us, body) VALUES (?, ?, ?) ON CONFLICT(id) DO NOTHING",
+            (n.id, n.known_us or n.time_us, msgspec.json.encode(n).decode()),
         ).rowcount
     ]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from headwater_cloud.held import Newest
 from headwater_cloud.names import Names
-from headwater_cloud.notify import JsonLines
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.retention import Keep
 from headwater_cloud.shard_run import SecondRun, ShardRun
@@ -25,7 +24,8 @@ from headwater_shared.errors import TryAgain
 from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import IN, SECOND
 from tests.cloud.made import DAY, clock_record
-from tests.cloud.side import FILE, LINES, LOG, every_partition, rows_of
+from tests.cloud.notified import courier_of, deliver
+from tests.cloud.side import FILE, LOG, every_partition, rows_of
 
 LARGEST = 256_000
 """Bytes of a piece (R24)."""
@@ -137,7 +137,7 @@ class PieceSide:
 
     def run(self) -> None:
         while self.step():
-            pass
+            deliver(self.courier)
 
     def take(self, *some: Record) -> None:
         self.put(*some)
@@ -150,10 +150,12 @@ class PieceSide:
 
     def kill(self) -> None:
         """End the process and start the next one."""
+        self.courier.close()
         self.sink.close()
         self._start()
 
     def close(self) -> None:
+        self.courier.close()
         self.sink.close()
         self.log.close()
 
@@ -162,4 +164,6 @@ class PieceSide:
         self.names = Names()
         self._newest = Newest(self.names)
         keep = Keep({}, 7 * DAY, None)
-        self.sink = SharedStore(self.folder / FILE, JsonLines(self.folder / LINES), keep)
+        self.sink = SharedStore(self.folder / FILE, keep)
+        self.courier = courier_of(self.folder, self.clock)
+        self.courier.begin()

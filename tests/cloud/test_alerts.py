@@ -6,7 +6,6 @@ import random
 from itertools import permutations
 from typing import Any, Literal
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -14,11 +13,11 @@ from msgspec import structs
 from headwater_cloud import alerts
 from headwater_cloud.alerts import AlertRow
 from headwater_shared import records, trace
-from headwater_shared.errors import TryAgain
 from headwater_shared.records import Alert, Anomaly
 from headwater_shared.topics import ALERT_EVENTS, ALERTS, Topic
 from tests.cloud.made import T0, TEMP, Agent, S
-from tests.cloud.side import LINES, Side
+from tests.cloud.notified import LINES
+from tests.cloud.side import Side
 
 
 def alert_rows(side: Side) -> list[Any]:
@@ -184,41 +183,6 @@ def test_order_within_a_batch_is_the_order_of_the_bus(side: Side) -> None:
         side.take(*(agent.anomaly(sides[n][0], sides[n][1], begin=sides[n][2], series=series) for n in order))
         whole.append([row[0] for row in alert_rows(side) if row[1] == series])
     assert whole == [["resolved", "resolved"]] * 24
-
-
-def test_r29_a_notification_whose_fate_is_not_known_goes_out_once_more_and_says_so(side: Side) -> None:
-    """The file of notifications could not be written for a while: what was tried is marked, what came later is not."""
-    agent = Agent()
-    path = side.folder / LINES
-    path.mkdir()
-    side.put(agent.anomaly("begin", 1))
-    for _ in range(3):
-        with pytest.raises(TryAgain, match="notifications cannot be written"):
-            side.runner.step()
-    path.rmdir()
-    side.take(agent.anomaly("begin", 5))
-    assert side.told() == ["firing?", "firing"]
-    side.reopen()
-    side.run()
-    assert len(side.told()) == 2
-
-
-def test_r29_nothing_waits_for_a_notification_but_the_notification(side: Side) -> None:
-    """While they cannot be written, windows, alerts and haves go on; over a start they are kept, and told as possible repeats."""
-    agent = Agent()
-    path = side.folder / LINES
-    path.mkdir()
-    for n in range(3):
-        side.put(agent.anomaly("begin", n))
-        with pytest.raises(TryAgain):
-            side.runner.step()
-    assert len(alert_rows(side)) == len(side.topic(ALERT_EVENTS)) == 3
-    assert side.runner.lag() == 0
-    side.drop()
-    side.open()
-    path.rmdir()
-    side.run()
-    assert side.told() == ["firing?"] * 3
 
 
 def test_notifications_may_be_moved_away_at_any_time(side: Side) -> None:

@@ -13,7 +13,6 @@ import pytest
 from headwater_cloud import merge, pipeline, quix_runner
 from headwater_cloud.merge import Merged
 from headwater_cloud.names import Names
-from headwater_cloud.notify import JsonLines
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.quix_runner import Engine, QuixRunner
 from headwater_cloud.retention import Keep
@@ -25,7 +24,7 @@ from headwater_shared.errors import StartAgain, TryAgain
 from headwater_shared.kafka_bus import KafkaBus
 from headwater_shared.topics import BY_METRIC, DEAD_LETTERS, HAVE, IN, Topic
 from tests.cloud.made import DAY, SHARD, T0, Agent, row
-from tests.cloud.side import FILE, LINES, rows_of
+from tests.cloud.side import FILE, rows_of
 from tests.kafka import MadeTopics
 from tests.support import until
 
@@ -35,8 +34,8 @@ class Refusing(SharedStore):
 
     refuses = 0
 
-    def __init__(self, path: Path, lines: JsonLines, keep: Keep) -> None:
-        super().__init__(path, lines, keep)
+    def __init__(self, path: Path, keep: Keep) -> None:
+        super().__init__(path, keep)
         self.begun, self.goes_on = Event(), Event()
         self.goes_on.set()
 
@@ -62,7 +61,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         keep = Keep({}, 7 * DAY, None)
-        self.store = Refusing(self.folder / FILE, JsonLines(self.folder / LINES), keep)
+        self.store = Refusing(self.folder / FILE, keep)
         engine = Engine(f"{self.topics.prefix}cloud", 1, str(self.folder / "state"), commit_s=0.05)
         self.runner = QuixRunner(
             self.topics.client, self.topics.prefix, engine, self.store, lambda us: us, Limits(), keep.parts_us

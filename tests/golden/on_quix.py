@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Thread
 
-from headwater_cloud.notify import JsonLines
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.quix_runner import Engine, QuixRunner
 from headwater_cloud.retention import Keep
 from headwater_cloud.shared_store import SharedStore
 from headwater_shared.bus import Bus
 from tests.cloud.made import DAY
-from tests.cloud.side import FILE, LINES
+from tests.cloud.side import FILE
 from tests.golden import on_kafka, outcome
 from tests.golden.outcome import Outcome
 from tests.golden.trace import Trace
@@ -29,7 +28,7 @@ def play(trace: Trace, folder: Path, kafka: KafkaServer) -> Outcome:
     engine = Engine(f"{topics.prefix}cloud", 1, str(folder / "state"), commit_s=0.05)
     for act in trace.acts:
         on_kafka.append(topics, act)
-        store = SharedStore(folder / FILE, JsonLines(folder / LINES), keep)
+        store = SharedStore(folder / FILE, keep)
         runner = QuixRunner(
             topics.client, topics.prefix, engine, store, lambda shown_us: shown_us, Limits(), keep.parts_us
         )

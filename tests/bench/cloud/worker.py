@@ -18,7 +18,6 @@ import msgspec
 
 from headwater_cloud import consume
 from headwater_cloud.names import Names
-from headwater_cloud.notify import JsonLines
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.quix_runner import Engine, QuixRunner
 from headwater_cloud.retention import Keep
@@ -79,8 +78,7 @@ def main(wanted: Wanted) -> None:
     consume.CLOCK_OFF_US = 2**62  # the topic was not filled when its clock records say
     sink: Sink = _Count()
     if wanted.file:
-        lines = JsonLines(Path(wanted.file).with_suffix(".lines"))
-        sink = SharedStore(Path(wanted.file), lines, Keep({}, 7 * DAY_US))
+        sink = SharedStore(Path(wanted.file), Keep({}, 7 * DAY_US))
     engine = Engine(
         wanted.prefix + "cloud", wanted.slot, wanted.state, wanted.commit_s, session_s=wanted.session_s
     )
