@@ -21,7 +21,7 @@ def spans(pattern: Pattern, by_step: Sequence[Some], known: Known) -> list[Span]
     if not all(some or step.absent for step, some in zip(steps_of(pattern), by_step, strict=True)):
         return []
     lasted = [
-        sorted((one for one in some if known.lasted(one, step.for_us)), key=place)
+        sorted([one for one in some if known.lasted(one, step.for_us)] if step.for_us else some, key=place)
         for step, some in zip(steps_of(pattern), by_step, strict=True)
     ]
     if pattern.sequence:
