@@ -22,22 +22,8 @@ from headwater_cloud.rule_records import Noted, agent_key, evidence_record, home
 from headwater_shared.bus import Record
 from headwater_shared.identity import device_of, site_of
 from headwater_shared.parts import level_of
+from headwater_shared.peers import Finding
 from headwater_shared.records import Anomaly, Command, Device
-
-
-class Found(Protocol):
-    """What of a finding of `compare` is evidence; see `headwater_shared.peers`."""
-
-    rule: str
-    device: str
-    metric: str
-    start_us: int
-    length_us: int
-    agent: str
-    outlier: bool
-    value: float
-    severity: str
-    text: str
 
 
 class Place(Protocol):
@@ -95,7 +81,7 @@ class Collector:
         """Take in that an agent is not heard; `heard_us`: when it was again."""
         self._scope(agent_key(agent), of_silence(agent, self._shard.number, since_us, heard_us), gone=False)
 
-    def findings(self, some: Iterable[Found]) -> None:
+    def findings(self, some: Iterable[Finding]) -> None:
         """Take in how devices compare with their peers, window by window."""
         for of in some:
             subject, end_us = f"{of.device}/{of.metric}", of.start_us + of.length_us

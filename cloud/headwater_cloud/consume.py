@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -33,7 +33,7 @@ CLOCK_OFF_US = 5_000_000
 """A clock record further than this from the time at which it was appended is ignored (R24)."""
 
 
-_OF_STREAMS: dict[str, type[Anomaly | Command | Device]] = {
+_OF_STREAMS: dict[str, Any] = {
     records.ANOMALY: Anomaly,
     records.COMMAND: Command,
     records.DEVICE: Device,

@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from headwater_cloud.book import Book
-from headwater_cloud.collect import Collector, Found
+from headwater_cloud.collect import Collector
 from headwater_cloud.consume import Taken
 from headwater_cloud.episodes import Watched
 from headwater_cloud.evidence import Evidence
@@ -25,6 +25,7 @@ from headwater_cloud.rule_records import Noted
 from headwater_cloud.shard import Shard
 from headwater_cloud.spans import steps_of
 from headwater_shared.bus import Record
+from headwater_shared.peers import Finding
 from headwater_shared.records import Anomaly, Command, Device
 
 _STRANGER_US = 300_000_000
@@ -40,7 +41,7 @@ class Seen(NamedTuple):
     anomalies: Sequence[Anomaly] = ()
     commands: Sequence[Command] = ()
     devices: Sequence[Device] = ()
-    findings: Sequence[Found] = ()
+    findings: Sequence[Finding] = ()
     noted: Sequence[Noted] = ()
     books: Sequence[Book] = ()
     silent: dict[str, int] = {}  # noqa: RUF012 - never changed
