@@ -12,9 +12,10 @@ from typing import NamedTuple
 import msgspec
 
 from headwater_cloud.book import Pattern, Severity
+from headwater_cloud.chains import spans
 from headwater_cloud.episodes import Episode
 from headwater_cloud.evidence import Evidence
-from headwater_cloud.spans import Known, Some, Span, place, spans, told_apart
+from headwater_cloud.spans import Known, Some, Span, place, told_apart
 
 _SHOWN = 10
 """Of an episode's evidence: so many of the first, and of the last."""

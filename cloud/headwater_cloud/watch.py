@@ -6,7 +6,7 @@ The evidence is state, in pieces; when to look again is not, for it follows from
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -89,6 +89,8 @@ class Watching:
     planned: dict[tuple[str, Rule], tuple[int | None, tuple[tuple[str, int], ...]]] = field(
         default_factory=dict
     )
+    lists: dict[str, dict[Rule, list[dict[str, Evidence]]]] = field(default_factory=dict)
+    """By key and rule, for each step: the evidence that can be it, by id."""
     told: set[tuple[str, Rule]] = field(default_factory=set)
     """Of which there were episodes, or after a start may have been."""
 
@@ -122,6 +124,7 @@ def step(shard: Shard, seen: Seen, windows: Windows | None, names: Names) -> Ste
             watching.told |= {(key, rule) for rule in due[key]}
     changed = collector.changes.keys
     for key, some in changed.items():
+        _relist(shard, watching, key, some)
         due.setdefault(key, {}).update(dict.fromkeys(_rules_of(key, some.values(), watching.index)))
     for key, rule in _waited(watching, shard):
         due.setdefault(key, {})[rule] = None
@@ -195,10 +198,10 @@ def _waited(watching: Watching, shard: Shard) -> Iterable[tuple[str, Rule]]:
             yield key, rule
 
 
-def _look(shard: Shard, watching: Watching, key: str, rules: Iterable[Rule]) -> list[Watched]:
+def _look(shard: Shard, watching: Watching, key: str, rules: Collection[Rule]) -> list[Watched]:
     kept = shard.evidence[key]
     out = []
-    for rule, found in _found(shard, watching.index, key, rules).items():
+    for rule, found in _found(shard, watching, key, rules).items():
         if found.groups or (key, rule) in watching.told:
             out.append(Watched(key, rule[1], found.episodes, kept.forgotten_us))
         (watching.told.add if found.groups else watching.told.discard)((key, rule))
@@ -218,34 +221,67 @@ def _look(shard: Shard, watching: Watching, key: str, rules: Iterable[Rule]) -> 
     return out
 
 
-def _found(shard: Shard, index: Index, key: str, rules: Iterable[Rule]) -> dict[Rule, Episodes]:
-    """Find the episodes of some rules in the evidence of a key, in one pass over it."""
-    kept, per = shard.evidence[key], _scope_of(key)
-    patterns = {index.numbers[name]: name for is_pattern, name in rules if is_pattern}
-    by_step = {number: [list[Evidence]() for _ in steps_of(index.patterns[number])] for number in patterns}
-    own = {name: list[Evidence]() for is_pattern, name in rules if not is_pattern}
-    for one in kept.evidence.values():
-        for use in index.uses(one) if patterns else ():
-            if use.per == per and (lists := by_step.get(use.pattern)) is not None:
-                for at in use.steps:
-                    lists[at].append(one)
-        if one.name in own and index.is_own(one):
-            own[one.name].append(one)
+def _lists(
+    shard: Shard, watching: Watching, key: str, rules: Iterable[Rule]
+) -> dict[Rule, list[dict[str, Evidence]]]:
+    """Return the evidence of steps; of rules that are asked for the first time in one pass over the evidence of the key."""
+    known, index = watching.lists.setdefault(key, {}), watching.index
+    new = {
+        rule: [
+            dict[str, Evidence]()
+            for _ in (steps_of(index.patterns[index.numbers[rule[1]]]) if rule[0] else (0,))
+        ]
+        for rule in rules
+        if rule not in known
+    }
+    if new:
+        for one in shard.evidence[key].evidence.values():
+            _list(new, index, key, one)
+        known |= new
+    return known
+
+
+def _list(lists: dict[Rule, list[dict[str, Evidence]]], index: Index, key: str, one: Evidence) -> None:
+    per = _scope_of(key)
+    for use in index.uses(one):
+        if use.per == per and (steps := lists.get((True, index.patterns[use.pattern].name))) is not None:
+            for at in use.steps:
+                steps[at][one.id] = one
+    if (steps := lists.get((False, one.name))) is not None and index.is_own(one):
+        steps[0][one.id] = one
+
+
+def _relist(shard: Shard, watching: Watching, key: str, ids: Iterable[str]) -> None:
+    """Put what changed of a key's evidence into the lists."""
+    lists, kept = watching.lists.get(key, {}), shard.evidence[key].evidence
+    for at in ids if lists else ():
+        for steps in lists.values():
+            for step_ in steps:
+                step_.pop(at, None)
+        if at in kept:
+            _list(lists, watching.index, key, kept[at])
+
+
+def _found(shard: Shard, watching: Watching, key: str, rules: Collection[Rule]) -> dict[Rule, Episodes]:
+    """Find the episodes of some rules in the evidence of a key."""
+    kept, index = shard.evidence[key], watching.index
+    lists = _lists(shard, watching, key, rules)
 
     def complete_of(agent: str) -> int:
         progress = shard.agents.get(agent)
         return shard.clock_us - _STRANGER_US if progress is None else progress.complete_us
 
     out: dict[Rule, Episodes] = {}
-    for number, name in patterns.items():
-        held = [of for of in kept.held if of.rule == name]
-        out[True, name] = episodes(
-            index.patterns[number], key, by_step[number], shard.clock_us, complete_of, held
-        )
-    for name, some in own.items():
-        held = [of for of in kept.held if of.rule == name]
-        calm_us = index.book.alerts.calm_us
-        out[False, name] = own_episodes(name, some, calm_us, shard.clock_us, complete_of, held)
+    for rule in rules:
+        is_pattern, name = rule
+        held = [of for of in kept.held if of.rule == name] if kept.held else []
+        by_step = [list(some.values()) for some in lists[rule]]
+        if is_pattern:
+            pattern = index.patterns[index.numbers[name]]
+            out[rule] = episodes(pattern, key, by_step, shard.clock_us, complete_of, held)
+        else:
+            calm_us = index.book.alerts.calm_us
+            out[rule] = own_episodes(name, by_step[0], calm_us, shard.clock_us, complete_of, held)
     return out
 
 
@@ -257,7 +293,8 @@ def _forget(shard: Shard, watching: Watching, key: str) -> int:
         return 0
     rules = _rules_of(key, gone, index) | {(_is_pattern(of.rule, index), of.rule) for of in kept.held}
     groups: list[Group] = []
-    for found in _found(shard, index, key, rules).values():
+    for found in _found(shard, watching, key, rules).values():
         groups += found.groups
     kept.forget(gone, oldest_us, groups)
+    _relist(shard, watching, key, [one.id for one in gone])
     return len(gone)

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from headwater_edge.rule_files import Mistake, mistakes, parsed
+from headwater_edge.rule_files import mistakes
 from headwater_edge.rule_settings import KINDS
+from headwater_shared.rule_files import Mistake, parsed
 from headwater_shared.series_patterns import Patterns
 from headwater_shared.settings import KNOWN
 

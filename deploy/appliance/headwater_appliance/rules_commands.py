@@ -13,10 +13,11 @@ from headwater_cloud import query
 from headwater_cloud.settings import CloudSettings
 from headwater_edge.rule_check import check as look_through
 from headwater_edge.rule_check import is_settings
-from headwater_edge.rule_files import parsed, read_rules
+from headwater_edge.rule_files import read_rules
 from headwater_edge.rule_settings import KINDS, RuleTables
 from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_shared.clock import parse_clock
+from headwater_shared.rule_files import parsed
 from headwater_shared.settings import DURATION, Common, duration, load
 
 app = typer.Typer(no_args_is_help=True, help="Check rules, and try them on what is stored.")
