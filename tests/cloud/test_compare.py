@@ -218,6 +218,16 @@ def test_r25_half_a_cohort_makes_no_findings() -> None:
     assert step(cohorts, [later.record()]) == []
 
 
+def test_r25_what_is_found_otherwise_at_the_same_clock_is_later() -> None:
+    """The latest word on a window counts: one that takes a finding back is never of its time."""
+    one, two = halves()
+    cohorts = Cohorts(Kept())
+    (found,) = step(cohorts, [one.record()])
+    (back,) = step(cohorts, [two._replace(clock=one.clock).record()])
+    assert (found.outlier, back.outlier, found.id) == (True, False, back.id)
+    assert found.made_us < back.made_us
+
+
 def test_r25_a_record_in_pieces_is_judged_whole() -> None:
     """The half that is there first would find the last device; the clock of both is one."""
     one, two = halves()
