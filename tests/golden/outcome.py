@@ -233,8 +233,11 @@ def _findings(found: Iterable[Stored]) -> list[Row]:
             finding = peers.decode_finding(one.body)
             if finding.id not in latest or finding.made_us >= latest[finding.id].made_us:
                 latest[finding.id] = finding
-    rows = (msgspec.structs.replace(one, made_us=0) for one in latest.values() if one.outlier)
-    return _sorted(msgspec.structs.astuple(one) for one in rows)
+    return _sorted(
+        (one.id, one.rule, one.cohort, one.series, one.start_us, one.shard, one.agent, one.value, one.peers, one.severity, one.text)
+        for one in latest.values()
+        if one.outlier
+    )  # fmt: skip
 
 
 def _window(row: tuple[Any, ...]) -> Window:

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from headwater_cloud.book import Book, Compare
 from headwater_cloud.outputs import REPLAY_OF
+from headwater_cloud.rule_records import rules_record
 from headwater_shared.bus import Record
 from headwater_shared.identity import shard_of
 from tests.cloud.made import SHARD, T0, Agent, S, clock_record, row, without
 from tests.cloud.side import in_memory
+from tests.cloud.test_rollups import registered
 from tests.golden import local, trace
 from tests.golden.outcome import Outcome
 from tests.golden.trace import Act, Input, Trace
@@ -176,11 +179,72 @@ def damaged(tape: Tape) -> None:
         tape.put(msgspec.structs.replace(readable, headers=again, body=body))
 
 
+APART = Compare("apart", "temp", cohort="street", level="1m", severity="critical")
+
+
+def peers(tape: Tape) -> None:
+    """Sensors of two sites in one cohort: one drifts and is set right, another one is wrong once and is revised later, all see a hot
+    hour, one window is taken away, a cohort of four is silent, and rules come while windows are open.
+    """
+    one, two, away = Agent("a1"), Agent("a2", epoch=9), Agent("a3", epoch=5)
+    tape.clocks(0)
+    sensors = [f"s{1 + n % 2}/d{n}" for n in range(10)]
+    tape.put(*(registered(name, "street") for name in sensors))
+    tape.put(*(registered(f"s1/v{n}", "valves") for n in range(4)))
+    tape.put(*(rules_record(Book(compare=(APART,), time_us=T0), shard) for shard in (SHARD, OTHER)))
+
+    def minute(at: int, values: dict[str, float], revision: int = 0) -> None:
+        made = [
+            row(
+                60 * at,
+                value,
+                value,
+                series=f"{name}/temp",
+                level="1m",
+                opened=("a1", 1, 100 + at),
+                revision=revision,
+            )
+            for name, value in values.items()
+        ]
+        for agent, site in ((one, "s1/"), (two, "s2/")):
+            some = [each for each in made if each.series.startswith(site)]
+            if some:
+                tape.put(agent.frame(*some))
+
+    def usual(at: int) -> dict[str, float]:
+        heat = 300.0 if 6 <= at < 9 else 0.0
+        return {name: 12.0 + 0.2 * n + 0.1 * (at % 3) + heat for n, name in enumerate(sensors)}
+
+    for at in range(12):
+        drifts = {"s1/d4": 12.8 + 4.0 * at} if at < 9 else {}
+        wrong = {"s2/d7": 90.0} if at == 3 else {}
+        valves = {f"s1/v{n}": 5.0 + 40.0 * (n == 2) for n in range(4)}
+        minute(at, {**usual(at), **drifts, **wrong, **valves})
+        for _ in range(3):
+            tape.clocks(20)
+        if at == 5:  # the same rule, but only what is far: what is judged from now on
+            tape.acts.append([])
+            stricter = Book(compare=(msgspec.structs.replace(APART, least=25.0),), time_us=tape.now_us)
+            tape.put(*(rules_record(stricter, shard) for shard in (SHARD, OTHER)))
+    tape.acts.append([])
+    tape.clocks(100)
+    minute(3, {"s2/d7": 13.4}, revision=1)
+    gone = row(60 * 4, 1.0, series="s1/d4/temp", level="1m", opened=("a1", 1, 104))
+    tape.put(one.frame(without(gone, 1)))
+    late = row(60 * 2, 500.0, series="s2/d9/temp", level="1m", opened=("a3", 5, 1))
+    tape.put(away.frame(late))
+    for _ in range(3):
+        tape.clocks(20)
+    # The last word of each agent, behind which no clock is of the same act: that it is silent since then is the same for every runner.
+    tape.put(one.heartbeat(720), two.heartbeat(720, shard=OTHER), away.heartbeat(200, shard=OTHER))
+
+
 STORIES: dict[str, Callable[[Tape], None]] = {
     "streams": streams,
     "revisions": revisions,
     "clocks": clocks,
     "damaged": damaged,
+    "peers": peers,
 }
 
 
