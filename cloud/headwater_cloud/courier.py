@@ -30,9 +30,6 @@ from headwater_shared.sqlite_file import open_reader
 
 log = get_logger()
 
-FILE = "notify.db"
-"""In the data folder."""
-
 _CHUNK = 500
 """Rows of one commit at most."""
 _POLL_S = 0.25

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from headwater_cloud.commands import SettingsFile
-from headwater_cloud.courier import FILE
+from headwater_cloud.notify_file import FILE
 from headwater_cloud.notify_list import Undelivered, undelivered
 from headwater_cloud.notify_pages import HEADER, NOTIFY, PLACE
 from headwater_cloud.notify_route import moment

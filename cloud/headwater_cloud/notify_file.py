@@ -15,6 +15,8 @@ from headwater_shared.errors import HeadwaterError, StateError
 from headwater_shared.sqlite_file import open_reader
 
 APPLICATION = "headwater-notify"
+FILE = "notify.db"
+"""In the data folder."""
 SCHEMA = (
     """
     CREATE TABLE cursor(one INTEGER PRIMARY KEY CHECK(one = 1), n INTEGER NOT NULL, id TEXT NOT NULL, unknown INTEGER NOT NULL);
