@@ -162,9 +162,9 @@ class Under:
         return [Told(one["id"], one.get("possible_repeat", False)) for one in lines]
 
     def teller(self) -> str:
-        """Which worker tells people."""
-        pid = int((self.here.data / "notify.db.lock").read_text())
-        return next(part for part in WORKERS if self.here.running[part].pid == pid)
+        """Which worker tells people; "" while none does that runs."""
+        pid = (self.here.data / "notify.db.lock").read_text().strip()
+        return next((part for part, process in self.here.running.items() if str(process.pid) == pid), "")
 
     def dead_letters(self) -> list[Stored]:
         """What the cloud side did not take."""
