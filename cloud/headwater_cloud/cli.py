@@ -13,6 +13,7 @@ from headwater_cloud import (
     commands,
     dead_letter_commands,
     devices_command,
+    notify_commands,
     order_commands,
     status_command,
     topics_command,
@@ -29,6 +30,7 @@ app.command()(topics_command.topics)
 app.command()(status_command.status)
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.add_typer(devices_command.app, name="devices")
+app.add_typer(notify_commands.app, name="notify")
 
 
 def main() -> None:

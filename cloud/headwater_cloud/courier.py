@@ -15,10 +15,11 @@ from typing import Any
 
 import msgspec
 
+from headwater_cloud.notify_file import Cursor, Taken, Wanted
 from headwater_cloud.notify_hours import Zones
 from headwater_cloud.notify_route import Route, moment
 from headwater_cloud.notify_settings import Rules
-from headwater_cloud.notify_store import Cursor, NotifyStore, Taken, Wanted
+from headwater_cloud.notify_store import NotifyStore
 from headwater_cloud.outputs import Notification, as_repeat
 from headwater_cloud.sending import Send
 from headwater_cloud.store import APPLICATION, VERSION, trouble
@@ -28,9 +29,6 @@ from headwater_shared.logs import get_logger
 from headwater_shared.sqlite_file import open_reader
 
 log = get_logger()
-
-FILE = "notify.db"
-"""In the data folder."""
 
 _CHUNK = 500
 """Rows of one commit at most."""

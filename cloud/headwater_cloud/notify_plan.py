@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from headwater_cloud import notify_hours
+from headwater_cloud.notify_file import Waiting
 from headwater_cloud.notify_hours import Zones
 from headwater_cloud.notify_settings import RANKS, Rules
-from headwater_cloud.notify_store import Waiting
 
 LOOK_US = 5_000_000
 """What waits for the end of quiet hours is looked at again after so long: the clock that shows them may be a fast one."""

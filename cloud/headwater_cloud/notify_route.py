@@ -11,10 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from headwater_cloud.notify_file import Waiting
 from headwater_cloud.notify_hours import Zones
 from headwater_cloud.notify_plan import next_message
 from headwater_cloud.notify_settings import Rules
-from headwater_cloud.notify_store import NotifyStore, Waiting
+from headwater_cloud.notify_store import NotifyStore
 from headwater_cloud.outputs import as_repeat
 from headwater_cloud.sending import Message, Send
 from headwater_shared.clock import Clock, wall_of

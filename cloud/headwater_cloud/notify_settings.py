@@ -138,8 +138,10 @@ def site_of(one: Notification) -> str:
     return one.site or one.subject.partition("/")[0]
 
 
-def read_routes(routes: Sequence[NotifySettings], notifications: str) -> list[Rules]:
+def read_routes(routes: Sequence[NotifySettings], notifications: str, *, secrets: bool = True) -> list[Rules]:
     """Check all routes, and read them, with the file of `[cloud] notifications` unless that is empty.
+
+    Without `secrets` no route has an address: who only looks at what waits need not know them.
 
     Raises:
         SettingsError: with what to change.
@@ -160,7 +162,7 @@ def read_routes(routes: Sequence[NotifySettings], notifications: str) -> list[Ru
                 f"{where} is no name, or that of two routes", hint="1 to 128 characters without / + #"
             )
         names.add(one.name)
-        found.append(_read(one, where))
+        found.append(_read(one, where, secrets))
     return found
 
 
@@ -173,8 +175,10 @@ def check_zones(zones: Mapping[str, str]) -> Zones:
     return Zones(zones)
 
 
-def _read(one: NotifySettings, where: str) -> Rules:
-    urls = tuple(_resolved(url, where) for url in (*([one.url] if one.url else []), *one.urls))
+def _read(one: NotifySettings, where: str, secrets: bool) -> Rules:
+    urls = (*([one.url] if one.url else []), *one.urls)
+    if secrets:
+        urls = tuple(_resolved(url, where) for url in urls)
     times = [duration(text) for text in (one.digest, one.per, one.timeout, one.retry, one.retry_most)]
     digest_us, per_us, timeout_us, retry_us, most_us = times
     for wrong, what, hint in (
@@ -183,19 +187,19 @@ def _read(one: NotifySettings, where: str) -> Rules:
         (one.to == "file" and not one.file, "it names no file", 'write file = "some.jsonl"'),
         (one.to != "file" and bool(one.file), "file of a route that is none", 'write to = "file"'),
         (one.to != "webhook" and one.secret is not None, "secret without a webhook", 'write to = "webhook", or take secret out'),
-        (one.to == "webhook" and (len(urls) > 1 or not all(map(_is_http, urls))), "url is none of a webhook", _URL["webhook"]),
+        (one.to == "webhook" and (len(urls) > 1 or (not all(map(_is_http, urls)) and secrets)), "url is none of a webhook", _URL["webhook"]),
         (not 0 < retry_us <= most_us or not timeout_us, "retry or timeout is zero, or retry above retry_most", 'write retry = "2s", retry_most = "5m" and timeout = "10s"'),
         (bool(one.most) and not per_us, "per is zero", 'write per = "10m"'),
         (not one.states, "states is empty: nothing would go this way", "leave it out for all"),
     ):  # fmt: skip
         if wrong:
             raise SettingsError(f"{where}: {what}", hint=hint)
-    if one.to == "apprise":
+    if one.to == "apprise" and secrets:
         from headwater_cloud.send_apprise import check
 
         check(where, urls)
     return Rules(
-        one, urls, secret(one.secret).encode() if one.secret else b"", notify_hours.parse(f"{where}: hours", one.hours),
+        one, urls, secret(one.secret).encode() if one.secret and secrets else b"", notify_hours.parse(f"{where}: hours", one.hours),
         notify_hours.parse(f"{where}: quiet", one.quiet), notify_hours.zone_of(where, one.zone) if one.zone else None,
         digest_us, per_us, timeout_us / 1e6, retry_us / 1e6, most_us / 1e6,
     )  # fmt: skip

@@ -8,9 +8,9 @@ from datetime import tzinfo
 from typing import Literal, NamedTuple
 
 from headwater_cloud.notify import iso
+from headwater_cloud.notify_file import about
 from headwater_cloud.notify_hours import Zones, local
 from headwater_cloud.notify_settings import RANKS, site_of
-from headwater_cloud.notify_store import about
 from headwater_cloud.outputs import Notification
 from headwater_cloud.sending import Message
 

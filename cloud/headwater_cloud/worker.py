@@ -19,12 +19,12 @@ from typing import Any
 from headwater_cloud import clock_records, sends
 from headwater_cloud.ack_links import AckLinks
 from headwater_cloud.acknowledged import acknowledged
-from headwater_cloud.courier import FILE as NOTIFY
 from headwater_cloud.courier import Courier
+from headwater_cloud.notify_file import FILE as NOTIFY
+from headwater_cloud.notify_file import taken_up_to
 from headwater_cloud.notify_metrics import NotifyMetrics
 from headwater_cloud.notify_pages import NotifyPages
 from headwater_cloud.notify_settings import check_zones, read_routes
-from headwater_cloud.notify_store import taken_up_to
 from headwater_cloud.place import say_where
 from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.settings import CloudSettings, in_data

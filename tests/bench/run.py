@@ -30,6 +30,7 @@ from tests.bench import (
     stop_and_wait,
     with_detectors,
 )
+from tests.bench.cloud import alert_latency as cloud_alert_latency
 from tests.bench.cloud import kill as cloud_kill
 from tests.bench.cloud import latency as cloud_latency
 from tests.bench.cloud import local as cloud_local
@@ -70,6 +71,7 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("cloud-two",): cloud_rows.two,
     ("cloud-local",): cloud_local.run,
     ("cloud-latency",): cloud_latency.run,
+    ("alert-latency",): cloud_alert_latency.run,
     ("cloud-kill",): cloud_kill.run,
     ("cloud-state",): cloud_state.run,
     ("wire-bytes",): wire.run,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from headwater_cloud import courier, sends
+from headwater_cloud import notify_file, sends
 from headwater_cloud.ack_links import AckLinks
 from headwater_cloud.courier import Courier
 from headwater_cloud.notify_settings import NotifySettings, check_zones, read_routes
 from headwater_shared.clock import Clock
 
 LINES = "notifications.jsonl"
-NOTIFY = courier.FILE
+NOTIFY = notify_file.FILE
 
 
 def courier_of(

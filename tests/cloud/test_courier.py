@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from headwater_cloud import notify_store
+from headwater_cloud.notify_file import taken_up_to
 from headwater_cloud.notify_settings import NotifySettings
 from headwater_cloud.outputs import Notification
 from headwater_cloud.retention import Keep, prune_levels
@@ -325,7 +326,7 @@ def test_routes_take_what_they_want_and_a_failing_one_holds_up_no_other(folder: 
 
 def test_r27_what_the_courier_has_not_taken_up_is_never_deleted(told: Told) -> None:
     """However old: retention goes by the courier's file, and deletes nothing where there is none."""
-    keep = Keep({}, DAY, DAY, partial(notify_store.taken_up_to, told.folder / NOTIFY))
+    keep = Keep({}, DAY, DAY, partial(taken_up_to, told.folder / NOTIFY))
     now_us = told.clock.wall_us
     told.put(made(1, known_us=now_us - 9 * DAY))
     told.deliver()

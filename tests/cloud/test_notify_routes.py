@@ -153,7 +153,7 @@ def test_r29_an_answer_that_never_came_is_a_possible_repeat_with_the_same_id(fol
         told.clock.advance(1)
         told.deliver()
         first, second = (posted.said for posted in hook.got)
-    assert (first["id"], first["possible_repeat"]) == ("hook/1", True)
+    assert (first["id"], first["possible_repeat"]) == ("hook/2", True)
     assert [(one["id"], one["possible_repeat"]) for one in first["notifications"]] == [
         ("a1/firing", True),
         ("a2/firing", True),

@@ -67,6 +67,36 @@ def test_r27_a_worker_that_dies_at_each_step(
         noted(recorded, "kill -9 of workers", len(deaths), run.settle())
 
 
+@pytest.mark.covers("R29")
+def test_r29_the_other_worker_tells_what_a_killed_one_left(
+    kafka_topics: MadeTopics, tmp_path: Path, recorded: Recorded
+) -> None:
+    """Whoever tells people is killed, at each step of it; the other one takes that over. Each notification is told, and twice, marked, at most
+    what was on its way.
+    """
+    steps = ("read", "taken", "sending", "written", "sent", "recorded")
+    with under_load(tmp_path, kafka_topics, 6 * SECONDS) as run:
+        run.get_on()
+        for step in steps:
+            run.here.kill(run.teller())
+            run.until(lambda: bool(run.teller()), "the other one has the file")
+            first = run.teller()
+            other = next(part for part in WORKERS if part != first)
+            run.start(other, crash=f"cloud.notify.{step}:1")
+            run.ready()
+            run.here.kill(first)
+            run.here.killed(other, 120)
+            for part in WORKERS:
+                run.start(part)
+            run.ready()
+        found = run.settle()
+        told = run.told()
+    noted(recorded, "kill -9 of workers", 3 * len(steps), found)
+    twice = {one.id for one in told if sum(other.id == one.id for other in told) > 1}
+    assert twice <= {one.id for one in told if one.repeat}
+    assert len(told) > 20
+
+
 @pytest.mark.parametrize("step", ["", "quix.taken", "quix.written", "quix.produced"])
 def test_r27_a_worker_that_was_away_writes_nothing_stale(
     kafka_topics: MadeTopics, tmp_path: Path, recorded: Recorded, step: str

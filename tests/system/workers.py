@@ -47,6 +47,13 @@ class Audited(NamedTuple):
     dead: int
 
 
+class Told(NamedTuple):
+    """One line of the file of notifications."""
+
+    id: str
+    repeat: bool
+
+
 @dataclass
 class Under:
     """A box whose workers have work to do."""
@@ -135,10 +142,29 @@ class Under:
         self.until(lambda: self.here.status().get("outbox") == 0, "the cloud side has everything")
         self.ready()
         found = Audited(*kills.audited(self.here, self.fleet.ledger))  # rollups follow while the workers run
+        self.until(
+            lambda: {one.id for one in self.told()} == set(self.to_tell()), "people are told everything"
+        )
         for part in (EDGE, *WORKERS):
             self.here.end(part)
         assert found.counted + found.dead >= found.acknowledged > 10_000
         return found
+
+    def to_tell(self) -> list[str]:
+        """Ids of what people are to be told."""
+        with closing(read_only(self.here.data / "cloud.db")) as reader:
+            return [id_ for (id_,) in reader.execute("SELECT id FROM notification ORDER BY n")]
+
+    def told(self) -> list[Told]:
+        """What people were told, by the file of lines."""
+        path = self.here.data / "notifications.jsonl"
+        lines = map(json.loads, path.read_bytes().splitlines()) if path.exists() else ()
+        return [Told(one["id"], one.get("possible_repeat", False)) for one in lines]
+
+    def teller(self) -> str:
+        """Which worker tells people; "" while none does that runs."""
+        pid = (self.here.data / "notify.db.lock").read_text().strip()
+        return next((part for part, process in self.here.running.items() if str(process.pid) == pid), "")
 
     def dead_letters(self) -> list[Stored]:
         """What the cloud side did not take."""

@@ -24,7 +24,7 @@ from headwater_appliance import (
     systemd_command,
     watch_command,
 )
-from headwater_cloud import commands, order_commands
+from headwater_cloud import commands, notify_commands, order_commands
 from headwater_shared.errors import HeadwaterError
 from headwater_shared.settings import Common, load
 
@@ -33,6 +33,7 @@ app.command()(query_command.query)
 app.command()(commands.alerts)
 app.command()(commands.commands)
 app.add_typer(order_commands.app, name="command")
+app.add_typer(notify_commands.app, name="notify")
 app.command()(status_command.status)
 app.command("devices")(devices_command.list_devices)
 app.command()(anomalies_command.anomalies)
