@@ -11,7 +11,7 @@ from headwater_cloud.alert_state import KeyAlerts
 from headwater_cloud.episodes import Episode, Watched
 
 _LOST = 100
-"""Alerts of a key whose evidence was let go while they were open: of more, the oldest are ended."""
+"""Alerts of a key whose evidence was let go, over and open ones each: so long late evidence still finds them."""
 
 
 class Followed(NamedTuple):
@@ -21,7 +21,7 @@ class Followed(NamedTuple):
     withdrawn: list[tuple[AlertRow, str, str]]
     """Each with why, and the id of the alert that goes on in its place, "" if none does."""
     left: list[AlertRow]
-    """Over, and evidence of them may have been let go: they leave the state as they are."""
+    """Over, and their evidence was let go long since: they leave the state as they are."""
 
 
 def follow(key: KeyAlerts, watched: Watched, now_us: int, gone_us: int) -> Followed:
@@ -43,13 +43,13 @@ def follow(key: KeyAlerts, watched: Watched, now_us: int, gone_us: int) -> Follo
             msgspec.structs.replace(row, gone_us=gone_us) for row in known.values() if row.over_us is None
         ]
         return Followed(ends, [], [])
-    wanted = {}
+    wanted: dict[str, AlertRow] = {}
     for episode in watched.episodes:
         row = of_episode(watched.key, _continued(episode, known, watched))
         wanted[row.id] = _joined(row, wanted[row.id]) if row.id in wanted else row
     missing = [row for at, row in known.items() if at not in wanted]
     heirs = {
-        row.id: [one for one in wanted.values() if _goes_on(row, one, is_new=one.id not in known)]
+        row.id: [one for one in wanted.values() if _goes_on(row, one, watched.forgotten_us)]
         for row in missing
     }
     out = Followed([], [], [])
@@ -97,42 +97,38 @@ def _joined(row: AlertRow, other: AlertRow) -> AlertRow:
     return max(row, other, key=lambda one: one.end_us or 0)
 
 
-def _goes_on(row: AlertRow, other: AlertRow, *, is_new: bool) -> bool:
-    """Tell whether an alert is part of another one now. Two anomalies of a series may overlap, and are two."""
-    return (
-        row.subject == other.subject
-        and overlap(row, other)
-        and (is_new or not {*row.evidence}.isdisjoint(other.evidence))
-    )
+def _goes_on(row: AlertRow, other: AlertRow, forgotten_us: int) -> bool:
+    """Tell whether an alert is part of another one now: what overlaps of a rule and subject is one episode (R26).
+
+    One that is open for its end was let go with its evidence overlaps all that comes later: it must share evidence.
+    """
+    if row.subject != other.subject or not overlap(row, other):
+        return False
+    is_lost = row.end_us is None and row.begin_us <= forgotten_us
+    return not is_lost or not {*row.evidence}.isdisjoint(other.evidence)
 
 
 def _let_go(row: AlertRow, heirs: list[AlertRow], forgotten_us: int, out: Followed) -> None:
-    over = row.end_us is not None or row.over_us is not None
-    if (row.begin_us if row.end_us is None else row.end_us) <= forgotten_us:
-        heirs = [one for one in heirs if not {*row.evidence}.isdisjoint(one.evidence)]
-        if not heirs and over:
-            out.left.append(row)
-        elif not heirs and row.fired_us is not None:
-            out.rows.extend([] if row.lost else [msgspec.structs.replace(row, lost=True)])
-        if not heirs and (over or row.fired_us is not None):
-            return
+    forgotten = (row.begin_us if row.end_us is None else row.end_us) <= forgotten_us
     if heirs:
         moved = "earlier" if heirs[0].begin_us < row.begin_us else "later"
         why = f"it began {moved} than was known: it is alert {heirs[0].id}"
         out.withdrawn.append((row, why, heirs[0].id))
+    elif forgotten and (row.over_us is not None or row.fired_us is not None):
+        if not row.lost:
+            out.rows.append(msgspec.structs.replace(row, lost=True))
     else:
         out.withdrawn.append((row, "late or corrected data show that it was not so", ""))
 
 
 def _bound(key: KeyAlerts, current: set[str], now_us: int, out: Followed) -> None:
-    """End the oldest of too many alerts whose evidence was let go, and let go of those that were ended so."""
-    lost = sorted(
-        (row for row in key.rows.values() if row.lost and row.id not in current),
-        key=lambda row: (row.begin_us, row.id),
+    """Let go of the oldest of too many alerts whose evidence was let go; where they are open, they are ended first."""
+    lost = [row for row in key.rows.values() if row.lost and row.id not in current]
+    over = sorted(
+        (row for row in lost if row.over_us is not None), key=lambda row: (row.over_us or 0, row.id)
     )
-    for row in lost[: max(len(lost) - _LOST, 0)]:
-        if row.over_us is None:
-            why = f"{row.text}; ended here: too many alerts of {row.key} at once to follow each"
-            out.rows.append(msgspec.structs.replace(row, gone_us=max(row.begin_us, now_us), text=why[:1_000]))
-        else:
-            out.left.append(row)
+    out.left.extend(over[: max(len(over) - _LOST, 0)])
+    still = sorted((row for row in lost if row.over_us is None), key=lambda row: (row.begin_us, row.id))
+    for row in still[: max(len(still) - _LOST, 0)]:
+        why = f"{row.text}; ended here: too many alerts of {row.key} at once to follow each"
+        out.rows.append(msgspec.structs.replace(row, gone_us=max(row.begin_us, now_us), text=why[:1_000]))

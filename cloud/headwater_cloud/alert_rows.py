@@ -39,7 +39,7 @@ class AlertRow(msgspec.Struct, frozen=True, array_like=True):
     gone_us: int | None = None
     """When its rule was taken out while it was open."""
     lost: bool = False
-    """Whether its evidence was let go while it was open: its end, or a person, ends it."""
+    """Whether its evidence was let go; one that is open is ended by its end, if that comes, or by a person."""
 
     state: AlertStatus = "pending"
     over_us: int | None = None

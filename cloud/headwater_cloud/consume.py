@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -31,14 +31,6 @@ from headwater_shared.records import (
 
 CLOCK_OFF_US = 5_000_000
 """A clock record further than this from the time at which it was appended is ignored (R24)."""
-
-
-_OF_STREAMS: dict[str, Any] = {
-    records.ANOMALY: Anomaly,
-    records.COMMAND: Command,
-    records.DEVICE: Device,
-}
-"""What agents' streams hold beside frames."""
 
 
 class Arrived(NamedTuple):
@@ -96,10 +88,8 @@ def consume(
         kind = records.kind_of(stored.headers)
         if poison and stored.offset in poison:
             _take(taken, stored, DeadLetter("poison", poison[stored.offset], stored))
-        elif kind == records.FRAME:
-            _take(taken, stored, _frame(stored))
-        elif kind in _OF_STREAMS:
-            _take(taken, stored, _record(stored, _OF_STREAMS[kind]))
+        elif (row := _of_stream(stored, kind)) is not None:
+            _take(taken, stored, row)
         elif kind == records.HEARTBEAT:
             heartbeat = _record(stored, Heartbeat)
             if isinstance(heartbeat, DeadLetter):
@@ -117,6 +107,17 @@ def consume(
         else:
             _take(taken, stored, DeadLetter("unknown-kind", f"no such kind: {kind!r}", stored))
     return shards
+
+
+def _of_stream(stored: Stored, kind: str) -> Frame | Anomaly | Command | Device | DeadLetter | None:
+    """Read a row of an agent's stream; None: it is no such kind."""
+    if kind == records.FRAME:
+        return _frame(stored)
+    if kind == records.ANOMALY:
+        return _record(stored, Anomaly)
+    if kind == records.COMMAND:
+        return _record(stored, Command)
+    return _record(stored, Device) if kind == records.DEVICE else None
 
 
 def _take(taken: Taken, stored: Stored, what: Frame | Anomaly | Command | Device | DeadLetter) -> None:

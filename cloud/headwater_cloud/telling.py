@@ -118,7 +118,7 @@ def _said(
     text = row.text
     if members > 1 and state in ("growing", "resolved"):
         firing = sum(one.state in OPEN for one in incident.rows.values())
-        text = f"{members} alerts of {len(_devices(incident))} devices, {firing} of them still fire; {'worst' if firing else 'last'}: {text}"
+        text = f"{members} alerts of {len(_devices(incident))} devices, {firing} of them still fire; {'worst' if firing else 'last'}: {text or row.rule}"
     devices = _devices(incident)[:_DEVICES]
     return Said(
         row,

@@ -81,7 +81,7 @@ Row = tuple[str | int | float | None, ...]
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """Each list sorted, but the changes of one alert: they are in their order."""
+    """Each list sorted. Of alerts without those of silent agents: since when one is silent depends on when a runner looked."""
 
     windows: list[Window]
     parts: list[Window] | None = None
@@ -94,7 +94,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     device_changes: list[Row]
     alerts: list[Row]
     changes: dict[str, list[Row]]
-    """What `hw-alert-events` holds, by alert."""
+    """What `hw-alert-events` holds last, by alert."""
     latest: dict[str, Row]
     """What `hw-alerts` holds in the end."""
     complete: list[Row]
@@ -251,19 +251,23 @@ def _sorted(rows: Iterable[Any]) -> list[Row]:
 
 def _alerts(connection: sqlite3.Connection) -> list[Row]:
     rows = connection.execute(
-        'SELECT id, rule, subject, state, severity, text, episode_us, time_us, value, "begin", "end" FROM alert'
+        "SELECT id, rule, subject, state, severity, text, episode_us, time_us, value, incident FROM alert"
+        " WHERE rule <> 'agent-silent' AND state <> 'withdrawn'"
     )
     return _sorted(row[:5] if row[1] in _REPORTED else row for row in rows)
 
 
 def _changes(found: Sequence[Stored]) -> dict[str, list[Row]]:
+    """The last one of each alert: how many there are before depends on what came in one batch."""
     out: dict[str, list[Row]] = {}
     for one in found:
         a = records.decode(Alert, one.body)
         row: Row = (a.id, a.rule, a.subject, a.state, a.severity)
         if a.rule not in _REPORTED:
             row += (a.text, a.episode_us, a.time_us, a.value, a.anomaly)
-        out.setdefault(one.key, []).append(row)
+        out[one.key] = [row]
+        if a.rule == "agent-silent" or a.state == "withdrawn":
+            del out[one.key]
     return out
 
 
