@@ -76,6 +76,7 @@ class Process:
             log_identity=self._identity(),
             registry_file=data / registry.FILE,
             spread=spread_of(settings.spread),
+            book=settings.book(),
         )
         self._clock_at = self._prune_at = time.monotonic()
 
@@ -102,6 +103,7 @@ class Process:
         if self.reloading.once():
             self._go_by(self.reloading.settings)
             self.runner.follow(self._settings.batch, self._settings.limits())
+            self.runner.rules.follow(self._settings.book())
         troubles: list[str] = []
         read = _tried(self.runner.step, troubles)
         # Time must go on, and the log must not grow, while notifications cannot be written, say.
@@ -125,6 +127,7 @@ class Process:
             self._bus.retain(wall_us())
             self._prune_at = now + _PRUNE_S
         self.runner.look_at_registry()
+        self.runner.look_at_rules()
         self.lag = self.runner.lag()
         self.runner.metrics.lag.set(self.lag)
         return self.lag
@@ -207,7 +210,7 @@ def main(arguments: list[str]) -> int:
             if slot is None:
                 run(common, settings, file, wish, kafka=kafka)
             else:
-                worker.run(common, settings, kafka, slot)
+                worker.run(common, settings, kafka, slot, file, wish)
         except sqlite3.DatabaseError as error:
             if not says_damaged(error):
                 raise
