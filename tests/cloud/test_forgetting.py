@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from headwater_cloud import kept_evidence
 from headwater_cloud.book import AlertPolicy, Book, Pattern, Step
 from headwater_cloud.episodes import Episode
+from headwater_cloud.matching import index_of
 from headwater_cloud.watch import Seen
 from headwater_shared.records import Anomaly
 from tests.cloud.test_patterns import SHORT, patterns
@@ -30,8 +31,7 @@ class Told(Side):
         self.keep_us = keep_us
 
     def take(self, seen: Seen, clock: int = 0, complete: dict[str, int] | None = None):  # type: ignore[no-untyped-def]  # noqa: ANN201
-        if self.keep_us is not None and self.shard.watching is not None:
-            self.shard.watching.index.keep_us = self.keep_us
+        index_of(self.shard.book).keep_us = HOUR if self.keep_us is None else self.keep_us
         found = super().take(seen, clock, complete)
         for of in found.watched:
             for at, row in list(self.rows.items()):
@@ -47,17 +47,21 @@ def plain(e: Episode) -> tuple[object, ...]:
     return e.fired_us, e.end_us, e.severity
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
-    st.lists(patterns(), min_size=1, max_size=2),
-    st.lists(ROWS, min_size=1, max_size=5),
+    st.lists(patterns(), max_size=1),
+    st.lists(ROWS, min_size=3, max_size=6),
     SHORT, st.randoms(use_true_random=False),
 )  # fmt: skip
 def test_what_is_let_go_is_not_missed_where_evidence_comes_in_time(
     some: list[Pattern], acts: list[list[Anomaly]], calm: int, chance: object
 ) -> None:
     """As far back as a pattern reaches evidence is kept; beyond, what is known of its episodes is, and they go on as they were."""
-    named = tuple(msgspec.structs.replace(one, name=f"p{n}") for n, one in enumerate(some))
+    named = tuple(
+        msgspec.structs.replace(one, name=f"p{n}", within_us=min(one.within_us, 3)) for n, one in enumerate(some)
+    )  # fmt: skip
+    named += (Pattern("then", within_us=3, sequence=(Step("anomaly", "a"), Step("anomaly", "[bc]"))),)
+    named += (Pattern("many", within_us=3, of=Step("anomaly"), count=2, distinct="series", calm_us=2),)
     reach = max(2 * one.within_us + one.for_us + one.calm_us + 4 for one in named)
     book = Book(named, alerts=AlertPolicy(calm_us=calm))
     whole, small = Told(book), Told(book, max(reach, calm))
