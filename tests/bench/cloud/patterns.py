@@ -136,7 +136,7 @@ def cost(folder: Path, rules: Book | None) -> tuple[float, float, int]:
                 name = f"site-{device % _SITES}/dev-{device:05d}"
                 change = RegistryChange(name, T0, model=f"model-{device % _COHORTS}")
                 shard.registered[name] = change
-    from headwater_cloud import device_registry  # noqa: PLC0415
+    from headwater_cloud import device_registry
 
     for shard in shards.values():
         for change in list(shard.registered.values()):
