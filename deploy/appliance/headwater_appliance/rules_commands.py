@@ -17,6 +17,7 @@ from headwater_edge.rule_files import read_rules
 from headwater_edge.rule_settings import KINDS, RuleTables
 from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_shared.clock import parse_clock
+from headwater_shared.errors import SettingsError
 from headwater_shared.rule_files import parsed
 from headwater_shared.settings import DURATION, Common, duration, load
 
@@ -40,7 +41,12 @@ def check(file: File, settings: SettingsFile = None, as_json: AsJson = False) ->
     from headwater_appliance import rules_of_cloud
     from headwater_appliance.rules_past import box_of, series_known
 
-    common, cloud = _places(file, settings)
+    try:
+        common, cloud = _places(file, settings)
+    except SettingsError:
+        if settings is not None:
+            raise
+        common, cloud = load(file, "common", Common), CloudSettings()  # what is wrong is told below
     known = series_known(box_of(common.data, cloud))
     found = look_through(file, known)
     of_cloud = rules_of_cloud.checked(file, known, found.rules, in_settings=is_settings(parsed(file)[1]))
