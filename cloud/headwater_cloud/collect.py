@@ -18,7 +18,7 @@ from headwater_cloud.kept_evidence import KeyEvidence
 from headwater_cloud.matching import Index
 from headwater_cloud.merge import Windows
 from headwater_cloud.names import Names
-from headwater_cloud.rule_records import Noted, agent_key, evidence_record, home_of
+from headwater_cloud.rule_records import Noted, agent_key, evidence_record
 from headwater_shared.bus import Record
 from headwater_shared.identity import device_of, site_of
 from headwater_shared.parts import level_of
@@ -34,6 +34,8 @@ class Place(Protocol):
     evidence: dict[str, KeyEvidence]
 
     def cohort_of(self, device: str) -> str: ...
+
+    def is_home(self, key: str) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -105,20 +107,26 @@ class Collector:
             asked = (windows.level == number) & (windows.shard == self._shard.number)
             rows = np.flatnonzero(asked & self._index.asks(name, names.series)[windows.series])
             mean = windows.aggregates.mean[rows]
-            so = (windows.aggregates.count[rows] > 0) & _satisfied(steps[0], mean)
+            so = (windows.aggregates.count[rows] > 0) & satisfied(steps[0], mean)
             hop_us = level_of(level).hop_us
             for row, is_so, value in zip(rows.tolist(), so.tolist(), mean.tolist(), strict=True):
                 series, start_us = names.series[windows.series[row]], int(windows.start[row])
-                if not is_so:
-                    self._cut("window", name, series, start_us, start_us + hop_us)
-                    continue
-                device, agent = device_of(series), names.openers[windows.opener[row]].agent
-                one = Evidence(
-                    "", "window", name, series, device, start_us, start_us + hop_us, value,
-                    text=f"mean of {name}", agent=agent, next_us=hop_us,
-                )  # fmt: skip
-                key = self._shard.evidence.setdefault(device, KeyEvidence())
-                self._changed(device, *key.put_window(one))
+                agent = names.openers[windows.opener[row]].agent
+                self.window(name, series, (start_us, hop_us), value if is_so else None, agent)
+
+    def window(self, name: str, series: str, time: tuple[int, int], mean: float | None, agent: str) -> None:
+        """Take in a window that a step asks for: start and length, and its mean if that is as the step wants it."""
+        start_us, length_us = time
+        if mean is None:
+            self._cut("window", name, series, start_us, start_us + length_us)
+            return
+        device = device_of(series)
+        one = Evidence(
+            "", "window", name, series, device, start_us, start_us + length_us, mean,
+            text=f"mean of {name}", agent=agent, next_us=length_us,
+        )  # fmt: skip
+        key = self._shard.evidence.setdefault(device, KeyEvidence())
+        self._changed(device, *key.put_window(one))
 
     def again(self) -> None:
         """Take all evidence of devices to the sites and cohorts that ask for it now: there are new rules."""
@@ -156,13 +164,14 @@ class Collector:
 
     def _scope(self, key: str, one: Evidence, *, gone: bool) -> None:
         noted = Noted(key, one, gone)
-        if home_of(key) == self._shard.number:
+        if self._shard.is_home(key):
             self.noted([noted])
         else:
             self.changes.records.append(evidence_record(noted, self._shard.clock_us))
 
 
-def _satisfied(step: Step, mean: NDArray[np.float64]) -> NDArray[np.bool_]:
+def satisfied(step: Step, mean: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell of which windows the mean is as a step wants it."""
     if step.above is not None:
         return mean > step.above
     assert step.below is not None

@@ -122,6 +122,8 @@ class KeyEvidence(msgspec.Struct, array_like=True):
                 held += group.held if rest or group.over_us >= oldest_us else ()
             elif rest or group.episode.end_us is None:
                 held.append(carried(group, ids))
+            else:
+                self.forgotten_us = max(self.forgotten_us, group.over_us)
         held.sort(key=lambda of: (of.end_us, of.rule, of.subject))
         del held[:-_MOST_HELD]
         self.held = held

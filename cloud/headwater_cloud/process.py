@@ -97,6 +97,7 @@ class Process:
             registry_file=data / registry.FILE,
             spread=spread_of(settings.spread),
             told=self.courier.wake,
+            book=settings.book(),
         )
         self.runner.metrics.registry.register(NotifyMetrics(self.courier.status))
         self._clock_at = self._prune_at = time.monotonic()
@@ -124,6 +125,7 @@ class Process:
         if self.reloading.once():
             self._go_by(self.reloading.settings)
             self.runner.follow(self._settings.batch, self._settings.limits())
+            self.runner.rules.follow(self._settings.book())
         troubles: list[str] = []
         read = _tried(self.runner.step, troubles)
         # Time must go on, and the log must not grow, while the bus takes nothing, say.
@@ -147,6 +149,7 @@ class Process:
             self._bus.retain(wall_us())
             self._prune_at = now + _PRUNE_S
         self.runner.look_at_registry()
+        self.runner.look_at_rules()
         self.lag = self.runner.lag()
         self.runner.metrics.lag.set(self.lag)
         return self.lag
@@ -234,7 +237,7 @@ def main(arguments: list[str]) -> int:
             if slot is None:
                 run(common, settings, file, wish, kafka=kafka)
             else:
-                worker.run(common, settings, kafka, slot)
+                worker.run(common, settings, kafka, slot, file, wish)
         except sqlite3.DatabaseError as error:
             if not says_damaged(error):
                 raise

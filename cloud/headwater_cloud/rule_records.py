@@ -79,10 +79,15 @@ def rules_record(book: Book, shard: int) -> Record:
     return Record(IN.name, shard, RULES, headers, body)
 
 
+def encoded_evidence(noted: Noted) -> bytes:
+    """Encode evidence for another shard as the body of a record."""
+    datum = {"key": noted.key, "gone": noted.gone, **msgspec.structs.asdict(noted.evidence)}
+    return avro.encode(EVIDENCE_SCHEMA, datum)
+
+
 def evidence_record(noted: Noted, time_us: int) -> Record:
     """For `hw-in`: to the shard that decides on the key."""
-    datum = {"key": noted.key, "gone": noted.gone, **msgspec.structs.asdict(noted.evidence)}
-    body = avro.encode(EVIDENCE_SCHEMA, datum)
+    body = encoded_evidence(noted)
     name = stable_id(EVIDENCE, body.hex(), time_us)
     return Record(
         IN.name, home_of(noted.key), noted.key, records.headers(EVIDENCE, name, SOURCE, time_us), body

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from headwater_cloud import clock_records, notify, pipeline, retention
+from headwater_cloud.book import Book, Maintenance
 from headwater_cloud.lookup import Lookup
 from headwater_cloud.metrics import Metrics
 from headwater_cloud.pipeline import Limits, Output
@@ -17,6 +18,7 @@ from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
 from headwater_cloud.publish import Publisher
 from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.retention import Keep
+from headwater_cloud.rules_copies import RulesCopies
 from headwater_cloud.second_state import SecondState
 from headwater_cloud.store import Store
 from headwater_cloud.write import write, write_outputs, write_second
@@ -52,6 +54,8 @@ class Runner:
         log_identity: str = "",
         registry_file: Path | None = None,
         spread: Sequence[Spread] = (),
+        book: Book | None = None,
+        maintenance: Callable[[], tuple[Maintenance, ...]] = tuple,
         monotonic: Callable[[], float] = time.monotonic,
         told: Callable[[], None] = lambda: None,
     ) -> None:
@@ -75,6 +79,7 @@ class Runner:
         self._lookup = Lookup(store.connection)
         self._publisher = Publisher(bus, store.load_outputs())
         self._registry = RegistryCopies(bus, registry_file, spread)
+        self.rules = RulesCopies(bus, clock, book or Book(), maintenance)
         reached("cloud.loaded")
         self._output: Output | None = None
         self._commit_at = 0.0
@@ -113,6 +118,10 @@ class Runner:
     def look_at_registry(self) -> None:
         """Copy what the registry has and the shards have not, if it is time to look."""
         self._registry.look(self._shards, range(SHARDS), self._monotonic())
+
+    def look_at_rules(self) -> None:
+        """Put the rules of the settings into the shards that go by others."""
+        self.rules.look(self._shards, range(SHARDS), self._monotonic())
 
     def prune(self, keep: Keep) -> int:
         """Delete a chunk of what is no longer kept. Returns how many rows; 0 when nothing is left to delete."""

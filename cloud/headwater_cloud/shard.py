@@ -74,6 +74,10 @@ class Shard(msgspec.Struct):
         out = {f"evidence/{key}": msgspec.msgpack.encode(self.evidence[key]) for key in keys}
         return out | ({_RULES: rule_records.encoded(self.book)} if rules else {})
 
+    def is_home(self, key: str) -> bool:
+        """Tell whether a site, a cohort or an agent is decided here."""
+        return rule_records.home_of(key) == self.number
+
     def cohort_of(self, device: str) -> str:
         """Return the cohort of a device (`site/device`), "" for none."""
         entry = self.registry.get(device)

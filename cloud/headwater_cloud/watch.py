@@ -162,7 +162,7 @@ def _is_pattern(name: str, index: Index) -> bool:
 
 def _rules_of(key: str, some: Iterable[Evidence], index: Index) -> set[Rule]:
     """Return the rules that evidence of a key is something to."""
-    per = _scope_of(key)
+    per = scope_of(key)
     out: set[Rule] = set()
     for one in some:
         out |= {(True, index.patterns[use.pattern].name) for use in index.uses(one) if use.per == per}
@@ -171,7 +171,8 @@ def _rules_of(key: str, some: Iterable[Evidence], index: Index) -> set[Rule]:
     return out
 
 
-def _scope_of(key: str) -> str:
+def scope_of(key: str) -> str:
+    """Return what a key is of: a device, a site, a cohort or an agent."""
     if key.startswith("+"):
         return "cohort"
     if "/" in key:
@@ -242,7 +243,7 @@ def _lists(
 
 
 def _list(lists: dict[Rule, list[dict[str, Evidence]]], index: Index, key: str, one: Evidence) -> None:
-    per = _scope_of(key)
+    per = scope_of(key)
     for use in index.uses(one):
         if use.per == per and (steps := lists.get((True, index.patterns[use.pattern].name))) is not None:
             for at in use.steps:

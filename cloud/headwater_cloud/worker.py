@@ -27,13 +27,15 @@ from headwater_cloud.notify_pages import NotifyPages
 from headwater_cloud.notify_settings import check_zones, read_routes
 from headwater_cloud.place import say_where
 from headwater_cloud.registry_copies import RegistryCopies
+from headwater_cloud.rules_copies import RulesCopies
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_shared import health, logs, registry
 from headwater_shared.clock import Clock, parse_clock, wall_of
 from headwater_shared.errors import BusUnavailable, HeadwaterError, SettingsError, StartAgain
 from headwater_shared.extras import load as load_extra
 from headwater_shared.kafka_settings import KafkaSettings, connection, is_kafka
-from headwater_shared.settings import Common, duration
+from headwater_shared.reload import Wish
+from headwater_shared.settings import Common, duration, load
 from headwater_shared.spread_settings import spread_of
 from headwater_shared.sqlite_file import WriterLock
 from headwater_shared.topics import IN
@@ -45,8 +47,15 @@ _CLOCK_S = 1.0
 _WAIT_S = 1.0
 
 
-def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int) -> None:
-    """Run until SIGTERM or SIGINT, which end it after the current checkpoint.
+def run(
+    common: Common,
+    settings: CloudSettings,
+    kafka: KafkaSettings,
+    slot: int,
+    file: Path | None = None,
+    wish: Wish | None = None,
+) -> None:
+    """Run until SIGTERM or SIGINT, which end it after the current checkpoint; SIGHUP reads the rules of `file` again.
 
     Raises:
         NeedsPerson: it cannot start.
@@ -97,9 +106,9 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
         )  # fmt: skip
         courier.begin()
         runner.metrics.registry.register(NotifyMetrics(courier.status))
-        beside = _Beside(
-            bus, clock, runner, RegistryCopies(bus, data / registry.FILE, spread_of(settings.spread)), courier
-        )
+        copies = RegistryCopies(bus, data / registry.FILE, spread_of(settings.spread))
+        rules = _Rules(RulesCopies(bus, clock, settings.book()), file, wish)
+        beside = _Beside(bus, clock, runner, copies, rules, courier)
         server = health.serve(
             settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,
             beside.health, runner.metrics.registry, pages.pages(),
@@ -150,20 +159,35 @@ def _wait_for(bus: Any) -> None:
             time.sleep(_WAIT_S)
 
 
+class _Rules:
+    """The rules of the settings, read again when that is asked for: of all settings a worker takes up these only."""
+
+    def __init__(self, copies: RulesCopies, file: Path | None, wish: Wish | None) -> None:
+        self.copies = copies
+        self._file, self._wish = file, wish
+
+    def follow(self) -> None:
+        """Read the settings again if that was asked for; a mistake changes nothing."""
+        if self._wish is None or not self._wish.asked:
+            return
+        self._wish.asked = False
+        try:
+            self.copies.follow(load(self._file, "cloud", CloudSettings).book())
+        except SettingsError as error:
+            log.error("the rules stay as they are", error=error)
+
+
 class _Beside(threading.Thread):
     """What is done by the clock on the wall, in a thread of its own: clock records of the shards held, how far behind they are, and
-    the registry's copies for them.
+    the registry's and the rules' copies for them.
     """
 
-    def __init__(self, bus: Any, clock: Clock, runner: Any, copies: RegistryCopies, courier: Courier) -> None:
+    def __init__(
+        self, bus: Any, clock: Clock, runner: Any, copies: RegistryCopies, rules: _Rules, courier: Courier
+    ) -> None:
         super().__init__(name="clock", daemon=True)
-        self._bus, self._clock, self._runner, self._copies, self._courier = (
-            bus,
-            clock,
-            runner,
-            copies,
-            courier,
-        )
+        self._bus, self._clock, self._runner, self._copies = bus, clock, runner, copies
+        self._rules, self._courier = rules, courier
         self._over = threading.Event()
         self._trouble = ""
         self._lag = 0
@@ -181,6 +205,8 @@ class _Beside(threading.Thread):
                 held = self._runner.held()
                 never = [shard for shard in self._runner.shards() if shard not in ends]  # have had input
                 self._copies.look(held, [*held, *never], time.monotonic())
+                self._rules.follow()
+                self._rules.copies.look(held, [*held, *never], time.monotonic())
             except BusUnavailable as error:
                 self._trouble = error.message
                 log.warning("no clock records", error=error)

@@ -6,6 +6,7 @@ import copy
 import re
 import tomllib
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,16 @@ class Mistake(NamedTuple):
 
     def error(self) -> SettingsError:
         return SettingsError(f"{self.file}:{self.line}: {self.what}", hint=self.remedy)
+
+
+@dataclass(slots=True)
+class Checked:
+    """What a file of rules, or a settings file, is found to be."""
+
+    rules: list[str] = field(default_factory=list)
+    """The names of all that read well."""
+    mistakes: list[Mistake] = field(default_factory=list)
+    warnings: list[Mistake] = field(default_factory=list)
 
 
 class Kinds(NamedTuple):

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from headwater_cloud import rule_records
 from headwater_shared import avro, frame, peers, records
 from headwater_shared.avro import UnknownVersion
 from tests.fixtures import FIXTURES
-from tests.fixtures.contents import FINDINGS, FRAMES, PEERS, RECORDS
+from tests.fixtures.contents import BOOKS, FINDINGS, FRAMES, NOTED, PEERS, RECORDS
 from tests.shared import avro_plain
 
 FINGERPRINTS = {
@@ -23,6 +24,7 @@ FINGERPRINTS = {
     "clock-1": "1066cbd6a1c544ec",
     "command-1": "bb1fa3bbc0160e89",
     "device-1": "edb11de0e8bb092e",
+    "evidence-1": "22cfceca1a70e485",
     "finding-1": "86319d8673a2ecf2",
     "frame-1": "bff8ca9bd1977b54",
     "have-1": "bc46230ff1160dfd",
@@ -30,6 +32,7 @@ FINGERPRINTS = {
     "order-1": "e31766b7f4be4a01",
     "peers-1": "8226e117930c1f08",
     "registry-1": "93bc240e34ad4850",
+    "rules-1": "b79a136070f8bfac",
 }
 """Frozen: to change a schema is to make the file of another version beside it, and to add it here."""
 
@@ -40,6 +43,7 @@ CONTENTS = {
     "clock-1": "415a656223d81c7c",
     "command-1": "7361f1f67546a112",
     "device-1": "756d2dc1e6e3978f",
+    "evidence-1": "55e9052445ecdfea",
     "finding-1": "8c921689e144d2c6",
     "frame-1": "378ab94e7c756dc0",
     "have-1": "82eb91e439780f93",
@@ -47,10 +51,11 @@ CONTENTS = {
     "order-1": "88ecf97f952d4909",
     "peers-1": "a4d5630b6fb273bb",
     "registry-1": "062d885fcaf8d4a0",
+    "rules-1": "bcee1c7dd8eea241",
 }
 """Frozen, too: what the whole file says, however it is laid out."""
 
-FILES = [*FRAMES, *PEERS, *FINDINGS, *RECORDS]
+FILES = [*FRAMES, *PEERS, *FINDINGS, *BOOKS, *NOTED, *RECORDS]
 
 SCHEMAS = sorted(
     path.name.removesuffix(".avsc")
@@ -90,6 +95,8 @@ def test_every_schema_can_be_read() -> None:
         frame.SCHEMA,
         peers.PEERS_SCHEMA,
         peers.FINDING_SCHEMA,
+        rule_records.RULES_SCHEMA,
+        rule_records.EVIDENCE_SCHEMA,
     }
     assert known == set(SCHEMAS)
     for names in records._KINDS.values():

@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from headwater_cloud.history import History
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_edge import journal
@@ -163,10 +161,9 @@ def lines(found: Tried, rules: list[str]) -> Iterator[str]:
         yield f"never: {', '.join(never)}"
 
 
-def as_json(found: Tried) -> str:
+def for_program(found: Tried) -> dict[str, Any]:
     """Return all of it for a program."""
-    whole = {"looked_at": found.looked, "would_have_fired": [told(one) for one in found.episodes]}
-    return msgspec.json.encode(whole).decode()
+    return {"looked_at": found.looked, "would_have_fired": [told(one) for one in found.episodes]}
 
 
 def iso(time_us: int) -> str:
