@@ -32,9 +32,9 @@ class _Fault(Section, frozen=True, forbid_unknown_fields=True):
         Duration, msgspec.Meta(description="When it is over; the sample at this moment is right again.")
     ]
     metric: Annotated[str, msgspec.Meta(description="Which metric; empty: all of the device.")] = ""
-    site: Annotated[
-        str, msgspec.Meta(description="Only devices of these sites; * and ? match any text.")
-    ] = "*"
+    site: Annotated[str, msgspec.Meta(description="Only devices of these sites; * and ? match any text.")] = (
+        "*"
+    )
     before: Annotated[
         Duration, msgspec.Meta(description="Begin and end are counted from so long before the origin.")
     ] = "0s"
