@@ -68,7 +68,7 @@ def test_each_part_has_its_own_rules(name: str) -> None:
         withins = [duration(one["within"]) for one in cloud["cloud"]["pattern"]]
         assert min(withins) >= 30_000_000 * scale
         steps = [step for one in cloud["cloud"]["pattern"] for step in one.get("sequence", [])]
-        assert all(duration(step["for"]) == 600_000_000 * scale for step in steps if "for" in step)
+        assert all(duration(step["for"]) == 300_000_000 * scale for step in steps if "for" in step)
     assert cloud_rules_of("own/file.toml") == ""
 
 
