@@ -125,7 +125,8 @@ def _judged(run: Run, stand: Stand, *, tampered: bool) -> int:
     if tampered:
         for line in tamper(data / "cloud.db"):
             print(line, flush=True)
-    for line in told(ledger, data, run.pace.scale):
+    patterns = [one.name for one in stand.box.cloud.pattern]
+    for line in told(ledger, data, run.pace.scale, patterns):
         print(line, flush=True)
     levels = step_settings(load(stand.agents[0].settings, "edge", EdgeSettings)).levels
     return run_audit(ledger, data, levels=levels, agents=[one.data / FILE for one in stand.agents])
