@@ -33,7 +33,7 @@ def patterns(alerts: Iterable[AlertView], names: Iterable[str], origin_us: int) 
 
 def line(alerts: Sequence[AlertView], notifications: Sequence[Notification]) -> str:
     """Say how much people heard of how much there was."""
-    states = Counter(one.state for one in notifications)
+    states: Counter[str] = Counter(one.state for one in notifications)
     kinds = ", ".join(f"{states[name]} {name}" for name in _ORDER if states[name])
     there = [one for one in alerts if one.state != "withdrawn"]
     muted = sum(bool(one.muted) for one in there)
