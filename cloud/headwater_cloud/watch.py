@@ -116,8 +116,12 @@ def step(shard: Shard, seen: Seen, windows: Windows | None, names: Names) -> Ste
         collector.silent(agent, since_us, heard_us)
     if windows is not None and watching.index.windows:
         collector.windows(windows, names)
-    if watching.fresh:  # of each key all that there may be
+    if (
+        watching.fresh
+    ):  # of each key all that there may be, and what this batch takes away: it was known before the start
         watching.fresh = False
+        for key, some in collector.changes.keys.items():
+            watching.told |= {(key, rule) for rule in _rules_of(key, some.values(), watching.index)}
         for key, kept in shard.evidence.items():
             due[key] = dict.fromkeys(_rules_of(key, kept.evidence.values(), watching.index))
             due[key] |= dict.fromkeys((_is_pattern(of.rule, watching.index), of.rule) for of in kept.held)

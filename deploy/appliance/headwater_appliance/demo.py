@@ -16,6 +16,7 @@ import msgspec
 from headwater_appliance.audit import run_audit
 from headwater_appliance.box import Box
 from headwater_appliance.demo_kafka import clients, kafka
+from headwater_appliance.demo_registry import register
 from headwater_appliance.demo_settings import FAST, Pace, Told, clock_of, pace_of
 from headwater_appliance.demo_stand import Stand, cluster, one_box
 from headwater_appliance.demo_story import told
@@ -124,7 +125,8 @@ def _judged(run: Run, stand: Stand, *, tampered: bool) -> int:
     if tampered:
         for line in tamper(data / "cloud.db"):
             print(line, flush=True)
-    for line in told(ledger, data, run.pace.scale):
+    patterns = [one.name for one in stand.box.cloud.pattern]
+    for line in told(ledger, data, run.pace.scale, patterns):
         print(line, flush=True)
     levels = step_settings(load(stand.agents[0].settings, "edge", EdgeSettings)).levels
     return run_audit(ledger, data, levels=levels, agents=[one.data / FILE for one in stand.agents])
@@ -163,6 +165,8 @@ def _cancel_on_signals() -> None:
 async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes]) -> int:
     """Start everything, tell what happens until the fleet is done, close the windows, end everything."""
     clock = parse_clock(runs)
+    fleet_of = scenarios.read(run.scenario)
+    register(stand.box.data, fleet_of, run.pace.devices or fleet_of.devices, clock.now().wall_us)
     supervisor = Supervisor(stand.parts, out=out)
     running = asyncio.ensure_future(supervisor.run())
     fleet: asyncio.subprocess.Process | None = None
