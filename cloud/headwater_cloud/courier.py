@@ -156,11 +156,14 @@ class Courier:
         self._news.set()
 
     def close(self) -> None:
-        """Stop, and let the file go; what is not delivered waits in it."""
+        """Stop, and let the file go; what cannot be delivered at once waits in it."""
         self._over.set()
         self._news.set()
         if self._thread is not None:
             self._thread.join()
+            with suppress(HeadwaterError):  # of the last commits of this process
+                while self.store is not None and self.step():
+                    pass
         self._let_go()
 
     def status(self) -> dict[str, Any]:

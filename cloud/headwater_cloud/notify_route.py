@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -68,6 +69,7 @@ class Route:
         self._sending = threading.Lock()
         self._news = threading.Event()
         self._over = threading.Event()
+        self._until_s = 0.0
         self._thread: threading.Thread | None = None
 
     def step(self) -> int | None:
@@ -139,7 +141,8 @@ class Route:
         self._news.set()
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Stop; a message that is on its way after a time-out is found so by the next process."""
+        """Send what can go at once, and stop; a message that is on its way after a time-out is found so by the next process."""
+        self._until_s = time.monotonic() + timeout_s
         self._over.set()
         self._news.set()
         if self._thread is not None:
@@ -183,10 +186,13 @@ class Route:
         self._result = None
 
     def _run(self) -> None:
-        while not self._over.is_set():
+        more = True
+        while not self._over.is_set() or (more and time.monotonic() < self._until_s):
             self._news.clear()
+            more = not self._over.is_set()
             try:
                 again_us = self.step()
+                more = again_us == 0
                 wait_s = _LONGEST_S if again_us is None else (again_us - moment(self._clock).real_us) / 1e6
             except TryAgain as error:
                 self.failing = error.message

@@ -110,7 +110,7 @@ def _kind(some: Sequence[Notification]) -> Literal["info", "success", "warning",
     worst = max(
         (RANKS.get(one.severity, 1) for one in some if one.state != "resolved" and not one.over), default=0
     )
-    return ("info", "warning", "failure")[worst]  # type: ignore[return-value]
+    return ("info", "warning", "failure")[worst]
 
 
 def when(at_us: int, zone: tzinfo) -> str:

@@ -26,6 +26,7 @@ from headwater_shared.errors import TryAgain
 from tests.cloud.kills import Steps
 from tests.cloud.made import DAY
 from tests.cloud.notified import LINES, NOTIFY, courier_of, deliver
+from tests.cloud.receivers import webhook
 from tests.cloud.side import FILE
 from tests.support import until
 
@@ -303,6 +304,17 @@ def test_a_process_sends_by_threads_of_its_own(told: Told) -> None:
     told.put(made(2))
     told.courier.wake()
     until(lambda: told.lines() == ["a1/firing", "a2/firing"], what="it is told")
+
+
+def test_the_last_words_of_a_process_go_out_as_it_ends(folder: Path) -> None:
+    """What its last commit has to tell is taken up and sent before it is gone, as far as that takes no waiting."""
+    with webhook() as hook:
+        told = Told(folder, (NotifySettings("hook", "webhook", url=hook.url),))
+        told.courier.start()
+        told.put(made(1), made(2))
+        told.close()
+        assert told.lines() == ["a1/firing", "a2/firing"]
+        assert [posted.said["id"] for posted in hook.got] == ["a1/firing", "a2/firing"]
 
 
 def test_routes_take_what_they_want_and_a_failing_one_holds_up_no_other(folder: Path) -> None:
