@@ -20,7 +20,7 @@ from headwater_cloud.notify_store import NotifyStore
 from headwater_cloud.outputs import as_repeat
 from headwater_cloud.sending import Message, Send
 from headwater_shared.clock import Clock, wall_of
-from headwater_shared.errors import HeadwaterError, Refused, TryAgain
+from headwater_shared.errors import HeadwaterError, Refused, StartAgain, TryAgain
 from headwater_shared.logs import get_logger
 
 log = get_logger()
@@ -198,8 +198,8 @@ class Route:
                 self.failing = error.message
                 log.error("the courier's file does not take what became of a notification", error=error)
                 wait_s = _AFTER_TROUBLE_S
-            except HeadwaterError as error:  # what is in the file is not known: all begins from it
-                self.broken = error
+            except Exception as error:  # noqa: BLE001 - what is in the file is not known: all begins from it
+                self.broken = error if isinstance(error, HeadwaterError) else _unforeseen(error)
                 self._broke()
                 return
             if wait_s > 0 and not self._over.is_set():
@@ -210,6 +210,11 @@ def message_of(route: str, letter: int, some: tuple[Waiting, ...]) -> Message:
     """The message that some deliveries go out in: each as it is, marked if it may have gone out before."""
     said = tuple(as_repeat(one.notification) if one.repeat else one.notification for one in some)
     return Message(said[0].id if len(said) == 1 else f"{route}/{letter}", said)
+
+
+def _unforeseen(error: Exception) -> HeadwaterError:
+    log.error("a route ended", error=f"{type(error).__name__}: {error}")
+    return StartAgain(f"{type(error).__name__}: {error}")
 
 
 def _ids(some: tuple[Waiting, ...]) -> list[str]:

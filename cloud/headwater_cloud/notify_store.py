@@ -28,7 +28,7 @@ from headwater_cloud.notify_file import (
 from headwater_cloud.outputs import Notification
 from headwater_cloud.store import one_commit
 from headwater_shared.crash import reached
-from headwater_shared.errors import StartAgain, StateError
+from headwater_shared.errors import StartAgain, StateError, TryAgain
 from headwater_shared.sqlite_file import WriterLock, open_writer, says_damaged
 
 
@@ -61,6 +61,10 @@ class NotifyStore:
             self._lock.release()
             if says_damaged(error):
                 raise damaged(path, error) from None
+            if isinstance(error, sqlite3.Error):
+                raise TryAgain(
+                    f"{path} cannot be opened: {error}", hint="check its disk and its owner"
+                ) from None
             raise
 
     def close(self) -> None:

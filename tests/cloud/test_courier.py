@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from headwater_cloud import notify_store
-from headwater_cloud.notify_file import taken_up_to
+from headwater_cloud import courier, notify_store
+from headwater_cloud.notify_file import Waiting, taken_up_to
 from headwater_cloud.notify_settings import NotifySettings
 from headwater_cloud.outputs import Notification
 from headwater_cloud.retention import Keep, prune_levels
@@ -304,6 +304,40 @@ def test_a_process_sends_by_threads_of_its_own(told: Told) -> None:
     told.put(made(2))
     told.courier.wake()
     until(lambda: told.lines() == ["a1/firing", "a2/firing"], what="it is told")
+
+
+def test_what_cannot_be_read_is_told_as_such_and_holds_up_nothing(told: Told) -> None:
+    """A newer version wrote a state that this one does not know: people hear that there is something, and the next one comes."""
+    told.put(made(1))
+    with told.store.transaction() as connection:
+        connection.execute("UPDATE notification SET body = replace(body, 'firing', 'dancing')")
+    told.put(made(2))
+    told.deliver()
+    assert told.lines() == ["a1/firing", "a2/firing"]
+    (line, _) = (told.folder / LINES).read_text().splitlines()
+    assert "unreadable" in line
+
+
+def test_threads_that_fail_begin_again(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody thought of, in a route or in the courier itself: all begins from the file, and goes on."""
+    monkeypatch.setattr(courier, "_TRY_S", 0.01)
+    whole, fails = (
+        notify_store.NotifyStore.waiting,
+        [ZeroDivisionError("a"), OSError("b"), sqlite3.OperationalError("c")],
+    )
+
+    def waiting(store: notify_store.NotifyStore, route: str) -> list[Waiting]:
+        if fails:
+            raise fails.pop()
+        return whole(store, route)
+
+    monkeypatch.setattr(notify_store.NotifyStore, "waiting", waiting)
+    told.courier.start()
+    told.put(made(1))
+    told.courier.wake()
+    until(lambda: told.lines() == ["a1/firing"], what="it is told")
+    assert not fails
+    until(lambda: not told.courier.troubles(), what="all is well again")
 
 
 def test_the_last_words_of_a_process_go_out_as_it_ends(folder: Path) -> None:
