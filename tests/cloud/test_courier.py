@@ -221,7 +221,7 @@ def test_r29_without_its_file_what_was_told_within_a_day_is_told_again_and_marke
     do not; what comes then is new, and unmarked.
     """
     old = told.clock.wall_us - 2 * 86_400_000_000
-    told.put(made(1, known_us=old), made(2, known_us=told.clock.wall_us))
+    told.put(made(1, time_us=old), made(2, known_us=told.clock.wall_us))
     told.deliver()
     told.courier.close()
     (told.folder / LINES).unlink()
@@ -374,9 +374,9 @@ def test_r27_what_the_courier_has_not_taken_up_is_never_deleted(told: Told) -> N
     """However old: retention goes by the courier's file, and deletes nothing where there is none."""
     keep = Keep({}, DAY, DAY, partial(taken_up_to, told.folder / NOTIFY))
     now_us = told.clock.wall_us
-    told.put(made(1, known_us=now_us - 9 * DAY))
+    told.put(made(1, time_us=now_us - 9 * DAY))
     told.deliver()
-    told.put(made(2, known_us=now_us - 9 * DAY), made(3, known_us=now_us))
+    told.put(made(2, time_us=now_us - 9 * DAY), made(3, known_us=now_us))
     told.courier.close()
     for _ in range(2):
         prune_levels(told.store.transaction, [], now_us, keep)
