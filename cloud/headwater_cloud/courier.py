@@ -249,6 +249,7 @@ class Courier:
             if not self._reader.execute("SELECT 1 FROM notification WHERE id = ?", (id_,)).fetchone()
         ]
         self.store.forget(gone, now_us - _DAY_US)
+        self.store.drop([rules.name for rules in self._rules], shown_us - _KEPT_US)
         self._tidied_us = now_us
 
     def _run(self) -> None:
@@ -280,6 +281,8 @@ class Courier:
                 self._news.wait(wait_s)
 
     def _let_go(self) -> None:
+        for route in self.routes.values():
+            route.end()  # all at once
         for route in self.routes.values():
             route.close()
         self.routes = {}

@@ -27,6 +27,8 @@ log = get_logger()
 
 _LONGEST_S = 60.0
 _AFTER_TROUBLE_S = 1.0
+_LAST_S = 2.0
+"""How long the end of a process waits for a route."""
 
 
 class Moment(NamedTuple):
@@ -140,13 +142,17 @@ class Route:
         self._not_before_us = 0
         self._news.set()
 
-    def close(self, timeout_s: float = 2.0) -> None:
-        """Send what can go at once, and stop; a message that is on its way after a time-out is found so by the next process."""
-        self._until_s = time.monotonic() + timeout_s
+    def end(self) -> None:
+        """Send what can go at once, and stop; `close` waits for that."""
+        self._until_s = time.monotonic() + _LAST_S
         self._over.set()
         self._news.set()
+
+    def close(self) -> None:
+        """Stop; a message that is still on its way after a time-out is found so by the next process."""
+        self.end()
         if self._thread is not None:
-            self._thread.join(timeout_s)
+            self._thread.join(_LAST_S)
 
     def status(self) -> dict[str, Any]:
         """What a person sees of it."""

@@ -224,6 +224,15 @@ class NotifyStore:
             before_us, count,
         )  # type: ignore[return-value]  # fmt: skip
 
+    def drop(self, routes: Sequence[str], before_us: int) -> int:
+        """Drop what waits for routes that there are no more, and was taken up before a time. Returns how many."""
+        with self.transaction() as connection:
+            return connection.execute(
+                f"DELETE FROM delivery WHERE state != 'sent' AND route NOT IN ({', '.join('?' * len(routes))})"
+                " AND n IN (SELECT n FROM notification WHERE taken_us < ?)",
+                (*routes, before_us),
+            ).rowcount
+
     def forget(self, numbers: Iterable[int], before_us: int) -> None:
         """Forget notifications that the cloud's table has no more, and of when messages went out before a time."""
         some = [(n,) for n in numbers]

@@ -16,7 +16,10 @@ import pytest
 
 from headwater_cloud import courier, notify_store
 from headwater_cloud.notify_file import Waiting, taken_up_to
-from headwater_cloud.notify_settings import NotifySettings
+from headwater_cloud.notify_hours import Zones
+from headwater_cloud.notify_list import undelivered
+from headwater_cloud.notify_route import moment
+from headwater_cloud.notify_settings import NotifySettings, read_routes
 from headwater_cloud.outputs import Notification
 from headwater_cloud.retention import Keep, prune_levels
 from headwater_cloud.store import Store
@@ -304,6 +307,50 @@ def test_a_process_sends_by_threads_of_its_own(told: Told) -> None:
     told.put(made(2))
     told.courier.wake()
     until(lambda: told.lines() == ["a1/firing", "a2/firing"], what="it is told")
+
+
+def test_what_waits_for_a_route_that_is_gone_stays_in_sight_for_a_month(folder: Path) -> None:
+    """It is listed as such, goes out if the route comes back, and is dropped in the end."""
+    told = Told(folder, ROUTES)
+    (folder / "bad.jsonl").mkdir()
+    told.put(made(1, severity="critical"))
+    told.deliver()
+    told.routes = ()
+    told.again()
+
+    def listed() -> list[tuple[str, str]]:
+        now = moment(told.clock)
+        return [
+            (one.route, one.state)
+            for one in undelivered(folder / NOTIFY, read_routes((), LINES), Zones({}), now)
+        ]
+
+    assert listed() == [("bad", "gone")]
+    told.clock.advance(29 * 86_400)
+    told.deliver()
+    told.courier._tidy()
+    assert listed() == [("bad", "gone")]
+    told.clock.advance(2 * 86_400)
+    told.courier._tidy()
+    assert listed() == []
+    told.close()
+
+
+def test_what_waits_for_the_end_of_quiet_hours_is_listed_with_when_that_is(folder: Path) -> None:
+    """In the hours of the site's zone; the clock stands at 8 in London."""
+    routes = (
+        NotifySettings(
+            "quiet", "webhook", url="http://127.0.0.1:1/", quiet=("06:00-12:30",), zone="Europe/Berlin"
+        ),
+    )
+    told = Told(folder, routes)
+    told.put(made(1))
+    told.deliver()
+    now = moment(told.clock)
+    (one,) = undelivered(folder / NOTIFY, read_routes(routes, LINES, secrets=False), Zones({}), now)
+    assert (one.state, one.why, one.tries) == ("waiting", "quiet hours", 0)
+    assert one.next_us == now.shown_us + 3.5 * 3_600_000_000
+    told.close()
 
 
 def test_what_cannot_be_read_is_told_as_such_and_holds_up_nothing(told: Told) -> None:
