@@ -15,7 +15,7 @@ from headwater_cloud.notify_words import when, words_of
 from headwater_cloud.outputs import Notification
 from headwater_cloud.sending import Message
 from headwater_shared.clock import Clock
-from headwater_shared.errors import HeadwaterError
+from headwater_shared.errors import HeadwaterError, Refused
 from headwater_shared.health import Answered, Asked
 
 _LONGEST = 80
@@ -70,6 +70,8 @@ def answer(
     try:
         # On the bus first: were the link used up before, a crash would leave an alert that nobody acknowledged. Again, it is the same action.
         acknowledge(Acknowledged(one, who, now_us))
+    except Refused as error:
+        return _page(409, "Not acknowledged", [error.message, words.title])
     except HeadwaterError as error:
         return _page(
             503, "Not acknowledged yet", [f"{error.message}. Press the button once more in a moment."], token

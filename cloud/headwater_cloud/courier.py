@@ -156,11 +156,14 @@ class Courier:
         self._news.set()
 
     def close(self) -> None:
-        """Stop, and let the file go; what is not delivered waits in it."""
+        """Stop, and let the file go; what cannot be delivered at once waits in it."""
         self._over.set()
         self._news.set()
         if self._thread is not None:
             self._thread.join()
+            with suppress(HeadwaterError):  # of the last commits of this process
+                while self.store is not None and self.step():
+                    pass
         self._let_go()
 
     def status(self) -> dict[str, Any]:
@@ -192,8 +195,8 @@ class Courier:
                 found.append(f"notifications do not go out by {name!r}: {route.failing}")
         return found
 
-    def _read(self) -> list[tuple[int, int, str]]:
-        """Read number, time and body of what is new in the cloud's table."""
+    def _read(self) -> list[tuple[int, str, int, str]]:
+        """Read number, id, time and body of what is new in the cloud's table."""
         assert self.store is not None
         if self._reader is None:
             if not self._cloud.exists():
@@ -212,16 +215,16 @@ class Courier:
                 self.store.set_cursor(cursor)
         self._checked = True
         return query(
-            "SELECT n, time_us, body FROM notification WHERE n > ? ORDER BY n LIMIT ?", (cursor.n, _CHUNK)
+            "SELECT n, id, time_us, body FROM notification WHERE n > ? ORDER BY n LIMIT ?", (cursor.n, _CHUNK)
         ).fetchall()
 
-    def _take(self, rows: Sequence[tuple[int, int, str]]) -> None:
+    def _take(self, rows: Sequence[tuple[int, str, int, str]]) -> None:
         assert self.store is not None
         cursor = self.store.cursor()
         shown_us, now_us = moment(self._clock)
         found = []
-        for n, time_us, body in rows:
-            one = msgspec.json.decode(body, type=Notification)
+        for n, id_, time_us, body in rows:
+            one = _notification(id_, time_us, body)
             wanted = [
                 Wanted(rules.name, now_us + rules.digest_us)
                 for rules in self._rules
@@ -246,6 +249,7 @@ class Courier:
             if not self._reader.execute("SELECT 1 FROM notification WHERE id = ?", (id_,)).fetchone()
         ]
         self.store.forget(gone, now_us - _DAY_US)
+        self.store.drop([rules.name for rules in self._rules], shown_us - _KEPT_US)
         self._tidied_us = now_us
 
     def _run(self) -> None:
@@ -255,9 +259,10 @@ class Courier:
             try:
                 if not self.open():
                     wait_s = _TRY_S
-                elif any(route.broken for route in self.routes.values()):
-                    self._let_go()
-                    wait_s = 0.0
+                elif (
+                    broken := next((one.broken for one in self.routes.values() if one.broken), None)
+                ) is not None:
+                    raise broken
                 elif self.step():
                     wait_s = 0.0
                 else:
@@ -267,7 +272,7 @@ class Courier:
                 self.trouble = f"notifications wait: {error.message}"
                 log.warning("the courier tries again", error=error)
                 wait_s = _TRY_S
-            except HeadwaterError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, a thread that ended would tell nobody
                 self.trouble = f"notifications wait: {error}"
                 log.error("the courier begins again from its file", error=error)
                 self._let_go()
@@ -276,6 +281,8 @@ class Courier:
                 self._news.wait(wait_s)
 
     def _let_go(self) -> None:
+        for route in self.routes.values():
+            route.end()  # all at once
         for route in self.routes.values():
             route.close()
         self.routes = {}
@@ -288,6 +295,16 @@ class Courier:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+
+def _notification(id_: str, time_us: int, body: str) -> Notification:
+    """Read a notification; of one that cannot be read, which a newer version wrote, people hear that there is one."""
+    try:
+        return msgspec.json.decode(body, type=Notification)
+    except (msgspec.DecodeError, ValueError) as error:
+        log.error("a notification cannot be read", id=id_, error=str(error))
+        text = "something is to be told that this version cannot read: see `headwater alerts`"
+        return Notification(id_, id_, "firing", "unreadable", id_, "warning", text, 0.0, time_us, time_us)
 
 
 def waiting_by_route(rows: Callable[[str], Sequence[Any]]) -> Mapping[str, tuple[int, int, int]]:

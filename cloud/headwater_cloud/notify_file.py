@@ -42,7 +42,7 @@ message it goes, or went; `repeat`: perhaps it went before; `due_us`, `changed_u
 
 VERSION = len(SCHEMA)
 
-MANY = 500
+MANY = 2_000
 """Deliveries of one look: what waits beyond them comes after them."""
 
 

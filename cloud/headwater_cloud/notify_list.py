@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from headwater_cloud import notify_hours
-from headwater_cloud.notify_file import APPLICATION, OPEN, VERSION, waiting_of
+from headwater_cloud.notify_file import APPLICATION, OPEN, VERSION, Waiting, waiting_of
 from headwater_cloud.notify_hours import Zones
 from headwater_cloud.notify_plan import held
 from headwater_cloud.notify_route import Moment
@@ -49,7 +49,13 @@ def undelivered(path: Path, routes: Sequence[Rules], zones: Zones, now: Moment) 
         return []
     rules = {one.name: one for one in routes}
     with closing(open_reader(path, application=APPLICATION, version=VERSION)) as reader:
-        return [_of(row, rules.get(row[0]), zones, now, reader) for row in reader.execute(OPEN).fetchall()]
+        waiting = {
+            (name, one.n): one for name, of in rules.items() if of.quiet for one in waiting_of(reader, name)
+        }
+        return [
+            _of(row, rules.get(row[0]), zones, now, waiting.get((row[0], row[1])))
+            for row in reader.execute(OPEN).fetchall()
+        ]
 
 
 def counts(path: Path) -> dict[str, tuple[int, int]]:
@@ -64,19 +70,17 @@ def counts(path: Path) -> dict[str, tuple[int, int]]:
     return {route: (waiting, refused) for route, waiting, refused in found}
 
 
-def _of(row: Any, rules: Rules | None, zones: Zones, now: Moment, reader: sqlite3.Connection) -> Undelivered:
-    route, n, state, tries, due_us, why, taken_us, body = row
+def _of(row: Any, rules: Rules | None, zones: Zones, now: Moment, waiting: Waiting | None) -> Undelivered:
+    route, _, state, tries, due_us, why, taken_us, body = row
     one = msgspec.json.decode(body, type=Notification)
     next_us: int | None = due_us
     if rules is None:
         state, next_us = "gone", None
     elif state == "refused":
         next_us = None
-    elif state == "waiting":
-        some = [found for found in waiting_of(reader, route) if found.n == n]
-        if some and held(rules, some[0], now.shown_us, zones):
-            next_us = notify_hours.until(rules.quiet, now.shown_us, rules.zone_of(one, zones))
-            why = why or "quiet hours"
+    elif state == "waiting" and waiting is not None and held(rules, waiting, now.shown_us, zones):
+        next_us = notify_hours.until(rules.quiet, now.shown_us, rules.zone_of(one, zones))
+        why = why or "quiet hours"
     return Undelivered(
         route, state, one.id, one.severity, one.subject, one.text, taken_us, tries, why, next_us
     )

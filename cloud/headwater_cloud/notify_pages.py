@@ -72,7 +72,7 @@ class NotifyPages:
         return ack_page.answer(asked, store, self._links, self._zones, self._clock, self._acknowledge)
 
     def _notify(self, asked: Asked) -> Answered:
-        if asked.method != "POST" or asked.headers.get(HEADER) is None:
+        if asked.method != "POST" or HEADER.lower() not in asked.headers:
             return _json(403, {"error": f"post it, with the header {HEADER}: `headwater notify` does"})
         store = self._courier.store
         if store is None:
@@ -107,7 +107,7 @@ class NotifyPages:
         if port in {0, self._port}:
             return _later()
         made = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
-        headers = {HEADER: "handed on"} if asked.headers.get(HEADER) is not None else {}
+        headers = {HEADER: "handed on"} if HEADER.lower() in asked.headers else {}
         try:
             made.request(asked.method, asked.path, asked.body or None, headers)
             found = made.getresponse()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,13 +20,15 @@ from headwater_cloud.notify_store import NotifyStore
 from headwater_cloud.outputs import as_repeat
 from headwater_cloud.sending import Message, Send
 from headwater_shared.clock import Clock, wall_of
-from headwater_shared.errors import HeadwaterError, Refused, TryAgain
+from headwater_shared.errors import HeadwaterError, Refused, StartAgain, TryAgain
 from headwater_shared.logs import get_logger
 
 log = get_logger()
 
 _LONGEST_S = 60.0
 _AFTER_TROUBLE_S = 1.0
+_LAST_S = 2.0
+"""How long the end of a process waits for a route."""
 
 
 class Moment(NamedTuple):
@@ -68,6 +71,7 @@ class Route:
         self._sending = threading.Lock()
         self._news = threading.Event()
         self._over = threading.Event()
+        self._until_s = 0.0
         self._thread: threading.Thread | None = None
 
     def step(self) -> int | None:
@@ -138,12 +142,17 @@ class Route:
         self._not_before_us = 0
         self._news.set()
 
-    def close(self, timeout_s: float = 2.0) -> None:
-        """Stop; a message that is on its way after a time-out is found so by the next process."""
+    def end(self) -> None:
+        """Send what can go at once, and stop; `close` waits for that."""
+        self._until_s = time.monotonic() + _LAST_S
         self._over.set()
         self._news.set()
+
+    def close(self) -> None:
+        """Stop; a message that is still on its way after a time-out is found so by the next process."""
+        self.end()
         if self._thread is not None:
-            self._thread.join(timeout_s)
+            self._thread.join(_LAST_S)
 
     def status(self) -> dict[str, Any]:
         """What a person sees of it."""
@@ -183,17 +192,20 @@ class Route:
         self._result = None
 
     def _run(self) -> None:
-        while not self._over.is_set():
+        more = True
+        while not self._over.is_set() or (more and time.monotonic() < self._until_s):
             self._news.clear()
+            more = not self._over.is_set()
             try:
                 again_us = self.step()
+                more = again_us == 0
                 wait_s = _LONGEST_S if again_us is None else (again_us - moment(self._clock).real_us) / 1e6
             except TryAgain as error:
                 self.failing = error.message
                 log.error("the courier's file does not take what became of a notification", error=error)
                 wait_s = _AFTER_TROUBLE_S
-            except HeadwaterError as error:  # what is in the file is not known: all begins from it
-                self.broken = error
+            except Exception as error:  # noqa: BLE001 - what is in the file is not known: all begins from it
+                self.broken = error if isinstance(error, HeadwaterError) else _unforeseen(error)
                 self._broke()
                 return
             if wait_s > 0 and not self._over.is_set():
@@ -204,6 +216,11 @@ def message_of(route: str, letter: int, some: tuple[Waiting, ...]) -> Message:
     """The message that some deliveries go out in: each as it is, marked if it may have gone out before."""
     said = tuple(as_repeat(one.notification) if one.repeat else one.notification for one in some)
     return Message(said[0].id if len(said) == 1 else f"{route}/{letter}", said)
+
+
+def _unforeseen(error: Exception) -> HeadwaterError:
+    log.error("a route ended", error=f"{type(error).__name__}: {error}")
+    return StartAgain(f"{type(error).__name__}: {error}")
 
 
 def _ids(some: tuple[Waiting, ...]) -> list[str]:

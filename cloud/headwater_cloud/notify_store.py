@@ -28,7 +28,7 @@ from headwater_cloud.notify_file import (
 from headwater_cloud.outputs import Notification
 from headwater_cloud.store import one_commit
 from headwater_shared.crash import reached
-from headwater_shared.errors import StartAgain, StateError
+from headwater_shared.errors import StartAgain, StateError, TryAgain
 from headwater_shared.sqlite_file import WriterLock, open_writer, says_damaged
 
 
@@ -61,6 +61,10 @@ class NotifyStore:
             self._lock.release()
             if says_damaged(error):
                 raise damaged(path, error) from None
+            if isinstance(error, sqlite3.Error):
+                raise TryAgain(
+                    f"{path} cannot be opened: {error}", hint="check its disk and its owner"
+                ) from None
             raise
 
     def close(self) -> None:
@@ -219,6 +223,15 @@ class NotifyStore:
             " (SELECT 1 FROM delivery d WHERE d.n = t.n AND d.state IN ('waiting', 'sending')) ORDER BY n LIMIT ?",
             before_us, count,
         )  # type: ignore[return-value]  # fmt: skip
+
+    def drop(self, routes: Sequence[str], before_us: int) -> int:
+        """Drop what waits for routes that there are no more, and was taken up before a time. Returns how many."""
+        with self.transaction() as connection:
+            return connection.execute(
+                f"DELETE FROM delivery WHERE state != 'sent' AND route NOT IN ({', '.join('?' * len(routes))})"
+                " AND n IN (SELECT n FROM notification WHERE taken_us < ?)",
+                (*routes, before_us),
+            ).rowcount
 
     def forget(self, numbers: Iterable[int], before_us: int) -> None:
         """Forget notifications that the cloud's table has no more, and of when messages went out before a time."""

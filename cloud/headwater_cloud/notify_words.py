@@ -45,7 +45,7 @@ def _of_one(one: Notification, zone: tzinfo, ack: str) -> Words:
     first = f"{one.text or one.rule}: {_where(one)}, since {when(one.begin_us, zone)}"
     if one.state == "resolved":
         first = f"over since {when(one.time_us, zone)}: {one.text or one.rule}: {_where(one)}, began {when(one.begin_us, zone)}"
-    elif one.over:
+    if one.over:
         first += "; it was over already when it was found"
     sure = one.sure or f"value {one.value:g}"
     do = one.do if one.state != "resolved" else ""
@@ -99,7 +99,8 @@ def _subject(one: Notification) -> str:
 def _where(one: Notification) -> str:
     if one.members > 1:
         few = ", ".join(one.devices[:3])
-        return f"{one.members} alerts at {one.site or one.subject}" + (f" ({few} and others)" if few else "")
+        more = " and others" if len(one.devices) > 3 else ""
+        return f"{one.site or one.subject}" + (f" ({few}{more})" if few else "")
     more = ", ".join(word for word in (one.place, one.model) if word)
     return f"{one.subject} ({more})" if more else one.subject
 
@@ -110,7 +111,7 @@ def _kind(some: Sequence[Notification]) -> Literal["info", "success", "warning",
     worst = max(
         (RANKS.get(one.severity, 1) for one in some if one.state != "resolved" and not one.over), default=0
     )
-    return ("info", "warning", "failure")[worst]  # type: ignore[return-value]
+    return ("info", "warning", "failure")[worst]
 
 
 def when(at_us: int, zone: tzinfo) -> str:

@@ -38,7 +38,7 @@ class Asked(NamedTuple):
     path: str
     """With its query, as it came."""
     headers: Mapping[str, str]
-    """By name, any case."""
+    """By name, in small letters."""
     body: bytes
 
 
@@ -164,7 +164,8 @@ class _Answer(BaseHTTPRequestHandler):
             return True
         body = self.rfile.read(int(length))
         try:
-            found = page(Asked(self.command, self.path, self.headers, body))
+            headers = {name.lower(): text for name, text in self.headers.items()}
+            found = page(Asked(self.command, self.path, headers, body))
         except Exception as error:  # noqa: BLE001 (whatever it is, the answer is that the process fails)
             found = Answered(500, "text/plain; charset=utf-8", f"{type(error).__name__}\n".encode())
         self._send(found.status, found.content_type, found.body, found.headers)

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from functools import partial
 from html import unescape
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from headwater_cloud import ack_page
 from headwater_cloud.ack_links import PATH, AckLinks
 from headwater_cloud.ack_page import Acknowledged
+from headwater_cloud.acknowledged import acknowledged
 from headwater_cloud.notify_hours import Zones
-from headwater_shared.errors import BusUnavailable, SettingsError
-from headwater_shared.health import Answered, Asked
+from headwater_cloud.notify_pages import HEADER, NotifyPages
+from headwater_shared.errors import BusUnavailable, Refused, SettingsError
+from headwater_shared.health import Answered, Asked, serve
+from headwater_shared.sqlite_log import SqliteLog
+from tests.cloud.made import Agent
+from tests.cloud.notified import courier_of
+from tests.cloud.side import FILE, LOG, Side
 from tests.cloud.test_courier import Told, made
 
 URL = "https://hw.example.org"
@@ -139,3 +149,62 @@ def test_r21_the_key_is_beside_the_data_folder_and_readable_by_its_owner_only(
     assert AckLinks(folder / "data", "", linked.told.clock).link(made(1)) == ""
     with pytest.raises(SettingsError, match="public_url"):
         AckLinks(folder / "data", "hw.example.org", linked.told.clock)
+
+
+def test_the_button_acknowledges_the_alert_in_its_shard(side: Side) -> None:
+    """From the link of a notification to the alert's row: who, when; the same link on another box's page changes nothing more."""
+    side.take(Agent().anomaly("begin", 1))
+    links, zones = AckLinks(side.folder / "data", URL, side.clock), Zones({})
+    store = side.courier.store
+    assert store is not None
+    ((id_,),) = store.rows("SELECT id FROM notification")
+    one = store.notification(str(id_))
+    assert one is not None
+    path = links.link(one).removeprefix(URL)
+
+    def bus() -> SqliteLog:
+        return SqliteLog(side.folder / LOG, wall=lambda: side.clock.wall_us)
+
+    put = partial(acknowledged, bus, side.folder / FILE)
+    page = ack_page.answer(Asked("POST", path, {}, b"who=Ann"), store, links, zones, side.clock, put)
+    assert page.status == 200, page.body
+    side.run()
+    assert side.rows("SELECT state, who, why FROM alert") == [("acknowledged", "Ann", "by a link")]
+    put(Acknowledged(one, "Ann", side.clock.wall_us))
+    side.run()
+    assert side.rows("SELECT count(*) FROM alert_event WHERE what = 'ack'") == [(1,)]
+    side.take(Agent().anomaly("end", 2, begin=1))
+    with pytest.raises(Refused, match="is resolved since"):
+        put(Acknowledged(one, "Ann", side.clock.wall_us))
+
+
+def test_of_several_processes_the_one_that_has_the_file_answers_for_all(folder: Path, linked: Linked) -> None:
+    """A link leads to any of them; who has not the courier's file hands on what it is asked, and says so when there is nobody."""
+    told, done = linked.told, linked.done
+    other = courier_of(folder, told.clock)
+    zones = Zones({})
+    with ExitStack() as stack:
+        servers = []
+        for courier in (told.courier, other):
+            pages = NotifyPages(courier, folder, linked.links, zones, told.clock, done.append)
+            server = serve("127.0.0.1", 0, dict, CollectorRegistry(), pages.pages())
+            stack.callback(server.close)
+            pages.at(server.port)
+            servers.append(server.port)
+
+        def ask(path: str, method: str = "GET", body: str = "") -> tuple[int, str]:
+            with closing(http.client.HTTPConnection("127.0.0.1", servers[1], timeout=10)) as made_:
+                made_.request(method, path, body, {HEADER: "x"})
+                answer = made_.getresponse()
+                return answer.status, answer.read().decode()
+
+        assert "<button>" in ask(PATH + linked.token())[1]
+        assert ask(PATH + linked.token(), "POST", "who=Ann")[0] == 200
+        assert ask(PATH + linked.token(), "POST", "who=Ann")[0] == 409
+        assert [one.who for one in done] == ["Ann"]
+        assert ask("/notify/test", "POST")[1].startswith('{"id":"test/')
+        told.courier.close()
+        assert ask("/notify/test", "POST")[0] == 503
+        assert other.open()
+        assert ask("/notify/retry", "POST") == (200, '{"retried":0}\n')
+        other.close()

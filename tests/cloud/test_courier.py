@@ -14,9 +14,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from headwater_cloud import notify_store
-from headwater_cloud.notify_file import taken_up_to
-from headwater_cloud.notify_settings import NotifySettings
+from headwater_cloud import courier, notify_store
+from headwater_cloud.notify_file import Waiting, taken_up_to
+from headwater_cloud.notify_hours import Zones
+from headwater_cloud.notify_list import undelivered
+from headwater_cloud.notify_route import moment
+from headwater_cloud.notify_settings import NotifySettings, read_routes
 from headwater_cloud.outputs import Notification
 from headwater_cloud.retention import Keep, prune_levels
 from headwater_cloud.store import Store
@@ -26,6 +29,7 @@ from headwater_shared.errors import TryAgain
 from tests.cloud.kills import Steps
 from tests.cloud.made import DAY
 from tests.cloud.notified import LINES, NOTIFY, courier_of, deliver
+from tests.cloud.receivers import webhook
 from tests.cloud.side import FILE
 from tests.support import until
 
@@ -220,7 +224,7 @@ def test_r29_without_its_file_what_was_told_within_a_day_is_told_again_and_marke
     do not; what comes then is new, and unmarked.
     """
     old = told.clock.wall_us - 2 * 86_400_000_000
-    told.put(made(1, known_us=old), made(2, known_us=told.clock.wall_us))
+    told.put(made(1, time_us=old), made(2, known_us=told.clock.wall_us))
     told.deliver()
     told.courier.close()
     (told.folder / LINES).unlink()
@@ -305,6 +309,95 @@ def test_a_process_sends_by_threads_of_its_own(told: Told) -> None:
     until(lambda: told.lines() == ["a1/firing", "a2/firing"], what="it is told")
 
 
+def test_what_waits_for_a_route_that_is_gone_stays_in_sight_for_a_month(folder: Path) -> None:
+    """It is listed as such, goes out if the route comes back, and is dropped in the end."""
+    told = Told(folder, ROUTES)
+    (folder / "bad.jsonl").mkdir()
+    told.put(made(1, severity="critical"))
+    told.deliver()
+    told.routes = ()
+    told.again()
+
+    def listed() -> list[tuple[str, str]]:
+        now = moment(told.clock)
+        return [
+            (one.route, one.state)
+            for one in undelivered(folder / NOTIFY, read_routes((), LINES), Zones({}), now)
+        ]
+
+    assert listed() == [("bad", "gone")]
+    told.clock.advance(29 * 86_400)
+    told.deliver()
+    told.courier._tidy()
+    assert listed() == [("bad", "gone")]
+    told.clock.advance(2 * 86_400)
+    told.courier._tidy()
+    assert listed() == []
+    told.close()
+
+
+def test_what_waits_for_the_end_of_quiet_hours_is_listed_with_when_that_is(folder: Path) -> None:
+    """In the hours of the site's zone; the clock stands at 8 in London."""
+    routes = (
+        NotifySettings(
+            "quiet", "webhook", url="http://127.0.0.1:1/", quiet=("06:00-12:30",), zone="Europe/Berlin"
+        ),
+    )
+    told = Told(folder, routes)
+    told.put(made(1))
+    told.deliver()
+    now = moment(told.clock)
+    (one,) = undelivered(folder / NOTIFY, read_routes(routes, LINES, secrets=False), Zones({}), now)
+    assert (one.state, one.why, one.tries) == ("waiting", "quiet hours", 0)
+    assert one.next_us == now.shown_us + 3.5 * 3_600_000_000
+    told.close()
+
+
+def test_what_cannot_be_read_is_told_as_such_and_holds_up_nothing(told: Told) -> None:
+    """A newer version wrote a state that this one does not know: people hear that there is something, and the next one comes."""
+    told.put(made(1))
+    with told.store.transaction() as connection:
+        connection.execute("UPDATE notification SET body = replace(body, 'firing', 'dancing')")
+    told.put(made(2))
+    told.deliver()
+    assert told.lines() == ["a1/firing", "a2/firing"]
+    (line, _) = (told.folder / LINES).read_text().splitlines()
+    assert "unreadable" in line
+
+
+def test_threads_that_fail_begin_again(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody thought of, in a route or in the courier itself: all begins from the file, and goes on."""
+    monkeypatch.setattr(courier, "_TRY_S", 0.01)
+    whole, fails = (
+        notify_store.NotifyStore.waiting,
+        [ZeroDivisionError("a"), OSError("b"), sqlite3.OperationalError("c")],
+    )
+
+    def waiting(store: notify_store.NotifyStore, route: str) -> list[Waiting]:
+        if fails:
+            raise fails.pop()
+        return whole(store, route)
+
+    monkeypatch.setattr(notify_store.NotifyStore, "waiting", waiting)
+    told.courier.start()
+    told.put(made(1))
+    told.courier.wake()
+    until(lambda: told.lines() == ["a1/firing"], what="it is told")
+    assert not fails
+    until(lambda: not told.courier.troubles(), what="all is well again")
+
+
+def test_the_last_words_of_a_process_go_out_as_it_ends(folder: Path) -> None:
+    """What its last commit has to tell is taken up and sent before it is gone, as far as that takes no waiting."""
+    with webhook() as hook:
+        told = Told(folder, (NotifySettings("hook", "webhook", url=hook.url),))
+        told.courier.start()
+        told.put(made(1), made(2))
+        told.close()
+        assert told.lines() == ["a1/firing", "a2/firing"]
+        assert [posted.said["id"] for posted in hook.got] == ["a1/firing", "a2/firing"]
+
+
 def test_routes_take_what_they_want_and_a_failing_one_holds_up_no_other(folder: Path) -> None:
     """By severity; the one that fails is named, with what waits."""
     told = Told(folder, ROUTES)
@@ -328,9 +421,9 @@ def test_r27_what_the_courier_has_not_taken_up_is_never_deleted(told: Told) -> N
     """However old: retention goes by the courier's file, and deletes nothing where there is none."""
     keep = Keep({}, DAY, DAY, partial(taken_up_to, told.folder / NOTIFY))
     now_us = told.clock.wall_us
-    told.put(made(1, known_us=now_us - 9 * DAY))
+    told.put(made(1, time_us=now_us - 9 * DAY))
     told.deliver()
-    told.put(made(2, known_us=now_us - 9 * DAY), made(3, known_us=now_us))
+    told.put(made(2, time_us=now_us - 9 * DAY), made(3, known_us=now_us))
     told.courier.close()
     for _ in range(2):
         prune_levels(told.store.transaction, [], now_us, keep)

@@ -21,7 +21,7 @@ from tests.cloud.test_courier import Told, made
 from tests.support import until
 
 
-def pump(**more: object) -> Notification:
+def pump(**more: Any) -> Notification:
     """A notification with all that it can say."""
     return made(
         1, rule="bearing-fails", subject="north/pump-7", site="north", severity="critical",
