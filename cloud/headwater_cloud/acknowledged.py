@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
+
+from headwater_cloud import acting, alert_history
 from headwater_cloud.ack_page import Acknowledged
+from headwater_cloud.history import History
 from headwater_shared.bus import Bus
-from headwater_shared.errors import Refused
+from headwater_shared.identity import stable_id
 
 
 def acknowledged(open_bus: Callable[[], Bus], file: Path, done: Acknowledged) -> None:
-    """Put an acknowledgement on the bus; again, it is the same action.
+    """Put an acknowledgement on the bus, of all of the incident that the message spoke of; again, it is the same action.
 
     Args:
         file: the cloud's, which says where the alert is.
 
     Raises:
-        Refused: the alert is not known. BusUnavailable: try again.
+        Refused: the alert is not known, or over. BusUnavailable: try again.
     """
-    raise Refused("alerts cannot be acknowledged yet")
+    said = done.notification
+    with closing(History(file)) as history:
+        alert = alert_history.alert(history.connection, said.alert)
+    action = acting.action_of(alert, "ack", done.who, "by link", done.time_us, whole=said.members > 1)
+    action = msgspec.structs.replace(action, id=stable_id("ack-link", said.id))
+    with closing(open_bus()) as bus:
+        acting.send(bus, action)

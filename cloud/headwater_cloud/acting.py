@@ -43,7 +43,7 @@ def action_of(
     Raises:
         Refused: nothing can be done of the kind with this alert, or the words are too long.
     """
-    if what != "comment" and alert.state not in (*OPEN, "pending"):
+    if what != "comment" and alert.state == "resolved":
         raise Refused(
             f"alert {alert.id[:12]} of {alert.subject} is {alert.state} since {iso(alert.time_us)}",
             hint='there is nothing left to do; `headwater alerts comment ID "..."` notes something',

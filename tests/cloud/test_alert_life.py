@@ -353,7 +353,7 @@ def test_what_was_let_go_of_is_bounded() -> None:
         )
     life.step(watched(episode(900), forgotten=899), at=901)
     still = [row for row in life.rows() if row.state == "firing"]
-    assert len(still) == 101
+    assert len(still) == 111
     texts = [alert.text for alert in life.latest.values() if "too many alerts of s1/d1 at once" in alert.text]
     assert len(texts) == 50
 
