@@ -55,6 +55,8 @@ class AlertEventView(msgspec.Struct, frozen=True):
     who: str
     why: str
     changed_us: int
+    time_us: int
+    """Event time of what it speaks of."""
 
 
 class IncidentView(msgspec.Struct, frozen=True):

@@ -297,6 +297,9 @@ def encode(
         datum["scores"] = [msgspec.structs.asdict(score) for score in datum["scores"]]
     if "metrics" in datum:
         datum["metrics"] = dict(sorted(datum["metrics"].items()))  # equal records are equal bytes
+    if isinstance(record, Alert):  # who reads version 1 knows two states
+        datum["stands"] = record.state
+        datum["state"] = "firing" if record.state in ("firing", "acknowledged") else "resolved"
     schema = _KINDS[type(record)][0]
     if isinstance(record, Anomaly) and not record.scores and not record.degree:
         schema = "anomaly-1"  # what rules found says no more than before: who reads that goes on reading it
@@ -323,6 +326,9 @@ def decode(kind: type[T], body: bytes) -> T:
         raise ValueError(f"a damaged have record: {datum['intervals'][:8]} are no intervals of seqs")
     if "scores" in datum:
         datum["scores"] = [Score(**score) for score in datum["scores"]]
+    stands = datum.pop("stands", "")
+    if stands:
+        datum["state"] = stands
     if kind in (Alert, Action):
         return msgspec.convert(datum, kind)  # states and what people do are words that must be known
     return kind(**datum)
