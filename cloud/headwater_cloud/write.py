@@ -240,7 +240,7 @@ def write_notifications(
         for n in notifications
         if connection.execute(
             "INSERT INTO notification(id, time_us, body) VALUES (?, ?, ?) ON CONFLICT(id) DO NOTHING",
-            (n.id, max(n.known_us, n.time_us), msgspec.json.encode(n).decode()),
+            (n.id, n.known_us or n.time_us, msgspec.json.encode(n).decode()),
         ).rowcount
     ]
 

@@ -355,7 +355,7 @@ def test_what_was_let_go_of_is_bounded() -> None:
     still = [row for row in life.rows() if row.state == "firing"]
     assert len(still) == 111
     texts = [alert.text for alert in life.latest.values() if "too many alerts of s1/d1 at once" in alert.text]
-    assert len(texts) == 50
+    assert len(texts) == 40
 
 
 def test_a_comment_on_an_alert_that_has_left_the_state_is_an_event_of_it() -> None:
