@@ -10,9 +10,9 @@ from headwater_cloud.alert_history import OPEN
 from headwater_cloud.query import iso
 from headwater_cloud.views import AlertView
 from headwater_shared.actions import record_of, wrong
+from headwater_shared.alert_records import Action, Doing
 from headwater_shared.bus import Bus
 from headwater_shared.errors import BusUnavailable, Refused
-from headwater_shared.records import Action, Doing
 
 SOURCE = "headwater-cloud/alerts"
 

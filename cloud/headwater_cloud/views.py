@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from headwater_shared.records import AlertStatus
+from headwater_shared.alert_records import AlertStatus
 
 
 class AlertView(msgspec.Struct, frozen=True):

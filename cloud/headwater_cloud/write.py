@@ -25,9 +25,10 @@ from headwater_cloud.names import Names
 from headwater_cloud.outputs import Notification, Report, Waiting
 from headwater_cloud.pipeline import Output
 from headwater_cloud.store import opener_row
+from headwater_shared.alert_records import Alert
 from headwater_shared.bus import Record
 from headwater_shared.parts import COARSENED
-from headwater_shared.records import Alert, Anomaly, Command, Device, RegistryChange
+from headwater_shared.records import Anomaly, Command, Device, RegistryChange
 from headwater_shared.registry import rank
 
 _MANY = 200

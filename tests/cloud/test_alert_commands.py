@@ -21,8 +21,8 @@ from headwater_cloud.maintenance import Planned
 from headwater_cloud.outputs import Notification
 from headwater_cloud.query import iso
 from headwater_shared.actions import record_of
+from headwater_shared.alert_records import Action
 from headwater_shared.errors import HeadwaterError, Refused, SettingsError, StateInUse
-from headwater_shared.records import Action
 from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import DEAD_LETTERS
 from tests.cloud.made import DAY, SHARD, T0, TEMP, Agent, S, clock_record
@@ -272,3 +272,16 @@ def test_what_repeats_keeps_to_the_clock_of_its_zone() -> None:
     daily = {"d": Planned("s1/*", "2027-03-20T01:00", "UTC", HOUR, "daily", "2027-03-29")}
     assert len(maintenance.times(daily, now_us)) == 10
     assert maintenance.times({"o": Planned("s1/*", "2027-01-01T00:00", "UTC", DAY)}, now_us) == ()
+
+
+def test_what_is_not_on_the_bus_yet_is_in_the_tables_too(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cloud side ended between its commit and what it puts out: the tables are made of both."""
+    with monkeypatch.context() as patch:
+        patch.setattr(told.runner._publisher, "publish", lambda: None)
+        told.take(Agent("a3").anomaly("begin", 900, series="s3/d1/temp"))
+    before = told.rows("SELECT * FROM alert ORDER BY id")
+    assert told.rows("SELECT count(*) FROM output WHERE topic = 'hw-alerts'") == [(1,)]
+    told.drop()
+    rebuild.rebuild(told.settings)
+    assert told.rows("SELECT * FROM alert ORDER BY id") == before
+    told.open()

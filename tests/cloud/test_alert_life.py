@@ -18,8 +18,8 @@ from headwater_cloud.completeness import Progress
 from headwater_cloud.episodes import Episode, Watched
 from headwater_cloud.outputs import Notification
 from headwater_cloud.shard import Shard
+from headwater_shared.alert_records import Action
 from headwater_shared.identity import device_of
-from headwater_shared.records import Action
 from tests.cloud.made import T0, S
 
 MIN = 60 * S

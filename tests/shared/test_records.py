@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater_shared import records
+from headwater_shared.alert_records import Action, Alert
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.identity import valid_name
 from headwater_shared.records import (
-    Action,
-    Alert,
     Anomaly,
     ClockRecord,
     Command,
