@@ -121,8 +121,10 @@ def _one(connection: sqlite3.Connection, select: str, name: str, what: str, comm
 
 
 def _view(row: tuple[Any, ...]) -> AlertView:
-    *fields, found, agents = row
-    return AlertView(*fields, msgspec.json.decode(found), msgspec.json.decode(agents))
+    fields = dict(zip(AlertView.__struct_fields__, row, strict=True))
+    for name in ("evidence", "agents"):
+        fields[name] = msgspec.json.decode(fields[name])
+    return AlertView(**fields)
 
 
 def _incident(row: tuple[Any, ...]) -> IncidentView:

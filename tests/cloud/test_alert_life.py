@@ -132,6 +132,7 @@ def test_r26_late_evidence_that_moves_the_begin_gives_the_alert_another_id_and_t
     (new,) = life.rows()
     assert (new.begin_us, new.state, new.acked) == (T0 + 4 * MIN, "acknowledged", "ann")
     assert (life.latest[old.id].state, new.id in life.latest[old.id].why) == ("withdrawn", True)
+    life.step(at=19)
     assert life.told() == ["firing"]
     life.step(watched(episode(4, 20, evidence=("a", "b"))), at=21)
     assert [one.id for one in life.said[1:]] == [f"{new.id}/resolved"]
@@ -166,14 +167,14 @@ def test_what_people_were_told_and_was_not_so_is_withdrawn_and_said() -> None:
 
 
 def test_a_mute_is_over_by_the_clock_and_what_still_fires_is_told_then() -> None:
-    """Muted by a person until minute 20: nothing is said before; the reason and who it was stand in the row."""
+    """Muted by a person until minute 19: nothing is said before; the reason and who it was stand in the row."""
     life = Life()
-    life.step(actions=(action(episode(5), "mute", 4, until=20),), at=4)
+    life.step(actions=(action(episode(5), "mute", 4, until=19),), at=4)
     life.step(watched(episode(5)), at=6)
     assert (life.told(), life.rows()[0].muted) == ([], "muted by ann: because")
-    life.step(at=19.9)
+    life.step(at=18.9)
     assert life.told() == []
-    life.step(at=20)
+    life.step(at=19)
     assert (life.told(), life.rows()[0].muted) == (["firing"], "")
     assert [one.alert.what for one in life.changes if one.is_event][-1] == "unmuted"
 
