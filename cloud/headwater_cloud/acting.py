@@ -10,9 +10,9 @@ from headwater_cloud.alert_history import OPEN
 from headwater_cloud.query import iso
 from headwater_cloud.views import AlertView
 from headwater_shared.actions import record_of, wrong
+from headwater_shared.alert_records import Action, Doing
 from headwater_shared.bus import Bus
 from headwater_shared.errors import BusUnavailable, Refused
-from headwater_shared.records import Action, Doing
 
 SOURCE = "headwater-cloud/alerts"
 
@@ -43,7 +43,7 @@ def action_of(
     Raises:
         Refused: nothing can be done of the kind with this alert, or the words are too long.
     """
-    if what != "comment" and alert.state not in (*OPEN, "pending"):
+    if what != "comment" and alert.state == "resolved":
         raise Refused(
             f"alert {alert.id[:12]} of {alert.subject} is {alert.state} since {iso(alert.time_us)}",
             hint='there is nothing left to do; `headwater alerts comment ID "..."` notes something',

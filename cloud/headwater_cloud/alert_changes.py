@@ -11,7 +11,7 @@ from headwater_cloud.alert_rows import AlertRow, alert_of
 from headwater_cloud.outputs import Notification
 from headwater_cloud.shard import Shard
 from headwater_cloud.telling import Said
-from headwater_shared.records import Action, Alert
+from headwater_shared.alert_records import Action, Alert
 
 _LEADS_TO = {"ack": "acknowledged", "resolve": "resolved"}
 

@@ -16,8 +16,8 @@ from headwater_cloud.commands import AsJson, Format, SettingsFile, bus_of, histo
 from headwater_cloud.order_commands import clock_of, me
 from headwater_cloud.query import iso, time_us
 from headwater_shared.actions import NAME
+from headwater_shared.alert_records import Doing
 from headwater_shared.errors import Refused
-from headwater_shared.records import Doing
 from headwater_shared.settings import Common, duration, load
 
 alerts = typer.Typer(help="Alerts: see them, acknowledge, mute and end them.")

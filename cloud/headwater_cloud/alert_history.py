@@ -61,7 +61,7 @@ def alert(connection: sqlite3.Connection, name: str) -> AlertView:
 def events(connection: sqlite3.Connection, alert_id: str) -> list[AlertEventView]:
     """Return what happened to an alert, the oldest first."""
     rows = connection.execute(
-        "SELECT n, what, state, severity, text, who, why, changed_us FROM alert_event WHERE alert = ? ORDER BY changed_us, n",
+        "SELECT n, what, state, severity, text, who, why, changed_us, time_us FROM alert_event WHERE alert = ? ORDER BY changed_us, n",
         (alert_id,),
     )
     return [AlertEventView(*row) for row in rows]
@@ -121,8 +121,10 @@ def _one(connection: sqlite3.Connection, select: str, name: str, what: str, comm
 
 
 def _view(row: tuple[Any, ...]) -> AlertView:
-    *fields, found, agents = row
-    return AlertView(*fields, msgspec.json.decode(found), msgspec.json.decode(agents))
+    fields = dict(zip(AlertView.__struct_fields__, row, strict=True))
+    for name in ("evidence", "agents"):
+        fields[name] = msgspec.json.decode(fields[name])
+    return AlertView(**fields)
 
 
 def _incident(row: tuple[Any, ...]) -> IncidentView:

@@ -59,7 +59,10 @@ def of_alert(
     yield "timeline"
     lines = [(event.changed_us, _happened(event)) for event in events]
     lines += [
-        (one.known_us, f"people are told: {one.state}" + (" (over already)" if one.over else ""))
+        (
+            one.known_us or one.time_us,
+            f"people are told: {one.state}" + (" (over already)" if one.over else ""),
+        )
         for one in told
     ]
     yield from (f"  {iso(at_us)}  {line}" for at_us, line in sorted(lines, key=lambda line: line[0]))

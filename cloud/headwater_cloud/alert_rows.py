@@ -8,8 +8,8 @@ import msgspec
 
 from headwater_cloud.book import Book
 from headwater_cloud.episodes import Episode
+from headwater_shared.alert_records import Action, Alert, AlertStatus
 from headwater_shared.identity import stable_id
-from headwater_shared.records import Action, Alert, AlertStatus
 from headwater_shared.registry import Entry
 
 RANK = {"info": 0, "warning": 1, "critical": 2}

@@ -12,7 +12,7 @@ from headwater_cloud.alert_rows import OPEN, AlertRow, site_of_key
 from headwater_cloud.book import Book, Inhibit
 from headwater_cloud.incidents import Incident, Site, Told
 from headwater_cloud.mutes import matches, scope_of
-from headwater_shared.records import Action
+from headwater_shared.alert_records import Action
 
 _FEW, _MANY = 12, 24
 """Rows of a key: beyond the second they stand in sixteen pieces, by their ids, at the first again in one."""

@@ -21,8 +21,8 @@ from headwater_cloud.incidents import Incident, Site, Told, take_over
 from headwater_cloud.outputs import Notification, Report
 from headwater_cloud.shard import Shard
 from headwater_cloud.telling import Said
+from headwater_shared.alert_records import Action
 from headwater_shared.identity import stable_id
-from headwater_shared.records import Action
 
 
 class Alerts(NamedTuple):

@@ -14,12 +14,12 @@ from headwater_cloud.book import Book
 from headwater_cloud.outputs import REPLAY_OF, DeadLetter
 from headwater_cloud.rule_records import Noted, home_of
 from headwater_shared import actions, frame, peers, records, registry, trace
+from headwater_shared.alert_records import Action
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.bus import Stored
 from headwater_shared.frame import Frame
 from headwater_shared.peers import Finding
 from headwater_shared.records import (
-    Action,
     Anomaly,
     ClockRecord,
     Command,

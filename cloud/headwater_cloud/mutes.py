@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from headwater_cloud.alert_rows import OPEN, AlertRow
 from headwater_cloud.book import Book, Inhibit, Maintenance
-from headwater_shared.records import Action
+from headwater_shared.alert_records import Action
 
 Inhibitors = Mapping[tuple[str, str], Mapping[str, AlertRow]]
 """Alerts that mute others, by rule and by site or device."""

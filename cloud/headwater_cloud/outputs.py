@@ -7,10 +7,11 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from headwater_shared import frame, records, topics, trace
+from headwater_shared.alert_records import Alert
 from headwater_shared.bus import Record, Stored
 from headwater_shared.frame import Frame
 from headwater_shared.identity import agent_partition, stable_id
-from headwater_shared.records import Alert, Have
+from headwater_shared.records import Have
 
 SOURCE = "cloud"
 

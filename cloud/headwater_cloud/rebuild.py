@@ -15,8 +15,8 @@ from headwater_cloud.settings import CloudSettings, in_data
 from headwater_cloud.store import APPLICATION, SCHEMA, one_commit
 from headwater_cloud.write import write_alerts
 from headwater_shared import logs, records
+from headwater_shared.alert_records import Alert
 from headwater_shared.bus import Bus, Stored
-from headwater_shared.records import Alert
 from headwater_shared.settings import Common, load
 from headwater_shared.sqlite_file import WriterLock, open_writer
 from headwater_shared.topics import ALERT_EVENTS, ALERTS, Topic

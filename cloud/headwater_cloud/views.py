@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from headwater_shared.records import AlertStatus
+from headwater_shared.alert_records import AlertStatus
 
 
 class AlertView(msgspec.Struct, frozen=True):
@@ -55,6 +55,8 @@ class AlertEventView(msgspec.Struct, frozen=True):
     who: str
     why: str
     changed_us: int
+    time_us: int
+    """Event time of what it speaks of."""
 
 
 class IncidentView(msgspec.Struct, frozen=True):

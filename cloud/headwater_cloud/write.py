@@ -25,9 +25,10 @@ from headwater_cloud.names import Names
 from headwater_cloud.outputs import Notification, Report, Waiting
 from headwater_cloud.pipeline import Output
 from headwater_cloud.store import opener_row
+from headwater_shared.alert_records import Alert
 from headwater_shared.bus import Record
 from headwater_shared.parts import COARSENED
-from headwater_shared.records import Alert, Anomaly, Command, Device, RegistryChange
+from headwater_shared.records import Anomaly, Command, Device, RegistryChange
 from headwater_shared.registry import rank
 
 _MANY = 200
@@ -240,7 +241,7 @@ def write_notifications(
         for n in notifications
         if connection.execute(
             "INSERT INTO notification(id, time_us, body) VALUES (?, ?, ?) ON CONFLICT(id) DO NOTHING",
-            (n.id, max(n.known_us, n.time_us), msgspec.json.encode(n).decode()),
+            (n.id, n.known_us or n.time_us, msgspec.json.encode(n).decode()),
         ).rowcount
     ]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from headwater_shared import records
+from headwater_shared.alert_records import Action
 from headwater_shared.bus import Record
 from headwater_shared.identity import SHARDS
-from headwater_shared.records import Action
 from headwater_shared.topics import IN
 
 NAME = 128

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import msgspec
 
 from headwater_shared import avro
+from headwater_shared.alert_records import Action, Alert
 from headwater_shared.identity import stable_id
 
 FRAME, ANOMALY, HEARTBEAT, CLOCK, HAVE, ALERT = "frame", "anomaly", "heartbeat", "clock", "have", "alert"
@@ -177,80 +178,6 @@ class Have(msgspec.Struct, frozen=True):
     intervals: list[int]
 
 
-AlertStatus = Literal["pending", "firing", "acknowledged", "resolved", "withdrawn"]
-Doing = Literal["ack", "resolve", "mute", "unmute", "comment"]
-
-
-class Alert(msgspec.Struct, frozen=True):
-    """One alert as it stands after a change, and the change. What version 1 does not say is empty."""
-
-    id: str
-    rule: str
-    subject: str
-    state: AlertStatus
-    severity: str
-    text: str
-    episode_us: int
-    """Event time of the first evidence (R26)."""
-    time_us: int
-    """Event time of the end; of an open alert when it fired."""
-    value: float
-    anomaly: str
-    """Id of the first evidence."""
-    key: str = ""
-    """What it is kept by: `site/device`, `site`, `+cohort`, `agent:NAME`."""
-    shard: int = -1
-    site: str = ""
-    device: str = ""
-    incident: str = ""
-    fired_us: int | None = None
-    end_us: int | None = None
-    evidence: list[str] = []
-    agents: list[str] = []
-    acked: str = ""
-    """Who acknowledged it."""
-    muted: str = ""
-    """Why nobody is told."""
-    do: str = ""
-    link: str = ""
-    sure: str = ""
-    model: str = ""
-    place: str = ""
-    owner: str = ""
-    runbook: str = ""
-    known_us: int = 0
-    """The shard's clock when it was found."""
-    what: str = ""
-    """The change: a state, `changed`, `muted`, `unmuted`, `described`, `grouped`; or what a person did (`Doing`)."""
-    who: str = ""
-    why: str = ""
-    n: int = 0
-    """Number of the event among those of the alert; of what is no event the last one's; negative: the alert was not in the state."""
-    changed_us: int = 0
-    """The shard's clock at the change; of what a person did when it was done."""
-
-
-class Action(msgspec.Struct, frozen=True):
-    """What a person did with an alert; the same id is the same action. Not of an agent's stream: it has no seq."""
-
-    id: str
-    shard: int
-    alert: str
-    """Its id as the person saw it; if late evidence has given it another one, it is found by the next four."""
-    key: str
-    rule: str
-    subject: str
-    begin_us: int
-    what: Doing
-    whole: bool
-    """Of all alerts of its incident that had begun by then."""
-    who: str
-    why: str
-    time_us: int
-    until_us: int
-    """Of `mute`: until when; 0 until it is unmuted."""
-
-
 def device_id(device: str, status: str, time_us: int) -> str:
     """Return the id of a change: it tells when a device became what it is."""
     return stable_id("device", device, status, time_us)
@@ -297,6 +224,9 @@ def encode(
         datum["scores"] = [msgspec.structs.asdict(score) for score in datum["scores"]]
     if "metrics" in datum:
         datum["metrics"] = dict(sorted(datum["metrics"].items()))  # equal records are equal bytes
+    if isinstance(record, Alert):  # who reads version 1 knows two states
+        datum["stands"] = record.state
+        datum["state"] = "firing" if record.state in ("firing", "acknowledged") else "resolved"
     schema = _KINDS[type(record)][0]
     if isinstance(record, Anomaly) and not record.scores and not record.degree:
         schema = "anomaly-1"  # what rules found says no more than before: who reads that goes on reading it
@@ -323,6 +253,9 @@ def decode(kind: type[T], body: bytes) -> T:
         raise ValueError(f"a damaged have record: {datum['intervals'][:8]} are no intervals of seqs")
     if "scores" in datum:
         datum["scores"] = [Score(**score) for score in datum["scores"]]
+    stands = datum.pop("stands", "")
+    if stands:
+        datum["state"] = stands
     if kind in (Alert, Action):
         return msgspec.convert(datum, kind)  # states and what people do are words that must be known
     return kind(**datum)

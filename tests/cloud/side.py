@@ -182,6 +182,14 @@ _NAMED = (
 )
 
 
+def alerts_of(side: HasRows) -> list[Any]:
+    """What alerts are, without when that was found and what was done last: that depends on the cut into batches."""
+    return side.rows(
+        "SELECT id, rule, subject, state, severity, text, episode_us, time_us, value, site, device, incident, fired_us, end_us, evidence,"
+        " agents, acked, muted FROM alert WHERE state <> 'withdrawn' ORDER BY id"
+    )
+
+
 def windows_of(side: HasRows) -> list[Any]:
     """All windows, each column to the last bit, by names."""
     return side.rows(_NAMED.format(table="window", more=", x.parts", where=""))

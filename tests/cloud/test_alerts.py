@@ -16,7 +16,8 @@ from headwater_cloud.names import Names
 from headwater_cloud.shard import Shard
 from headwater_cloud.watch import Seen
 from headwater_shared import records, trace
-from headwater_shared.records import Alert, Anomaly
+from headwater_shared.alert_records import Alert
+from headwater_shared.records import Anomaly
 from headwater_shared.topics import ALERT_EVENTS, ALERTS, Topic
 from tests.cloud.made import SHARD, T0, TEMP, Agent, S
 from tests.cloud.notified import LINES

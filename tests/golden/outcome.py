@@ -19,9 +19,10 @@ import msgspec
 
 from headwater_cloud.intervals import holds
 from headwater_shared import frame, peers, records, topics
+from headwater_shared.alert_records import Alert
 from headwater_shared.bus import Stored
 from headwater_shared.peers import Finding
-from headwater_shared.records import Alert, Have
+from headwater_shared.records import Have
 from headwater_shared.topics import Topic
 
 Read = Callable[[Topic], Sequence[Stored]]

@@ -18,7 +18,9 @@ from tests.fixtures.contents import BOOKS, FINDINGS, FRAMES, NOTED, PEERS, RECOR
 from tests.shared import avro_plain
 
 FINGERPRINTS = {
+    "action-1": "9940c4a3d92166e9",
     "alert-1": "5033df148f895c0d",
+    "alert-2": "f0e91d692f210de0",
     "anomaly-1": "2756c7efa62fc900",
     "anomaly-2": "49288c44697d5cd5",
     "clock-1": "1066cbd6a1c544ec",
@@ -32,12 +34,15 @@ FINGERPRINTS = {
     "order-1": "e31766b7f4be4a01",
     "peers-1": "8226e117930c1f08",
     "registry-1": "93bc240e34ad4850",
+    "registry-2": "75eff2c93aafe332",
     "rules-1": "b79a136070f8bfac",
 }
 """Frozen: to change a schema is to make the file of another version beside it, and to add it here."""
 
 CONTENTS = {
+    "action-1": "88ad8ea890649c27",
     "alert-1": "1e02853031d944b1",
+    "alert-2": "fe46adc31e36b0e6",
     "anomaly-1": "13ce9970a24ab375",
     "anomaly-2": "9c9e5f5afb108944",
     "clock-1": "415a656223d81c7c",
@@ -51,6 +56,7 @@ CONTENTS = {
     "order-1": "88ecf97f952d4909",
     "peers-1": "a4d5630b6fb273bb",
     "registry-1": "062d885fcaf8d4a0",
+    "registry-2": "8d858571b254019a",
     "rules-1": "bcee1c7dd8eea241",
 }
 """Frozen, too: what the whole file says, however it is laid out."""

@@ -80,7 +80,7 @@ class View:
         lines = []
         for alert in reversed(history.alerts()):
             if self._alerts.get(alert.id) != alert.state:
-                if alert.id not in self._alerts and alert.state == "resolved":
+                if alert.id not in self._alerts and alert.state != "firing":
                     lines.append((alert, self._line(alert, "firing")))
                 self._alerts[alert.id] = alert.state
                 lines.append((alert, self._line(alert, alert.state)))
@@ -88,7 +88,9 @@ class View:
 
     def _line(self, alert: AlertView, state: str) -> str:
         fired = state == "firing"
-        when = alert.episode_us if fired else alert.time_us
+        when = alert.time_us if state == "resolved" else alert.episode_us
+        if state == "acknowledged":
+            return f"        ACK    {self.when(when)}  {alert.severity}  {alert.subject}  {alert.rule}: by {alert.acked}"
         return (
             f"        {'ALERT' if fired else 'OVER '}  {self.when(when)}  {alert.severity}  {alert.subject}  "
             f"{alert.rule}: {alert.text or 'limit broken'}" + ("" if fired else f" (value {alert.value:g})")
