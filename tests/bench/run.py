@@ -36,7 +36,7 @@ from tests.bench.cloud import latency as cloud_latency
 from tests.bench.cloud import local as cloud_local
 from tests.bench.cloud import rows as cloud_rows
 from tests.bench.cloud import state as cloud_state
-from tests.bench.cloud import wire
+from tests.bench.cloud import storm, wire
 from tests.bench.results import GOALS, Result, keep
 
 BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
@@ -74,6 +74,7 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("alert-latency",): cloud_alert_latency.run,
     ("cloud-kill",): cloud_kill.run,
     ("cloud-state",): cloud_state.run,
+    ("alert-storm",): storm.run,
     ("wire-bytes",): wire.run,
     ("audit-10m",): audit.run,
     ("sim-fleet-10k",): fleet.run,
