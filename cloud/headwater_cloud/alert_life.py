@@ -44,8 +44,11 @@ def follow(key: KeyAlerts, watched: Watched, now_us: int, gone_us: int) -> Follo
         ]
         return Followed(ends, [], [])
     wanted: dict[str, AlertRow] = {}
+    news: set[str] = set()
     for episode in watched.episodes:
         row = of_episode(watched.key, _continued(episode, known, watched))
+        if episode.last_us >= watched.since_us:
+            news.add(row.id)
         wanted[row.id] = _joined(row, wanted[row.id]) if row.id in wanted else row
     missing = [row for at, row in known.items() if at not in wanted]
     heirs = {
@@ -59,6 +62,8 @@ def follow(key: KeyAlerts, watched: Watched, now_us: int, gone_us: int) -> Follo
         before = known.get(at)
         if before is None:
             elders = [one for one in missing if any(heir.id == at for heir in heirs[one.id])]
+            if at not in news and not elders:
+                continue
             told = [one.told_us for one in elders if one.told_us]
             found = msgspec.structs.replace(
                 row,

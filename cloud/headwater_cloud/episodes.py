@@ -40,3 +40,5 @@ class Watched(NamedTuple):
     """Evidence that ended before this may have been let go."""
     gone: bool = False
     """Whether there is no such rule any more."""
+    since_us: int = 0
+    """When the rule's text was put in: what was complete before is no news, unless it goes on with an alert that is known."""

@@ -6,7 +6,7 @@ A time is kept as the wall of a place shows it, with the place's zone: what come
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,8 +16,11 @@ import msgspec
 
 from headwater_cloud.book import Maintenance
 from headwater_cloud.notify_hours import zone_of
-from headwater_shared import kept_file
+from headwater_shared import kept_file, logs
+from headwater_shared.clock import Clock
 from headwater_shared.errors import SettingsError
+
+log = logs.get_logger()
 
 FILE = "maintenance.json"
 _VERSION = 1
@@ -133,6 +136,29 @@ def of_file(path: Path, now_us: int) -> tuple[Maintenance, ...]:
         SettingsError: as `read`.
     """
     return times(read(path), now_us)
+
+
+def looking(path: Path, clock: Clock) -> Callable[[], tuple[Maintenance, ...]]:
+    """Return what gives the times of a file, looked at again when it changed, and each day; what cannot be read stays as it was."""
+    last: tuple[object, tuple[Maintenance, ...]] = (None, ())
+
+    def look() -> tuple[Maintenance, ...]:
+        nonlocal last
+        now_us = clock.now().wall_us
+        try:
+            stat = path.stat()
+            seen: object = (stat.st_mtime_ns, stat.st_size, stat.st_ino, now_us // _DAY_US)
+        except OSError:
+            seen = now_us // _DAY_US
+        if seen != last[0]:
+            try:
+                last = seen, of_file(path, now_us)
+            except SettingsError as error:
+                log.error("the maintenance cannot be read; what was known stays", error=error)
+                last = seen, last[1]
+        return last[1]
+
+    return look
 
 
 def _times(at: str, one: Planned, first_us: int, end_us: int) -> Iterator[Maintenance]:

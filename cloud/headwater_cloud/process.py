@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater_cloud import sends, worker
+from headwater_cloud import maintenance, sends, worker
 from headwater_cloud.ack_links import AckLinks
 from headwater_cloud.acknowledged import acknowledged
 from headwater_cloud.courier import Courier
@@ -87,6 +87,7 @@ class Process:
         )  # fmt: skip
         self._bus = opener(settings.bus, data, kafka or KafkaSettings())()
         self.courier.begin()
+        clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
         self.runner = Runner(
             self._bus,
             self._store,
@@ -98,6 +99,7 @@ class Process:
             spread=spread_of(settings.spread),
             told=self.courier.wake,
             book=settings.book(),
+            maintenance=maintenance.looking(data / maintenance.FILE, clock),
         )
         self.runner.metrics.registry.register(NotifyMetrics(self.courier.status))
         self._clock_at = self._prune_at = time.monotonic()

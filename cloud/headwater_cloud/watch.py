@@ -208,7 +208,8 @@ def _look(shard: Shard, watching: Watching, key: str, rules: Collection[Rule]) -
     out = []
     for rule, found in _found(shard, watching, key, rules).items():
         if found.groups or (key, rule) in watching.told:
-            out.append(Watched(key, rule[1], found.episodes, kept.forgotten_us))
+            since_us = watching.index.patterns[watching.index.numbers[rule[1]]].since_us if rule[0] else 0
+            out.append(Watched(key, rule[1], found.episodes, kept.forgotten_us, since_us=since_us))
         (watching.told.add if found.groups else watching.told.discard)((key, rule))
         plan = found.at_us, found.waits
         if watching.planned.pop((key, rule), (None, ())) == plan:

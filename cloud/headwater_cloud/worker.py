@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater_cloud import clock_records, sends
+from headwater_cloud import clock_records, maintenance, sends
 from headwater_cloud.ack_links import AckLinks
 from headwater_cloud.acknowledged import acknowledged
 from headwater_cloud.courier import Courier
@@ -107,7 +107,11 @@ def run(
         courier.begin()
         runner.metrics.registry.register(NotifyMetrics(courier.status))
         copies = RegistryCopies(bus, data / registry.FILE, spread_of(settings.spread))
-        rules = _Rules(RulesCopies(bus, clock, settings.book()), file, wish)
+        rules = _Rules(
+            RulesCopies(bus, clock, settings.book(), maintenance.looking(data / maintenance.FILE, clock)),
+            file,
+            wish,
+        )
         beside = _Beside(bus, clock, runner, copies, rules, courier)
         server = health.serve(
             settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,

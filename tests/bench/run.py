@@ -34,6 +34,7 @@ from tests.bench.cloud import alert_latency as cloud_alert_latency
 from tests.bench.cloud import kill as cloud_kill
 from tests.bench.cloud import latency as cloud_latency
 from tests.bench.cloud import local as cloud_local
+from tests.bench.cloud import patterns as cloud_patterns
 from tests.bench.cloud import rows as cloud_rows
 from tests.bench.cloud import state as cloud_state
 from tests.bench.cloud import storm, wire
@@ -75,6 +76,7 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("cloud-kill",): cloud_kill.run,
     ("cloud-state",): cloud_state.run,
     ("alert-storm",): storm.run,
+    ("patterns-1000",): cloud_patterns.run,
     ("wire-bytes",): wire.run,
     ("audit-10m",): audit.run,
     ("sim-fleet-10k",): fleet.run,

@@ -67,10 +67,8 @@ def chains(pattern: Pattern, evidence: Sequence[Evidence], complete_of: Complete
     if pattern.of is not None:
         step = pattern.of
         for some in combinations([one for one in evidence if meets(step, one, complete_of)], pattern.count):
-            key = {"": lambda e: e.id, "device": lambda e: e.device, "series": lambda e: e.subject}[
-                pattern.distinct
-            ]
-            if len({key(one) for one in some}) == pattern.count and _within(pattern, some):
+            which = {"": "id", "device": "device", "series": "subject"}[pattern.distinct]
+            if len({getattr(one, which) for one in some}) == pattern.count and _within(pattern, some):
                 yield _chain(some, max(one.begin_us + step.for_us for one in some), complete_of)
     elif pattern.all:
         candidates = [[one for one in evidence if meets(step, one, complete_of)] for step in pattern.all]

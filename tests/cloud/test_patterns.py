@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,13 +57,17 @@ def sequences(draw: st.DrawFn) -> tuple[Step, ...]:
 @st.composite
 def patterns(draw: st.DrawFn) -> Pattern:
     """Draw a pattern of any kind."""
-    more = {"within_us": draw(st.integers(1, 8)), "for_us": draw(SHORT), "calm_us": draw(SHORT)}
+    more: dict[str, Any] = {
+        "within_us": draw(st.integers(1, 8)),
+        "for_us": draw(SHORT),
+        "calm_us": draw(SHORT),
+    }
     kind = draw(st.sampled_from(["sequence", "all", "count"]))
     if kind == "sequence":
         return Pattern("p", sequence=draw(sequences()), **more)
     if kind == "all":
         return Pattern("p", all=tuple(draw(st.lists(steps(False), min_size=1, max_size=3))), **more)
-    distinct = draw(st.sampled_from(["", "device", "series"]))
+    distinct: Any = draw(st.sampled_from(["", "device", "series"]))
     return Pattern("p", of=draw(steps(False)), count=draw(st.integers(1, 4)), distinct=distinct, **more)
 
 

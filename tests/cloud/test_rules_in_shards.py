@@ -98,6 +98,27 @@ def test_a_pattern_keeps_since_when_it_is_in_while_its_text_is_the_same(tmp_path
     assert side.runner._shards[SHARD].book.patterns == ()
 
 
+def test_what_was_complete_before_a_rule_was_put_in_is_no_news(tmp_path: Path) -> None:
+    """A new rule finds what completes from then on; changed, it goes on with the alert that is there, and makes no other of the past."""
+    side, agent = Side(tmp_path), Agent()
+    side.clock.wall_us = T0 + 400 * S
+    side.put_clock(SHARD)
+    one = {"series": "s1/d1/v", "rule": "shakes"}
+    side.take(agent.anomaly("begin", 60, **one), agent.anomaly("begin", 300, series="s1/d1/t", rule="warm"))  # type: ignore[arg-type]
+    with_rules(side, BEARING)
+    assert alerts(side, "bearing") == [], "it was complete at 300 s, and the rule came at 400 s"
+    side.reopen()
+    side.take(agent.anomaly("begin", 310, series="s1/d2/v", rule="shakes"), agent.heartbeat(320))
+    side.take(agent.anomaly("begin", 500, series="s1/d2/t", rule="warm"))
+    assert alerts(side, "bearing") == [("bearing", "s1/d2", "firing", 310)], "half of it was there before"
+    side.clock.wall_us = T0 + 600 * S
+    with_rules(side, msgspec.structs.replace(BEARING, text="other words"))
+    assert alerts(side, "bearing") == [("bearing", "s1/d2", "firing", 310)]
+    assert side.rows("SELECT text FROM alert WHERE rule = 'bearing'") == [("other words",)]
+    side.take(agent.anomaly("begin", 700, series="s1/d1/t2", rule="warm"))
+    assert alerts(side, "bearing")[0] == ("bearing", "s1/d1", "firing", 60), "again complete"
+
+
 def test_an_older_record_of_rules_changes_nothing(tmp_path: Path) -> None:
     """Of several the latest counts, in any order and as often as they come."""
     side = Side(tmp_path)

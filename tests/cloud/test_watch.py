@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from random import Random
+from typing import Literal
 
 import msgspec
 from hypothesis import given, settings
@@ -35,10 +36,11 @@ def anomaly(
     id_: str, rule: str, device: int, begin: int, end: int | None = None, agent: str = "x"
 ) -> Anomaly:
     """The begin of an anomaly, or its end."""
-    phase, time = ("begin", begin) if end is None else ("end", end)
+    phase: Literal["begin", "end"] = "begin" if end is None else "end"
+    time = begin if end is None else end
     return Anomaly(
         agent, 1, HOME, 1, 1, None, id_, rule, f"s/d{device}/m", phase, begin, time, float(begin), 0.0, "warning", "bad",
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 class Side:
@@ -102,7 +104,7 @@ def test_any_order_of_arrival_gives_the_episodes_of_all_evidence(
 ) -> None:
     """Shuffled, repeated, cut into batches anywhere, with restarts, clock and agents going on in between."""
     named = tuple(
-        msgspec.structs.replace(one, name=f"p{n}", per=per) for n, one in enumerate(some)  # type: ignore[arg-type]
+        msgspec.structs.replace(one, name=f"p{n}", per=per) for n, one in enumerate(some)
     )  # fmt: skip
     side = Side(Book(named, alerts=AlertPolicy(calm_us=calm)))
     side.take(Seen(), 1, {"x": 0, "y": 0})
