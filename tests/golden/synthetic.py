@@ -223,7 +223,9 @@ def peers(tape: Tape) -> None:
         for _ in range(3):
             tape.clocks(20)
         if at == 5:  # the same rule, but only what is far: what is judged from now on
-            tape.acts.append([])
+            for _ in range(2):  # first all is rolled up by the rule of before, whatever the cut into batches
+                tape.acts.append([])
+                tape.clocks(20)
             stricter = Book(compare=(msgspec.structs.replace(APART, least=25.0),), time_us=tape.now_us)
             tape.put(*(rules_record(stricter, shard) for shard in (SHARD, OTHER)))
     tape.acts.append([])
