@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from headwater_cloud.alert_rows import REPORTED, AlertRow, kept, of_episode, overlap
+from headwater_cloud.alert_rows import REPORTED, AlertRow, kept, of_episode, overlap, says
 from headwater_cloud.alert_state import KeyAlerts
-from headwater_cloud.episodes import Episode, Watched
+from headwater_cloud.episodes import Watched
 
 _LOST = 100
 """Alerts of a key whose evidence was let go, over and open ones each: so long late evidence still finds them."""
@@ -43,11 +43,14 @@ def follow(key: KeyAlerts, watched: Watched, now_us: int, gone_us: int) -> Follo
             msgspec.structs.replace(row, gone_us=gone_us) for row in known.values() if row.over_us is None
         ]
         return Followed(ends, [], [])
+    by_begin = {(row.subject, row.begin_us): row for row in known.values()}
     wanted: dict[str, AlertRow] = {}
     news: set[str] = set()
     for episode in watched.episodes:
-        row = of_episode(watched.key, _continued(episode, known, watched))
-        if episode.last_us >= watched.since_us:
+        now = _continued(episode, known, watched)
+        before = by_begin.get((now.subject, now.begin_us))
+        row = before if before is not None and says(before, now) else of_episode(watched.key, now)
+        if now.last_us >= watched.since_us:
             news.add(row.id)
         wanted[row.id] = _joined(row, wanted[row.id]) if row.id in wanted else row
     missing = [row for at, row in known.items() if at not in wanted]
@@ -60,6 +63,8 @@ def follow(key: KeyAlerts, watched: Watched, now_us: int, gone_us: int) -> Follo
         _let_go(row, heirs[row.id], watched.forgotten_us, out)
     for at, row in wanted.items():
         before = known.get(at)
+        if before is row:
+            continue
         if before is None:
             elders = [one for one in missing if any(heir.id == at for heir in heirs[one.id])]
             if at not in news and not elders:
@@ -76,30 +81,6 @@ def follow(key: KeyAlerts, watched: Watched, now_us: int, gone_us: int) -> Follo
             out.rows.append(found)
     _bound(key, {row.id for row in out.rows} | wanted.keys(), now_us, out)
     return out
-
-
-def _continued(episode: Episode, known: dict[str, AlertRow], watched: Watched) -> Episode:
-    """Return the episode with the begin that is known of it, where the evidence of that begin was let go."""
-    if episode.begin_us <= watched.forgotten_us:
-        return episode
-    for row in known.values():
-        if (
-            row.subject == episode.subject
-            and row.begin_us < min(episode.begin_us, watched.forgotten_us)
-            and not {*row.evidence}.isdisjoint(episode.evidence)
-            and not any(
-                one.begin_us == row.begin_us and one.subject == row.subject for one in watched.episodes
-            )
-        ):
-            return episode._replace(begin_us=row.begin_us, fired_us=row.fired_us or episode.fired_us)
-    return episode
-
-
-def _joined(row: AlertRow, other: AlertRow) -> AlertRow:
-    """Several episodes that go on one: it ends with the last of them."""
-    if row.end_us is None or other.end_us is None:
-        return row if row.end_us is None else other
-    return max(row, other, key=lambda one: one.end_us or 0)
 
 
 def _goes_on(row: AlertRow, other: AlertRow, forgotten_us: int) -> bool:

@@ -75,6 +75,22 @@ def of_episode(key: str, episode: Episode) -> AlertRow:
     )  # fmt: skip
 
 
+def says(row: AlertRow, episode: Episode) -> bool:
+    """Tell whether a row is what its episode would make of it, without making it: most of a key's are as they were."""
+    return (
+        row.end_us == episode.end_us
+        and row.fired_us == episode.fired_us
+        and row.text == episode.text
+        and row.severity == episode.severity
+        and row.value == episode.value
+        and row.evidence == episode.evidence
+        and row.agents == episode.agents
+        and row.sure == episode.sure
+        and row.gone_us is None
+        and not row.lost
+    )
+
+
 def kept(row: AlertRow, before: AlertRow) -> AlertRow:
     """Return what the evidence says now, with what was known of it and said of it before."""
     return msgspec.structs.replace(

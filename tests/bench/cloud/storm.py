@@ -13,7 +13,7 @@ from tests.bench.results import Result
 from tests.cloud.made import Agent, clock_record
 from tests.cloud.side import Side
 
-ANOMALIES, DEVICES, SECONDS = 50_000, 500, 60
+ANOMALIES, DEVICES, SECONDS = 50_000, 5_000, 60
 _SHARD = shard_of("storm")
 
 
