@@ -9,7 +9,6 @@ A sink that cannot take rows now makes Quix read the same records again later; m
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from headwater_cloud.metrics import Metrics
 from headwater_cloud.names import Names
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
+from headwater_cloud.quix_imports import lean
 from headwater_cloud.quix_pieces import QuixPieces
 from headwater_cloud.shard import Shard
 from headwater_cloud.shard_run import SecondRun, ShardRun
@@ -32,7 +32,7 @@ from headwater_shared.kafka_client import MESSAGE_BYTES
 from headwater_shared.logs import get_logger
 from headwater_shared.topics import IN, SECOND
 
-with warnings.catch_warnings(record=True):  # of libraries about libraries
+with lean():
     from quixstreams import Application
     from quixstreams.kafka.configuration import ConnectionConfig
     from quixstreams.models.topics.exceptions import (
