@@ -9,7 +9,7 @@ from zlib import crc32
 
 import msgspec
 
-from headwater_cloud.outputs import REPLAY_OF, DeadLetter
+from headwater_cloud.outputs import REPLAY_OF, DeadLetter, Why
 from headwater_shared import frame, records, registry, trace
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.bus import Stored
@@ -60,14 +60,14 @@ class Taken(msgspec.Struct):
 
 
 def consume(
-    batch: Sequence[Stored], wall_of: Callable[[int], int], poison: Mapping[int, str] | None = None
+    batch: Sequence[Stored], wall_of: Callable[[int], int], known: Mapping[int, Why] | None = None
 ) -> dict[int, Taken]:
     """Decode a batch, by shard.
 
     Args:
         batch: records of `hw-in`.
         wall_of: the machine's wall time for a time of Headwater's clock, in microseconds.
-        poison: by offset, the error of a record that broke the operators; it is a dead letter without being looked into.
+        known: records that are dead letters without being looked into, by offset: they broke the operators, or were dead letters before.
     """
     shards: dict[int, Taken] = {}
     for stored in batch:
@@ -75,8 +75,8 @@ def consume(
         if taken is None:
             taken = shards[stored.partition] = Taken()
         kind = records.kind_of(stored.headers)
-        if poison and stored.offset in poison:
-            _take(taken, stored, DeadLetter("poison", poison[stored.offset], stored))
+        if known and stored.offset in known:
+            _take(taken, stored, DeadLetter(*known[stored.offset], stored))
         elif kind == records.FRAME:
             _take(taken, stored, _frame(stored))
         elif kind == records.ANOMALY:

@@ -25,6 +25,7 @@ from headwater_cloud.outputs import (
     DeadLetter,
     Notification,
     Report,
+    Why,
     alert_records,
     dead_letter_record,
     have_record,
@@ -96,15 +97,15 @@ def run(
     batch: Sequence[Stored],
     wall_of: Callable[[int], int],
     limits: Limits,
-    poison: Mapping[int, str] | None = None,
+    known: Mapping[int, Why] | None = None,
 ) -> Output:
     """Take a batch of `hw-in`. `shards` and `names` are changed in place: on any error they are worth nothing.
 
-    `poison`: by offset, what broke the operators before (see `consume`); then the batch is of one partition.
+    `known`: by offset, which records are dead letters (see `consume`); then the batch is of one partition.
     """
     out = Output()
     frames: list[Frame] = []
-    taken = consume(batch, wall_of, poison or {})
+    taken = consume(batch, wall_of, known)
     for number in sorted(taken):
         frames += _shard(shards.setdefault(number, Shard(number)), taken[number], limits, out)
     arrived = columns_of(frames, names)
@@ -128,10 +129,12 @@ def run(
     return out
 
 
-def run_second(names: Names, lookup: Kept, batch: Sequence[Stored]) -> Output:
-    """Take a batch of a second stage's topic: rollups of sites become those of the fleet, by the same merge (R25)."""
+def run_second(
+    names: Names, lookup: Kept, batch: Sequence[Stored], known: Mapping[int, Why] | None = None
+) -> Output:
+    """Take a batch of a second stage's topic: rollups of sites become those of the fleet, by the same merge (R25). `known`: see `consume`."""
     out = Output()
-    arrived, dead = second_stage.take(batch, names)
+    arrived, dead = second_stage.take(batch, names, known)
     out.records += [dead_letter_record(letter) for letter in dead]
     out.counts.update(
         {"rollups": len(arrived), "dead": len(dead), **Counter(f"dead {d.reason}" for d in dead)}

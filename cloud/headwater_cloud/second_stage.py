@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from headwater_cloud.names import Names
-from headwater_cloud.outputs import DeadLetter
+from headwater_cloud.outputs import DeadLetter, Why
 from headwater_cloud.rollup import AGENT
 from headwater_cloud.rows import PartRows
 from headwater_shared import frame
@@ -17,11 +17,16 @@ from headwater_shared.frame import Frame
 from headwater_shared.identity import ALL, is_rollup, site_of
 
 
-def take(batch: Sequence[Stored], names: Names) -> tuple[PartRows, list[DeadLetter]]:
-    """Decode a batch; `names` grows."""
+def take(
+    batch: Sequence[Stored], names: Names, known: Mapping[int, Why] | None = None
+) -> tuple[PartRows, list[DeadLetter]]:
+    """Decode a batch; `names` grows. `known`: see `consume`."""
     rows: list[PartRows] = []
     dead = []
     for stored in batch:
+        if known and stored.offset in known:
+            dead.append(DeadLetter(*known[stored.offset], stored))
+            continue
         try:
             found = frame.decode(stored.body)
             _check(found)

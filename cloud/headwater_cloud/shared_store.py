@@ -23,7 +23,7 @@ from headwater_cloud import bulk, claim, notify
 from headwater_cloud.merge import Windows
 from headwater_cloud.names import Names, Opener
 from headwater_cloud.notify import JsonLines
-from headwater_cloud.outputs import Notification, as_repeat
+from headwater_cloud.outputs import Notification, Why, as_repeat, decided
 from headwater_cloud.pipeline import Output
 from headwater_cloud.retention import Keep, prune_levels, shrink
 from headwater_cloud.sink import At, Batch
@@ -60,6 +60,8 @@ class SharedStore:
         # Whether these went out before a process ended is not known (R29).
         self._to_send = [as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in found]
         self._numbers = _numbers()
+        self._taken_up: dict[At, dict[int, Why]] = {}
+        """What `decided` returned, and no row of ours came after."""
 
     def take_up(self, identity: str) -> None:
         """Note of which bus the offsets are.
@@ -84,6 +86,14 @@ class SharedStore:
         with self._mapped():
             return self.written(at) > offset
 
+    def decided(self, at: At) -> dict[int, Why]:
+        with self._mapped():
+            row = self._connection.execute(
+                "SELECT value FROM meta WHERE name = ?", (_letters(at),)
+            ).fetchone()
+        self._taken_up[at] = {} if row is None else msgspec.json.decode(row[0], type=dict[int, Why])
+        return self._taken_up[at]
+
     def write(self, batches: Sequence[Batch], names: Names) -> None:
         fresh: list[Notification] = []
         if batches:
@@ -96,10 +106,13 @@ class SharedStore:
                         fresh += news
                     if windows:
                         write_windows(connection, Windows.concatenate(windows))
+                    self._note_letters(connection, batches)
                     reached("quix.sink.before")
             except BaseException:
                 self._numbers = _numbers()  # some are of rows that were taken back
                 raise
+            for batch in batches:
+                self._taken_up.pop(batch.at, None)
             reached("quix.sink.after")
         notify.say(fresh)
         self._to_send += fresh
@@ -171,6 +184,16 @@ class SharedStore:
         write_notifications(connection, fresh)
         return fresh
 
+    def _note_letters(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
+        """Note what `decided` returns: of each partition the dead letters since Kafka's last commit, of which is all that is older."""
+        found: dict[At, dict[int, Why]] = {}
+        for batch in batches:
+            some = found.setdefault(batch.at, dict(self._taken_up.get(batch.at, {})))
+            some |= decided(batch.out.records, batch.at)
+        connection.executemany("DELETE FROM meta WHERE name = ?", [(_letters(at),) for at in found])
+        rows = [(_letters(at), msgspec.json.encode(some).decode()) for at, some in found.items() if some]
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+
     def _send(self) -> None:
         """Send, then forget: a crash between them is why who starts next marks a possible repeat."""
         if not self._to_send:
@@ -227,6 +250,11 @@ class _Numbers:
         for number, *key in rows:
             self._known[tuple(key)] = number
             self._newest = number
+
+
+def _letters(at: At) -> str:
+    """The name in `meta` of a partition's latest dead letters."""
+    return f"dead letters of {at[0]}/{at[1]}"
 
 
 def _key(word: str | Opener) -> tuple[str, ...]:

@@ -122,7 +122,10 @@ def test_r23_workers_of_before_are_upgraded_under_load(
         all_is_taken(run)
         run.here.run("headwater-cloud", "dead-letters", "replay", *letters[:50])
         all_is_taken(run)
-        assert run.here.run("headwater-cloud", "dead-letters", "list", *UNKNOWN) == "no dead letters of the reason unknown-version\n"
+        assert (
+            run.here.run("headwater-cloud", "dead-letters", "list", *UNKNOWN)
+            == "no dead letters of the reason unknown-version\n"
+        )
         anomaly = found(run)
         assert max(rarity for _, rarity in anomaly["scores"]) > 4  # type: ignore[attr-defined]
         recorded("upgrade of a worker", 2, Audited(*run.settle(), lost=0, twice=0))
