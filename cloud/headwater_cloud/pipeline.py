@@ -97,15 +97,15 @@ def run(
     batch: Sequence[Stored],
     wall_of: Callable[[int], int],
     limits: Limits,
-    known: Mapping[int, Why] | None = None,
+    letters: Mapping[int, Why] | None = None,
 ) -> Output:
     """Take a batch of `hw-in`. `shards` and `names` are changed in place: on any error they are worth nothing.
 
-    `known`: by offset, which records are dead letters (see `consume`); then the batch is of one partition.
+    `letters`: by offset, which records are dead letters (see `consume`); then the batch is of one partition.
     """
     out = Output()
     frames: list[Frame] = []
-    taken = consume(batch, wall_of, known)
+    taken = consume(batch, wall_of, letters)
     for number in sorted(taken):
         frames += _shard(shards.setdefault(number, Shard(number)), taken[number], limits, out)
     arrived = columns_of(frames, names)

@@ -227,15 +227,14 @@ def test_r27_an_upgrade_comes_to_the_dead_letters_of_who_died(
         before.setattr(avro, "fingerprint", lambda name: bytes(8) if name == "frame-1" else known(name))
         worker.store.write = dies  # type: ignore[method-assign]
         with pytest.raises(StartAgain, match="it dies"):
-            worker.run(lambda: until(lambda: worker.store.written((IN.name, SHARD)) == 3, 120, "rows"))
+            worker.runner.run()
     assert worker.topic(DEAD_LETTERS) == []
     worker.store.close()
     upgraded = Worker(folder, kafka_topics, bus, commit_every=1)
 
     def story() -> None:
-        letters: list[Stored] = until(
-            lambda: letters if len(letters := worker.topic(DEAD_LETTERS)) == 3 else None, 120, "dead letters"
-        )  # type: ignore[assignment]
+        until(lambda: len(worker.topic(DEAD_LETTERS)) == 3, 120, "dead letters")
+        letters = worker.topic(DEAD_LETTERS)
         assert {letter.headers["reason"] for letter in letters} == {"unknown-version"}
         worker.put(*(again for letter in letters if (again := revived(letter)) is not None))
         until(lambda: worker.counts() == [1, 1, 1], 120, "they count")
