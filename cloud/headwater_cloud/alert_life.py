@@ -8,7 +8,7 @@ import msgspec
 
 from headwater_cloud.alert_rows import REPORTED, AlertRow, kept, of_episode, overlap, says
 from headwater_cloud.alert_state import KeyAlerts
-from headwater_cloud.episodes import Watched
+from headwater_cloud.episodes import Episode, Watched
 
 _LOST = 100
 """Alerts of a key whose evidence was let go, over and open ones each: so long late evidence still finds them."""
@@ -81,6 +81,30 @@ def follow(key: KeyAlerts, watched: Watched, now_us: int, gone_us: int) -> Follo
             out.rows.append(found)
     _bound(key, {row.id for row in out.rows} | wanted.keys(), now_us, out)
     return out
+
+
+def _continued(episode: Episode, known: dict[str, AlertRow], watched: Watched) -> Episode:
+    """Return the episode with the begin that is known of it, where the evidence of that begin was let go."""
+    if episode.begin_us <= watched.forgotten_us:
+        return episode
+    for row in known.values():
+        if (
+            row.subject == episode.subject
+            and row.begin_us < min(episode.begin_us, watched.forgotten_us)
+            and not {*row.evidence}.isdisjoint(episode.evidence)
+            and not any(
+                one.begin_us == row.begin_us and one.subject == row.subject for one in watched.episodes
+            )
+        ):
+            return episode._replace(begin_us=row.begin_us, fired_us=row.fired_us or episode.fired_us)
+    return episode
+
+
+def _joined(row: AlertRow, other: AlertRow) -> AlertRow:
+    """Several episodes that go on one: it ends with the last of them."""
+    if row.end_us is None or other.end_us is None:
+        return row if row.end_us is None else other
+    return max(row, other, key=lambda one: one.end_us or 0)
 
 
 def _goes_on(row: AlertRow, other: AlertRow, forgotten_us: int) -> bool:

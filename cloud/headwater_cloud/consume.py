@@ -11,7 +11,7 @@ import msgspec
 
 from headwater_cloud import rule_records
 from headwater_cloud.book import Book
-from headwater_cloud.outputs import REPLAY_OF, DeadLetter
+from headwater_cloud.outputs import REPLAY_OF, DeadLetter, Why
 from headwater_cloud.rule_records import Noted, home_of
 from headwater_shared import actions, frame, peers, records, registry, trace
 from headwater_shared.alert_records import Action
@@ -71,14 +71,14 @@ class Taken(msgspec.Struct):
 
 
 def consume(
-    batch: Sequence[Stored], wall_of: Callable[[int], int], poison: Mapping[int, str] | None = None
+    batch: Sequence[Stored], wall_of: Callable[[int], int], known: Mapping[int, Why] | None = None
 ) -> dict[int, Taken]:
     """Decode a batch, by shard.
 
     Args:
         batch: records of `hw-in`.
         wall_of: the machine's wall time for a time of Headwater's clock, in microseconds.
-        poison: by offset, the error of a record that broke the operators; it is a dead letter without being looked into.
+        known: records that are dead letters without being looked into, by offset: they broke the operators, or were dead letters before.
     """
     shards: dict[int, Taken] = {}
     for stored in batch:
@@ -86,8 +86,8 @@ def consume(
         if taken is None:
             taken = shards[stored.partition] = Taken()
         kind = records.kind_of(stored.headers)
-        if poison and stored.offset in poison:
-            _take(taken, stored, DeadLetter("poison", poison[stored.offset], stored))
+        if known and stored.offset in known:
+            _take(taken, stored, DeadLetter(*known[stored.offset], stored))
         elif (row := _of_stream(stored, kind)) is not None:
             _take(taken, stored, row)
         elif kind == records.HEARTBEAT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -41,6 +42,13 @@ class DeadLetter(NamedTuple):
     reason: str
     text: str
     record: Stored
+
+
+class Why(NamedTuple):
+    """Why a record is a dead letter, where that was decided before: it is not looked into again."""
+
+    reason: str
+    text: str
 
 
 class Waiting(NamedTuple):
@@ -139,6 +147,16 @@ def revived(dead: Stored) -> Record | None:
     headers = {"ce_type": dead.headers["was"], **kept, **hidden}
     headers[REPLAY_OF] = f"{dead.topic}/{dead.partition}/{dead.offset}"
     return Record(topic, int(place.partition("/")[0]), key, headers, dead.body)
+
+
+def decided(out: Iterable[Record], at: tuple[str, int]) -> dict[int, Why]:
+    """Which records of a partition are dead letters among what goes out, by offset."""
+    where = f"{at[0]}/{at[1]}/"
+    return {
+        int(one.key.removeprefix(where)): Why(one.headers["reason"], one.headers["text"])
+        for one in out
+        if one.topic == topics.DEAD_LETTERS.name and one.key.startswith(where)
+    }
 
 
 _READ = {topic.name for topic in (topics.IN, *topics.SECOND)}

@@ -36,6 +36,7 @@ from headwater_cloud.outputs import (
     DeadLetter,
     Notification,
     Report,
+    Why,
     alert_records,
     dead_letter_record,
     have_record,
@@ -124,16 +125,16 @@ def run(
     batch: Sequence[Stored],
     wall_of: Callable[[int], int],
     limits: Limits,
-    poison: Mapping[int, str] | None = None,
+    letters: Mapping[int, Why] | None = None,
 ) -> Output:
     """Take a batch of `hw-in`. `shards` and `names` are changed in place: on any error they are worth nothing.
 
-    `poison`: by offset, what broke the operators before (see `consume`); then the batch is of one partition.
+    `letters`: by offset, which records are dead letters (see `consume`); then the batch is of one partition.
     """
     out = Output()
     frames: list[Frame] = []
     seen: dict[int, Seen] = {}
-    taken = consume(batch, wall_of, poison or {})
+    taken = consume(batch, wall_of, letters)
     for number in sorted(taken):
         shard = shards.setdefault(number, Shard(number))
         silent = {agent: progress.since_us for agent, progress in shard.agents.items() if progress.silent}
@@ -161,13 +162,18 @@ def run(
 
 
 def run_second(
-    names: Names, lookup: Kept, batch: Sequence[Stored], cohorts_of: Callable[[int], Cohorts]
+    names: Names,
+    lookup: Kept,
+    batch: Sequence[Stored],
+    cohorts_of: Callable[[int], Cohorts],
+    known: Mapping[int, Why] | None = None,
 ) -> Output:
     """Take a batch of a second stage's topic: rollups of sites become those of the fleet, by the same merge, and devices are
     compared with their peers (R25). `cohorts_of`: the state of a partition of `hw-by-cohort`, which is changed in place.
+    `known`: see `consume`.
     """
     out = Output()
-    taken = second_stage.take(batch, names)
+    taken = second_stage.take(batch, names, known)
     arrived, dead = taken.rows, taken.dead
     out.records += [dead_letter_record(letter) for letter in dead]
     out.counts.update(

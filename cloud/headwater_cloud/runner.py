@@ -13,6 +13,7 @@ from headwater_cloud import clock_records, notify, pipeline, retention
 from headwater_cloud.book import Book, Maintenance
 from headwater_cloud.lookup import Lookup
 from headwater_cloud.metrics import Metrics
+from headwater_cloud.outputs import Why
 from headwater_cloud.pipeline import Limits, Output
 from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
 from headwater_cloud.publish import Publisher
@@ -183,7 +184,7 @@ class Runner:
         if not batch:
             return 0
         at = (batch[0].partition, batch[0].offset)
-        known = {at[1]: self._poison[at]} if at in self._poison else None
+        known = {at[1]: Why("poison", self._poison[at])} if at in self._poison else None
         try:
             out = pipeline.run(
                 self._shards, self._names, self._lookup, batch,

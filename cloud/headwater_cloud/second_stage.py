@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from headwater_cloud.names import Names
-from headwater_cloud.outputs import DeadLetter
+from headwater_cloud.outputs import DeadLetter, Why
 from headwater_cloud.rolled import series_of
 from headwater_cloud.rollup import AGENT, topic_of
 from headwater_cloud.rows import PartRows
@@ -31,11 +31,14 @@ class Taken(NamedTuple):
     dead: list[DeadLetter]
 
 
-def take(batch: Sequence[Stored], names: Names) -> Taken:
-    """Decode a batch; `names` grows."""
+def take(batch: Sequence[Stored], names: Names, known: Mapping[int, Why] | None = None) -> Taken:
+    """Decode a batch; `names` grows. `known`: see `consume`."""
     rows: list[PartRows] = []
     out = Taken(PartRows.empty(), {}, {}, [])
     for stored in batch:
+        if known and stored.offset in known:
+            out.dead.append(DeadLetter(*known[stored.offset], stored))
+            continue
         compared = records.kind_of(stored.headers) == PEERS
         try:
             if compared:

@@ -8,6 +8,7 @@ from headwater_cloud import pipeline, shard
 from headwater_cloud.cohorts import Cohorts
 from headwater_cloud.held import HeldParts, Newest
 from headwater_cloud.names import Names
+from headwater_cloud.outputs import Why
 from headwater_cloud.pieces import Listed, Pieces, Staged
 from headwater_cloud.pipeline import Limits, Output
 from headwater_shared.bus import Stored
@@ -29,12 +30,12 @@ class ShardRun:
         return self.shard.clock_us
 
     def take(
-        self, batch: Sequence[Stored], wall_of: Callable[[int], int], limits: Limits, poison: Mapping[int, str] | None = None
+        self, batch: Sequence[Stored], wall_of: Callable[[int], int], limits: Limits, known: Mapping[int, Why] | None = None
     ) -> Output:  # fmt: skip
-        """Take a batch of the shard's partition; what changed is set in the pieces, all or nothing. `poison`: see `consume`."""
+        """Take a batch of the shard's partition; what changed is set in the pieces, all or nothing. `known`: see `consume`."""
         self.held.clock_us = self.shard.clock_us
         out = pipeline.run(
-            {self.shard.number: self.shard}, self._names, self.held, batch, wall_of, limits, poison
+            {self.shard.number: self.shard}, self._names, self.held, batch, wall_of, limits, known
         )
         self.held.clock_us = self.shard.clock_us
         if out.merged is not None:
@@ -59,9 +60,9 @@ class SecondRun:
         """The latest clock of a shard that a rollup was made at."""
         return self._held.clock_us
 
-    def take(self, batch: Sequence[Stored]) -> Output:
-        """Take a batch of the partition; what changed is set in the pieces, all or nothing."""
-        out = pipeline.run_second(self._names, self._held, batch, lambda _: self._cohorts)
+    def take(self, batch: Sequence[Stored], known: Mapping[int, Why] | None = None) -> Output:
+        """Take a batch of the partition; what changed is set in the pieces, all or nothing. `known`: see `consume`."""
+        out = pipeline.run_second(self._names, self._held, batch, lambda _: self._cohorts, known)
         if out.merged is not None:
             self._held.clock_us = max(self._held.clock_us, int(out.merged.parts.revision.max()))
             self._held.keep(out.merged, out.stored[1])

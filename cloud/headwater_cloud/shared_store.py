@@ -15,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater_cloud import bulk, claim, notify
 from headwater_cloud.merge import Windows
 from headwater_cloud.names import Names, Opener
-from headwater_cloud.outputs import Notification
+from headwater_cloud.outputs import Notification, Why, decided
 from headwater_cloud.pipeline import Output
 from headwater_cloud.retention import Keep, prune_levels, shrink
 from headwater_cloud.sink import At, Batch
@@ -55,6 +56,8 @@ class SharedStore:
             )
             bulk.attach(self._connection)
         self._numbers = _numbers()
+        self._taken_up: dict[At, dict[int, Why]] = {}
+        """What `decided` returned, and no row of ours came after."""
 
     def take_up(self, identity: str) -> None:
         """Note of which bus the offsets are.
@@ -79,6 +82,14 @@ class SharedStore:
         with self._mapped():
             return self.written(at) > offset
 
+    def decided(self, at: At) -> dict[int, Why]:
+        with self._mapped():
+            row = self._connection.execute(
+                "SELECT value FROM meta WHERE name = ?", (_letters(at),)
+            ).fetchone()
+        self._taken_up[at] = {} if row is None else msgspec.json.decode(row[0], type=dict[int, Why])
+        return self._taken_up[at]
+
     def write(self, batches: Sequence[Batch], names: Names) -> None:
         fresh: list[Notification] = []
         if batches:
@@ -91,10 +102,13 @@ class SharedStore:
                         fresh += news
                     if windows:
                         write_windows(connection, Windows.concatenate(windows))
+                    self._note_letters(connection, batches)
                     reached("quix.sink.before")
             except BaseException:
                 self._numbers = _numbers()  # some are of rows that were taken back
                 raise
+            for batch in batches:
+                self._taken_up.pop(batch.at, None)
             reached("quix.sink.after")
         notify.say(fresh)
         with self._mapped():
@@ -162,6 +176,16 @@ class SharedStore:
         write_found(connection, out)
         return write_notifications(connection, out.notifications)
 
+    def _note_letters(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
+        """Note what `decided` returns: of each partition the dead letters since Kafka's last commit, of which is all that is older."""
+        found: dict[At, dict[int, Why]] = {}
+        for batch in batches:
+            some = found.setdefault(batch.at, dict(self._taken_up.get(batch.at, {})))
+            some |= decided(batch.out.records, batch.at)
+        connection.executemany("DELETE FROM meta WHERE name = ?", [(_letters(at),) for at in found])
+        rows = [(_letters(at), msgspec.json.encode(some).decode()) for at, some in found.items() if some]
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+
 
 def _numbers() -> dict[str, _Numbers]:
     return {table: _Numbers(table) for table in ("series", "level", "opener")}
@@ -207,6 +231,11 @@ class _Numbers:
         for number, *key in rows:
             self._known[tuple(key)] = number
             self._newest = number
+
+
+def _letters(at: At) -> str:
+    """The name in `meta` of a partition's latest dead letters."""
+    return f"dead letters of {at[0]}/{at[1]}"
 
 
 def _key(word: str | Opener) -> tuple[str, ...]:

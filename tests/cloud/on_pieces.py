@@ -13,6 +13,7 @@ from typing import Any
 
 from headwater_cloud.held import Newest
 from headwater_cloud.names import Names
+from headwater_cloud.outputs import Why
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.retention import Keep
 from headwater_cloud.shard_run import SecondRun, ShardRun
@@ -65,6 +66,7 @@ class PieceSide:
         self.sink: SharedStore
         self._runs: dict[int, ShardRun]
         self._seconds: dict[At, SecondRun]
+        self._known: dict[int, dict[int, Why]] = {}
         self._start()
 
     def put(self, *some: Record) -> None:
@@ -89,7 +91,8 @@ class PieceSide:
             if run is None:
                 kept = self.pieces.setdefault(shard, Kept())
                 run = self._runs[shard] = ShardRun(shard, kept, self.names, self._newest, 7 * DAY)
-            out = run.take(some, lambda shown_us: shown_us, self._limits)
+                self._known[shard] = self.sink.decided((IN.name, shard))
+            out = run.take(some, lambda shown_us: shown_us, self._limits, self._known[shard])
             batches.append(Batch((IN.name, shard), some[-1].offset + 1, run.shard.clock_us, out))
         return batches + [batch for topic in self.second for batch in self._second_stage(topic)]
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headwater_cloud.pipeline import Output
 from headwater_cloud.shared_store import SharedStore
 from headwater_shared import sqlite_file
 from headwater_shared.errors import StartAgain, TryAgain
-from tests.cloud.made import Agent, row
+from headwater_shared.topics import IN
+from tests.cloud.made import SHARD, Agent, row
 from tests.cloud.notified import LINES
 from tests.cloud.on_pieces import PieceSide
 from tests.cloud.side import FILE
@@ -132,3 +134,17 @@ def test_r29_people_are_not_told_again_of_what_a_worker_works_on_again(side: Pie
     side.run()
     assert told(side) == [("firing", False), ("resolved", False)]
     assert side.rows("SELECT state FROM alert") == [("resolved",)]
+
+
+@pytest.mark.covers("R27")
+def test_r27_dead_letters_are_noted_until_the_next_commit(side: PieceSide) -> None:
+    """What who died had decided is kept with the first rows of the next worker, which may be of a part of those records only."""
+    noted, agent = "SELECT value FROM meta WHERE name LIKE 'dead letters of %'", Agent()
+    side.put(*(msgspec.structs.replace(agent.frame(row(1, 1.0)), body=b"?") for _ in range(2)))
+    side.step(dies=True)
+    assert len(side.sink.decided((IN.name, SHARD))) == 2
+    side.put(agent.frame(row(2, 1.0)))
+    (batch,) = side.work()
+    for left in ([0, 1], []):
+        side.sink.write([batch._replace(out=Output())], side.names)
+        assert [int(n) for (text,) in side.rows(noted) for n in msgspec.json.decode(text)] == left

@@ -20,6 +20,7 @@ from tests.support import ROOT, until
 from tests.system.box import command, descendants
 from tests.system.kills import AUDITED
 
+pytestmark = pytest.mark.alone
 SCENARIO = ROOT / "tests" / "system" / "overheats.toml"
 
 

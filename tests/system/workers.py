@@ -62,6 +62,8 @@ class Under:
     topics: MadeTopics
     module: str = ""
     """What is run in place of the worker."""
+    agent: str = ""
+    """What is run in place of the agent."""
     env: dict[str, str] = field(default_factory=dict)
     """Of the first worker."""
     fleet: Load = field(init=False)
@@ -108,7 +110,10 @@ class Under:
         """Start a part as it was started first, or so that it will crash."""
         worker = part in WORKERS
         self.here.start(
-            part, crash=crash, module=self.module if worker else "", env=self.env if part == ONE else {}
+            part,
+            crash=crash,
+            module=self.module if worker else self.agent,
+            env=self.env if part == ONE else {},
         )
 
     def kill(self, *parts: str) -> None:
@@ -177,13 +182,20 @@ class Under:
 
 @contextmanager
 def under_load(
-    folder: Path, topics: MadeTopics, seconds: float, *, module: str = "", env: dict[str, str] | None = None, common: str = ""
+    folder: Path, topics: MadeTopics, seconds: float, *, module: str = "", agent: str = "", env: dict[str, str] | None = None,
+    common: str = "", tables: str = "",
 ) -> Iterator[Under]:  # fmt: skip
-    """Run an agent and two workers, and a fleet that sends so many seconds of event time; `common` is more of the table [common]."""
-    with kafka_box(folder, topics) as here:
+    """Run an agent and two workers, and a fleet that sends so many seconds of event time.
+
+    Args:
+        module, agent: what is run in place of the workers and of the agent.
+        common: more of the table [common].
+        tables: more of the agent's tables.
+    """
+    with kafka_box(folder, topics, tables) as here:
         if common:
             here.settings.write_text(here.settings.read_text().replace("[common]\n", f"[common]\n{common}\n"))
-        run = Under(here, topics, module, env or {})
+        run = Under(here, topics, module, agent, env or {})
         for part in (EDGE, *WORKERS):
             run.start(part)
         here.ready(EDGE)
