@@ -192,13 +192,11 @@ class Route:
         self._result = None
 
     def _run(self) -> None:
-        more = True
-        while not self._over.is_set() or (more and time.monotonic() < self._until_s):
+        while True:
             self._news.clear()
-            more = not self._over.is_set()
+            over = self._over.is_set()  # before the step: what came until then is sent
             try:
                 again_us = self.step()
-                more = again_us == 0
                 wait_s = _LONGEST_S if again_us is None else (again_us - moment(self._clock).real_us) / 1e6
             except TryAgain as error:
                 self.failing = error.message
@@ -208,7 +206,9 @@ class Route:
                 self.broken = error if isinstance(error, HeadwaterError) else _unforeseen(error)
                 self._broke()
                 return
-            if wait_s > 0 and not self._over.is_set():
+            if over and (wait_s > 0 or time.monotonic() > self._until_s):
+                return
+            if wait_s > 0:
                 self._news.wait(min(wait_s, _LONGEST_S))
 
 
