@@ -11,9 +11,22 @@ import pytest
 from tests.system.box import command
 from tests.system.kills import AUDITED
 
-WRONG = {"cold-chain": 9, "city": 25}
-MISSED = {"cold-chain": 0, "city": 1}
-"""That one sensor of the city is wrong only its peers can tell."""
+WRONG = {"cold-chain": 9, "city": 40}
+SAID = {
+    "cold-chain": (
+        r"  PATTERN load-lost +hamburg/truck-003 +-2\.00 h .*",
+        r"  PATTERN compressor-fails +hamburg/truck-011 .*",
+    ),
+    "city": (
+        r"  found +drift +centre/sensor-077/pm25 .* by unlike-its-peers after .*",
+        r"  PATTERN smoke +harbour .*",
+        r"        DONE .*  hills/sensor-11[147]  light-on  it answers: done",
+        r"        DONE .*  hills/sensor-11[147]  light-off  it answers: done",
+    ),
+}
+"""A load that was lost hours ago, and is found late; one sensor that only its peers can tell, smoke that many see, lamps in a thunderstorm."""
+MOST_TOLD = 15
+"""Notifications: smoke that 33 sensors see, and a district that is cut off, are one incident each."""
 
 
 @pytest.mark.fault
@@ -32,5 +45,10 @@ def test_a_scenario_ends_with_the_audit_and_the_truth(tmp_path: Path, name: str)
     told = re.fullmatch(r"truth: (\d+) wrong, (\d+) found, (\d+) missed, (\d+) false", lines[-2])
     assert told, lines[-2]
     wrong, _, missed, false = map(int, told.groups())
-    assert (wrong, missed) == (WRONG[name], MISSED[name]), lines[-40:]
+    assert (wrong, missed) == (WRONG[name], 0), lines[-40:]
     assert false <= 2, lines[-40:]
+    for pattern in SAID[name]:
+        assert any(re.fullmatch(pattern, line) for line in lines), (pattern, lines[-40:])
+    heard = re.match(r"told: (\d+) notifications .* of (\d+) incidents with (\d+) alerts", lines[-3])
+    assert heard, lines[-3]
+    assert int(heard[1]) <= MOST_TOLD, lines[-3]
