@@ -40,7 +40,7 @@ def told(ledger: Path, data: Path, scale: float = 1.0, patterns: Iterable[str] =
         history.close()
     verdict = judge(truth.faults, anomalies, last_us=_last_us(truth), scale=scale, alerts=alerts)
     origin_us = int(truth.run.get("origin_us", 0))
-    early = leads(truth.faults, anomalies, origin_us) if scale >= FAST else []
+    early = leads(truth.faults, anomalies, origin_us, alerts) if scale >= FAST else []
     return [
         "What was wrong, and what was found of it:",
         *lines(verdict, origin_us)[:-1],
