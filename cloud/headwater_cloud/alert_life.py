@@ -47,12 +47,11 @@ def follow(key: KeyAlerts, watched: Watched, now_us: int, gone_us: int) -> Follo
     wanted: dict[str, AlertRow] = {}
     news: set[str] = set()
     for episode in watched.episodes:
-        now = _continued(episode, known, watched)
-        before = by_begin.get((now.subject, now.begin_us))
-        row = before if before is not None and says(before, now) else of_episode(watched.key, now)
-        if now.last_us >= watched.since_us:
+        before = by_begin.get((episode.subject, episode.begin_us))
+        row = before if before is not None and says(before, episode) else of_episode(watched.key, episode)
+        if episode.last_us >= watched.since_us:
             news.add(row.id)
-        wanted[row.id] = _joined(row, wanted[row.id]) if row.id in wanted else row
+        wanted[row.id] = row
     missing = [row for at, row in known.items() if at not in wanted]
     heirs = {
         row.id: [one for one in wanted.values() if _goes_on(row, one, watched.forgotten_us)]

@@ -169,7 +169,7 @@ class AlertState:
                 if any(action.whole for action in of.actions.values()):
                     self._wholes.setdefault(site_of_key(key), set()).add(key)
             self._ready = True
-        if book == self.book:
+        if book is self.book or book == self.book:
             return False
         self.book = book
         self.opens, self.inhibitors = {}, {}

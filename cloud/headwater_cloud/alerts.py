@@ -289,8 +289,12 @@ class _Step:
 def _together(
     row: AlertRow, own: Sequence[Action], whole: tuple[Incident, list[Action]] | None
 ) -> list[Action]:
-    """Return what people did with an alert, and with all of its incident after it had begun, in the order of its times."""
+    """Return what people did with an alert, and with all of its incident while it was so, in the order of its times."""
     if whole is None or not row.incident:
         return list(own)
-    found = {one.id: one for one in own} | {one.id: one for one in whole[1] if row.begin_us <= one.time_us}
+    end_us = row.end_us
+    during = [
+        one for one in whole[1] if row.begin_us <= one.time_us and (end_us is None or one.time_us <= end_us)
+    ]
+    found = {one.id: one for one in (*own, *during)}
     return sorted(found.values(), key=lambda one: (one.time_us, one.id))

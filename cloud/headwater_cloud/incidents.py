@@ -49,7 +49,7 @@ class Told(msgspec.Struct, array_like=True):
 class Incident:
     """One incident in memory: what was told, its alerts, and how they stand, counted as they change."""
 
-    __slots__ = ("devices", "late", "news", "open", "rows", "told", "unacked")
+    __slots__ = ("devices", "late", "news", "open", "ranks", "rows", "told", "unacked")
 
     def __init__(self, told: Told) -> None:
         self.told = told
@@ -58,6 +58,8 @@ class Incident:
         """Alerts that people heard of and that are not over."""
         self.news: dict[str, None] = {}
         """Alerts that fire, are not muted, and that nobody heard of."""
+        self.ranks: Counter[int] = Counter()
+        """How many of these are how bad."""
         self.late: dict[str, None] = {}
         """The same, but over already."""
         self.unacked: Counter[int] = Counter()
@@ -103,6 +105,8 @@ class Incident:
                 of[row.id] = None
             else:
                 of.pop(row.id, None)
+            if of is self.news:
+                self.ranks[RANK.get(row.severity, 1)] += by
 
 
 class Site:

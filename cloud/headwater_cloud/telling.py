@@ -36,12 +36,12 @@ def tell(
         The messages, and alerts that people have heard of by them: they are changed by the caller.
     """
     told, said, heard = incident.told, [], []
-    news = list(incident.news)
-    if news:
-        worst = incident.worst(news)
-        rank = RANK.get(worst.severity, 1)
+    if incident.news:
+        rank = max(rank for rank, number in incident.ranks.items() if number)
         due = now_us >= told.said_us + policy.grow_us
         if not told.said or rank > told.rank or due:
+            news = list(incident.news)
+            worst = incident.worst(news)
             if told.said:
                 told.grown += 1
                 said.append(_said(incident, worst, "growing", f"{told.id}/growing/{told.grown}", now_us))

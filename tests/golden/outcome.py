@@ -252,7 +252,7 @@ def _sorted(rows: Iterable[Any]) -> list[Row]:
 
 def _alerts(connection: sqlite3.Connection) -> list[Row]:
     rows = connection.execute(
-        "SELECT id, rule, subject, state, severity, text, episode_us, time_us, value, incident FROM alert"
+        "SELECT id, rule, subject, state, severity, text, episode_us, time_us, value, incident, acked FROM alert"
         " WHERE rule <> 'agent-silent' AND state <> 'withdrawn'"
     )
     return _sorted(row[:5] if row[1] in _REPORTED else row for row in rows)

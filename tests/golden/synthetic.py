@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from headwater_cloud.book import Book, Compare
+from headwater_cloud.book import AlertPolicy, Book, Compare, Maintenance
 from headwater_cloud.outputs import REPLAY_OF
 from headwater_cloud.rule_records import rules_record
+from headwater_shared import actions
+from headwater_shared.alert_records import Action, Doing
 from headwater_shared.bus import Record
-from headwater_shared.identity import shard_of
+from headwater_shared.identity import shard_of, stable_id
 from tests.cloud.made import SHARD, T0, Agent, S, clock_record, row, without
 from tests.cloud.side import in_memory
 from tests.cloud.test_rollups import registered
@@ -241,12 +243,75 @@ def peers(tape: Tape) -> None:
     tape.put(one.heartbeat(720), two.heartbeat(720, shard=OTHER), away.heartbeat(200, shard=OTHER))
 
 
+def alerts(tape: Tape) -> None:
+    """Eight devices of a site fail within two minutes; some are acknowledged, one by the id that it had before late input moved its begin,
+    one before its anomaly came; one is muted, one ended by hand; a maintenance begins and ends; ends come before begins, and again.
+    """
+    one, late = Agent("a1"), Agent("a2", epoch=9)
+    tape.clocks(0)
+    quiet = Maintenance("m", "s1/d7", T0 + 100 * S, T0 + 200 * S, "ann", "new bearing")
+    policy = AlertPolicy(calm_us=30 * S, escalate_us=90 * S)
+    tape.put(
+        *(rules_record(Book(alerts=policy, maintenance=(quiet,), time_us=T0), n) for n in (SHARD, OTHER))
+    )
+
+    def did(what: Doing, device: int, begin: float, *, whole: bool = False, until: float = 0) -> Record:
+        series = f"s1/d{device}/temp"
+        alert = stable_id("too-hot", series, T0 + round(begin * S))
+        action = Action(
+            f"{what}-{device}-{begin}", SHARD, alert, f"s1/d{device}", "too-hot", series, T0 + round(begin * S), what, whole, "ann",
+            "because", tape.now_us, T0 + round(until * S) if until else 0,
+        )  # fmt: skip
+        return actions.record_of(action, "synthetic")
+
+    for n in range(8):
+        tape.put(one.anomaly("begin", 10.0 * n, 90.0 + n, series=f"s1/d{n}/temp"))
+        tape.clocks(10)
+    tape.put(
+        did("ack", 0, 0),
+        did("mute", 1, 10, until=150),
+        did("resolve", 2, 20),
+        did("comment", 3, 30),
+        did("ack", 5, 45),
+    )
+    tape.clocks(20)
+    tape.put(
+        late.anomaly("begin", 45, 88.0, series="s1/d5/temp"),
+        late.anomaly("end", 52, begin=45, series="s1/d5/temp"),
+    )
+    tape.put(did("ack", 5, 50), did("ack", 0, 0))
+    tape.acts.append([])
+    tape.put(
+        one.anomaly("end", 130, 70.0, begin=40, series="s1/d4/temp"),
+        one.anomaly("end", 95, begin=70, series="s1/d7/temp"),
+    )
+    tape.put(
+        one.anomaly("end", 140, series="s1/d8/temp", begin=135),
+        one.anomaly("begin", 118, series="s1/d7/temp"),
+    )
+    tape.clocks(60)
+    tape.put(
+        late.anomaly("begin", 135, series="s1/d8/temp"),
+        one.anomaly("begin", 300, series="s2/d1/flow", rule="stuck"),
+    )
+    tape.put(
+        one.anomaly("end", 60, begin=0, series="s1/d0/temp"),
+        late.anomaly("end", 60, begin=0, series="s1/d0/temp"),
+    )
+    tape.clocks(60)
+    tape.put(did("ack", 3, 30, whole=True))
+    tape.clocks(5)
+    tape.put(one.anomaly("begin", 180, series="s1/d9/temp"), did("unmute", 1, 10))
+    tape.put(one.heartbeat(300), late.heartbeat(300))
+
+
 STORIES: dict[str, Callable[[Tape], None]] = {
     "streams": streams,
     "revisions": revisions,
     "clocks": clocks,
     "damaged": damaged,
     "peers": peers,
+    "alerts": alerts,
 }
 
 
