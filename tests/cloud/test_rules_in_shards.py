@@ -194,6 +194,10 @@ def test_windows_above_a_limit_for_a_while_are_evidence_and_revisions_count(tmp_
     assert alerts(side) == [("hot-for-long", "s1/d1", "withdrawn", 0)]
     side.take(agent.frame(row(10, 99.0, opened=("a1", 1, 11), revision=2)))
     assert alerts(side) == [("hot-for-long", "s1/d1", "resolved", 0)]
+    side.take(agent.frame(row(0, 10.0, opened=("a1", 1, 1), revision=1)))
+    assert alerts(side) == [("hot-for-long", "s1/d1", "withdrawn", 0)], "its run is another one now"
+    side.take(agent.frame(row(0, 85.0, opened=("a1", 1, 1), revision=2)))
+    assert alerts(side) == [("hot-for-long", "s1/d1", "resolved", 0)]
     side.take(agent.frame(without(row(10, 99.0, opened=("a1", 1, 11)), 3)))
     assert alerts(side) == [("hot-for-long", "s1/d1", "withdrawn", 0)]
 
