@@ -92,7 +92,7 @@ class Collector:
                 continue
             one = Evidence(
                 "", "peer", of.rule, subject, of.device, of.start_us, end_us, of.value, of.severity, of.text, of.agent,
-                next_us=of.length_us + _MAY_COME_US,
+                next_us=of.length_us + _MAY_COME_US, sure=f"{of.away:.3g} spreads away from {of.peers} peers",
             )  # fmt: skip
             key = self._shard.evidence.setdefault(of.device, KeyEvidence())
             self._changed(of.device, *key.put_window(one))

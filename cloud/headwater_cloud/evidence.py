@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 from typing import Literal
 
 import msgspec
@@ -43,6 +44,8 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
     """It is made of windows that touch: whether it goes on is known so long after its end, and until then it may."""
     begun: bool = True
     """False: only its end has come, which says less of it."""
+    sure: str = ""
+    """How sure it is, in words."""
 
 
 def joined(one: Evidence, other: Evidence) -> Evidence:
@@ -64,8 +67,16 @@ def of_anomaly(row: Anomaly) -> Evidence:
     return Evidence(
         row.id, "anomaly", row.rule, row.series, device_of(row.series), row.begin_us,
         None if begins else max(row.begin_us, row.time_us), row.value, row.severity, row.text, row.agent,
-        end_text="" if begins else row.text, begun=begins,
+        end_text="" if begins else row.text, begun=begins, sure=_sure(row),
     )  # fmt: skip
+
+
+def _sure(row: Anomaly) -> str:
+    """Say what it was compared with, or how rare it is by the detector that finds it rarest."""
+    if row.scores:
+        rarest = max(row.scores, key=lambda score: (score.rarity, score.detector))
+        return f"as rare as 1 in {10 ** min(rarest.rarity, 12.0):,.0f} by {rarest.detector}"
+    return f"{row.value:.6g}, limit {row.limit:.6g}" if isfinite(row.limit) else ""
 
 
 def of_command(row: Command) -> Evidence | None:
@@ -97,5 +108,5 @@ def of_silence(agent: str, shard: int, since_us: int, heard_us: int | None) -> E
         stable_id(AGENT_SILENT, agent, shard, since_us), "agent", AGENT_SILENT, agent, "", since_us,
         None if heard_us is None else max(since_us, heard_us), severity="critical",
         text=f"{agent} is not heard any more: nothing is known of its devices since",
-        end_text="" if heard_us is None else f"{agent} is heard again",
+        end_text="" if heard_us is None else f"{agent} is heard again", sure="certain",
     )  # fmt: skip

@@ -15,7 +15,7 @@ from headwater_cloud.book import Pattern, Severity
 from headwater_cloud.chains import spans
 from headwater_cloud.episodes import Episode
 from headwater_cloud.evidence import Evidence
-from headwater_cloud.spans import Known, Some, Span, place, told_apart
+from headwater_cloud.spans import Known, Some, Span, place, steps_of, told_apart
 
 _SHOWN = 10
 """Of an episode's evidence: so many of the first, and of the last."""
@@ -228,13 +228,17 @@ class _Joining:
 def _of_pattern(group: Group, pattern: Pattern) -> Group:
     """Say what the pattern says."""
     episode, members = group.episode, group.members
-    value = episode.value
+    value, sure = episode.value, episode.sure
     if pattern.of is not None and members:
         value = float(len({told_apart(pattern, one) for one in members}))
+        sure = f"{value:.0f}, and {pattern.count} are enough"
     elif members:
         value = members[-1].value
+        last = f", the last: {members[-1].sure}" if members[-1].sure else ""
+        sure = f"each of {len(steps_of(pattern))} steps is so{last}"
     text = filled(pattern.text, episode.subject, members)
-    return group._replace(episode=episode._replace(severity=pattern.severity, text=text, value=value))
+    told = episode._replace(severity=pattern.severity, text=text, value=value, sure=sure)
+    return group._replace(episode=told)
 
 
 def _of_own(group: Group) -> Group:
@@ -244,7 +248,7 @@ def _of_own(group: Group) -> Group:
     newest = group.members[-1]
     worst = max(SEVERITIES.index(_severity(one.severity)) for one in group.members)
     told = group.episode._replace(
-        severity=SEVERITIES[worst], text=newest.end_text or newest.text, value=newest.value
+        severity=SEVERITIES[worst], text=newest.end_text or newest.text, value=newest.value, sure=newest.sure
     )
     return group._replace(episode=told)
 

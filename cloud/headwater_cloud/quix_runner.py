@@ -22,6 +22,7 @@ from headwater_cloud.pipeline import Limits
 from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
 from headwater_cloud.quix_imports import lean
 from headwater_cloud.quix_pieces import QuixPieces
+from headwater_cloud.rule_records import cut
 from headwater_cloud.shard import Shard
 from headwater_cloud.shard_run import SecondRun, ShardRun
 from headwater_cloud.sink import At, Batch, Sink
@@ -221,6 +222,10 @@ class QuixRunner(BaseSink):
         reached("quix.produced")
 
     def _take(self, at: At, some: Sequence[Stored]) -> list[Batch]:
+        """Run the operators over what came for a partition, up to new rules and from them on."""
+        return [batch for part in cut(some) for batch in self._take_part(at, part)]
+
+    def _take_part(self, at: At, some: Sequence[Stored]) -> list[Batch]:
         """Run the operators over what came for a partition; a record that breaks them becomes a dead letter, alone."""
         try:
             return [self._taken(at, some)]

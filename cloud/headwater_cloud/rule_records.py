@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
@@ -13,7 +14,7 @@ from headwater_cloud.book import Book
 from headwater_cloud.evidence import Evidence
 from headwater_cloud.outputs import SOURCE
 from headwater_shared import avro, records
-from headwater_shared.bus import Record
+from headwater_shared.bus import Record, Stored
 from headwater_shared.identity import SHARDS, shard_of, stable_id
 from headwater_shared.topics import IN
 
@@ -49,6 +50,30 @@ def encoded(book: Book) -> bytes:
     """Encode rules as the body of a record; the same are the same bytes."""
     text = msgspec.json.encode(book, order="deterministic")
     return avro.encode(RULES_SCHEMA, {"time_us": book.time_us, "book": zlib.compress(text, 9)})
+
+
+def cut(some: Sequence[Stored]) -> list[list[Stored]]:
+    """Cut what was read of one partition so that rules stand first only: what lies before them goes by those before."""
+    out: list[list[Stored]] = []
+    for stored in some:
+        if not out or records.kind_of(stored.headers) == RULES:
+            out.append([])
+        out[-1].append(stored)
+    return out
+
+
+def up_to_rules(batch: Sequence[Stored]) -> list[Stored]:
+    """Leave out, of each partition, new rules that do not stand first, and what follows: for the next batch."""
+    out: list[Stored] = []
+    begun, over = set[int](), set[int]()
+    for stored in batch:
+        at = stored.partition
+        if at in begun and records.kind_of(stored.headers) == RULES:
+            over.add(at)
+        if at not in over:
+            out.append(stored)
+            begun.add(at)
+    return out
 
 
 @lru_cache(8)

@@ -19,6 +19,7 @@ from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
 from headwater_cloud.publish import Publisher
 from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.retention import Keep
+from headwater_cloud.rule_records import up_to_rules
 from headwater_cloud.rules_copies import RulesCopies
 from headwater_cloud.second_state import SecondState
 from headwater_cloud.store import Store
@@ -180,7 +181,7 @@ class Runner:
             )
 
     def _take(self) -> int:
-        batch = self._bus.read(IN.name, self._offsets, 1 if self._careful else self._batch)
+        batch = up_to_rules(self._bus.read(IN.name, self._offsets, 1 if self._careful else self._batch))
         if not batch:
             return 0
         at = (batch[0].partition, batch[0].offset)

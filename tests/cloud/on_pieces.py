@@ -16,6 +16,7 @@ from headwater_cloud.names import Names
 from headwater_cloud.outputs import Why
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.retention import Keep
+from headwater_cloud.rule_records import cut
 from headwater_cloud.shard_run import SecondRun, ShardRun
 from headwater_cloud.shared_store import SharedStore
 from headwater_cloud.sink import At, Batch
@@ -92,8 +93,9 @@ class PieceSide:
                 kept = self.pieces.setdefault(shard, Kept())
                 run = self._runs[shard] = ShardRun(shard, kept, self.names, self._newest, 7 * DAY)
                 self._known[shard] = self.sink.decided((IN.name, shard))
-            out = run.take(some, lambda shown_us: shown_us, self._limits, self._known[shard])
-            batches.append(Batch((IN.name, shard), some[-1].offset + 1, run.shard.clock_us, out))
+            for part in cut(some):
+                out = run.take(part, lambda shown_us: shown_us, self._limits, self._known[shard])
+                batches.append(Batch((IN.name, shard), part[-1].offset + 1, run.shard.clock_us, out))
         return batches + [batch for topic in self.second for batch in self._second_stage(topic)]
 
     def _second_stage(self, topic: str) -> Iterator[Batch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from headwater_cloud.book import AlertPolicy, Book, Pattern, Step
 from headwater_cloud.pipeline import Limits
@@ -14,7 +15,7 @@ from headwater_shared import records, topics
 from headwater_shared.identity import SHARDS, shard_of
 from headwater_shared.records import RegistryChange
 from headwater_shared.topics import IN
-from tests.cloud.made import SHARD, T0, Agent, S, row, without
+from tests.cloud.made import SHARD, T0, Agent, S, clock_record, row, without
 from tests.cloud.on_pieces import PieceSide
 from tests.cloud.side import HasRows, Side
 
@@ -142,6 +143,38 @@ def test_a_rule_that_is_gone_ends_its_alerts(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("batch", [1, 200])
+def test_what_lies_before_new_rules_goes_by_those_before(tmp_path: Path, batch: int) -> None:
+    """Whatever the cut into batches: a match that was complete when its rule went was an alert, which is over then."""
+    agent = Agent()
+    tape = [
+        clock_record(SHARD, T0),
+        rules_record(Book((BEARING,), time_us=T0 + 1), SHARD),
+        agent.anomaly("begin", 60, series="s1/d1/v", rule="shakes"),
+        agent.anomaly("begin", 300, series="s1/d1/t", rule="warm"),
+        rules_record(Book(time_us=T0 + 400 * S), SHARD),
+        agent.anomaly("begin", 500, series="s1/d1/t2", rule="warm"),
+    ]
+    side, pieces = Side(tmp_path / "side", batch=batch), PieceSide(tmp_path / "pieces", batch)
+    for one in (side, pieces):
+        one.put(*tape)
+        one.run()
+        assert alerts(one, "bearing") == [("bearing", "s1/d1", "resolved", 60)]
+    pieces.close()
+
+
+def test_a_device_has_one_status_at_a_time(tmp_path: Path) -> None:
+    """An agent that started anew does not know the status before: offline is over when the device is online, whoever says so."""
+    off = Pattern("off", sequence=(Step("device", "offline"),))
+    side, agent = Side(tmp_path), Agent()
+    side.put_clock(SHARD)
+    with_rules(side, off)
+    side.take(agent.status("s1/d1", "online", 300), agent.status("s1/d1", "offline", 100))
+    assert alerts(side, "off") == [("off", "s1/d1", "resolved", 100)]
+    side.take(agent.status("s1/d1", "offline", 400, "online", 300))
+    assert alerts(side, "off") == [("off", "s1/d1", "resolved", 100), ("off", "s1/d1", "firing", 400)]
+
+
 def test_windows_above_a_limit_for_a_while_are_evidence_and_revisions_count(tmp_path: Path) -> None:
     """Means of windows that touch are one run; one that is revised below the limit takes the match away, and brings it back."""
     side, agent = Side(tmp_path), Agent()
@@ -160,6 +193,10 @@ def test_windows_above_a_limit_for_a_while_are_evidence_and_revisions_count(tmp_
     side.take(agent.frame(middle))
     assert alerts(side) == [("hot-for-long", "s1/d1", "withdrawn", 0)]
     side.take(agent.frame(row(10, 99.0, opened=("a1", 1, 11), revision=2)))
+    assert alerts(side) == [("hot-for-long", "s1/d1", "resolved", 0)]
+    side.take(agent.frame(row(0, 10.0, opened=("a1", 1, 1), revision=1)))
+    assert alerts(side) == [("hot-for-long", "s1/d1", "withdrawn", 0)], "its run is another one now"
+    side.take(agent.frame(row(0, 85.0, opened=("a1", 1, 1), revision=2)))
     assert alerts(side) == [("hot-for-long", "s1/d1", "resolved", 0)]
     side.take(agent.frame(without(row(10, 99.0, opened=("a1", 1, 11)), 3)))
     assert alerts(side) == [("hot-for-long", "s1/d1", "withdrawn", 0)]

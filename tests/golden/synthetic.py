@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from headwater_cloud.book import AlertPolicy, Book, Compare, Maintenance
+from headwater_cloud.book import AlertPolicy, Book, Compare, Maintenance, Pattern, Step
 from headwater_cloud.outputs import REPLAY_OF
-from headwater_cloud.rule_records import rules_record
+from headwater_cloud.rule_records import home_of, rules_record
 from headwater_shared import actions
 from headwater_shared.alert_records import Action, Doing
 from headwater_shared.bus import Record
@@ -305,6 +305,84 @@ def alerts(tape: Tape) -> None:
     tape.put(one.heartbeat(300), late.heartbeat(300))
 
 
+MINUTE = 60 * S
+PATTERNS = (
+    Pattern("bearing", within_us=20 * MINUTE, sequence=(Step("anomaly", "shakes"), Step("anomaly", "warm", for_us=MINUTE)), severity="critical"),
+    Pattern("not-stopped", within_us=20 * MINUTE, sequence=(
+        Step("anomaly", "shakes"), Step("command", "stop", status="done", absent=True), Step("anomaly", "warm"),
+    )),
+    Pattern("no-flow", within_us=5 * MINUTE, sequence=(
+        Step("command", "start", status="done"), Step("window", series="*/flow", level="10s", above=1.0, absent=True),
+    )),
+    Pattern("hot-windows", sequence=(Step("window", series="*/temp", level="10s", above=80.0, for_us=30 * S),)),
+    Pattern("both", within_us=10 * MINUTE, all=(Step("anomaly", "warm"), Step("device", "offline", for_us=2 * MINUTE))),
+    Pattern("power", "site", 2 * MINUTE, of=Step("device", "offline"), count=3, distinct="device", calm_us=3 * MINUTE, text="{devices}"),
+    Pattern("model", "cohort", 30 * MINUTE, of=Step("anomaly", "warm"), count=4, distinct="device", for_us=MINUTE),
+)  # fmt: skip
+
+
+def patterns(tape: Tape) -> None:
+    """A pattern of each kind: sequence, negation, absence, windows for a while, all, a count in a site and in a cohort over shards;
+    late, revised, twice; an agent that comes back with its backlog; a rule that changes and one that goes.
+    """
+    one, two, home = Agent("a1"), Agent("a2", epoch=9), home_of("+pumps")
+    every = (SHARD, OTHER, home)
+    tape.clocks(0, *every)
+    tape.put(*(registered(name, "pumps") for name in ("s1/d1", "s1/d2", "s1/d3", "s2/d1", "s2/d2")))
+    tape.put(*(rules_record(Book(PATTERNS, time_us=T0), shard) for shard in every))
+    shakes = [one.anomaly("begin", 60, series=f"s1/{d}/v", rule="shakes") for d in ("d1", "d2")]
+    warm = [
+        one.anomaly("begin", at, series=f"s1/{d}/temp", rule="warm") for d, at in (("d1", 240), ("d2", 300))
+    ]
+    stopped = one.ended("s1/d2", "stop", "done", 120)
+    tape.put(warm[0], shakes[1], warm[1], one.heartbeat(310), shakes[0], shakes[0])  # the stop comes late
+    tape.put(
+        one.ended("s1/d3", "start", "done", 100),
+        one.ended("s1/d1", "start", "done", 130),
+        one.ended("s1/d1", "start", "open", 129),
+    )
+    tape.clocks(200, *every)
+    tape.acts.append([])
+    tape.put(stopped, one.anomaly("end", 360, begin=300, series="s1/d2/temp", rule="warm"))
+    tape.put(
+        *(
+            one.frame(row(at, 20.0 * (at != 20) + 70, series="s1/d1/temp", opened=("a1", 1, at + 1)))
+            for at in range(0, 60, 10)
+        )
+    )
+    tape.put(one.frame(row(150, 3.0, series="s1/d1/flow", opened=("a1", 1, 99))), one.heartbeat(500))
+    tape.clocks(200, *every)
+    tape.put(one.frame(row(20, 99.0, series="s1/d1/temp", opened=("a1", 1, 21), revision=1)))
+    for n, device in enumerate(("s1/d1", "s1/d2", "s1/d3")):
+        tape.put(
+            one.status(device, "offline", 420 + 20 * n),
+            one.status(device, "online", 500 + 200 * n, "offline", 420 + 20 * n),
+        )
+    tape.clocks(100, *every)
+    tape.acts.append([])
+    # The other gateway was away, and comes back with an old story.
+    tape.put(
+        *(
+            two.anomaly("begin", at, series=f"s2/{d}/temp", rule="warm")
+            for d, at in (("d1", 200), ("d2", 700))
+        )
+    )
+    tape.put(
+        two.anomaly("end", 420, begin=200, series="s2/d1/temp", rule="warm"),
+        two.heartbeat(800, shard=OTHER),
+        one.heartbeat(800),
+    )
+    tape.clocks(600, *every)
+    tape.acts.append([])
+    changed = (msgspec.structs.replace(PATTERNS[0], text="other words", since_us=tape.now_us), *PATTERNS[2:])
+    tape.put(one.anomaly("begin", 900, series="s1/d3/v", rule="shakes"))
+    tape.put(*(rules_record(Book(changed, time_us=tape.now_us), shard) for shard in every))
+    tape.put(one.anomaly("begin", 1500, series="s1/d3/temp", rule="warm"), one.heartbeat(1700))
+    tape.put(one.anomaly("end", 1600, begin=240, series="s1/d1/temp", rule="warm"))
+    tape.clocks(300, *every)
+    tape.put(one.heartbeat(2500), two.heartbeat(2500, shard=OTHER))
+
+
 STORIES: dict[str, Callable[[Tape], None]] = {
     "streams": streams,
     "revisions": revisions,
@@ -312,6 +390,7 @@ STORIES: dict[str, Callable[[Tape], None]] = {
     "damaged": damaged,
     "peers": peers,
     "alerts": alerts,
+    "patterns": patterns,
 }
 
 
