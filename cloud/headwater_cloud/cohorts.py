@@ -188,7 +188,7 @@ class Cohorts:
             return
         cohort = self._cohorts.setdefault(key, Cohort(*key, head.length_us))
         window, bodies = self._open(cohort, head.start_us)
-        body = peers.encode(one)
+        body = one.body or peers.encode(one)
         if not self._counts(cohort, window, head, crc32(body)):
             return
         bodies[head.shard, head.piece] = one

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
 
@@ -21,6 +22,7 @@ from headwater_cloud.outputs import SOURCE
 from headwater_cloud.shard import Shard
 from headwater_shared import peers, records
 from headwater_shared.bus import Record
+from headwater_shared.errors import SettingsError
 from headwater_shared.identity import SHARDS, stable_id
 from headwater_shared.parts import level_of
 from headwater_shared.peers import Peers, PeersHead
@@ -57,10 +59,21 @@ def step(
         of_shards[numbers] = True
         ours = of_shards[windows.shard] & (cohort > 0)
         for rule in rules:
-            made = _Made(rule, rules_us, shards, names)
+            length_us = _length_us(rule.level)
+            if not length_us:
+                continue  # sessions have no windows in common, and what is no level has none
+            made = _Made(rule, rules_us, length_us, shards, names)
             out += made.of(windows, _rows(rule, windows, names, cohorts, cohort, ours), cohorts, cohort)
             out += made.empty(names.levels, (one for one in gone if of_shards[one[2]]))
     return out
+
+
+@lru_cache(64)
+def _length_us(level: str) -> int:
+    try:
+        return level_of(level).length_us
+    except SettingsError:
+        return 0
 
 
 def _rows(
@@ -89,6 +102,8 @@ class _Made(NamedTuple):
 
     rule: Compare
     rules_us: int
+    length_us: int
+    """Of a window."""
     shards: Mapping[int, Shard]
     names: Names
 
@@ -126,7 +141,7 @@ class _Made(NamedTuple):
         for piece, first in enumerate(firsts):
             some = slice(first, first + most)
             head = PeersHead(
-                rule.name, cohort, rule.metric, rule.level, start, level_of(rule.level).length_us, shard, clock_us,
+                rule.name, cohort, rule.metric, rule.level, start, self.length_us, shard, clock_us,
                 piece, len(firsts), int(counts.sum()), self.rules_us, rule.away, rule.least, rule.peers, rule.severity, rule.text,
             )  # fmt: skip
             body = peers.encode(Peers(head, devices[some], agents, agent[some], counts[some], means[some]))

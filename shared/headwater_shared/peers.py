@@ -65,6 +65,8 @@ class Peers(msgspec.Struct, frozen=True):
     count: Ints
     """Readings."""
     mean: Floats
+    body: bytes = b""
+    """As it came; empty if it was made here."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -123,7 +125,7 @@ def decode(body: bytes) -> Peers:
     avro.written_as((PEERS_SCHEMA,), body)
     cut = Cut(body, 10)
     try:
-        found = _decoded(cut)
+        found = _decoded(cut, body)
     except (IndexError, UnicodeDecodeError) as error:
         raise ValueError(f"a damaged {PEERS_SCHEMA} record: {error}") from error
     if cut.at != len(body):
@@ -154,7 +156,7 @@ def decode_finding(body: bytes) -> Finding:
     return found
 
 
-def _decoded(cut: Cut) -> Peers:
+def _decoded(cut: Cut, body: bytes) -> Peers:
     known: dict[str, Any] = {name: cut.text() for name in _TEXTS}
     known |= {name: cut.long() for name in _LONGS}
     away, least = np.frombuffer(cut.raw(16), "<f8").tolist()
@@ -162,7 +164,7 @@ def _decoded(cut: Cut) -> Peers:
     devices = _NAMES.cut((head.cohort, head.shard, head.piece), cut)
     agents = _NAMES.cut((head.shard, "agents"), cut)
     agent, count, mean = cut.columns(3)
-    return Peers(head, devices, agents, agent, count, mean.view(np.float64))
+    return Peers(head, devices, agents, agent, count, mean.view(np.float64), body)
 
 
 _NAMES = NameLists()

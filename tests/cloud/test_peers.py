@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from headwater_cloud.book import Book, Compare
 from headwater_cloud.rollup import topic_of
@@ -221,6 +222,7 @@ def test_a_cohort_of_no_rule_or_level_is_not_compared(settled: Side) -> None:
     settled.take(agent.frame(*minute(0, odd)))
     settled.take(agent.frame(*(row(0, n, series=f"s1/d{n}/flow", level="1m") for n in (0, 2, 4, 6))))
     settled.take(agent.frame(*(row(0, n, series=f"s1/d{n}/temp") for n in (0, 2, 4, 6))))
+    rules(settled, RULE, *(replace(RULE, level=level) for level in ("session-5m", "of a later version")))
     settle(settled)
     assert compared(settled) == []
     assert said(settled) == []
