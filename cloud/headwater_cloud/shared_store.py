@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from headwater_cloud import bulk, claim, notify
 from headwater_cloud.merge import Windows
 from headwater_cloud.names import Names, Opener
-from headwater_cloud.outputs import Notification, Why, decided
+from headwater_cloud.outputs import Notification, Why, as_repeat, decided
 from headwater_cloud.pipeline import Output
 from headwater_cloud.retention import Keep, prune_levels, shrink
 from headwater_cloud.sink import At, Batch
@@ -174,7 +174,7 @@ class SharedStore:
     def _one(self, connection: sqlite3.Connection, out: Output) -> list[Notification]:
         """Write what an output has beside windows; return the notifications that no worker wrote before."""
         write_found(connection, out)
-        return write_notifications(connection, out.notifications)
+        return write_notifications(connection, [_marked(connection, one, out) for one in out.notifications])
 
     def _note_letters(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
         """Note what `decided` returns: of each partition the dead letters since Kafka's last commit, of which is all that is older."""
@@ -240,3 +240,18 @@ def _letters(at: At) -> str:
 
 def _key(word: str | Opener) -> tuple[str, ...]:
     return (word,) if isinstance(word, str) else (word.agent, f"{word.epoch:016x}")
+
+
+def _marked(connection: sqlite3.Connection, one: Notification, out: Output) -> Notification:
+    """Mark a first message of an incident as a possible repeat if a worker that died before its checkpoint wrote one of another alert of it:
+    what is worked on again may be cut otherwise, and begin with another alert (R29).
+    """
+    if one.state in ("firing", "resolved") and one.incident:
+        others = {change.alert.id for change in out.alerts if change.alert.incident == one.incident} - {
+            one.alert
+        }
+        for other in others:
+            name = f"{other}/{one.state}"
+            if connection.execute("SELECT 1 FROM notification WHERE id = ?", (name,)).fetchone():
+                return as_repeat(one)
+    return one

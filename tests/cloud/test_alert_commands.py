@@ -193,6 +193,21 @@ def test_a_worker_comes_to_the_same_alerts_whatever_is_killed(folder: Path) -> N
     side.close()
 
 
+def test_r29_an_incident_that_is_told_by_another_alert_after_a_crash_says_so(folder: Path) -> None:
+    """A worker wrote the message of the first alert and died; what is worked on again has a worse one in the same batch: a repeat."""
+    side, agent = PieceSide(folder / "worker", batch=2), Agent()
+    side.put(clock_record(SHARD, T0), agent.anomaly("begin", 1, severity="warning"))
+    side.step(dies=True)
+    side.batch = 200
+    side.take(agent.anomaly("begin", 2, series="s1/d2/temp"))
+    bodies = [
+        msgspec.json.decode(body, type=Notification)
+        for (body,) in side.rows("SELECT body FROM notification ORDER BY n")
+    ]
+    assert [(one.subject, one.possible_repeat) for one in bodies] == [(TEMP, False), ("s1/d2/temp", True)]
+    side.close()
+
+
 def test_a_link_acknowledges_all_that_its_message_spoke_of(told: Told) -> None:
     """The same link twice is one action."""
     (body,) = (body for (body,) in told.rows("SELECT body FROM notification") if TEMP in body)
