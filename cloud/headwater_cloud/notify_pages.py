@@ -86,7 +86,7 @@ class NotifyPages:
             )
         if url.path == NOTIFY + "test":
             shown_us = moment(self._clock).shown_us
-            message = test_message(shown_us)
+            message = message_of_test(shown_us)
             return _json(
                 200,
                 {"id": message.id, "routes": {route.rules.name: route.try_out(message) for route in routes}},
@@ -119,10 +119,10 @@ class NotifyPages:
             made.close()
 
 
-def test_message(shown_us: int) -> Message:
+def message_of_test(shown_us: int) -> Message:
     """Say nothing but that a route works."""
     one = Notification(
-        id=f"test/{shown_us}", alert="test", state="firing", rule="test", subject="test/test/test", severity="info",
+        id=f"{ack_page.TEST}{shown_us}", alert="test", state="firing", rule="test", subject="test/test/test", severity="info",
         text="a test: notifications reach you this way", value=0.0, begin_us=shown_us, time_us=shown_us, sure="nothing is wrong",
     )  # fmt: skip
     return Message(one.id, (one,))

@@ -19,7 +19,7 @@ from headwater_cloud.ack_links import PATH, AckLinks
 from headwater_cloud.ack_page import Acknowledged
 from headwater_cloud.acknowledged import acknowledged
 from headwater_cloud.notify_hours import Zones
-from headwater_cloud.notify_pages import HEADER, NotifyPages
+from headwater_cloud.notify_pages import HEADER, NotifyPages, message_of_test
 from headwater_shared.errors import BusUnavailable, Refused, SettingsError
 from headwater_shared.health import Answered, Asked, serve
 from headwater_shared.sqlite_log import SqliteLog
@@ -88,6 +88,13 @@ def test_looking_at_a_link_acknowledges_nothing_and_its_button_does_once(linked:
     assert len(linked.done) == 1
     assert linked.ask("POST", linked.token(2))[0] == 200
     assert linked.done[1].who == "by link"
+
+
+def test_the_link_of_a_test_shows_that_links_work(linked: Linked) -> None:
+    """`headwater notify test` tries the way of the link, too."""
+    (one,) = message_of_test(linked.told.clock.wall_us).some
+    status, page = linked.ask("GET", linked.links.link(one).removeprefix(URL + PATH))
+    assert (status, "The link works" in page) == (200, True)
 
 
 def test_what_the_alert_says_is_no_html(linked: Linked) -> None:

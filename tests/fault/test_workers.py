@@ -94,7 +94,7 @@ def test_r29_the_other_worker_tells_what_a_killed_one_left(
     noted(recorded, "kill -9 of workers", 3 * len(steps), found)
     twice = {one.id for one in told if sum(other.id == one.id for other in told) > 1}
     assert twice <= {one.id for one in told if one.repeat}
-    assert len(told) > 20
+    assert len(told) >= 2 * len(steps)
 
 
 @pytest.mark.parametrize("step", ["", "quix.taken", "quix.written", "quix.produced"])
