@@ -8,6 +8,7 @@ import msgspec
 
 from headwater_cloud.book import Book
 from headwater_cloud.episodes import Episode
+from headwater_cloud.matching import index_of
 from headwater_shared.alert_records import Action, Alert, AlertStatus
 from headwater_shared.identity import stable_id
 from headwater_shared.registry import Entry
@@ -144,7 +145,7 @@ def alert_of(
         entry: what the registry has of its device.
         change: what, who, why, its number, and when.
     """
-    pattern = next((one for one in book.patterns if one.name == row.rule), None)
+    pattern = index_of(book).pattern(row.rule)
     fired_us = row.begin_us if row.fired_us is None else row.fired_us
     told = entry or Entry()
     site = row.site

@@ -13,6 +13,9 @@ from headwater_shared.records import Anomaly, Command, Device, device_id
 
 EvidenceKind = Literal["anomaly", "peer", "window", "device", "command", "agent"]
 
+_TEXT = 400
+"""Characters of a text that are kept."""
+
 AGENT_SILENT = "agent-silent"
 """The rule of the alert that an agent is not heard."""
 
@@ -66,8 +69,8 @@ def of_anomaly(row: Anomaly) -> Evidence:
     begins = row.phase == "begin"
     return Evidence(
         row.id, "anomaly", row.rule, row.series, device_of(row.series), row.begin_us,
-        None if begins else max(row.begin_us, row.time_us), row.value, row.severity, row.text, row.agent,
-        end_text="" if begins else row.text, begun=begins, sure=_sure(row),
+        None if begins else max(row.begin_us, row.time_us), row.value, row.severity, row.text[:_TEXT], row.agent,
+        end_text="" if begins else row.text[:_TEXT], begun=begins, sure=_sure(row),
     )  # fmt: skip
 
 
@@ -85,7 +88,7 @@ def of_command(row: Command) -> Evidence | None:
         return None
     return Evidence(
         stable_id("command", row.id, row.status), "command", row.name, row.device, row.device, row.time_us, row.time_us,
-        text=row.reason, agent=row.agent, status=row.status,
+        text=row.reason[:_TEXT], agent=row.agent, status=row.status,
     )  # fmt: skip
 
 
@@ -98,7 +101,7 @@ def of_device(row: Device) -> Iterator[Evidence]:
         )  # fmt: skip
     yield Evidence(
         device_id(row.device, row.status, row.time_us), "device", row.status, row.device, row.device, row.time_us,
-        text=row.reason, agent=row.agent,
+        text=row.reason[:_TEXT], agent=row.agent,
     )  # fmt: skip
 
 

@@ -15,8 +15,10 @@ from headwater_shared.identity import stable_id
 MOST = 500
 """Evidence of one key: beyond, the oldest goes, whatever patterns still ask for it."""
 
-_MOST_HELD = 100
-"""Episodes of one key of which something was let go."""
+_FEW = 25
+"""Of so few the names and texts, which are bounded, never take too much."""
+_BYTES, _HELD_BYTES = 190_000, 40_000
+"""Of evidence, and of episodes of which something was let go: together one small piece (R24)."""
 
 _BEGIN = attrgetter("begin_us", "id")
 
@@ -102,12 +104,19 @@ class KeyEvidence(msgspec.Struct, array_like=True):
         some = self.evidence.values()
         oldest_us = max((_newest_us(e) for e in some), default=0) - keep_us
         gone = [e for e in some if e.end_us is not None and e.end_us < oldest_us]
-        more = len(self.evidence) - len(gone) - MOST
+        more = len(self.evidence) - len(gone) - self._room()
         if more > 0:
             ids = {e.id for e in gone}
             rest = (e for e in some if e.id not in ids)
             gone += sorted(rest, key=lambda e: (e.end_us is None, e.end_us or e.begin_us, e.id))[:more]
         return gone, oldest_us
+
+    def _room(self) -> int:
+        """Return how much evidence may be kept: less where texts and names are long."""
+        if len(self.evidence) <= _FEW:
+            return MOST
+        size = len(msgspec.msgpack.encode(self.evidence))
+        return MOST if size <= _BYTES else len(self.evidence) * _BYTES // size
 
     def forget(self, gone: Sequence[Evidence], oldest_us: int, groups: Iterable[Group]) -> None:
         """Let go; of episodes that are not over with it some is kept.
@@ -125,7 +134,8 @@ class KeyEvidence(msgspec.Struct, array_like=True):
             else:
                 self.forgotten_us = max(self.forgotten_us, group.over_us)
         held.sort(key=lambda of: (of.end_us, of.rule, of.subject))
-        del held[:-_MOST_HELD]
+        while len(msgspec.msgpack.encode(held)) > _HELD_BYTES:
+            del held[0]
         self.held = held
         for e in gone:
             del self.evidence[e.id]

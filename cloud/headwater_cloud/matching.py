@@ -91,6 +91,11 @@ class Index:
         self._asks: dict[str, list[bool]] = {}
         self._series: list[str] = []
 
+    def pattern(self, name: str) -> Pattern | None:
+        """Return the pattern of a name."""
+        number = self.numbers.get(name)
+        return None if number is None else self.patterns[number]
+
     def uses(self, one: Evidence) -> tuple[Use, ...]:
         """Return which patterns an evidence can be a step of."""
         key = one.kind, one.name, one.status, one.severity, one.subject

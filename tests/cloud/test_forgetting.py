@@ -124,6 +124,25 @@ def test_r24_ten_thousand_anomalies_of_a_device_stay_one_small_piece() -> None:
     assert (episode.begin_us, episode.end_us) == (0, None)
 
 
+def test_r24_long_names_and_texts_stay_one_small_piece() -> None:
+    """Bounded in bytes, too: four bytes a character, as many open ones as there may be, in patterns that all of them are part of."""
+    many = tuple(
+        Pattern(f"p{n}", within_us=HOUR, of=Step("anomaly"), count=2 + n, calm_us=HOUR) for n in range(20)
+    )
+    side = Side(Book(many))
+    for n in range(40):
+        rows = [
+            msgspec.structs.replace(
+                anomaly(f"{k:032}", "\U0001f600" * 100, 1, k * 1_000, None if k % 3 else k * 1_000 + 5), text="\U0001f600" * 5_000
+            )
+            for k in range(n * 20, n * 20 + 20)
+        ]  # fmt: skip
+        side.take(Seen(rows), n * 20_000, {"x": n * 20_000})
+        body = side.shard.evidence_pieces(["s/d1"], rules=False)["evidence/s/d1"]
+        assert len(body) < PIECE
+    assert len(side.shard.evidence["s/d1"].evidence) > 50
+
+
 def test_what_comes_hours_late_is_told_though_newer_is_known() -> None:
     """A truck comes back with its backlog: its anomaly is older than all that is kept, and is an episode all the same, over then."""
     side = Side(Book())

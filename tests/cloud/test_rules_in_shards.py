@@ -124,7 +124,7 @@ def test_an_older_record_of_rules_changes_nothing(tmp_path: Path) -> None:
     """Of several the latest counts, in any order and as often as they come."""
     side = Side(tmp_path)
     new, old = Book((BEARING,), time_us=T0 + 9), Book(time_us=T0 + 5)
-    side.take(rules_record(new, SHARD), rules_record(old, SHARD), rules_record(new, SHARD))
+    side.take(rules_record(new, SHARD), rules_record(new, SHARD), rules_record(old, SHARD))
     assert side.runner._shards[SHARD].book == new
 
 
