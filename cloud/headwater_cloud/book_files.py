@@ -71,7 +71,7 @@ def with_rules(settings: S, path: Path) -> S:
     tables = tables_of(settings)
     for wrong in _wrong(tables):
         raise _with_line(path, name, wrong)
-    size = len(rule_records.encoded(book_of(tables)))
+    size = len(rule_records.packed(book_of(tables)))
     if size > rule_records.LARGEST:
         raise SettingsError(
             f"the rules of {path} take {size:,} bytes, packed",

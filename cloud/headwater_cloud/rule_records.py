@@ -49,13 +49,17 @@ def home_of(key: str) -> int:
 _ENCODED: list[tuple[Book, bytes]] = []
 
 
+def packed(book: Book) -> bytes:
+    """Return rules as they lie in the body of a record."""
+    return zlib.compress(msgspec.json.encode(book, order="deterministic"), 9)
+
+
 def encoded(book: Book) -> bytes:
     """Encode rules as the body of a record; the same are the same bytes. Shards that go by one book ask for it one after the other."""
     for known, body in _ENCODED:
         if known is book:
             return body
-    text = msgspec.json.encode(book, order="deterministic")
-    body = avro.encode(RULES_SCHEMA, {"time_us": book.time_us, "book": zlib.compress(text, 9)})
+    body = avro.encode(RULES_SCHEMA, {"time_us": book.time_us, "book": packed(book)})
     _ENCODED.insert(0, (book, body))
     del _ENCODED[4:]
     return body

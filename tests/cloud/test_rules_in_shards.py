@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headwater_cloud import rules_copies
 from headwater_cloud.book import AlertPolicy, Book, Pattern, Step
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.rule_records import EVIDENCE, home_of, rules_record
@@ -15,6 +16,7 @@ from headwater_shared import records, topics
 from headwater_shared.identity import SHARDS, shard_of
 from headwater_shared.records import RegistryChange
 from headwater_shared.topics import IN
+from tests.cloud.kills import Killed
 from tests.cloud.made import SHARD, T0, Agent, S, clock_record, row, without
 from tests.cloud.on_pieces import PieceSide
 from tests.cloud.side import HasRows, Side
@@ -79,6 +81,29 @@ def test_every_shard_gets_the_rules_once_and_a_lost_record_again(tmp_path: Path)
     assert copies.step(shards, [SHARD], 0.0) == 1
     assert copies.step(shards, [SHARD], 5.0) == 0, "it waits to be read"
     assert copies.step(shards, [SHARD], 60.0) == 1, "perhaps it was lost"
+
+
+def test_a_kill_once_the_rules_are_in_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At "cloud.rules" they are on the bus, and no shard has read them: the next process does, and puts none in again once they are read."""
+
+    def killed(name: str) -> None:
+        raise Killed(name)
+
+    side = Side(tmp_path)
+    copies = RulesCopies(side.log, side.clock, Book((BEARING,)))
+    with monkeypatch.context() as patch:
+        patch.setattr(rules_copies, "reached", killed)
+        with pytest.raises(Killed):
+            copies.step({})
+    side.drop()
+    side.open()
+    side.run()
+    with_rules(side, BEARING)
+    assert all(shard.book.patterns[0].name == "bearing" for shard in side.runner._shards.values())
+    found = [one for one in side.topic(IN) if records.kind_of(one.headers) == "rules"]
+    assert sorted(one.partition for one in found) == list(range(SHARDS))
 
 
 def test_a_pattern_keeps_since_when_it_is_in_while_its_text_is_the_same(tmp_path: Path) -> None:

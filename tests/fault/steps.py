@@ -106,6 +106,7 @@ ELSEWHERE = {
     "quix.written": "tests/fault/test_workers.py",
     "quix.produced": "tests/fault/test_workers.py",
     "cloud.registry": "tests/cloud/test_registry_copies.py",
+    "cloud.rules": "tests/cloud/test_rules_in_shards.py",
     "reload.read": "tests/system/test_reload.py",
     "reload.before": "tests/system/test_reload.py",
     "reload.after": "tests/system/test_reload.py",
