@@ -99,6 +99,7 @@ def test_a_kill_once_the_rules_are_in_changes_nothing(
             copies.step({})
     side.drop()
     side.open()
+    side.runner.rules.follow(Book((BEARING,)))
     side.run()
     with_rules(side, BEARING)
     assert all(shard.book.patterns[0].name == "bearing" for shard in side.runner._shards.values())
