@@ -25,6 +25,9 @@ _LOOK_S = 1.0
 _AGAIN_S = 30.0
 """What was put in and not read by then is put in again."""
 
+_DEFAULT = Book()
+"""What a shard goes by that has no rules: it need not be told."""
+
 
 class RulesCopies:
     """What one process of the cloud side does for the rules, once a second; it keeps nothing that cannot be found again."""
@@ -115,6 +118,7 @@ class RulesCopies:
 def _plain(book: Book) -> bytes:
     """Return what rules say, whenever they were put in."""
     patterns = tuple(msgspec.structs.replace(one, since_us=0) for one in book.patterns)
-    return msgspec.json.encode(
-        msgspec.structs.replace(book, patterns=patterns, time_us=0), order="deterministic"
-    )
+    # What is as the default is left out only if it is the very same object.
+    alerts = _DEFAULT.alerts if book.alerts == _DEFAULT.alerts else book.alerts
+    plain = msgspec.structs.replace(book, patterns=patterns, alerts=alerts, time_us=0)
+    return msgspec.json.encode(plain, order="deterministic")

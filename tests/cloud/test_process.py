@@ -11,7 +11,6 @@ from headwater_cloud import process as processes
 from headwater_cloud.process import Process
 from headwater_cloud.settings import CloudSettings
 from headwater_shared import records
-from headwater_shared.identity import SHARDS
 from headwater_shared.settings import Common
 from headwater_shared.sqlite_log import SqliteLog, wall_us
 from headwater_shared.topics import IN
@@ -58,14 +57,14 @@ def running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
 
 
 def test_a_turn_steps_and_says_how_far_behind_it_is(running: Running) -> None:
-    """A batch a turn; the lag is in the health and the metrics; the clock goes on at once, and each shard gets the rules."""
+    """A batch a turn; the lag is in the health and the metrics; the clock goes on at once."""
     process = running.process
     assert process.health()["ready"] is False
     running.log.append([Agent().frame(row(10 * n, 1.0)) for n in range(10)])
     process.turn()
     health = process.health()
-    assert (health["ready"], health["reasons"], health["lag_records"]) == (True, [], 7 + SHARDS)
-    assert process.runner.metrics.registry.get_sample_value("headwater_cloud_lag_records") == 7 + SHARDS
+    assert (health["ready"], health["reasons"], health["lag_records"]) == (True, [], 7)
+    assert process.runner.metrics.registry.get_sample_value("headwater_cloud_lag_records") == 7
     running.catch_up()
     assert process.health()["lag_records"] == 0
     assert running.kinds().count("clock") == 1
