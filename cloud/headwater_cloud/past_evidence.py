@@ -1,4 +1,4 @@
-"""Evidence of the stored past: what anomalies, status, commands and windows in the cloud's file are to rules that may be new."""
+"""Evidence of the stored past: what anomalies, findings, status, commands and windows in the cloud's file are to rules that may be new."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from headwater_cloud.patterns import episodes
 from headwater_cloud.spans import place, steps_of
 from headwater_cloud.watch import scope_of
 from headwater_shared.parts import level_of
+from headwater_shared.peers import Finding
 from headwater_shared.records import Anomaly, Command, Device
 from headwater_shared.registry import cohort_of, entry_of
 
@@ -48,10 +49,12 @@ def collected(history: History, index: Index, from_us: int, to_us: int) -> tuple
     anomalies = list(_anomalies(history, from_us, to_us))
     commands = list(_commands(history, from_us, to_us))
     devices = list(_devices(history, from_us, to_us))
+    findings = list(_findings(history, from_us, to_us))
     collector.rows(anomalies, commands, devices)
+    collector.findings(findings)
     windows = sum(_windows(collector, history, index, from_us, to_us))
     looked = {
-        "anomalies": len({one.id for one in anomalies}), "changes of status": len(devices), "commands": len(commands), "windows": windows,
+        "anomalies": len({one.id for one in anomalies}), "changes of status": len(devices), "commands": len(commands), "findings": len(findings), "windows": windows,
     }  # fmt: skip
     return past, looked
 
@@ -112,6 +115,16 @@ def _anomalies(history: History, from_us: int, to_us: int) -> Iterator[Anomaly]:
         yield Anomaly(
             agent, 0, shard, seq, tick, None, id_, rule, series, phase, begin_us, time_us, value, 0.0, severity, text
         )  # fmt: skip
+
+
+def _findings(history: History, from_us: int, to_us: int) -> Iterator[Finding]:
+    columns = ", ".join(Finding.__struct_fields__)
+    rows: list[Any] = history.connection.execute(
+        f"SELECT {columns} FROM finding WHERE outlier AND start_us >= ? AND start_us < ? ORDER BY start_us",
+        (from_us, to_us),
+    ).fetchall()
+    for row in rows:
+        yield Finding(*row)
 
 
 def _commands(history: History, from_us: int, to_us: int) -> Iterator[Command]:

@@ -77,6 +77,7 @@ def prune_levels(
 
 _FOUND = {
     "anomaly": "(id, phase, agent, epoch, shard, seq) IN (SELECT id, phase, agent, epoch, shard, seq FROM anomaly WHERE time_us < ? LIMIT ?)",
+    "finding": "id IN (SELECT id FROM finding WHERE start_us < ? LIMIT ?)",
     "alert": "id IN (SELECT id FROM alert WHERE state IN ('resolved', 'withdrawn') AND episode_us < ?1 AND time_us < ?1 LIMIT ?2)",
     "alert_event": "(alert, n) IN (SELECT alert, n FROM alert_event WHERE changed_us < ? AND alert NOT IN (SELECT id FROM alert) LIMIT ?)",
     "report": "id IN (SELECT id FROM report WHERE time_us < ? LIMIT ?)",

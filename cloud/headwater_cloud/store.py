@@ -138,11 +138,19 @@ SCHEMA = (
     DROP TABLE notification;
     ALTER TABLE told RENAME TO notification;
     """,
+    """
+    CREATE TABLE finding(
+        id TEXT PRIMARY KEY, rule TEXT, cohort TEXT, device TEXT, metric TEXT, level TEXT, start_us INTEGER, length_us INTEGER,
+        shard INTEGER, agent TEXT, made_us INTEGER, outlier INTEGER, value REAL, median REAL, spread REAL, away REAL, peers INTEGER,
+        severity TEXT, text TEXT) WITHOUT ROWID;
+    CREATE INDEX finding_start ON finding(start_us);
+    """,
 )
 """A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
 those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted.
 `window.shard`: NULL of windows that were written before version 7, -1 of rollups. `second`: offsets of the second stages' topics.
 `output.producer`: under which name it is appended, with its id (version 1 had one name a file, in `meta`).
+`finding`: of each device and window of a comparison the latest word; not `outlier`: it was taken back.
 `notification`: what people are told, by `n` in the order in which it was decided, each id once ever; the courier reads it.
 `time_us`: when it was decided, by the operators' clock; 0 of what version 7 had not, or perhaps not, sent."""
 

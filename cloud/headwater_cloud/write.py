@@ -28,8 +28,12 @@ from headwater_cloud.store import opener_row
 from headwater_shared.alert_records import Alert
 from headwater_shared.bus import Record
 from headwater_shared.parts import COARSENED
+from headwater_shared.peers import Finding
 from headwater_shared.records import Anomaly, Command, Device, RegistryChange
 from headwater_shared.registry import rank
+
+_FINDING = Finding.__struct_fields__
+"""The columns of its table, too."""
 
 _MANY = 200
 """Windows: of fewer, an image of them costs more than it saves."""
@@ -52,6 +56,7 @@ def write(
 def write_found(connection: sqlite3.Connection, out: Output) -> None:
     """Write all that is beside windows and state; the same again changes nothing."""
     _anomalies(connection, out.anomalies)
+    _findings(connection, out.findings)
     _commands(connection, out.commands)
     _devices(connection, out.devices)
     _registry(connection, out.registry)
@@ -115,6 +120,18 @@ def _anomalies(connection: sqlite3.Connection, anomalies: Iterable[Anomaly]) -> 
             for a in anomalies
         ],
     )  # fmt: skip
+
+
+def _findings(connection: sqlite3.Connection, findings: Iterable[Finding]) -> None:
+    """Of each the latest word, whatever came first."""
+    connection.executemany(
+        f"""
+        INSERT INTO finding VALUES ({", ".join("?" * len(_FINDING))})
+        ON CONFLICT(id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _FINDING[1:])}
+        WHERE excluded.made_us >= made_us
+        """,
+        map(msgspec.structs.astuple, findings),
+    )
 
 
 def _commands(connection: sqlite3.Connection, commands: Iterable[Command]) -> None:

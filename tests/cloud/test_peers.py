@@ -7,9 +7,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from headwater_cloud import past_evidence
 from headwater_cloud.book import Book, Compare
+from headwater_cloud.history import History
+from headwater_cloud.matching import Index
+from headwater_cloud.pipeline import Output
 from headwater_cloud.rollup import topic_of
 from headwater_cloud.shard import PIECE_LIMIT, Shard
+from headwater_cloud.write import write_found
 from headwater_shared import peers, records
 from headwater_shared.bus import Record
 from headwater_shared.identity import shard_of
@@ -17,7 +22,7 @@ from headwater_shared.peers import Finding, Peers
 from headwater_shared.records import RegistryChange
 from headwater_shared.topics import BY_COHORT, DEAD_LETTERS, IN
 from tests.cloud.made import T0, Agent, Row, S, row, without
-from tests.cloud.side import Side
+from tests.cloud.side import FILE, Side
 from tests.cloud.test_rollups import SHARDS, pass_time, registered, settle
 
 RULE = Compare(
@@ -123,6 +128,29 @@ def test_r25_what_is_late_takes_a_finding_back_or_makes_one(settled: Side) -> No
     before, after, _ = said(settled)
     assert before.id == after.id
     assert before.made_us < after.made_us
+
+
+def test_what_was_found_is_stored_whatever_came_first(settled: Side) -> None:
+    """Of each device and window the latest word, so that people see what an alert was made of; an older word again changes nothing."""
+    agent = Agent()
+    put(settled, agent, minute(0, usual(d0=40.0)))
+    settle(settled)
+    stored = "SELECT device, outlier, value FROM finding"
+    assert settled.rows(stored) == [("s1/d0", 1, 40.0)]
+    history = History(settled.folder / FILE)
+    index = Index(Book(compare=(RULE,)))
+    past, looked = past_evidence.collected(history, index, T0, T0 + 60 * S)
+    history.close()
+    assert looked["findings"] == 1
+    (evidence,) = past.evidence["s1/d0"].evidence.values()
+    assert (evidence.kind, evidence.subject, evidence.value) == ("peer", "s1/d0/temp", 40.0)
+    assert evidence.id in settled.rows("SELECT evidence FROM alert WHERE rule = 'apart'")[0][0]
+    put(settled, agent, minute(0, {"s1/d0": 12.1}, revision=1))
+    settle(settled)
+    assert settled.rows(stored) == [("s1/d0", 0, 12.1)]
+    first = min(said(settled), key=lambda one: one.made_us)
+    write_found(settled.store.connection, Output(findings=[first]))
+    assert settled.rows(stored) == [("s1/d0", 0, 12.1)]
 
 
 def test_r25_a_window_that_is_taken_away_is_compared_no_longer(settled: Side) -> None:

@@ -84,13 +84,6 @@ def lines_of(trial: Trial, book: Book, file: Path, from_us: int, to_us: int) -> 
     """Yield what a person reads of a trial."""
     counts = ", ".join(f"{count:,} {what}" for what, count in trial.looked.items())
     yield f"looked at {counts} in {file}, {iso(from_us)} to {iso(to_us)} and as far before as patterns reach"
-    if any(
-        step.kind == "peer"
-        for pattern in book.patterns
-        for step in (*pattern.sequence, *pattern.all, pattern.of)
-        if step
-    ):
-        yield "comparisons with peers are not kept: a step `peer` finds nothing here"
     for episode, members in trial.found:
         end = f"over {iso(episode.end_us)}" if episode.end_us is not None else "not over"
         assert episode.fired_us is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from headwater_appliance.lead import rarest
-from headwater_appliance.view import View
+from headwater_appliance.view import View, fired_us
 from headwater_cloud.history import History
 from headwater_cloud.views import AlertView, CommandView
 from headwater_shared.ledger import Names
@@ -101,7 +101,7 @@ class Story:
 
 def _of_alert(history: History, alert: AlertView, line: str) -> Said:
     if line.lstrip().startswith("ALERT"):
-        return alert.episode_us, [line, *_why(history, alert, line)]
+        return fired_us(alert), [line, *_why(history, alert, line)]
     return alert.time_us, [line]
 
 
