@@ -23,7 +23,7 @@ demo-kafka: $(KAFKA) ## the same on a real Kafka: 200 devices, four agents, two 
 
 test: $(TESTS) ## every test that takes no longer than make test may (6 minutes); ARGS="-k settings" to choose
 	@tests/parts.sh
-	$(BIN)/python -m pytest --durations=5 $(ARGS)
+	$(BIN)/python -m pytest --durations=5 $(or $(ARGS),-n 2 --dist loadfile)
 
 check: $(TESTS) ## ruff, its formatter, mypy --strict
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from tests.fault.recorded import Audited, Recorded, audited, record
 from tests.kafka import KafkaServer, MadeTopics
 from tests.support import Mosquitto, mosquitto_broker
+from tests.turns import turn
 
 # `make test` tries the same examples every time, so that it is green twice or red twice; `make fault` looks for new ones.
 settings.register_profile("same", derandomize=True, deadline=None, max_examples=100)
@@ -25,6 +26,16 @@ settings.register_profile(
     "once", settings.get_profile("same"), phases=[Phase.explicit, Phase.generate], print_blob=False
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Under xdist, let a test marked `alone` run while no other does, its fixtures included."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    factory: pytest.TempPathFactory = item.config._tmp_path_factory  # type: ignore[attr-defined]
+    with turn(factory.getbasetemp().parent / "turns", alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,12 @@ from typing import Annotated
 import typer
 
 from headwater_cloud import (
+    alert_commands,
     commands,
     dead_letter_commands,
     devices_command,
+    maintenance_commands,
+    notify_commands,
     order_commands,
     status_command,
     topics_command,
@@ -22,13 +25,16 @@ from headwater_shared.errors import HeadwaterError
 
 app = typer.Typer(help="The cloud side.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(commands.query)
-app.command()(commands.alerts)
+app.add_typer(alert_commands.alerts, name="alerts")
+app.add_typer(alert_commands.incidents, name="incidents")
+app.add_typer(maintenance_commands.app, name="maintenance")
 app.command()(commands.commands)
 app.add_typer(order_commands.app, name="command")
 app.command()(topics_command.topics)
 app.command()(status_command.status)
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.add_typer(devices_command.app, name="devices")
+app.add_typer(notify_commands.app, name="notify")
 
 
 def main() -> None:

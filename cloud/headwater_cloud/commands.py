@@ -39,24 +39,9 @@ def query(
 ) -> None:
     """Show windows of the series that match."""
     bounds = (queries.time_us(since) if since else EARLIEST, queries.time_us(until) if until else LATEST)
-    history = _history(settings)
+    history = history_of(settings)
     for line in queries.shown(
         queries.WINDOW, queries.windows(history, series, level, *bounds, last), "json" if as_json else form
-    ):
-        print(line)
-
-
-def alerts(
-    settings: SettingsFile = None,
-    firing: Annotated[bool, typer.Option("--firing", help="Only those that are not over.")] = False,
-    last: Annotated[int | None, typer.Option(help="The latest so many.")] = None,
-    form: Format = "table",
-    as_json: AsJson = False,
-) -> None:
-    """Show alerts, the newest first."""
-    history = _history(settings)
-    for line in queries.shown(
-        queries.ALERT, queries.alerts(history, firing_only=firing, last=last), "json" if as_json else form
     ):
         print(line)
 
@@ -72,7 +57,7 @@ def commands(
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Show commands to devices and what became of them, the newest first."""
-    history = _history(settings)
+    history = history_of(settings)
     rows = queries.commands(history, device, last)
     if sent:
         with closing(bus_of(settings)) as bus:
@@ -91,7 +76,12 @@ def bus_of(settings: Path | None) -> Bus:
     return opener(cloud.bus, Path(common.data), load(settings, "kafka", KafkaSettings))()
 
 
-def _history(settings: Path | None) -> History:
+def history_of(settings: Path | None) -> History:
+    """Open the cloud side's file for reading.
+
+    Raises:
+        StateError: it is not there, or not of this version.
+    """
     common = load(settings, "common", Common)
     cloud = load(settings, "cloud", CloudSettings)
     return History(in_data(common.data, cloud.file))

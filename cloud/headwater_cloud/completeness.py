@@ -28,6 +28,8 @@ class Progress(msgspec.Struct, array_like=True):
     silent: bool = False
     waiting: list[tuple[int, int, int]] = []
     """Heartbeats that have no effect yet: epoch, last seq, complete up to."""
+    since_us: int = 0
+    """When it fell silent last: up to when it was complete then or, if it never was, was heard; 0: never, or not known."""
 
 
 Agents = dict[str, Progress]
@@ -75,6 +77,7 @@ def step(
             changed.add(agent)
         if not progress.silent and 0 < progress.heard_us < now_us - silent_after_us:
             progress.silent = True
+            progress.since_us = progress.complete_us or progress.heard_us
             changed.add(agent)
     return changed
 

@@ -1,4 +1,4 @@
-"""Records of the bus become frames, anomalies, commands, device status, registry, heartbeats, clock records; the rest dead letters."""
+"""Records of the bus become frames, anomalies, commands, status, registry, rules, evidence, actions, clocks; the rest dead letters."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from zlib import crc32
 
 import msgspec
 
-from headwater_cloud.outputs import REPLAY_OF, DeadLetter
-from headwater_shared import frame, records, registry, trace
+from headwater_cloud import rule_records
+from headwater_cloud.book import Book
+from headwater_cloud.outputs import REPLAY_OF, DeadLetter, Why
+from headwater_cloud.rule_records import Noted, home_of
+from headwater_shared import actions, frame, peers, records, registry, trace
+from headwater_shared.alert_records import Action
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.bus import Stored
 from headwater_shared.frame import Frame
+from headwater_shared.peers import Finding
 from headwater_shared.records import (
     Anomaly,
     ClockRecord,
@@ -52,6 +57,12 @@ class Taken(msgspec.Struct):
     arrived: list[Arrived] = []
     heartbeats: list[Heartbeat] = []
     registry: list[RegistryChange] = []
+    noted: list[Noted] = []
+    """Evidence that other shards found."""
+    books: list[Book] = []
+    actions: list[Action] = []
+    """What people did with alerts."""
+    findings: list[Finding] = []
     clock_us: int = 0
     """The largest believable clock record, 0 without one."""
     dead: list[DeadLetter] = []
@@ -60,14 +71,14 @@ class Taken(msgspec.Struct):
 
 
 def consume(
-    batch: Sequence[Stored], wall_of: Callable[[int], int], poison: Mapping[int, str] | None = None
+    batch: Sequence[Stored], wall_of: Callable[[int], int], known: Mapping[int, Why] | None = None
 ) -> dict[int, Taken]:
     """Decode a batch, by shard.
 
     Args:
         batch: records of `hw-in`.
         wall_of: the machine's wall time for a time of Headwater's clock, in microseconds.
-        poison: by offset, the error of a record that broke the operators; it is a dead letter without being looked into.
+        known: records that are dead letters without being looked into, by offset: they broke the operators, or were dead letters before.
     """
     shards: dict[int, Taken] = {}
     for stored in batch:
@@ -75,16 +86,10 @@ def consume(
         if taken is None:
             taken = shards[stored.partition] = Taken()
         kind = records.kind_of(stored.headers)
-        if poison and stored.offset in poison:
-            _take(taken, stored, DeadLetter("poison", poison[stored.offset], stored))
-        elif kind == records.FRAME:
-            _take(taken, stored, _frame(stored))
-        elif kind == records.ANOMALY:
-            _take(taken, stored, _record(stored, Anomaly))
-        elif kind == records.COMMAND:
-            _take(taken, stored, _record(stored, Command))
-        elif kind == records.DEVICE:
-            _take(taken, stored, _record(stored, Device))
+        if known and stored.offset in known:
+            _take(taken, stored, DeadLetter(*known[stored.offset], stored))
+        elif (row := _of_stream(stored, kind)) is not None:
+            _take(taken, stored, row)
         elif kind == records.HEARTBEAT:
             heartbeat = _record(stored, Heartbeat)
             if isinstance(heartbeat, DeadLetter):
@@ -95,9 +100,24 @@ def consume(
             _clock(taken, stored, wall_of)
         elif kind == records.REGISTRY:
             _registry(taken, stored)
+        elif kind in {rule_records.RULES, rule_records.EVIDENCE}:
+            _rules(taken, stored, kind)
+        elif kind in _FROM_US:
+            _FROM_US[kind](taken, stored)
         else:
             _take(taken, stored, DeadLetter("unknown-kind", f"no such kind: {kind!r}", stored))
     return shards
+
+
+def _of_stream(stored: Stored, kind: str) -> Frame | Anomaly | Command | Device | DeadLetter | None:
+    """Read a row of an agent's stream; None: it is no such kind."""
+    if kind == records.FRAME:
+        return _frame(stored)
+    if kind == records.ANOMALY:
+        return _record(stored, Anomaly)
+    if kind == records.COMMAND:
+        return _record(stored, Command)
+    return _record(stored, Device) if kind == records.DEVICE else None
 
 
 def _take(taken: Taken, stored: Stored, what: Frame | Anomaly | Command | Device | DeadLetter) -> None:
@@ -169,6 +189,56 @@ def _registry(taken: Taken, stored: Stored) -> None:
         taken.dead.append(DeadLetter("damaged", why, stored))
     else:  # in whatever shard: a site may be on several (R25), and one that does not need it loses nothing by it
         taken.registry.append(change)
+
+
+def _rules(taken: Taken, stored: Stored, kind: str) -> None:
+    try:
+        if kind == rule_records.RULES:
+            taken.books.append(rule_records.book_of(stored.body))
+            return
+        noted = rule_records.noted_of(stored.body)
+    except ValueError as error:
+        taken.dead.append(_unreadable(stored, error))
+        return
+    home = home_of(noted.key)
+    if home != stored.partition:
+        taken.dead.append(DeadLetter("wrong-shard", f"{noted.key} is decided in shard {home}", stored))
+    else:
+        taken.noted.append(noted)
+
+
+def _action(taken: Taken, stored: Stored) -> None:
+    try:
+        action = records.decode(Action, stored.body)
+        why = actions.wrong(action)
+    except ValueError as error:
+        taken.dead.append(_unreadable(stored, error))
+        return
+    if action.shard != stored.partition:
+        taken.dead.append(DeadLetter("wrong-shard", f"it is of shard {action.shard}", stored))
+    elif why:
+        taken.dead.append(DeadLetter("damaged", why, stored))
+    else:
+        taken.actions.append(action)
+
+
+def _finding(taken: Taken, stored: Stored) -> None:
+    try:
+        found = peers.decode_finding(stored.body)
+    except ValueError as error:
+        taken.dead.append(_unreadable(stored, error))
+        return
+    if found.shard != stored.partition:
+        taken.dead.append(DeadLetter("wrong-shard", f"it is of shard {found.shard}", stored))
+    else:
+        taken.findings.append(found)
+
+
+_FROM_US: dict[str, Callable[[Taken, Stored], None]] = {
+    records.ACTION: _action,
+    peers.FINDING: _finding,
+}
+"""Not of an agent's stream: they have no seq, and may be read as often as they come."""
 
 
 def _unreadable(stored: Stored, error: ValueError) -> DeadLetter:

@@ -28,6 +28,7 @@ from headwater_cloud.registry_options import (
     Pattern,
     Place,
     Replace,
+    Runbook,
     Site,
 )
 from headwater_cloud.registry_topic import RegistryTopic
@@ -96,13 +97,14 @@ def set_(
     model: Model = None,
     place: Place = None,
     owner: Owner = None,
+    runbook: Runbook = None,
     cohort: Cohort = None,
     metric: Metrics = None,
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Add a device, or change what is said of it; what is not named stays, and an empty text takes it away."""
-    said = {"model": model, "place": place, "owner": owner, "cohort": cohort}
+    said = {"model": model, "place": place, "owner": owner, "cohort": cohort, "runbook": runbook}
     with _kept(settings) as kept:
         registry_commands.set_(kept, device, said, metric or [], as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""What a shard keeps of its windows' parts and alerts, over pieces of state: the twin of `lookup` for engines that have no tables.
+"""What a shard keeps of its windows' parts, over pieces of state: the twin of `lookup` for engines that have no tables.
 
 Parts of the same level and time stand in a *bucket*: a run of pieces, added to as parts come, written anew when they
 are many. A bucket stays in memory while it is touched, goes by age, and comes back when a part needs it. What is older
@@ -7,14 +7,13 @@ than parts are kept is deleted, and what comes for it later is a dead letter (R2
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater_cloud import part_pieces
-from headwater_cloud.alerts import AlertRow
 from headwater_cloud.kept import Found
 from headwater_cloud.merge import Merged, Windows, merge
 from headwater_cloud.names import Names
@@ -151,16 +150,6 @@ class HeldParts:
         firsts = [0, *(np.flatnonzero(change) + 1).tolist()]
         for first, last in zip(firsts, [*firsts[1:], len(parts)], strict=True):
             yield int(parts.level[first]), int(number[first]), first, last
-
-    def alerts_of(self, ids: Iterable[str]) -> dict[str, AlertRow]:
-        """Find alerts by their ids."""
-        bodies = ((at, self._pieces.get(f"alert/{at}")) for at in set(ids))
-        return {at: msgspec.msgpack.decode(body, type=AlertRow) for at, body in bodies if body}
-
-    def keep_alerts(self, rows: Mapping[str, AlertRow]) -> None:
-        """Keep alerts as they stand now."""
-        for at, row in rows.items():
-            self._pieces.set(f"alert/{at}", msgspec.msgpack.encode(row))
 
     def end_batch(self) -> None:
         """Let go of what is old: from memory by age, from the state what is no longer kept; write what is known of the levels."""

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_cloud import alert_history
 from headwater_cloud.columns import REALS, aggregates_of, unpack_sketches
 from headwater_cloud.merge import OF_ROLLUP
 from headwater_cloud.quantiles import quantiles
@@ -200,13 +201,9 @@ class History:
         return int(self._rows(f"SELECT count(*) FROM window WHERE shard IS NOT {OF_ROLLUP}")[0][0])
 
     def alerts(self, *, firing_only: bool = False, last: int | None = None) -> list[AlertView]:
-        """Return alerts, the newest episode first."""
-        rows = self._rows(
-            "SELECT id, rule, subject, state, severity, text, episode_us, time_us, value FROM alert"
-            f" {'WHERE state = ' + repr('firing') if firing_only else ''} ORDER BY episode_us DESC, id LIMIT ?",
-            (-1 if last is None else last,),
-        )
-        return [AlertView(*row) for row in rows]
+        """Return alerts that fired, the newest episode first; see `alert_history` for more of them."""
+        states = ("firing", "acknowledged") if firing_only else ("firing", "acknowledged", "resolved")
+        return alert_history.alerts(self._connection, states, last=last)
 
     def anomalies(self, series: str = "*", last: int | None = None) -> list[AnomalyView]:
         """Return anomalies of the series that match, the newest first."""
@@ -261,9 +258,17 @@ class History:
         rows = self._rows("SELECT * FROM registry ORDER BY device")
         return {
             device: RegistryChange(
-                device, time_us, bool(removed), model, place, owner, cohort, msgspec.json.decode(metrics)
+                device,
+                time_us,
+                bool(removed),
+                model,
+                place,
+                owner,
+                cohort,
+                msgspec.json.decode(metrics),
+                runbook,
             )
-            for device, time_us, removed, model, place, owner, cohort, metrics in rows
+            for device, time_us, removed, model, place, owner, cohort, metrics, runbook in rows
         }
 
     def reports(self, last: int | None = None) -> list[ReportView]:

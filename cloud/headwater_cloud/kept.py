@@ -1,14 +1,12 @@
-"""What an engine keeps of windows and alerts, as the operators ask for it: tables (`lookup`), or pieces of state (`held`)."""
+"""What an engine keeps of windows, as the operators ask for it: tables (`lookup`), or pieces of state (`held`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_cloud.alerts import AlertRow
 from headwater_cloud.merge import Windows
 from headwater_cloud.rows import PartRows
 
@@ -37,6 +35,3 @@ class Kept(Protocol):
         Returns:
             The windows, in no order but that of several rows of one window the latest is the last.
         """
-
-    def alerts_of(self, ids: Iterable[str]) -> dict[str, AlertRow]:
-        """Find alerts by their ids."""

@@ -1,15 +1,12 @@
-"""What is stored of the windows and alerts that a batch touches; most windows are new, and that is known without a look."""
+"""What is stored of the windows that a batch touches; most windows are new, and that is known without a look."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_cloud.alerts import AlertRow, Evidence
 from headwater_cloud.columns import PART_COLUMNS, WINDOW_COLUMNS, part_rows, window_rows
 from headwater_cloud.kept import Found
 from headwater_cloud.merge import Merged, Windows
@@ -95,18 +92,6 @@ class Lookup:
         """Note that windows of a level that start before `kept_from` are deleted."""
         self._kept_from[level] = kept_from
 
-    def alerts_of(self, ids: Iterable[str]) -> dict[str, AlertRow]:
-        """Find stored alerts by their ids."""
-        out = {}
-        for at in set(ids):
-            row = self._connection.execute(
-                'SELECT rule, subject, episode_us, "begin", "end" FROM alert WHERE id = ?', (at,)
-            ).fetchone()
-            if row:
-                rule, subject, episode_us, begin, end = row
-                out[at] = AlertRow(at, rule, subject, episode_us, _evidence(begin), _evidence(end))
-        return out
-
     def _is_deleted(self, parts: PartRows) -> NDArray[np.bool_]:
         """True for windows of a time from which retention has deleted all of the level."""
         deleted = np.zeros(len(parts), np.bool_)
@@ -145,7 +130,3 @@ class Lookup:
 def _shard_of(series: str) -> int:
     """Of a window that was written before windows had a shard."""
     return shard_of(site_of(series))
-
-
-def _evidence(body: str | None) -> Evidence | None:
-    return msgspec.json.decode(body, type=Evidence) if body else None

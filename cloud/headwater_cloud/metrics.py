@@ -20,10 +20,17 @@ class Metrics:
         self.rows = counter("rows", "Parts taken in.")
         self.windows = counter("windows", "Windows written, each time they changed.")
         self.rollups = counter("rollups", "Rollups of sites, and of all sites, taken in by second stages.")
+        self.compared = counter("compared", "Windows of cohorts in shards taken in by comparisons.")
+        self.compared_late = counter("compared_late", "Those that came for windows that are no longer kept.")
+        self.found = counter("found", "Devices found to be outliers among their peers, or found no longer.")
         self.anomalies = counter("anomalies", "Anomalies taken in.")
         self.commands = counter("commands", "Records of commands to devices taken in.")
         self.repeats = counter("repeats", "Rows that came again and were dropped.")
         self.clocks_ignored = counter("clocks_ignored", "Clock records too far from their append time.")
+        self.evidence_forgotten = counter(
+            "evidence_forgotten",
+            "Evidence of patterns let go, for it was old, or one of too many of its key.",
+        )
         self.commits = counter("commits", "Commits of the cloud's file.")
         self.dead = counter("dead_letters", "What was not taken.", "reason")
         self.reports = counter("reports", "Reports about agents' streams.", "kind")

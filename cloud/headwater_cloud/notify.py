@@ -1,66 +1,21 @@
-"""Tells people: a JSON line for each change of an alert, synced, and a line in the log (R29)."""
+"""What is said of alerts and of agents' streams in the log, and how times are written for people."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-import msgspec
 
 from headwater_cloud.metrics import Metrics
 from headwater_cloud.outputs import Notification, Report
-from headwater_shared.crash import reached
-from headwater_shared.errors import TryAgain
 from headwater_shared.logs import get_logger
 
 log = get_logger()
 
 
-class JsonLines:
-    """A file of one JSON object a line; it is opened for each batch, so that it may be moved away at any time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def send(self, notifications: Sequence[Notification]) -> None:
-        """Append a line each, durable on return.
-
-        Raises:
-            TryAgain: some may be in the file, some not.
-        """
-        lines = b"".join(line(notification) for notification in notifications)
-        try:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                if _torn(fd):
-                    lines = b"\n" + lines
-                while lines:
-                    lines = lines[os.write(fd, lines) :]
-                reached("cloud.notify.written")
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise TryAgain(
-                f"notifications cannot be written to {self._path}: {error.strerror}",
-                hint="check the path, its owner and the free space; they are kept and sent later",
-            ) from error
-
-
-def line(notification: Notification) -> bytes:
-    """The JSON line of a notification, with times for people."""
-    fields = msgspec.to_builtins(notification)
-    fields["begin"] = iso(fields.pop("begin_us"))
-    fields["time"] = iso(fields.pop("time_us"))
-    return msgspec.json.encode(fields) + b"\n"
-
-
 def say(notifications: Sequence[Notification]) -> None:
     """Say it in the log too."""
     for n in notifications:
-        tell = log.warning if n.state == "firing" else log.info
+        tell = log.info if n.state == "resolved" else log.warning
         tell(
             f"alert {n.state}",
             subject=n.subject,
@@ -85,9 +40,3 @@ def iso(time_us: int) -> str:
     except OverflowError:
         return f"{time_us}us"
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _torn(fd: int) -> bool:
-    """Whether the last line has no end: the process before was killed inside it."""
-    size = os.fstat(fd).st_size
-    return size > 0 and os.pread(fd, 1, size - 1) != b"\n"

@@ -57,9 +57,9 @@ def send_(
     device that honours its id.
     """
     common, cloud = load(settings, "common", Common), load(settings, "cloud", CloudSettings)
-    clock = _clock(common)
+    clock = clock_of(common)
     order = Order(
-        agent, id_ or secrets.token_hex(16), device, name, arguments, duration(ttl), clock.now().wall_us, who[:NAME] or _me()
+        agent, id_ or secrets.token_hex(16), device, name, arguments, duration(ttl), clock.now().wall_us, who[:NAME] or me()
     )  # fmt: skip
     check(order)
     file = in_data(common.data, cloud.file)
@@ -85,7 +85,7 @@ def _told(order: Order, end: CommandView | None) -> dict[str, Any]:
     return said | {"status": end.status if end else "sent", "reason": end.reason if end else ""}
 
 
-def _clock(common: Common) -> Clock:
+def clock_of(common: Common) -> Clock:
     """Return the clock that the processes go by.
 
     Raises:
@@ -100,7 +100,8 @@ def _clock(common: Common) -> Clock:
     return parse_clock(text)
 
 
-def _me() -> str:
+def me() -> str:
+    """Return who asks, as far as the machine knows."""
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"[:NAME]
     except (KeyError, OSError):  # a container's user has no name

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from headwater_shared import frame, records, topics, trace
+from headwater_shared.alert_records import Alert
 from headwater_shared.bus import Record, Stored
 from headwater_shared.frame import Frame
 from headwater_shared.identity import agent_partition, stable_id
-from headwater_shared.records import Alert, Have
+from headwater_shared.records import Have
 
 SOURCE = "cloud"
 
@@ -42,6 +44,13 @@ class DeadLetter(NamedTuple):
     record: Stored
 
 
+class Why(NamedTuple):
+    """Why a record is a dead letter, where that was decided before: it is not looked into again."""
+
+    reason: str
+    text: str
+
+
 class Waiting(NamedTuple):
     """A record that is committed and not known to be on the bus: the producer and the id that it is appended under."""
 
@@ -50,12 +59,19 @@ class Waiting(NamedTuple):
     record: Record
 
 
+NotificationState = Literal["firing", "growing", "escalated", "resolved"]
+
+
 class Notification(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line for people: an alert that fires or is over. `possible_repeat` if it may have gone out before (R29)."""
+    """One message for people: of an incident that its first alert fires, that it grows, that nobody acknowledges it, that it is over.
+
+    `possible_repeat` if it may have gone out before (R29).
+    """
 
     id: str
     alert: str
-    state: Literal["firing", "resolved"]
+    """The alert that it speaks of; of the end the one that was told of first."""
+    state: NotificationState
     rule: str
     subject: str
     severity: str
@@ -64,6 +80,25 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True):
     begin_us: int
     time_us: int
     possible_repeat: bool = False
+    site: str = ""
+    """Empty of cohorts and agents."""
+    incident: str = ""
+    members: int = 1
+    """Alerts of the incident, those that are over included."""
+    devices: list[str] = []
+    """A few of its devices, `site/device`."""
+    do: str = ""
+    link: str = ""
+    sure: str = ""
+    """How sure it is, in words."""
+    model: str = ""
+    place: str = ""
+    owner: str = ""
+    runbook: str = ""
+    known_us: int = 0
+    """The clock when it was decided."""
+    over: bool = False
+    """It was over already when it was found."""
 
 
 def as_repeat(notification: Notification) -> Notification:
@@ -114,6 +149,16 @@ def revived(dead: Stored) -> Record | None:
     return Record(topic, int(place.partition("/")[0]), key, headers, dead.body)
 
 
+def decided(out: Iterable[Record], at: tuple[str, int]) -> dict[int, Why]:
+    """Which records of a partition are dead letters among what goes out, by offset."""
+    where = f"{at[0]}/{at[1]}/"
+    return {
+        int(one.key.removeprefix(where)): Why(one.headers["reason"], one.headers["text"])
+        for one in out
+        if one.topic == topics.DEAD_LETTERS.name and one.key.startswith(where)
+    }
+
+
 _READ = {topic.name for topic in (topics.IN, *topics.SECOND)}
 _OWN = ("ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "content-type", "reason", "text", "was")
 
@@ -131,12 +176,16 @@ def late_record(parts: Frame, text: str, time_us: int) -> Record:
     return Record(topics.DEAD_LETTERS.name, 0, where, headers, body)
 
 
-def alert_records(alert: Alert, traceparent: str = "") -> list[Record]:
-    """For `hw-alerts` (the latest of each) and `hw-alert-events` (each change), in the trace of the anomaly that brought it."""
+def alert_records(
+    alert: Alert, traceparent: str = "", *, is_event: bool = True, is_latest: bool = True
+) -> list[Record]:
+    """For `hw-alerts` (the latest of each) and `hw-alert-events` (each change), in the trace of what brought it."""
     body = records.encode(alert)
     more = {trace.HEADER: traceparent} if traceparent else {}
-    headers = records.headers(records.ALERT, f"{alert.id}/{alert.state}", SOURCE, alert.time_us, **more)
+    name = f"{alert.id}/{alert.n}/{alert.state}"
+    headers = records.headers(records.ALERT, name, SOURCE, alert.time_us, **more)
+    wanted = [topics.ALERTS] * is_latest + [topics.ALERT_EVENTS] * is_event
     return [
         Record(topic.name, agent_partition(alert.id, topic.partitions), alert.id, headers, body)
-        for topic in (topics.ALERTS, topics.ALERT_EVENTS)
+        for topic in wanted
     ]

@@ -1,6 +1,6 @@
 """The map: the way of a batch from the bus to rows and outputs, in one function.
 
-consume -> dedupe -> completeness -> merge -> alerts; then `write` puts the rows into the file, `publish` the records on
+consume -> dedupe -> completeness -> merge -> watch -> alerts; then `write` puts the rows into the file, `publish` the records on
 the bus, and `notify` tells people. No operator knows the bus, the file or a clock.
 """
 
@@ -14,10 +14,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_cloud import alerts, completeness, dedupe, device_registry, rollup, second_stage
-from headwater_cloud.alerts import AlertRow
+from headwater_cloud import (
+    alerts,
+    completeness,
+    dedupe,
+    device_registry,
+    findings,
+    rollup,
+    second_stage,
+    watch,
+)
+from headwater_cloud.alert_changes import Change
+from headwater_cloud.cohorts import Cohorts
 from headwater_cloud.completeness import Progress
 from headwater_cloud.consume import Taken, consume
+from headwater_cloud.episodes import Watched
 from headwater_cloud.kept import Found, Kept
 from headwater_cloud.merge import Merged, merge
 from headwater_cloud.names import Names
@@ -25,6 +36,7 @@ from headwater_cloud.outputs import (
     DeadLetter,
     Notification,
     Report,
+    Why,
     alert_records,
     dead_letter_record,
     have_record,
@@ -32,10 +44,13 @@ from headwater_cloud.outputs import (
 )
 from headwater_cloud.rows import PartRows, columns_of
 from headwater_cloud.shard import Shard
+from headwater_cloud.watch import Seen
 from headwater_shared.bus import Record, Stored
 from headwater_shared.frame import Frame
 from headwater_shared.parts import Parts
+from headwater_shared.peers import Finding
 from headwater_shared.records import Anomaly, Command, Device, RegistryChange
+from headwater_shared.topics import BY_COHORT
 
 Ints = NDArray[np.int64]
 Identity = tuple[str, int, int, int]
@@ -62,11 +77,18 @@ class Output:
     """Changes of devices' status."""
     registry: list[RegistryChange] = field(default_factory=list)
     """What the registry says of devices, where that is new."""
-    alerts: dict[str, AlertRow] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    """What was found of devices among their peers, or is found no longer."""
+    watched: dict[int, list[Watched]] = field(default_factory=dict)
+    """By shard: the episodes of rules, where these may be others than before."""
+    alerts: list[Change] = field(default_factory=list)
+    """In their order; the last one of an alert is how it stands."""
     progress: dict[tuple[int, str], Progress] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
     pieces: dict[int, dict[str, bytes]] = field(default_factory=dict)
     """State, by shard and name."""
+    second: dict[int, dict[str, bytes | None]] = field(default_factory=dict)
+    """State of second stages, by partition of `hw-by-cohort` and name; None: deleted."""
     records: list[Record] = field(default_factory=list)
     notifications: list[Notification] = field(default_factory=list)
     traces: dict[Identity, str] = field(default_factory=dict)
@@ -77,7 +99,14 @@ class Output:
     def can_wait(self) -> bool:
         """Whether it holds nothing but clocks and heartbeats, which can be read once more after a crash."""
         return self.merged is None and not (
-            self.anomalies or self.commands or self.devices or self.registry or self.reports or self.records
+            self.anomalies
+            or self.commands
+            or self.devices
+            or self.registry
+            or self.findings
+            or self.reports
+            or self.records
+            or self.notifications
         )
 
     def after(self, earlier: Output) -> None:
@@ -96,17 +125,22 @@ def run(
     batch: Sequence[Stored],
     wall_of: Callable[[int], int],
     limits: Limits,
-    poison: Mapping[int, str] | None = None,
+    letters: Mapping[int, Why] | None = None,
 ) -> Output:
     """Take a batch of `hw-in`. `shards` and `names` are changed in place: on any error they are worth nothing.
 
-    `poison`: by offset, what broke the operators before (see `consume`); then the batch is of one partition.
+    `letters`: by offset, which records are dead letters (see `consume`); then the batch is of one partition.
     """
     out = Output()
     frames: list[Frame] = []
-    taken = consume(batch, wall_of, poison or {})
+    seen: dict[int, Seen] = {}
+    taken = consume(batch, wall_of, letters)
     for number in sorted(taken):
-        frames += _shard(shards.setdefault(number, Shard(number)), taken[number], limits, out)
+        shard = shards.setdefault(number, Shard(number))
+        silent = {agent: progress.since_us for agent, progress in shard.agents.items() if progress.silent}
+        fresh = _shard(shard, taken[number], limits, out)
+        frames += [what for what in fresh if isinstance(what, Frame)]
+        seen[number] = watch.seen(fresh, taken[number], silent)
     arrived = columns_of(frames, names)
     if len(arrived):
         of_shard = np.repeat([frame.shard for frame in frames], [len(frame.parts) for frame in frames])
@@ -115,11 +149,10 @@ def run(
     out.records += rollups
     for number in dirty:
         out.pieces[number] |= shards[number].dirty_piece()
-    known = lookup.alerts_of(alerts.ids_of(out.anomalies, out.reports))
-    alerted = alerts.step(known, out.anomalies, out.reports)
-    out.alerts, out.notifications = alerted.rows, alerted.notifications
-    for alert, cause in alerted.changes:
-        out.records += alert_records(alert, out.traces.get(_identity(cause), "") if cause else "")
+    for number, said in seen.items():
+        _watch(shards[number], said, names, out)
+    for number in sorted(taken):
+        _alert(shards[number], taken[number], out)
     for frame in frames:
         out.counts[f"shard {frame.shard}"] += len(frame.parts)
     out.counts.update(
@@ -128,10 +161,20 @@ def run(
     return out
 
 
-def run_second(names: Names, lookup: Kept, batch: Sequence[Stored]) -> Output:
-    """Take a batch of a second stage's topic: rollups of sites become those of the fleet, by the same merge (R25)."""
+def run_second(
+    names: Names,
+    lookup: Kept,
+    batch: Sequence[Stored],
+    cohorts_of: Callable[[int], Cohorts],
+    known: Mapping[int, Why] | None = None,
+) -> Output:
+    """Take a batch of a second stage's topic: rollups of sites become those of the fleet, by the same merge, and devices are
+    compared with their peers (R25). `cohorts_of`: the state of a partition of `hw-by-cohort`, which is changed in place.
+    `known`: see `consume`.
+    """
     out = Output()
-    arrived, dead = second_stage.take(batch, names)
+    taken = second_stage.take(batch, names, known)
+    arrived, dead = taken.rows, taken.dead
     out.records += [dead_letter_record(letter) for letter in dead]
     out.counts.update(
         {"rollups": len(arrived), "dead": len(dead), **Counter(f"dead {d.reason}" for d in dead)}
@@ -140,6 +183,11 @@ def run_second(names: Names, lookup: Kept, batch: Sequence[Stored]) -> Output:
         found = lookup.parts_of(arrived)
         # The windows themselves are what counts: a rollup that can no longer be revised stays as it is.
         _keep(found, merge(found.parts, arrived.take(~found.gone), names.opener_ranks()), out)
+    for partition in sorted(taken.clocks) if batch[0].topic == BY_COHORT.name else ():
+        state, some = cohorts_of(partition), taken.peers.get(partition, [])
+        changed = findings.step(state, some, taken.clocks[partition])
+        out.records += map(findings.finding_record, changed)
+        out.counts.update(compared=len(some), found=len(changed), compared_late=state.late)
     return out
 
 
@@ -159,8 +207,8 @@ def all_haves(shards: Mapping[int, Shard]) -> list[Record]:
     ]
 
 
-def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Frame]:
-    """Take what is of one shard: its streams without repeats, and how complete they are."""
+def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[object]:
+    """Take what is of one shard: its streams without repeats, which are returned, and how complete they are."""
     shard.clock_us = now_us = max(shard.clock_us, taken.clock_us)
     found = dedupe.step(
         shard.epochs, shard.number, taken.arrived, taken.heartbeats, now_us, limits.gap_after_us
@@ -174,6 +222,8 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Fram
         limits.silent_after_us,
     )
     registered = device_registry.step(shard.registered, shard.registry, taken.registry)
+    if registered:
+        shard.of_devices = None
     dead = taken.dead + [row.what for row in found.fresh if isinstance(row.what, DeadLetter)]
     for row in found.fresh:
         if isinstance(row.what, Anomaly):
@@ -181,6 +231,7 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Fram
             out.traces[_identity(row.what)] = row.trace
     out.commands += [row.what for row in found.fresh if isinstance(row.what, Command)]
     out.devices += [row.what for row in found.fresh if isinstance(row.what, Device)]
+    out.findings += taken.findings
     out.registry += [shard.registered[device] for device in registered]
     out.records += [dead_letter_record(letter) for letter in dead]
     out.records += [have_record(have, now_us) for have in found.haves]
@@ -189,7 +240,31 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[Fram
     out.pieces[shard.number] = shard.pieces(found.changed, agents, registered)
     out.counts.update(repeats=found.repeats, clocks_ignored=taken.clocks_ignored, dead=len(dead))
     out.counts.update(f"dead {letter.reason}" for letter in dead)
-    return [row.what for row in found.fresh if isinstance(row.what, Frame)]
+    return [row.what for row in found.fresh]
+
+
+def _watch(shard: Shard, seen: Seen, names: Names, out: Output) -> None:
+    """Keep evidence, and look at the rules that it is something to."""
+    found = watch.step(shard, seen, None if out.merged is None else out.merged.windows, names)
+    out.watched[shard.number] = found.watched
+    out.records += found.records
+    out.pieces[shard.number] |= shard.evidence_pieces(found.keys, rules=found.rules)
+    out.counts.update(evidence_forgotten=found.forgotten)
+
+
+def _alert(shard: Shard, taken: Taken, out: Output) -> None:
+    """What was found, and what people did, becomes alerts and messages."""
+    found = [row for row in out.anomalies if row.shard == shard.number]
+    reports = [report for report in out.reports if report.shard == shard.number]
+    described = {change.device for change in taken.registry}
+    alerted = alerts.step(shard, out.watched.get(shard.number, []), taken.actions, reports, described)
+    out.alerts += alerted.changes
+    out.notifications += alerted.notifications
+    out.pieces[shard.number] |= alerted.pieces
+    brought = {row.id: out.traces.get(_identity(row), "") for row in found}
+    for alert, is_event, is_latest in alerted.changes:
+        by = next((brought[one] for one in reversed(alert.evidence) if one in brought), "")
+        out.records += alert_records(alert, by, is_event=is_event, is_latest=is_latest)
 
 
 def _identity(row: Anomaly) -> Identity:

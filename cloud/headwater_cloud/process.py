@@ -8,11 +8,19 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater_cloud import worker
-from headwater_cloud.notify import JsonLines
+from headwater_cloud import maintenance, sends, worker
+from headwater_cloud.ack_links import AckLinks
+from headwater_cloud.acknowledged import acknowledged
+from headwater_cloud.courier import Courier
+from headwater_cloud.notify_file import FILE as NOTIFY
+from headwater_cloud.notify_file import taken_up_to
+from headwater_cloud.notify_metrics import NotifyMetrics
+from headwater_cloud.notify_pages import NotifyPages
+from headwater_cloud.notify_settings import check_zones, read_routes
 from headwater_cloud.place import say_where
 from headwater_cloud.reload import Reloading
 from headwater_cloud.retention import Keep
@@ -56,6 +64,7 @@ class Process:
     ) -> None:
         data = Path(common.data)
         data.mkdir(parents=True, exist_ok=True)
+        self._data = data
         self.stop = Stop()
         self.trouble = ""
         """Why the last step did not work, for `/health`."""
@@ -64,19 +73,35 @@ class Process:
         self.lag = 0
         self.reloading = Reloading(common, settings, file, wish)
         self._go_by(settings)
+        routes, zones = read_routes(settings.notify, settings.notifications), check_zones(settings.zones)
+        clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
+        links = AckLinks(data, settings.public_url, clock)
         self._store = Store(in_data(common.data, settings.file))
+        self.courier = Courier(
+            data / NOTIFY, in_data(common.data, settings.file), routes, zones, clock,
+            lambda rules: sends.send_of(rules, common.data, zones, links.link),
+        )  # fmt: skip
+        self.pages = NotifyPages(
+            self.courier, data, links, zones, clock,
+            partial(acknowledged, opener(settings.bus, data, kafka or KafkaSettings()), in_data(common.data, settings.file)),
+        )  # fmt: skip
         self._bus = opener(settings.bus, data, kafka or KafkaSettings())()
+        self.courier.begin()
+        clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
         self.runner = Runner(
             self._bus,
             self._store,
-            parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock)),
-            JsonLines(in_data(common.data, settings.notifications)),
+            clock,
             batch=settings.batch,
             limits=settings.limits(),
             log_identity=self._identity(),
             registry_file=data / registry.FILE,
             spread=spread_of(settings.spread),
+            told=self.courier.wake,
+            book=settings.book(),
+            maintenance=maintenance.looking(data / maintenance.FILE, clock),
         )
+        self.runner.metrics.registry.register(NotifyMetrics(self.courier.status))
         self._clock_at = self._prune_at = time.monotonic()
 
     def _identity(self) -> str:
@@ -94,7 +119,7 @@ class Process:
     def _go_by(self, settings: CloudSettings) -> None:
         self._settings = settings
         self._wait_s = duration(settings.wait) / 1e6
-        self._keep: Keep = settings.kept()
+        self._keep: Keep = settings.kept()._replace(told=partial(taken_up_to, self._data / NOTIFY))
 
     def turn(self) -> None:
         """One turn of the loop: a step, and what is due, whatever became of the step; then a rest, unless there is more."""
@@ -102,9 +127,10 @@ class Process:
         if self.reloading.once():
             self._go_by(self.reloading.settings)
             self.runner.follow(self._settings.batch, self._settings.limits())
+            self.runner.rules.follow(self._settings.book())
         troubles: list[str] = []
         read = _tried(self.runner.step, troubles)
-        # Time must go on, and the log must not grow, while notifications cannot be written, say.
+        # Time must go on, and the log must not grow, while the bus takes nothing, say.
         _tried(self._do_what_is_due, troubles)
         self.trouble = "; ".join(dict.fromkeys(troubles))
         if troubles:
@@ -125,6 +151,7 @@ class Process:
             self._bus.retain(wall_us())
             self._prune_at = now + _PRUNE_S
         self.runner.look_at_registry()
+        self.runner.look_at_rules()
         self.lag = self.runner.lag()
         self.runner.metrics.lag.set(self.lag)
         return self.lag
@@ -133,8 +160,9 @@ class Process:
         """What `/health` and `/ready` say."""
         return {
             "ready": self.steps > 0,
-            "reasons": [self.trouble] if self.trouble else [],
+            "reasons": [*([self.trouble] if self.trouble else []), *self.courier.troubles()],
             "lag_records": self.lag,
+            "notify": self.courier.status(),
         } | ({"reload": self.reloading.last} if self.reloading.last else {})
 
     def close(self) -> None:
@@ -143,6 +171,7 @@ class Process:
         except TryAgain as error:
             log.warning("ending with work left, which waits in the file", error=error)
         finally:
+            self.courier.close()
             self._bus.close()
             self._store.close()
             self.stop.close()
@@ -181,7 +210,10 @@ def run(
         settings.health_port,
         lambda: {**process.health(), "last_turn_s": process.pulse.last_turn_s},
         process.runner.metrics.registry,
+        process.pages.pages(),
     )
+    process.pages.at(server.port)
+    process.courier.start()
     process.reloading.write()
     say_where(Path(common.data) / PLACE, server.port)
     log.info("ready", health=server.port, file=str(in_data(common.data, settings.file)))
@@ -207,7 +239,7 @@ def main(arguments: list[str]) -> int:
             if slot is None:
                 run(common, settings, file, wish, kafka=kafka)
             else:
-                worker.run(common, settings, kafka, slot)
+                worker.run(common, settings, kafka, slot, file, wish)
         except sqlite3.DatabaseError as error:
             if not says_damaged(error):
                 raise

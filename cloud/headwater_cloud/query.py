@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from headwater_cloud.history import EARLIEST, LATEST, History
+from headwater_cloud.views import AlertView, IncidentView
 from headwater_shared.errors import Refused
 from headwater_shared.records import Order
 
@@ -19,7 +20,8 @@ Format = Literal["table", "csv", "json"]
 
 WINDOW = ("series", "start", "count", "mean", "min", "max", "first", "last", "p50", "p95", "p99")
 COMMAND = ("status", "command", "device", "act", "who", "series", "since", "changed", "reason", "id")
-ALERT = ("state", "severity", "subject", "rule", "since", "changed", "value", "text")
+ALERT = ("state", "severity", "subject", "rule", "since", "changed", "value", "text", "muted", "id")
+INCIDENT = ("state", "severity", "site", "since", "last", "alerts", "open", "devices", "id")
 
 _NOTHING = (
     "start Headwater with 'headwater up' and let a window close, or look which series there are with '*'"
@@ -66,14 +68,21 @@ def check(history: History, pattern: str, level: str) -> list[str]:
     return names
 
 
-def alerts(
-    history: History, *, firing_only: bool = False, last: int | None = None
-) -> Iterator[tuple[Any, ...]]:
-    """Yield alerts, the newest episode first; columns as in `ALERT`."""
-    for alert in history.alerts(firing_only=firing_only, last=last):
+def alerts(some: Iterable[AlertView]) -> Iterator[tuple[Any, ...]]:
+    """Yield alerts; columns as in `ALERT`."""
+    for alert in some:
         yield (
             alert.state, alert.severity, alert.subject, alert.rule, iso(alert.episode_us), iso(alert.time_us),
-            alert.value, alert.text,
+            alert.value, alert.text, alert.muted, alert.id,
+        )  # fmt: skip
+
+
+def incidents(some: Iterable[IncidentView]) -> Iterator[tuple[Any, ...]]:
+    """Yield incidents; columns as in `INCIDENT`."""
+    for one in some:
+        state = "over" if not one.open else "acknowledged" if one.acknowledged == one.open else "open"
+        yield (
+            state, one.severity, one.site, iso(one.begin_us), iso(one.last_us), one.members, one.open, one.devices, one.id
         )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ A sink that cannot take rows now makes Quix read the same records again later; m
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
@@ -18,9 +17,12 @@ from headwater_cloud import notify, pipeline
 from headwater_cloud.held import Newest
 from headwater_cloud.metrics import Metrics
 from headwater_cloud.names import Names
+from headwater_cloud.outputs import Why
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
+from headwater_cloud.quix_imports import lean
 from headwater_cloud.quix_pieces import QuixPieces
+from headwater_cloud.rule_records import cut
 from headwater_cloud.shard import Shard
 from headwater_cloud.shard_run import SecondRun, ShardRun
 from headwater_cloud.sink import At, Batch, Sink
@@ -32,7 +34,7 @@ from headwater_shared.kafka_client import MESSAGE_BYTES
 from headwater_shared.logs import get_logger
 from headwater_shared.topics import IN, SECOND
 
-with warnings.catch_warnings(record=True):  # of libraries about libraries
+with lean():
     from quixstreams import Application
     from quixstreams.kafka.configuration import ConnectionConfig
     from quixstreams.models.topics.exceptions import (
@@ -81,6 +83,8 @@ class QuixRunner(BaseSink):
         self._runs: dict[At, tuple[object, ShardRun | SecondRun]] = {}
         self._arrived: dict[At, tuple[object, list[Stored]]] = {}
         """With the partition's store at that time."""
+        self._known: dict[At, dict[int, Why]] = {}
+        """Dead letters of who had the partition before."""
         self._offsets: dict[At, int] = {}
         self._working = Lock()
         self.pulse = Pulse()
@@ -218,6 +222,10 @@ class QuixRunner(BaseSink):
         reached("quix.produced")
 
     def _take(self, at: At, some: Sequence[Stored]) -> list[Batch]:
+        """Run the operators over what came for a partition, up to new rules and from them on."""
+        return [batch for part in cut(some) for batch in self._take_part(at, part)]
+
+    def _take_part(self, at: At, some: Sequence[Stored]) -> list[Batch]:
         """Run the operators over what came for a partition; a record that breaks them becomes a dead letter, alone."""
         try:
             return [self._taken(at, some)]
@@ -242,12 +250,14 @@ class QuixRunner(BaseSink):
 
     def _taken(self, at: At, some: Sequence[Stored], poison: str = "") -> Batch:
         run = self._run_of(at)
+        known = self._known[at]
         if isinstance(run, ShardRun):
-            out = run.take(some, self._wall_of, self._limits, {some[0].offset: poison} if poison else None)
+            known = known | {some[0].offset: Why("poison", poison)} if poison else known
+            out = run.take(some, self._wall_of, self._limits, known)
         elif poison:
             out = pipeline.poisoned(poison, some[0])
         else:
-            out = run.take(some)
+            out = run.take(some, known)
         self._offsets[at] = some[-1].offset + 1
         return Batch(at, some[-1].offset + 1, run.clock_us, out)
 
@@ -261,6 +271,7 @@ class QuixRunner(BaseSink):
             common = (pieces, self._names, self._newest, self._keep_us)
             known = store, ShardRun(number, *common) if topic == IN.name else SecondRun(*common)
             self._runs[at] = known
+            self._known[at] = dict(self._sink.decided(at))
         return known[1]
 
     def _store_of(self, at: At) -> object:

@@ -20,6 +20,7 @@ _NAMES = {
     "place": ("place", "room", "area", "position", "hall", "ort", "raum", "lieu"),
     "owner": ("owner", "contact", "responsible", "person", "besitzer", "verantwortlich"),
     "cohort": ("cohort", "group", "peers", "gruppe"),
+    "runbook": ("runbook", "instructions", "what to do", "anleitung", "handbuch"),
     "metrics": ("metrics", "units", "metric", "unit", "einheiten"),
 }
 """How a column may be called, whatever its case, for what it is taken."""
@@ -46,7 +47,7 @@ def read(text: str, chosen: Mapping[str, str], site: str) -> Read:
 
     Args:
         text: comma, semicolon or tab between the columns, the first line their names.
-        chosen: columns by what they are for, where a person says so: device, site, model, place, owner, cohort, metrics.
+        chosen: columns by what they are for, where a person says so: device, site, model, place, owner, cohort, runbook, metrics.
         site: of devices of which no column and no name says it.
 
     Raises:

@@ -29,6 +29,9 @@ Devices = Annotated[list[str], typer.Argument(help="SITE/DEVICE, one or several.
 Model = Annotated[str | None, typer.Option(help="Its model.")]
 Place = Annotated[str | None, typer.Option(help="Where it is.")]
 Owner = Annotated[str | None, typer.Option(help="Whom to ask.")]
+Runbook = Annotated[
+    str | None, typer.Option(help="Where it says what to do when it fails: a link or a sentence.")
+]
 Cohort = Annotated[str | None, typer.Option(help="Its peers, where they are not those of its model.")]
 Metrics = Annotated[
     list[str] | None,

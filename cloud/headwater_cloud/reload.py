@@ -14,10 +14,28 @@ from headwater_shared.errors import HeadwaterError
 from headwater_shared.reload import COMMON_LIVE, Running, Wish, differences, taken_up
 from headwater_shared.settings import Common, load
 
-LIVE = frozenset({"batch", "gap_after", "keep", "keep_found", "keep_parts", "silent_after", "wait"})
+LIVE = frozenset(
+    {
+        "alerts", "batch", "compare", "gap_after", "inhibit", "keep", "keep_found", "keep_parts", "pattern", "rules",
+        "silent_after", "wait",
+    }
+)  # fmt: skip
 """Of [cloud]: what a running cloud side takes up. Each other key needs a start, and stands in `RESTART`."""
 RESTART = frozenset(
-    {"bus", "commit", "file", "group", "health_host", "health_port", "notifications", "spread", "workers"}
+    {
+        "bus",
+        "commit",
+        "file",
+        "group",
+        "health_host",
+        "health_port",
+        "notifications",
+        "notify",
+        "public_url",
+        "spread",
+        "workers",
+        "zones",
+    }
 )
 PART = "cloud"
 

@@ -25,7 +25,9 @@ class Keep(NamedTuple):
     windows_us: Mapping[str, int]
     parts_us: int
     found_us: int | None = None
-    """Anomalies, alerts that are over, reports; None: for ever."""
+    """Anomalies, alerts that are over, reports, notifications; None: for ever."""
+    told: Callable[[], int] = lambda: 0
+    """Which row of the notifications the courier took up last: what it has not seen is never deleted."""
 
     def of(self, level: str) -> int | None:
         """Return how long a level is kept, None for ever; `1m@arrival` as long as `1m` unless it is named itself."""
@@ -68,22 +70,30 @@ def prune_levels(
                     deleted += rows
                     connection.execute("UPDATE level SET kept_from = ? WHERE id = ?", (kept_from, number))
                     gone(number, kept_from)
-    return deleted + (_forget(transaction, now_us - keep.found_us) if keep.found_us is not None else 0)
+    if keep.found_us is not None:
+        deleted += _forget(transaction, now_us - keep.found_us, keep.told())
+    return deleted
 
 
 _FOUND = {
     "anomaly": "(id, phase, agent, epoch, shard, seq) IN (SELECT id, phase, agent, epoch, shard, seq FROM anomaly WHERE time_us < ? LIMIT ?)",
-    "alert": "id IN (SELECT id FROM alert WHERE state = 'resolved' AND episode_us < ?1 AND time_us < ?1 LIMIT ?2)",
+    "finding": "id IN (SELECT id FROM finding WHERE start_us < ? LIMIT ?)",
+    "alert": "id IN (SELECT id FROM alert WHERE state IN ('resolved', 'withdrawn') AND episode_us < ?1 AND time_us < ?1 LIMIT ?2)",
+    "alert_event": "(alert, n) IN (SELECT alert, n FROM alert_event WHERE changed_us < ? AND alert NOT IN (SELECT id FROM alert) LIMIT ?)",
     "report": "id IN (SELECT id FROM report WHERE time_us < ? LIMIT ?)",
+    "notification": "n IN (SELECT n FROM notification WHERE time_us < ?1 AND n <= ?3 LIMIT ?2)",
 }
 
 
-def _forget(transaction: Callable[[], AbstractContextManager[sqlite3.Connection]], before: int) -> int:
+def _forget(
+    transaction: Callable[[], AbstractContextManager[sqlite3.Connection]], before: int, told: int
+) -> int:
     """Delete a chunk of what was found and is over; whatever still fires stays."""
     deleted = 0
     for table, which in _FOUND.items():
         with transaction() as connection:
-            deleted += connection.execute(f"DELETE FROM {table} WHERE {which}", (before, _CHUNK)).rowcount
+            values = (before, _CHUNK, told)[: 3 if "?3" in which else 2]
+            deleted += connection.execute(f"DELETE FROM {table} WHERE {which}", values).rowcount
     return deleted
 
 

@@ -38,16 +38,15 @@ class Rolled(NamedTuple):
     sketches: Sketches
 
 
-def roll_up(windows: Windows, places: Places, shards: Mapping[int, Shard]) -> Rolled:
+def roll_up(windows: Windows, places: Places, cohorts: list[str], cohort: Ints) -> Rolled:
     """Merge the windows of each shard: those of one level and start by site and metric, and by cohort where one is known.
 
     Args:
         windows: all that the shards have of some levels and starts, in any order; of one window perhaps several rows, the last of
             which counts.
         places: of their series.
-        shards: know the cohorts of devices.
+        cohorts, cohort: see `cohorts_of`.
     """
-    cohorts, cohort = _cohorts(windows, places, shards)
     wide, groups = len(cohorts), len(places.groups)
     place = ((windows.level * SHARDS + windows.shard) * groups + places.group[windows.series]) * wide + cohort
     order = np.lexsort((places.order[windows.series], place, windows.start))
@@ -88,20 +87,31 @@ def _latest(windows: Windows, order: Ints, place: Ints) -> Ints:
     return order[keep]
 
 
-def _cohorts(windows: Windows, places: Places, shards: Mapping[int, Shard]) -> tuple[list[str], Ints]:
+def cohorts_of(windows: Windows, places: Places, shards: Mapping[int, Shard]) -> tuple[list[str], Ints]:
     """Return cohorts, the first of which is none, and which of them each window is of: as its own shard knows it."""
     device, cohorts = places.device[windows.series], {"": 0}
     out = np.zeros(len(windows), np.int64)
-    of_device = np.zeros(len(places.devices), np.int64)
     for number, shard in shards.items():
-        if shard.registry:
-            (rows,) = np.nonzero(windows.shard == number)
-            of_device[:] = -1
-            of_device[device[rows]] = 0
-            for one in np.flatnonzero(of_device == 0).tolist():
-                of_device[one] = cohorts.setdefault(shard.cohort_of(places.devices[one]), len(cohorts))
-            out[rows] = of_device[device[rows]]
+        rows = np.flatnonzero(windows.shard == number) if shard.registry else ()
+        if len(rows):
+            of_device = _of_devices(shard, places, device[rows])
+            known = [cohorts.setdefault(name, len(cohorts)) for name in shard.known_cohorts]
+            out[rows] = np.array(known, np.int64)[of_device[device[rows]]]
     return list(cohorts), out
+
+
+def _of_devices(shard: Shard, places: Places, devices: Ints) -> Ints:
+    """Return the cohort of each device of a process, an index into `known_cohorts`; -1 of those that were not asked for since a change."""
+    column: Ints | None = shard.of_devices
+    if column is None or len(column) < len(places.devices):
+        column = np.full(len(places.devices), -1, np.int64)
+        if shard.of_devices is not None:
+            column[: len(shard.of_devices)] = shard.of_devices
+        shard.of_devices = column
+    for one in np.unique(devices[column[devices] < 0]).tolist():
+        cohort = shard.cohort_of(places.devices[one])
+        column[one] = shard.known_cohorts.setdefault(cohort, len(shard.known_cohorts))
+    return column
 
 
 def with_gone(rolled: Rolled, gone: Iterable[tuple[int, int, int, str]]) -> Rolled:

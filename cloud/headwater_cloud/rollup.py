@@ -14,13 +14,13 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_cloud import dirty
+from headwater_cloud import dirty, peers
 from headwater_cloud.kept import Kept
 from headwater_cloud.merge import Merged, Windows
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import SOURCE
 from headwater_cloud.places import Places
-from headwater_cloud.rolled import Rolled, joined, roll_up, series_of, with_gone
+from headwater_cloud.rolled import Rolled, cohorts_of, joined, roll_up, series_of, with_gone
 from headwater_cloud.shard import Shard
 from headwater_shared import frame, records
 from headwater_shared.bus import Record
@@ -67,14 +67,16 @@ def step(
         for key in dirty.due(shard.dirty, shard.clock_us)
     ]
     out: list[Rolled] = []
+    compared: list[Record] = []
     rest, n = keys, _FIRST
     while rest:
         some, rest = rest[:n], rest[n:]
-        rolled, rows = _rolled(some, shards, changed, where, names, lookup)
+        rolled, peers_records, rows = _rolled(some, shards, changed, where, names, lookup)
         out.append(rolled)
+        compared += peers_records
         n = max(1, min(n * _WINDOWS // max(rows, 1), 2 * n))
     records = rollup_records(joined(out), names.levels, shards) if out else ()
-    return {number for number, _, _ in (*where, *keys)}, list(records)
+    return {number for number, _, _ in (*where, *keys)}, [*records, *compared]
 
 
 def _rolled(
@@ -84,21 +86,24 @@ def _rolled(
     where: Mapping[_Key, Ints],
     names: Names,
     lookup: Kept,
-) -> tuple[Rolled, int]:
-    """Roll up some keys, which are no longer dirty then; return of how many windows, too."""
+) -> tuple[Rolled, list[Record], int]:
+    """Roll up some keys, which are no longer dirty then; return what is compared of them, and of how many windows, too."""
     levels = names.level_numbers([level for _, level, _ in keys])
     numbers, starts = (np.array([key[at] for key in keys], np.int64) for at in (0, 2))
     found = lookup.windows_at(numbers, levels, starts)
     over = [where[key] for key in keys if key in where]
     if over:
         found = Windows.concatenate([found, changed.take(np.concatenate(over))])
-    rolled = roll_up(found, names.places(), shards)
+    places = names.places()
+    cohorts, cohort = cohorts_of(found, places, shards)
+    rolled = roll_up(found, places, cohorts, cohort)
     gone = [
         (level, start, number, series)
         for level, (number, name, start) in zip(levels.tolist(), keys, strict=True)
         for series in shards[number].dirty.pop((name, start)).gone
     ]
-    return (with_gone(rolled, gone) if gone else rolled), len(found)
+    compared = peers.step(shards, found, names, cohorts, cohort, gone)
+    return (with_gone(rolled, gone) if gone else rolled), compared, len(found)
 
 
 def _mark(shards: Mapping[int, Shard], changed: Windows, names: Names) -> dict[_Key, Ints]:

@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from headwater_cloud import clock_records, notify, pipeline, retention
+from headwater_cloud.book import Book, Maintenance
 from headwater_cloud.lookup import Lookup
 from headwater_cloud.metrics import Metrics
-from headwater_cloud.notify import JsonLines
-from headwater_cloud.outputs import as_repeat
+from headwater_cloud.outputs import Why
 from headwater_cloud.pipeline import Limits, Output
 from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
 from headwater_cloud.publish import Publisher
 from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.retention import Keep
+from headwater_cloud.rule_records import up_to_rules
+from headwater_cloud.rules_copies import RulesCopies
+from headwater_cloud.second_state import SecondState
 from headwater_cloud.store import Store
 from headwater_cloud.write import write, write_outputs, write_second
 from headwater_shared.bus import Bus, Stored
@@ -37,24 +40,29 @@ _MAY_WAIT_S = 2.0
 
 
 class Runner:
-    """One consumer of all shards. Not for several threads; `close` ends it, a kill at any point loses nothing."""
+    """One consumer of all shards. Not for several threads; `close` ends it, a kill at any point loses nothing.
+
+    `told` is called after a commit that has something to tell people: the courier does the telling.
+    """
 
     def __init__(
         self,
         bus: Bus,
         store: Store,
         clock: Clock,
-        lines: JsonLines,
         *,
         batch: int = 200,
         limits: Limits | None = None,
         log_identity: str = "",
         registry_file: Path | None = None,
         spread: Sequence[Spread] = (),
+        book: Book | None = None,
+        maintenance: Callable[[], tuple[Maintenance, ...]] = tuple,
         monotonic: Callable[[], float] = time.monotonic,
+        told: Callable[[], None] = lambda: None,
     ) -> None:
         self.metrics = Metrics()
-        self._bus, self._store, self._clock, self._lines = bus, store, clock, lines
+        self._bus, self._store, self._clock, self._told = bus, store, clock, told
         self._batch, self._limits, self._monotonic = batch, limits or Limits(), monotonic
         reached("cloud.opened")
         self._names = store.load_names()
@@ -69,11 +77,11 @@ class Runner:
             for topic in SECOND
         }
         """Offsets of the second stages' topics, as they are committed."""
+        self._second_state = SecondState(store.connection)
         self._lookup = Lookup(store.connection)
         self._publisher = Publisher(bus, store.load_outputs())
         self._registry = RegistryCopies(bus, registry_file, spread)
-        # Whether these went out before the process ended is not known (R29).
-        self._to_send = [as_repeat(notification) for notification in store.load_notifications()]
+        self.rules = RulesCopies(bus, clock, book or Book(), maintenance)
         reached("cloud.loaded")
         self._output: Output | None = None
         self._commit_at = 0.0
@@ -87,7 +95,7 @@ class Runner:
         self._batch, self._limits = batch, limits
 
     def step(self) -> int:
-        """Read a batch, take it in, commit, publish, notify. Returns how many records were read.
+        """Read a batch, take it in, commit, publish. Returns how many records were read.
 
         Raises:
             TryAgain: something does not answer; the next call goes on where this one stopped.
@@ -101,7 +109,6 @@ class Runner:
             self._commit()
             self._publish()
         read += sum(self._take_second(topic) for topic in self._second)
-        self._notify()
         return read
 
     def append_clock(self) -> None:
@@ -113,6 +120,10 @@ class Runner:
     def look_at_registry(self) -> None:
         """Copy what the registry has and the shards have not, if it is time to look."""
         self._registry.look(self._shards, range(SHARDS), self._monotonic())
+
+    def look_at_rules(self) -> None:
+        """Put the rules of the settings into the shards that go by others."""
+        self.rules.look(self._shards, range(SHARDS), self._monotonic())
 
     def prune(self, keep: Keep) -> int:
         """Delete a chunk of what is no longer kept. Returns how many rows; 0 when nothing is left to delete."""
@@ -149,7 +160,6 @@ class Runner:
         for topic in self._second:
             while self._take_second(topic):
                 pass
-        self._notify()
 
     def _take_up(self, log_identity: str) -> None:
         """Note which log is read. One that is another than before, or went back, is read from its beginning.
@@ -171,11 +181,11 @@ class Runner:
             )
 
     def _take(self) -> int:
-        batch = self._bus.read(IN.name, self._offsets, 1 if self._careful else self._batch)
+        batch = up_to_rules(self._bus.read(IN.name, self._offsets, 1 if self._careful else self._batch))
         if not batch:
             return 0
         at = (batch[0].partition, batch[0].offset)
-        known = {at[1]: self._poison[at]} if at in self._poison else None
+        known = {at[1]: Why("poison", self._poison[at])} if at in self._poison else None
         try:
             out = pipeline.run(
                 self._shards, self._names, self._lookup, batch,
@@ -221,7 +231,11 @@ class Runner:
         for some, out in self._outputs_of(batch) if batch else ():
             reached("cloud.second")
             moved = {stored.partition: stored.offset + 1 for stored in some}
-            self._write(out, {}, {topic: moved})
+            try:
+                self._write(out, {}, {topic: moved})
+            except BaseException:
+                self._second_state.clear()  # it went ahead
+                raise
             self._second[topic].update(moved)
             self._publish()
             self.metrics.records.inc(len(some))
@@ -231,21 +245,32 @@ class Runner:
     def _outputs_of(self, batch: Sequence[Stored]) -> Iterator[tuple[Sequence[Stored], Output]]:
         """Run the second stage over a batch: at once, or where a record breaks it one by one, each when the one before is written."""
         try:
-            yield batch, pipeline.run_second(self._names, self._lookup, batch)
-            return
+            out = self._compared(batch)
         except NOT_OF_A_RECORD:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a record does
             log.error("the second stage failed: record by record", error=text_of(error))
+        else:
+            yield batch, out
+            return
         for stored in batch:
             try:
-                out = pipeline.run_second(self._names, self._lookup, [stored])
+                out = self._compared([stored])
             except NOT_OF_A_RECORD:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a record does
                 note(error, stored)
                 out = pipeline.poisoned(text_of(error), stored)
             yield [stored], out
+
+    def _compared(self, batch: Sequence[Stored]) -> Output:
+        try:
+            out = pipeline.run_second(self._names, self._lookup, batch, self._second_state.cohorts)
+        except BaseException:
+            self._second_state.clear()  # what failed may have changed it half
+            raise
+        out.second = self._second_state.taken()
+        return out
 
     def _commit(self) -> None:
         """Write the output; on a full disk it stays, and the same is tried again."""
@@ -255,11 +280,12 @@ class Runner:
         self._write(out, moved, {})
         self._output = None
         self._committed.update(moved)
-        self._to_send += out.notifications
         notify.report(out.reports, self.metrics)
         for notification in out.notifications:
             self.metrics.alerts.labels(notification.state).inc()
-        notify.say(out.notifications)
+        if out.notifications:
+            notify.say(out.notifications)
+            self._told()
 
     def _write(self, out: Output, moved: dict[int, int], second: dict[str, dict[int, int]]) -> None:
         """Commit what a batch changed, with how far its topics are read."""
@@ -280,16 +306,3 @@ class Runner:
     def _publish(self) -> None:
         self._publisher.publish()
         self.metrics.outputs.set(len(self._publisher))
-
-    def _notify(self) -> None:
-        """Send, then record that it is sent: a crash between them is why the next process marks a possible repeat."""
-        if not self._to_send:
-            return
-        sent, self._to_send = self._to_send, [as_repeat(notification) for notification in self._to_send]
-        reached("cloud.notify.before")
-        self._lines.send(sent)
-        reached("cloud.notify.after")
-        with self._store.transaction() as connection:
-            connection.executemany("DELETE FROM notification WHERE id = ?", [(n.id,) for n in sent])
-        reached("cloud.notify.recorded")
-        self._to_send = []

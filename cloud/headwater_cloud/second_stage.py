@@ -1,37 +1,69 @@
-"""Records of a second stage's topic become parts: of their own series, and of the same over all sites (R25)."""
+"""Records of a second stage's topic become parts: of their own series, and of the same over all sites; others are what is compared (R25)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from headwater_cloud.names import Names
-from headwater_cloud.outputs import DeadLetter
-from headwater_cloud.rollup import AGENT
+from headwater_cloud.outputs import DeadLetter, Why
+from headwater_cloud.rolled import series_of
+from headwater_cloud.rollup import AGENT, topic_of
 from headwater_cloud.rows import PartRows
-from headwater_shared import frame
+from headwater_shared import frame, peers, records
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.bus import Stored
 from headwater_shared.frame import Frame
-from headwater_shared.identity import ALL, is_rollup, site_of
+from headwater_shared.identity import ALL, SHARDS, is_rollup, site_of
+from headwater_shared.peers import PEERS, Peers
 
 
-def take(batch: Sequence[Stored], names: Names) -> tuple[PartRows, list[DeadLetter]]:
-    """Decode a batch; `names` grows."""
+class Taken(NamedTuple):
+    """What a batch holds."""
+
+    rows: PartRows
+    peers: dict[int, list[Peers]]
+    """By partition."""
+    clocks: dict[int, int]
+    """By partition the latest clock of a shard that anything of it was made at."""
+    dead: list[DeadLetter]
+
+
+def take(batch: Sequence[Stored], names: Names, known: Mapping[int, Why] | None = None) -> Taken:
+    """Decode a batch; `names` grows. `known`: see `consume`."""
     rows: list[PartRows] = []
-    dead = []
+    out = Taken(PartRows.empty(), {}, {}, [])
     for stored in batch:
+        if known and stored.offset in known:
+            out.dead.append(DeadLetter(*known[stored.offset], stored))
+            continue
+        compared = records.kind_of(stored.headers) == PEERS
         try:
-            found = frame.decode(stored.body)
-            _check(found)
+            if compared:
+                body = peers.decode(stored.body)
+                _check_place(body, stored)
+                clock_us = body.head.clock_us
+                out.peers.setdefault(stored.partition, []).append(body)
+            else:
+                found = frame.decode(stored.body)
+                _check(found)
+                rows += _rows(found, names)
+                clock_us = int(found.parts.revision.max(initial=0))
         except UnknownVersion as error:
-            dead.append(DeadLetter("unknown-version", str(error), stored))
+            out.dead.append(DeadLetter("unknown-version", str(error), stored))
         except ValueError as error:
-            dead.append(DeadLetter("damaged", str(error), stored))
+            out.dead.append(DeadLetter("damaged", str(error), stored))
         else:
-            rows += _rows(found, names)
-    return PartRows.concatenate(rows), dead
+            out.clocks[stored.partition] = max(out.clocks.get(stored.partition, 0), clock_us)
+    return out._replace(rows=PartRows.concatenate(rows))
+
+
+def _check_place(found: Peers, stored: Stored) -> None:
+    topic, partition = topic_of(series_of((str(found.head.shard), found.head.metric), found.head.cohort))
+    if (stored.topic, stored.partition) != (topic.name, partition) or not 0 <= found.head.shard < SHARDS:
+        raise ValueError(f"it belongs to partition {partition} of {topic.name}")
 
 
 def _check(found: Frame) -> None:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from msgspec import Meta, field
 
+from headwater_cloud.book import Book
+from headwater_cloud.book_settings import (
+    AlertsSettings,
+    CompareSettings,
+    InhibitSettings,
+    PatternSettings,
+    book_of,
+)
+from headwater_cloud.notify_settings import NotifySettings
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.retention import Keep
 from headwater_shared.settings import Duration, Section, duration
@@ -27,8 +36,27 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
     ] = "cloud.db"
     notifications: Annotated[
         str,
-        Meta(description="A JSON line for each alert that fires or is over; relative to the data folder."),
+        Meta(
+            description="A JSON line for each notification, whatever [[cloud.notify]] says; relative to the data folder. Empty: none."
+        ),
     ] = "notifications.jsonl"
+    notify: Annotated[
+        tuple[NotifySettings, ...],
+        Meta(description="Routes to people; docs/notify.md."),
+    ] = ()
+    zones: Annotated[
+        dict[str, str],
+        Meta(
+            description='IANA time zones of sites, the first glob that matches: { "north-*" = "Europe/Berlin" }; of others UTC.'
+        ),
+    ] = field(default_factory=dict)
+    public_url: Annotated[
+        str,
+        Meta(
+            description="Where people's browsers reach /ack of this cloud side, such as https://headwater.example.org; empty: no links to "
+            "acknowledge."
+        ),
+    ] = ""
     batch: Annotated[int, Meta(ge=1, le=10_000, description="Records of one commit at most.")] = 200
     wait: Annotated[Duration, Meta(description="How long to wait for more records once all are read.")] = (
         "100ms"
@@ -76,6 +104,24 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
         tuple[SpreadSettings, ...],
         Meta(description="Hot sites, as the agents have them; docs/kafka.md."),
     ] = ()
+    rules: Annotated[
+        str,
+        Meta(
+            description='A file of more rules, such as "rules.toml", relative to this one: [[pattern]], [[compare]], [[inhibit]], [alerts]. '
+            "It may hold the agent's, too."
+        ),
+    ] = ""
+    pattern: Annotated[
+        tuple[PatternSettings, ...], Meta(description="Patterns over what was found; docs/rules.md.")
+    ] = ()
+    compare: Annotated[
+        tuple[CompareSettings, ...],
+        Meta(description="Comparisons of devices with their peers; docs/rules.md."),
+    ] = ()
+    inhibit: Annotated[
+        tuple[InhibitSettings, ...], Meta(description="Alerts that mute others; docs/alerts.md.")
+    ] = ()
+    alerts: AlertsSettings = AlertsSettings()
     health_host: Annotated[str, Meta(description="Where metrics and health are served.")] = "127.0.0.1"
     health_port: Annotated[
         int,
@@ -85,6 +131,22 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
             description="Its port; 0 takes a free one. The worker of slot N takes the one N - 1 above it.",
         ),
     ] = 9642
+
+    def with_files(self, path: Path) -> Self:
+        """Return these settings with the rules of the file that they name.
+
+        Raises:
+            SettingsError: naming file, line and key of a rule that is wrong, here or there.
+        """
+        from headwater_cloud.book_files import with_rules
+
+        return with_rules(self, path)
+
+    def book(self) -> Book:
+        """Return the rules that shards are to go by."""
+        from headwater_cloud.book_files import tables_of
+
+        return book_of(tables_of(self))
 
     def limits(self) -> Limits:
         """How long operators are patient."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from headwater_cloud import pipeline, shard
+from headwater_cloud.cohorts import Cohorts
 from headwater_cloud.held import HeldParts, Newest
 from headwater_cloud.names import Names
+from headwater_cloud.outputs import Why
 from headwater_cloud.pieces import Listed, Pieces, Staged
 from headwater_cloud.pipeline import Limits, Output
 from headwater_shared.bus import Stored
@@ -28,17 +30,16 @@ class ShardRun:
         return self.shard.clock_us
 
     def take(
-        self, batch: Sequence[Stored], wall_of: Callable[[int], int], limits: Limits, poison: Mapping[int, str] | None = None
+        self, batch: Sequence[Stored], wall_of: Callable[[int], int], limits: Limits, known: Mapping[int, Why] | None = None
     ) -> Output:  # fmt: skip
-        """Take a batch of the shard's partition; what changed is set in the pieces, all or nothing. `poison`: see `consume`."""
+        """Take a batch of the shard's partition; what changed is set in the pieces, all or nothing. `known`: see `consume`."""
         self.held.clock_us = self.shard.clock_us
         out = pipeline.run(
-            {self.shard.number: self.shard}, self._names, self.held, batch, wall_of, limits, poison
+            {self.shard.number: self.shard}, self._names, self.held, batch, wall_of, limits, known
         )
         self.held.clock_us = self.shard.clock_us
         if out.merged is not None:
             self.held.keep(out.merged, out.stored[1])
-        self.held.keep_alerts(out.alerts)
         self.held.end_batch()
         self._listed.update(out.pieces[self.shard.number].items())
         self._staged.apply()
@@ -52,15 +53,16 @@ class SecondRun:
         self._names = names
         self._staged = Staged(pieces)
         self._held = HeldParts(self._staged, names, newest, keep_us)
+        self._cohorts = Cohorts(self._staged)
 
     @property
     def clock_us(self) -> int:
         """The latest clock of a shard that a rollup was made at."""
         return self._held.clock_us
 
-    def take(self, batch: Sequence[Stored]) -> Output:
-        """Take a batch of the partition; what changed is set in the pieces, all or nothing."""
-        out = pipeline.run_second(self._names, self._held, batch)
+    def take(self, batch: Sequence[Stored], known: Mapping[int, Why] | None = None) -> Output:
+        """Take a batch of the partition; what changed is set in the pieces, all or nothing. `known`: see `consume`."""
+        out = pipeline.run_second(self._names, self._held, batch, lambda _: self._cohorts, known)
         if out.merged is not None:
             self._held.clock_us = max(self._held.clock_us, int(out.merged.parts.revision.max()))
             self._held.keep(out.merged, out.stored[1])

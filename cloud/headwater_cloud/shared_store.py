@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from headwater_cloud import bulk, claim, notify
 from headwater_cloud.merge import Windows
 from headwater_cloud.names import Names, Opener
-from headwater_cloud.notify import JsonLines
-from headwater_cloud.outputs import Notification, as_repeat
+from headwater_cloud.outputs import Notification, Why, as_repeat, decided
 from headwater_cloud.pipeline import Output
 from headwater_cloud.retention import Keep, prune_levels, shrink
 from headwater_cloud.sink import At, Batch
@@ -42,24 +41,23 @@ _PRUNE_S = 30.0
 class SharedStore:
     """The sink of one worker. Calls do not overlap."""
 
-    def __init__(self, path: Path, lines: JsonLines, keep: Keep) -> None:
+    def __init__(self, path: Path, keep: Keep) -> None:
         """Open or make the file.
 
         Raises:
             StateNewer, StateError: it is not for this version, or damaged; nothing was changed.
             TryAgain: another process holds it for long.
         """
-        self._path, self._lines, self._keep = path, lines, keep
+        self._path, self._keep = path, keep
         self._prune_at = time.monotonic()
         with self._mapped():
             self._connection = open_writer(
                 path, application=APPLICATION, schema=SCHEMA, page_size=8192, wal=False
             )
             bulk.attach(self._connection)
-            found = self._connection.execute("SELECT body FROM notification ORDER BY id").fetchall()
-        # Whether these went out before a process ended is not known (R29).
-        self._to_send = [as_repeat(msgspec.json.decode(body, type=Notification)) for (body,) in found]
         self._numbers = _numbers()
+        self._taken_up: dict[At, dict[int, Why]] = {}
+        """What `decided` returned, and no row of ours came after."""
 
     def take_up(self, identity: str) -> None:
         """Note of which bus the offsets are.
@@ -84,6 +82,14 @@ class SharedStore:
         with self._mapped():
             return self.written(at) > offset
 
+    def decided(self, at: At) -> dict[int, Why]:
+        with self._mapped():
+            row = self._connection.execute(
+                "SELECT value FROM meta WHERE name = ?", (_letters(at),)
+            ).fetchone()
+        self._taken_up[at] = {} if row is None else msgspec.json.decode(row[0], type=dict[int, Why])
+        return self._taken_up[at]
+
     def write(self, batches: Sequence[Batch], names: Names) -> None:
         fresh: list[Notification] = []
         if batches:
@@ -96,14 +102,15 @@ class SharedStore:
                         fresh += news
                     if windows:
                         write_windows(connection, Windows.concatenate(windows))
+                    self._note_letters(connection, batches)
                     reached("quix.sink.before")
             except BaseException:
                 self._numbers = _numbers()  # some are of rows that were taken back
                 raise
+            for batch in batches:
+                self._taken_up.pop(batch.at, None)
             reached("quix.sink.after")
         notify.say(fresh)
-        self._to_send += fresh
-        self._send()
         with self._mapped():
             self._prune(max((batch.clock_us for batch in batches), default=0))
 
@@ -166,21 +173,18 @@ class SharedStore:
 
     def _one(self, connection: sqlite3.Connection, out: Output) -> list[Notification]:
         """Write what an output has beside windows; return the notifications that no worker wrote before."""
-        fresh = [n for n in out.notifications if _is_news(connection, n)]
         write_found(connection, out)
-        write_notifications(connection, fresh)
-        return fresh
+        return write_notifications(connection, [_marked(connection, one, out) for one in out.notifications])
 
-    def _send(self) -> None:
-        """Send, then forget: a crash between them is why who starts next marks a possible repeat."""
-        if not self._to_send:
-            return
-        sent, self._to_send = self._to_send, [as_repeat(one) for one in self._to_send]
-        self._lines.send(sent)
-        reached("quix.notified")
-        with one_commit(self._connection, self._path) as connection:
-            connection.executemany("DELETE FROM notification WHERE id = ?", [(one.id,) for one in sent])
-        self._to_send = []
+    def _note_letters(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
+        """Note what `decided` returns: of each partition the dead letters since Kafka's last commit, of which is all that is older."""
+        found: dict[At, dict[int, Why]] = {}
+        for batch in batches:
+            some = found.setdefault(batch.at, dict(self._taken_up.get(batch.at, {})))
+            some |= decided(batch.out.records, batch.at)
+        connection.executemany("DELETE FROM meta WHERE name = ?", [(_letters(at),) for at in found])
+        rows = [(_letters(at), msgspec.json.encode(some).decode()) for at, some in found.items() if some]
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
 
 
 def _numbers() -> dict[str, _Numbers]:
@@ -229,11 +233,25 @@ class _Numbers:
             self._newest = number
 
 
+def _letters(at: At) -> str:
+    """The name in `meta` of a partition's latest dead letters."""
+    return f"dead letters of {at[0]}/{at[1]}"
+
+
 def _key(word: str | Opener) -> tuple[str, ...]:
     return (word,) if isinstance(word, str) else (word.agent, f"{word.epoch:016x}")
 
 
-def _is_news(connection: sqlite3.Connection, one: Notification) -> bool:
-    """Tell whether the file does not say this of the alert yet: the same records may have been worked on before."""
-    row = connection.execute("SELECT state FROM alert WHERE id = ?", (one.alert,)).fetchone()
-    return row is None or (row[0] == "firing" and one.state == "resolved")
+def _marked(connection: sqlite3.Connection, one: Notification, out: Output) -> Notification:
+    """Mark a first message of an incident as a possible repeat if a worker that died before its checkpoint wrote one of another alert of it:
+    what is worked on again may be cut otherwise, and begin with another alert (R29).
+    """
+    if one.state in ("firing", "resolved") and one.incident:
+        others = {change.alert.id for change in out.alerts if change.alert.incident == one.incident} - {
+            one.alert
+        }
+        for other in others:
+            name = f"{other}/{one.state}"
+            if connection.execute("SELECT 1 FROM notification WHERE id = ?", (name,)).fetchone():
+                return as_repeat(one)
+    return one

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from headwater_cloud.names import Names
+from headwater_cloud.outputs import Why
 from headwater_cloud.pipeline import Output
 
 At = tuple[str, int]
@@ -27,6 +28,13 @@ class Sink(Protocol):
 
     def behind(self, at: At, offset: int) -> bool:
         """Tell whether the sink has rows from beyond an offset of a partition: a process wrote them, and ended before its commit."""
+
+    def decided(self, at: At) -> Mapping[int, Why]:
+        """Return which records were dead letters, by offset, when the last rows of a partition were made.
+
+        The process that made them may have ended before its commit, and with it the letters. Who works on the same records again must come
+        to the same, also if it could read them by now: the sink is ahead, and takes no rows of them.
+        """
 
     def write(self, batches: Sequence[Batch], names: Names) -> None:
         """Take the rows of some partitions, durable on return. `names` are what their numbers mean.

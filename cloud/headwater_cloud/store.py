@@ -16,7 +16,7 @@ import msgspec
 from headwater_cloud import bulk, claim, shard
 from headwater_cloud.columns import PART_COLUMNS, REALS, WINDOW_COLUMNS
 from headwater_cloud.names import Names, Opener
-from headwater_cloud.outputs import Notification, Waiting
+from headwater_cloud.outputs import Waiting
 from headwater_cloud.shard import Shard
 from headwater_shared.bus import Record
 from headwater_shared.errors import HeadwaterError, StartAgain, StateError, TryAgain
@@ -90,11 +90,69 @@ SCHEMA = (
     ALTER TABLE window ADD COLUMN shard INTEGER;
     CREATE TABLE second(topic TEXT, partition INTEGER, next INTEGER NOT NULL, PRIMARY KEY(topic, partition)) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE registry ADD COLUMN runbook TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert DROP COLUMN "begin";
+    ALTER TABLE alert DROP COLUMN "end";
+    ALTER TABLE alert ADD COLUMN anomaly TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN key TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN shard INTEGER NOT NULL DEFAULT -1;
+    ALTER TABLE alert ADD COLUMN site TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN device TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN incident TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN fired_us INTEGER;
+    ALTER TABLE alert ADD COLUMN end_us INTEGER;
+    ALTER TABLE alert ADD COLUMN evidence TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE alert ADD COLUMN agents TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE alert ADD COLUMN acked TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN muted TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN "do" TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN link TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN sure TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN model TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN place TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN runbook TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN known_us INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE alert ADD COLUMN what TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN who TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN why TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alert ADD COLUMN n INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE alert ADD COLUMN changed_us INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX alert_incident ON alert(incident);
+    CREATE TABLE alert_event(
+        alert TEXT, n INTEGER, what TEXT, state TEXT, severity TEXT, text TEXT, value REAL, time_us INTEGER, muted TEXT, who TEXT,
+        why TEXT, changed_us INTEGER, PRIMARY KEY(alert, n)) WITHOUT ROWID;
+    CREATE INDEX alert_event_time ON alert_event(changed_us);
+    CREATE VIEW incident AS SELECT incident AS id, max(site) AS site, min(episode_us) AS begin_us, max(episode_us) AS last_us,
+        CASE WHEN sum(state IN ('firing', 'acknowledged')) THEN NULL ELSE max(time_us) END AS end_us, count(*) AS members,
+        sum(state IN ('firing', 'acknowledged')) AS open, sum(state = 'acknowledged') AS acknowledged,
+        sum(muted <> '' AND state IN ('firing', 'acknowledged')) AS muted, count(DISTINCT key) AS devices,
+        max(CASE severity WHEN 'critical' THEN 2 WHEN 'warning' THEN 1 ELSE 0 END) AS rank
+        FROM alert WHERE incident <> '' AND state <> 'withdrawn' GROUP BY incident;
+    """,
+    """
+    CREATE TABLE told(n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, time_us INTEGER NOT NULL, body TEXT NOT NULL);
+    INSERT INTO told(id, time_us, body)
+        SELECT id, 0, '{"possible_repeat":true,' || substr(body, 2) FROM notification ORDER BY id;
+    DROP TABLE notification;
+    ALTER TABLE told RENAME TO notification;
+    """,
+    """
+    CREATE TABLE finding(
+        id TEXT PRIMARY KEY, rule TEXT, cohort TEXT, device TEXT, metric TEXT, level TEXT, start_us INTEGER, length_us INTEGER,
+        shard INTEGER, agent TEXT, made_us INTEGER, outlier INTEGER, value REAL, median REAL, spread REAL, away REAL, peers INTEGER,
+        severity TEXT, text TEXT) WITHOUT ROWID;
+    CREATE INDEX finding_start ON finding(start_us);
+    """,
 )
 """A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
 those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted.
 `window.shard`: NULL of windows that were written before version 7, -1 of rollups. `second`: offsets of the second stages' topics.
-`output.producer`: under which name it is appended, with its id (version 1 had one name a file, in `meta`)."""
+`output.producer`: under which name it is appended, with its id (version 1 had one name a file, in `meta`).
+`finding`: of each device and window of a comparison the latest word; not `outlier`: it was taken back.
+`notification`: what people are told, by `n` in the order in which it was decided, each id once ever; the courier reads it.
+`time_us`: when it was decided, by the operators' clock; 0 of what version 7 had not, or perhaps not, sent."""
 
 VERSION = len(SCHEMA)
 
@@ -158,7 +216,9 @@ class Store:
     def load_shards(self) -> dict[int, Shard]:
         """Read the operators' state."""
         pieces: dict[int, list[tuple[str, bytes]]] = {}
-        for number, name, body in self.connection.execute("SELECT shard, name, body FROM state"):
+        for number, name, body in self.connection.execute(
+            "SELECT shard, name, body FROM state WHERE shard >= 0"
+        ):  # see `second_state`
             pieces.setdefault(number, []).append((name, body))
         return {number: shard.load(number, of_shard) for number, of_shard in pieces.items()}
 
@@ -191,11 +251,6 @@ class Store:
                 "SELECT producer, id, topic, partition, key, headers, body FROM output ORDER BY id"
             )
         ]
-
-    def load_notifications(self) -> list[Notification]:
-        """Read the notifications that are not known to be out."""
-        rows = self.connection.execute("SELECT body FROM notification ORDER BY id")
-        return [msgspec.json.decode(body, type=Notification) for (body,) in rows]
 
 
 @contextmanager

@@ -6,19 +6,77 @@ from typing import Literal
 
 import msgspec
 
+from headwater_shared.alert_records import AlertStatus
+
 
 class AlertView(msgspec.Struct, frozen=True):
-    """An alert as it stands; times in microseconds of event time."""
+    """An alert as it stands; times in microseconds of event time, `known_us` and `changed_us` by the cloud side's clock."""
 
     id: str
     rule: str
     subject: str
-    state: Literal["firing", "resolved"]
+    state: AlertStatus
     severity: str
     text: str
     episode_us: int
     time_us: int
     value: float
+    key: str = ""
+    shard: int = -1
+    site: str = ""
+    device: str = ""
+    incident: str = ""
+    fired_us: int | None = None
+    end_us: int | None = None
+    acked: str = ""
+    """Who acknowledged it."""
+    muted: str = ""
+    """Why nobody is told."""
+    do: str = ""
+    link: str = ""
+    sure: str = ""
+    model: str = ""
+    place: str = ""
+    owner: str = ""
+    runbook: str = ""
+    known_us: int = 0
+    evidence: list[str] = []
+    agents: list[str] = []
+
+
+class AlertEventView(msgspec.Struct, frozen=True):
+    """A change of an alert: what evidence did, or a person."""
+
+    n: int
+    what: str
+    state: str
+    severity: str
+    text: str
+    who: str
+    why: str
+    changed_us: int
+    time_us: int
+    """Event time of what it speaks of."""
+
+
+class IncidentView(msgspec.Struct, frozen=True):
+    """Alerts of one site that began near each other; times in microseconds of event time."""
+
+    id: str
+    site: str
+    """Empty of cohorts and agents."""
+    severity: str
+    """The worst."""
+    begin_us: int
+    last_us: int
+    """When its last alert began."""
+    end_us: int | None
+    """None: some are open."""
+    members: int
+    open: int
+    acknowledged: int
+    muted: int
+    devices: int
 
 
 class AnomalyView(msgspec.Struct, frozen=True):

@@ -12,20 +12,30 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater_cloud import clock_records
-from headwater_cloud.notify import JsonLines
+from headwater_cloud import clock_records, maintenance, sends
+from headwater_cloud.ack_links import AckLinks
+from headwater_cloud.acknowledged import acknowledged
+from headwater_cloud.courier import Courier
+from headwater_cloud.notify_file import FILE as NOTIFY
+from headwater_cloud.notify_file import taken_up_to
+from headwater_cloud.notify_metrics import NotifyMetrics
+from headwater_cloud.notify_pages import NotifyPages
+from headwater_cloud.notify_settings import check_zones, read_routes
 from headwater_cloud.place import say_where
 from headwater_cloud.registry_copies import RegistryCopies
+from headwater_cloud.rules_copies import RulesCopies
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_shared import health, logs, registry
 from headwater_shared.clock import Clock, parse_clock, wall_of
 from headwater_shared.errors import BusUnavailable, HeadwaterError, SettingsError, StartAgain
 from headwater_shared.extras import load as load_extra
 from headwater_shared.kafka_settings import KafkaSettings, connection, is_kafka
-from headwater_shared.settings import Common, duration
+from headwater_shared.reload import Wish
+from headwater_shared.settings import Common, duration, load
 from headwater_shared.spread_settings import spread_of
 from headwater_shared.sqlite_file import WriterLock
 from headwater_shared.topics import IN
@@ -37,8 +47,15 @@ _CLOCK_S = 1.0
 _WAIT_S = 1.0
 
 
-def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int) -> None:
-    """Run until SIGTERM or SIGINT, which end it after the current checkpoint.
+def run(
+    common: Common,
+    settings: CloudSettings,
+    kafka: KafkaSettings,
+    slot: int,
+    file: Path | None = None,
+    wish: Wish | None = None,
+) -> None:
+    """Run until SIGTERM or SIGINT, which end it after the current checkpoint; SIGHUP reads the rules of `file` again.
 
     Raises:
         NeedsPerson: it cannot start.
@@ -60,13 +77,14 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
 
     data = Path(common.data)
     data.mkdir(parents=True, exist_ok=True)
+    routes, zones = read_routes(settings.notify, settings.notifications), check_zones(settings.zones)
     with WriterLock(data / f"worker-{slot}"):
         bus = KafkaBus(client, kafka.prefix)
         _wait_for(bus)
         clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
-        keep = settings.kept()
-        lines = JsonLines(in_data(common.data, settings.notifications))
-        sink = SharedStore(in_data(common.data, settings.file), lines, keep)
+        links = AckLinks(data, settings.public_url, clock)
+        keep = settings.kept()._replace(told=partial(taken_up_to, data / NOTIFY))
+        sink = SharedStore(in_data(common.data, settings.file), keep)
         sink.take_up(bus.identity)
         engine = Engine(
             kafka.prefix + settings.group,
@@ -78,22 +96,39 @@ def run(common: Common, settings: CloudSettings, kafka: KafkaSettings, slot: int
             runner = QuixRunner(
                 client, kafka.prefix, engine, sink, lambda shown_us: wall_of(clock, shown_us), settings.limits(), keep.parts_us
             )  # fmt: skip
-        beside = _Beside(
-            bus, clock, runner, RegistryCopies(bus, data / registry.FILE, spread_of(settings.spread))
+        courier = Courier(
+            data / NOTIFY, in_data(common.data, settings.file), routes, zones, clock,
+            lambda rules: sends.send_of(rules, common.data, zones, links.link), alone=False,
+        )  # fmt: skip
+        pages = NotifyPages(
+            courier, data, links, zones, clock,
+            partial(acknowledged, lambda: KafkaBus(client, kafka.prefix), in_data(common.data, settings.file)),
+        )  # fmt: skip
+        courier.begin()
+        runner.metrics.registry.register(NotifyMetrics(courier.status))
+        copies = RegistryCopies(bus, data / registry.FILE, spread_of(settings.spread))
+        rules = _Rules(
+            RulesCopies(bus, clock, settings.book(), maintenance.looking(data / maintenance.FILE, clock)),
+            file,
+            wish,
         )
+        beside = _Beside(bus, clock, runner, copies, rules, courier)
         server = health.serve(
             settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,
-            beside.health, runner.metrics.registry,
+            beside.health, runner.metrics.registry, pages.pages(),
         )  # fmt: skip
+        pages.at(server.port)
         say_where(data / f"worker-{slot}.json", server.port)
         log.info("ready", slot=slot, health=server.port)
         beside.start()
+        courier.start()
         try:
             with _starting_again():
                 runner.run()
         finally:
             beside.end()
             server.close()
+            courier.close()
             sink.close()
     log.info("ended")
 
@@ -128,14 +163,35 @@ def _wait_for(bus: Any) -> None:
             time.sleep(_WAIT_S)
 
 
+class _Rules:
+    """The rules of the settings, read again when that is asked for: of all settings a worker takes up these only."""
+
+    def __init__(self, copies: RulesCopies, file: Path | None, wish: Wish | None) -> None:
+        self.copies = copies
+        self._file, self._wish = file, wish
+
+    def follow(self) -> None:
+        """Read the settings again if that was asked for; a mistake changes nothing."""
+        if self._wish is None or not self._wish.asked:
+            return
+        self._wish.asked = False
+        try:
+            self.copies.follow(load(self._file, "cloud", CloudSettings).book())
+        except SettingsError as error:
+            log.error("the rules stay as they are", error=error)
+
+
 class _Beside(threading.Thread):
     """What is done by the clock on the wall, in a thread of its own: clock records of the shards held, how far behind they are, and
-    the registry's copies for them.
+    the registry's and the rules' copies for them.
     """
 
-    def __init__(self, bus: Any, clock: Clock, runner: Any, copies: RegistryCopies) -> None:
+    def __init__(
+        self, bus: Any, clock: Clock, runner: Any, copies: RegistryCopies, rules: _Rules, courier: Courier
+    ) -> None:
         super().__init__(name="clock", daemon=True)
         self._bus, self._clock, self._runner, self._copies = bus, clock, runner, copies
+        self._rules, self._courier = rules, courier
         self._over = threading.Event()
         self._trouble = ""
         self._lag = 0
@@ -153,6 +209,8 @@ class _Beside(threading.Thread):
                 held = self._runner.held()
                 never = [shard for shard in self._runner.shards() if shard not in ends]  # have had input
                 self._copies.look(held, [*held, *never], time.monotonic())
+                self._rules.follow()
+                self._rules.copies.look(held, [*held, *never], time.monotonic())
             except BusUnavailable as error:
                 self._trouble = error.message
                 log.warning("no clock records", error=error)
@@ -167,8 +225,9 @@ class _Beside(threading.Thread):
         shards = self._runner.shards()
         return {
             "ready": bool(shards or self._runner.began) and not self._trouble,
-            "reasons": [self._trouble] if self._trouble else [],
+            "reasons": [*([self._trouble] if self._trouble else []), *self._courier.troubles()],
             "lag_records": self._lag,
             "shards": shards,
+            "notify": self._courier.status(),
             "last_turn_s": self._runner.last_turn_s,
         }

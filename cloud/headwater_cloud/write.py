@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from headwater_cloud import bulk
-from headwater_cloud.alerts import AlertRow
+from headwater_cloud import bulk, second_state
+from headwater_cloud.alert_changes import Change
 from headwater_cloud.columns import (
     BULK_COLUMNS,
     PART_COLUMNS,
@@ -25,10 +25,15 @@ from headwater_cloud.names import Names
 from headwater_cloud.outputs import Notification, Report, Waiting
 from headwater_cloud.pipeline import Output
 from headwater_cloud.store import opener_row
+from headwater_shared.alert_records import Alert
 from headwater_shared.bus import Record
 from headwater_shared.parts import COARSENED
+from headwater_shared.peers import Finding
 from headwater_shared.records import Anomaly, Command, Device, RegistryChange
 from headwater_shared.registry import rank
+
+_FINDING = Finding.__struct_fields__
+"""The columns of its table, too."""
 
 _MANY = 200
 """Windows: of fewer, an image of them costs more than it saves."""
@@ -43,17 +48,19 @@ def write(
         _merged(connection, out.merged, *out.stored)
     write_found(connection, out)
     _state(connection, out.pieces, offsets)
-    write_notifications(connection, out.notifications)
+    _second_state(connection, out.second)
+    out.notifications = write_notifications(connection, out.notifications)
     return write_outputs(connection, out.records, producer)
 
 
 def write_found(connection: sqlite3.Connection, out: Output) -> None:
     """Write all that is beside windows and state; the same again changes nothing."""
     _anomalies(connection, out.anomalies)
+    _findings(connection, out.findings)
     _commands(connection, out.commands)
     _devices(connection, out.devices)
     _registry(connection, out.registry)
-    _alerts(connection, out.alerts.values())
+    write_alerts(connection, out.alerts)
     _progress(connection, out.progress)
     _reports(connection, out.reports)
 
@@ -115,6 +122,18 @@ def _anomalies(connection: sqlite3.Connection, anomalies: Iterable[Anomaly]) -> 
     )  # fmt: skip
 
 
+def _findings(connection: sqlite3.Connection, findings: Iterable[Finding]) -> None:
+    """Of each the latest word, whatever came first."""
+    connection.executemany(
+        f"""
+        INSERT INTO finding VALUES ({", ".join("?" * len(_FINDING))})
+        ON CONFLICT(id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _FINDING[1:])}
+        WHERE excluded.made_us >= made_us
+        """,
+        map(msgspec.structs.astuple, findings),
+    )
+
+
 def _commands(connection: sqlite3.Connection, commands: Iterable[Command]) -> None:
     connection.executemany(
         f"INSERT OR REPLACE INTO command VALUES ({', '.join('?' * 20)})",
@@ -150,25 +169,38 @@ def _registry(connection: sqlite3.Connection, changes: Iterable[RegistryChange])
     """Of each device the latest change by `registry.rank`, which is the order of the columns, whatever came first."""
     connection.executemany(
         """
-        INSERT INTO registry VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        INSERT INTO registry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT(device) DO UPDATE SET time_us = excluded.time_us, removed = excluded.removed, model = excluded.model,
-            place = excluded.place, owner = excluded.owner, cohort = excluded.cohort, metrics = excluded.metrics
-        WHERE (excluded.time_us, excluded.removed, excluded.model, excluded.place, excluded.owner, excluded.cohort, excluded.metrics)
-            > (time_us, removed, model, place, owner, cohort, metrics)
+            place = excluded.place, owner = excluded.owner, cohort = excluded.cohort, metrics = excluded.metrics,
+            runbook = excluded.runbook
+        WHERE (excluded.time_us, excluded.removed, excluded.model, excluded.place, excluded.owner, excluded.cohort, excluded.metrics,
+               excluded.runbook) > (time_us, removed, model, place, owner, cohort, metrics, runbook)
         """,
         [(change.device, *rank(change)) for change in changes],
     )
 
 
-def _alerts(connection: sqlite3.Connection, rows: Iterable[AlertRow]) -> None:
-    found = []
-    for row in rows:
-        a = row.alert()
-        sides = [msgspec.json.encode(side).decode() if side else None for side in (row.begin, row.end)]
-        found.append(
-            (a.id, a.rule, a.subject, a.state, a.severity, a.text, a.episode_us, a.time_us, a.value, *sides)
-        )
-    connection.executemany(f"INSERT OR REPLACE INTO alert VALUES ({', '.join('?' * 11)})", found)
+_ALERT = Alert.__struct_fields__
+_EVENT = ("n", "what", "state", "severity", "text", "value", "time_us", "muted", "who", "why", "changed_us")
+
+
+def write_alerts(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
+    """Write how alerts stand, and each change; they are read models: the topics hold the same."""
+    latest, events = {}, []
+    for alert, is_event, is_latest in changes:
+        if is_latest:
+            latest[alert.id] = alert
+        if is_event:
+            events.append((alert.id, *(getattr(alert, name) for name in _EVENT)))
+    connection.executemany(_insert("alert", _ALERT), [_alert_row(alert) for alert in latest.values()])
+    connection.executemany(
+        f"INSERT OR IGNORE INTO alert_event VALUES ({', '.join('?' * (len(_EVENT) + 1))})", events
+    )
+
+
+def _alert_row(alert: Alert) -> list[object]:
+    values = (getattr(alert, name) for name in _ALERT)
+    return [msgspec.json.encode(one).decode() if isinstance(one, list) else one for one in values]
 
 
 def _progress(connection: sqlite3.Connection, progress: Mapping[tuple[int, str], Progress]) -> None:
@@ -197,6 +229,15 @@ def _state(
     write_offsets(connection, offsets)
 
 
+def _second_state(connection: sqlite3.Connection, second: Mapping[int, Mapping[str, bytes | None]]) -> None:
+    rows = [
+        (second_state.number_of(p), name, body) for p, some in second.items() for name, body in some.items()
+    ]
+    kept, gone = [row for row in rows if row[2] is not None], [row[:2] for row in rows if row[2] is None]
+    connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", kept)
+    connection.executemany("DELETE FROM state WHERE shard = ? AND name = ?", gone)
+
+
 def write_offsets(connection: sqlite3.Connection, offsets: Mapping[int, int]) -> None:
     """Write how far partitions of the input are read."""
     connection.executemany('INSERT OR REPLACE INTO "offset" VALUES (?, ?)', offsets.items())
@@ -208,11 +249,18 @@ def write_second(connection: sqlite3.Connection, offsets: Mapping[str, Mapping[i
     connection.executemany("INSERT OR REPLACE INTO second VALUES (?, ?, ?)", rows)
 
 
-def write_notifications(connection: sqlite3.Connection, notifications: Iterable[Notification]) -> None:
-    connection.executemany(
-        "INSERT OR REPLACE INTO notification VALUES (?, ?)",
-        [(n.id, msgspec.json.encode(n).decode()) for n in notifications],
-    )
+def write_notifications(
+    connection: sqlite3.Connection, notifications: Iterable[Notification]
+) -> list[Notification]:
+    """Write those that the table does not have: each id once ever, whatever is worked on again. Returns these."""
+    return [
+        n
+        for n in notifications
+        if connection.execute(
+            "INSERT INTO notification(id, time_us, body) VALUES (?, ?, ?) ON CONFLICT(id) DO NOTHING",
+            (n.id, n.known_us or n.time_us, msgspec.json.encode(n).decode()),
+        ).rowcount
+    ]
 
 
 def write_outputs(connection: sqlite3.Connection, records: Sequence[Record], producer: str) -> list[Waiting]:

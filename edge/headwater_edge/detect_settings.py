@@ -13,9 +13,10 @@ from headwater_edge.detection.detector import Detector
 from headwater_edge.detection.make import made, pinned, placed
 from headwater_edge.detection.rules import DetectRule
 from headwater_edge.detection.specs import Spec, spec_of
-from headwater_edge.rule_settings import Name, Pattern, Severity, twice
+from headwater_edge.rule_settings import Name, Pattern, Severity
 from headwater_shared.errors import SettingsError
 from headwater_shared.parts import level_of
+from headwater_shared.rule_files import twice
 from headwater_shared.settings import Section
 
 

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_edge.patterns_of_rules import Patterns
 from headwater_edge.recent import NEVER
 from headwater_edge.rules import Change, Rule
+from headwater_shared.series_patterns import Patterns
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -166,7 +166,6 @@ class Agent:
         done = self._awaited.of_next()
         for burst, decoded in bursts:
             self._gather.add(burst, decoded)
-        self.ticker.began(mono_us())
         self.ticker.ask_early()
         self._end_tick_if_over()
         return await result(done, self.failed)
@@ -213,7 +212,7 @@ class Agent:
             self._take(quiet_tick(self._clock.now(), *own.events), [], rewrites=own.rewrites)
         if self._busy or not self._gather or self.pressure.holding:
             return
-        now_us = mono_us()
+        self.ticker.began(now_us := mono_us())  # by what no source brought, too
         if self.ticker.is_over(now_us, self._gather.readings):
             self._end_tick()
             return

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from headwater_edge.patterns_of_rules import Patterns
-from headwater_edge.rule_files import Mistake, mistakes, parsed
+from headwater_edge.rule_files import mistakes
 from headwater_edge.rule_settings import KINDS
+from headwater_shared.rule_files import Checked, Mistake, parsed
+from headwater_shared.series_patterns import Patterns
 from headwater_shared.settings import KNOWN
-
-
-@dataclass(slots=True)
-class Checked:
-    """What a file of rules, or a settings file, is found to be."""
-
-    rules: list[str] = field(default_factory=list)
-    """The names of all that read well."""
-    mistakes: list[Mistake] = field(default_factory=list)
-    warnings: list[Mistake] = field(default_factory=list)
 
 
 def is_settings(data: dict[str, Any]) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from math import isfinite
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +19,7 @@ from headwater_edge.rules import (
     StuckRule,
 )
 from headwater_shared.errors import SettingsError
+from headwater_shared.rule_files import Fault, of_pattern, twice
 from headwater_shared.settings import Duration, Section, duration
 
 Name = Annotated[str, Meta(description="Name of the rule, one of its kind among all rules; alerts bear it.")]
@@ -161,14 +161,6 @@ KINDS: dict[str, type[Section]] = {
 """The tables of rules by their name."""
 
 
-class Fault(NamedTuple):
-    """What is wrong with a rule that reads well; `key` is the key that it is about, or empty."""
-
-    key: str
-    what: str
-    remedy: str
-
-
 def rules_of(tables: RuleTables, base_us: int) -> tuple[list[LimitRule], MoreRules]:
     """Resolve rules for the step.
 
@@ -211,17 +203,12 @@ def names_of(tables: RuleTables) -> list[str]:
     return [rule.name for kind in KINDS for rule in getattr(tables, kind)]
 
 
-def twice(name: str) -> tuple[str, str]:
-    """Say that a name is taken, and what to do."""
-    return f"two rules are called {name!r}", "give each a name of its own: alerts are told apart by it"
-
-
 def faults(kind: str, rule: OneRule) -> Iterator[Fault]:
     """Tell what is wrong with a rule."""
     who = f"{kind} {rule.name!r}"
     if not rule.name.strip():
         yield Fault("name", f"a {kind} has no name", "alerts are told apart by it: write a word or two")
-    yield from _of_pattern(who, rule.series)
+    yield from of_pattern(who, rule.series)
     numbers = [name for name in rule.__struct_fields__ if isinstance(getattr(rule, name), float)]
     wrong = [name for name in numbers if not isfinite(getattr(rule, name))]
     for name in wrong:
@@ -230,16 +217,6 @@ def faults(kind: str, rule: OneRule) -> Iterator[Fault]:
         yield from _OF_KIND[type(rule)](who, rule)  # type: ignore[operator]
     if not isinstance(rule, JumpSettings):
         yield from _of_duration(who, kind, duration(rule.for_))
-
-
-def _of_pattern(who: str, pattern: str) -> Iterator[Fault]:
-    what = f"{who}: no series can match {pattern!r}"
-    if "+" in pattern or "#" in pattern:
-        yield Fault("series", what, "the wildcards are * and ?, not MQTT's: */temp is temp of every device")
-    elif pattern.count("/") < 2 and "*" not in pattern:
-        yield Fault("series", what, f"a series is site/device/metric: write */{pattern.strip('/') or 'temp'}")
-    elif re.search(r"^/|//|/$", pattern) or (pattern.count("/") > 2 and "[" not in pattern):
-        yield Fault("series", what, "a series is site/device/metric, three names with / between them")
 
 
 def _of_duration(who: str, kind: str, for_us: int) -> Iterator[Fault]:

@@ -6,7 +6,7 @@ What a scenario writes once may be several faults (a pattern of devices, the wea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -32,6 +32,9 @@ class _Fault(Section, frozen=True, forbid_unknown_fields=True):
         Duration, msgspec.Meta(description="When it is over; the sample at this moment is right again.")
     ]
     metric: Annotated[str, msgspec.Meta(description="Which metric; empty: all of the device.")] = ""
+    site: Annotated[str, msgspec.Meta(description="Only devices of these sites; * and ? match any text.")] = (
+        "*"
+    )
     before: Annotated[
         Duration, msgspec.Meta(description="Begin and end are counted from so long before the origin.")
     ] = "0s"
@@ -140,7 +143,7 @@ class BearingWear(
         later = f"{begin + round((end - begin) * self.lag)}us"
         first = Wear(
             device=self.device, begin=self.begin, end=self.end, metric=self.metric, before=self.before,
-            size=self.size, step=self.step,
+            size=self.size, step=self.step, site=self.site,
         )  # fmt: skip
         second = msgspec.structs.replace(
             first, begin=later, metric=self.second, size=self.second_size, step=0.0
@@ -154,12 +157,11 @@ Fault = Simple | BearingWear
 """What a scenario may write."""
 
 
-def spread(faults: Sequence[Fault], devices: Sequence[str]) -> Iterator[Simple]:
-    """Make one fault of each device, and of a worn bearing one of each metric."""
+def spread(faults: Sequence[Fault], devices: Mapping[str, str]) -> Iterator[Simple]:
+    """Make one fault of each device, and of a worn bearing one of each metric; `devices`: the site of each by its name."""
     for fault in faults:
-        several = "*" in fault.device or "?" in fault.device
-        names = [name for name in devices if fnmatchcase(name, fault.device)] if several else [fault.device]
-        for number, name in enumerate(names):
+        there = [name for name, site in devices.items() if fnmatchcase(site, fault.site)]
+        for number, name in enumerate(name for name in there if fnmatchcase(name, fault.device)):
             one = msgspec.structs.replace(fault, device=name)
             if isinstance(one, BearingWear):
                 yield from one.parts()

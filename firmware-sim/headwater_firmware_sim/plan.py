@@ -129,7 +129,8 @@ def make(
         )
     lasts_us = FOREVER_US if seconds is None else round(seconds * scale * 1e6)
     faults_of: dict[str, list[Simple]] = {}
-    for fault in spread(found.faults, [found.device_name(index) for index in range(found.devices)]):
+    sites_of = {found.device_name(index): found.site(index) for index in range(found.devices)}
+    for fault in spread(found.faults, sites_of):
         faults_of.setdefault(fault.device, []).append(fault)
     return Plan(
         name=name,

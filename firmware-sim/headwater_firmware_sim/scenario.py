@@ -83,6 +83,12 @@ class Scenario(Section, frozen=True, forbid_unknown_fields=True):
         msgspec.Meta(min_length=1, description="Their sites; device after device goes to the next."),
     ]
     metrics: Annotated[dict[str, Metric], msgspec.Meta(min_length=1, max_length=1000)]
+    models: Annotated[
+        list[str],
+        msgspec.Meta(
+            description="Their models, by which devices are peers; each site has as many of each in turn."
+        ),
+    ] = msgspec.field(default_factory=list)
     about: Annotated[str, msgspec.Meta(description="One line for people.")] = ""
     name: Annotated[str, msgspec.Meta(description="Devices are called so, and a number: pump-001.")] = (
         "device"
@@ -114,6 +120,10 @@ class Scenario(Section, frozen=True, forbid_unknown_fields=True):
     def site(self, index: int) -> str:
         return self.sites[index % len(self.sites)]
 
+    def model(self, index: int) -> str:
+        """Return the model of a device, "" if the scenario has none."""
+        return self.models[index // len(self.sites) % len(self.models)] if self.models else ""
+
     def format(self, index: int) -> str:
         """Return the payload format of a device: `multi`, `single` or `bare`, as many of each in turn as `formats` says."""
         wanted = self.formats
@@ -136,6 +146,7 @@ def read(name: str, sites: Sequence[str] = ()) -> Scenario:
             f"there is no scenario {name!r}", hint=f"name one of {', '.join(shipped)}, or a TOML file"
         )
     found = load(path, "scenario", Scenario, known=("scenario",))
+    _check_sites(path, found)
     if sites:
         found = msgspec.structs.replace(found, sites=list(sites))
     _check(path, found)
@@ -175,6 +186,16 @@ def _check(path: Path, found: Scenario) -> None:
                 hint=f"sites: {', '.join(found.sites)}; devices: {names[0]} to {names[-1]}",
             )
         _check_order(path, f"a network script ({trouble.kind})", trouble.begin, trouble.end)
+
+
+def _check_sites(path: Path, found: Scenario) -> None:
+    """Refuse faults of sites that the file does not have; those that stand in for its own may be called otherwise."""
+    for fault in found.faults:
+        if not any(fnmatchcase(site, fault.site) for site in found.sites):
+            raise SettingsError(
+                f"{path}: a fault names the site {fault.site!r}, which is not there",
+                hint=f"sites: {', '.join(found.sites)}",
+            )
 
 
 def _check_reaction(path: Path, found: Scenario, name: str, reaction: Reaction) -> None:

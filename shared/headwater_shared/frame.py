@@ -1,22 +1,18 @@
 """The frame on the wire: a batch of part columns as Avro, version 1, packed straight from and to numpy memory.
 
 Any Avro reader reads it (`schemas/frame-1.avsc`); this module is the fast way for the newest version, and fastavro
-reads every other one. Integers and digests are `array<fixed(8)>` little-endian, floats `array<double>`: both are the
-memory of a little-endian numpy column between a block count and an end mark.
+reads every other one.
 """
 
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
-from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from headwater_shared import avro
 from headwater_shared.aggregates import COLUMNS, Aggregates
+from headwater_shared.avro_columns import Cut, NameLists, array_bytes, column_bytes, long_bytes, text_bytes
 from headwater_shared.parts import Parts, Sketches
 from headwater_shared.records import Predecessor
 from headwater_shared.sketch import BUCKETS
@@ -43,22 +39,19 @@ class Frame(msgspec.Struct, frozen=True):
 def encode(frame: Frame) -> bytes:
     """Encode a frame in Avro single-object encoding."""
     parts = frame.parts
-    out = [avro.MARKER, avro.fingerprint(SCHEMA), _text(frame.agent), frame.epoch.to_bytes(8, "little")]
-    out += [_long(frame.shard), _long(frame.seq), _long(frame.tick)]
+    out = [avro.MARKER, avro.fingerprint(SCHEMA), text_bytes(frame.agent), frame.epoch.to_bytes(8, "little")]
+    out += [long_bytes(frame.shard), long_bytes(frame.seq), long_bytes(frame.tick)]
     if frame.predecessor is None:
         out.append(b"\x00")
     else:
-        out += [b"\x02", frame.predecessor.epoch.to_bytes(8, "little"), _long(frame.predecessor.seq)]
-    out.append(_array([_text(name) for name in parts.names]))
-    out.append(_array([_text(level) for level in parts.levels]))
-    out.append(_array([epoch.to_bytes(8, "little") for epoch in parts.epochs]))
+        out += [b"\x02", frame.predecessor.epoch.to_bytes(8, "little"), long_bytes(frame.predecessor.seq)]
+    out.append(array_bytes([text_bytes(name) for name in parts.names]))
+    out.append(array_bytes([text_bytes(level) for level in parts.levels]))
+    out.append(array_bytes([epoch.to_bytes(8, "little") for epoch in parts.epochs]))
     columns = [getattr(parts, name) for name in _PART_COLUMNS]
     columns += [getattr(parts.aggregates, name) for name in COLUMNS]
     columns += [getattr(parts.sketches, name) for name in _SKETCH_COLUMNS]
-    for column in columns:
-        if len(column):
-            out += [_long(len(column)), column.astype(column.dtype.newbyteorder("<"), copy=False).tobytes()]
-        out.append(b"\x00")
+    out += map(column_bytes, columns)
     return b"".join(out)
 
 
@@ -69,18 +62,18 @@ def decode(body: bytes) -> Frame:
         ValueError: no frame, a version unknown here, or damaged.
     """
     avro.written_as((SCHEMA,), body)
-    cut = _Cut(body, 10)
+    cut = Cut(body, 10)
     try:
         return _decoded(cut)
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise ValueError(f"a damaged frame: {error}") from error
 
 
-def _decoded(cut: _Cut) -> Frame:
+def _decoded(cut: Cut) -> Frame:
     agent, epoch = cut.text(), cut.int8()
     shard, seq, tick = cut.long(), cut.long(), cut.long()
     predecessor = Predecessor(cut.int8(), cut.long()) if cut.is_there() else None
-    names = _names(agent, cut)
+    names = _NAMES.cut(agent, cut)
     levels = cut.array(cut.text)
     epochs = cut.array(cut.int8)
     words = cut.columns(len(_PART_COLUMNS) + len(COLUMNS))
@@ -98,26 +91,7 @@ def _decoded(cut: _Cut) -> Frame:
     return Frame(agent, epoch, shard, seq, tick, predecessor, parts)
 
 
-_KNOWN: dict[str, list[tuple[bytes, list[str]]]] = {}
-_AGENTS, _LISTS = 256, 4
-
-
-def _names(agent: str, cut: _Cut) -> list[str]:
-    """Cut the names; an agent names the same series tick after tick, and the same bytes are the same list (nobody changes it)."""
-    lists = _KNOWN.get(agent)
-    if lists is None:
-        if len(_KNOWN) >= _AGENTS:
-            _KNOWN.clear()
-        lists = _KNOWN[agent] = []
-    for block, names in lists:
-        if cut.body.startswith(block, cut.at):
-            cut.at += len(block)
-            return names
-    begin = cut.at
-    names = cut.array(cut.text)
-    lists.insert(0, (cut.body[begin : cut.at], names))
-    del lists[_LISTS:]
-    return names
+_NAMES = NameLists()
 
 
 def _check(parts: Parts) -> None:
@@ -139,105 +113,3 @@ def _check(parts: Parts) -> None:
     counts = (parts.aggregates.count, sketches.count)
     if any(len(column) and not 0 <= int(column.min()) <= int(column.max()) <= _MOST for column in counts):
         raise ValueError("a damaged frame: a count that cannot be")
-
-
-def _long(n: int) -> bytes:
-    """Encode an Avro long: zigzag, then seven bits a byte."""
-    z = (n << 1) ^ (n >> 63)
-    out = bytearray()
-    while z > 0x7F:
-        out.append((z & 0x7F) | 0x80)
-        z >>= 7
-    out.append(z)
-    return bytes(out)
-
-
-@lru_cache(32_768)  # a frame names the same series again and again
-def _text(text: str) -> bytes:
-    raw = text.encode()
-    return _long(len(raw)) + raw
-
-
-def _array(items: list[bytes]) -> bytes:
-    return _long(len(items)) + b"".join(items) + b"\x00" if items else b"\x00"
-
-
-class _Cut:
-    """A place in a body, moving on as values are cut off."""
-
-    def __init__(self, body: bytes, at: int) -> None:
-        self.body = body
-        self.at = at
-
-    def long(self) -> int:
-        z = shift = 0
-        while True:
-            byte = self.body[self.at]
-            self.at += 1
-            z |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
-            if shift > 63:
-                raise ValueError("a damaged frame: a number that does not end")
-        number = (z >> 1) ^ -(z & 1)
-        if not -(2**63) <= number < 2**63:
-            raise ValueError("a damaged frame: a number of more than 64 bits")
-        return number
-
-    def is_there(self) -> bool:
-        """Cut the branch of a union of null and something."""
-        branch = self.long()
-        if branch not in (0, 1):
-            raise ValueError(f"a damaged frame: a union has no branch {branch}")
-        return branch == 1
-
-    def raw(self, n: int) -> bytes:
-        if n < 0 or self.at + n > len(self.body):
-            raise ValueError("a damaged frame: it ends too early")
-        self.at += n
-        return self.body[self.at - n : self.at]
-
-    def text(self) -> str:
-        return self.raw(self.long()).decode()
-
-    def int8(self) -> int:
-        return int.from_bytes(self.raw(8), "little")
-
-    def array(self, item: Any) -> list[Any]:
-        out: list[Any] = []
-        while count := self._block():
-            out += [item() for _ in range(count)]
-        return out
-
-    def columns(self, n: int) -> NDArray[np.int64]:
-        """Cut n columns of one length, of 8-byte items, as words: a matrix of n rows."""
-        begin, count = self.at, self._block()
-        head, size = self.at - begin, 8 * max(count, 0)
-        width = head + size + (1 if count else 0)
-        if begin + n * width <= len(self.body):  # as we write them: a block each, one after the other
-            octets = np.frombuffer(self.body, np.uint8, n * width, begin).reshape(n, width)
-            if (octets[:, :head] == octets[0, :head]).all() and (not count or not octets[:, -1].any()):
-                self.at = begin + n * width
-                return octets[:, head : head + size].copy().view("<i8").astype(np.int64, copy=False)
-        self.at = begin
-        columns = [self._column() for _ in range(n)]
-        if len({len(column) for column in columns}) != 1:
-            raise ValueError("a damaged frame: columns of different lengths")
-        return np.array(columns)
-
-    def _column(self) -> NDArray[np.int64]:
-        """Cut a column that other writers may have split into blocks."""
-        blocks = []
-        while count := self._block():
-            blocks.append(self.raw(8 * count))
-        return np.frombuffer(b"".join(blocks), "<i8").astype(np.int64)
-
-    def _block(self) -> int:
-        count = self.long()
-        if count < 0:  # an Avro writer may say the block's size in bytes after a negated count
-            self.long()
-            count = -count
-        if count > len(self.body):
-            raise ValueError("a damaged frame: a block larger than the frame")
-        return count

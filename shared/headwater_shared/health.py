@@ -5,6 +5,8 @@
 | `/metrics` | the process's own registry in Prometheus' text format |
 | `/health` | 200 and `{"status": "ok", ...}`, or 503 and `{"status": "failing", "reasons": [...], ...}` |
 | `/ready` | 200 once the process does its work, 503 before that and while it fails |
+
+A process may have pages of its own beside them (`Page`).
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -26,6 +29,33 @@ from headwater_shared.settings import listen_address
 Health = Callable[[], Mapping[str, Any]]
 """Called in a thread of the server. `reasons` lists what is wrong (none, or an empty list: healthy), `ready` is false
 until the process does its work; all other keys are shown as they are."""
+
+
+class Asked(NamedTuple):
+    """A request for a page of the process's own."""
+
+    method: str
+    path: str
+    """With its query, as it came."""
+    headers: Mapping[str, str]
+    """By name, in small letters."""
+    body: bytes
+
+
+class Answered(NamedTuple):
+    """What a page answers."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+
+Page = Callable[[Asked], Answered]
+"""Called in a thread of the server, for every path that begins with the page's."""
+
+_LONGEST = 64_000
+"""Bytes of a body."""
 
 
 class Pulse:
@@ -47,8 +77,10 @@ class Pulse:
 class HealthServer:
     """A running server: `port` is the one it got, `close` ends it and its thread."""
 
-    def __init__(self, host: str, port: int, health: Health, registry: CollectorRegistry) -> None:
-        self._server = _Server(host, port, health, registry)
+    def __init__(
+        self, host: str, port: int, health: Health, registry: CollectorRegistry, pages: Mapping[str, Page]
+    ) -> None:
+        self._server = _Server(host, port, health, registry, pages)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="health", daemon=True
@@ -61,8 +93,14 @@ class HealthServer:
         self._thread.join()
 
 
-def serve(host: str, port: int, health: Health, registry: CollectorRegistry) -> HealthServer:
-    """Serve from now on; port 0 takes any free one.
+def serve(
+    host: str,
+    port: int,
+    health: Health,
+    registry: CollectorRegistry,
+    pages: Mapping[str, Page] = MappingProxyType({}),
+) -> HealthServer:
+    """Serve from now on; port 0 takes any free one. `pages` are by what their paths begin with, such as `/ack/`.
 
     Raises:
         SettingsError: the address is not loopback.
@@ -76,7 +114,7 @@ def serve(host: str, port: int, health: Health, registry: CollectorRegistry) -> 
             hint="they know no users: set health_host to 127.0.0.1, or leave it out",
         ) from None
     try:
-        return HealthServer(host, port, health, registry)
+        return HealthServer(host, port, health, registry, pages)
     except OSError as error:
         raise cannot_listen(host, port, error) from error
 
@@ -85,7 +123,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # a client that reads slowly does not hold up the end of the process
 
-    def __init__(self, host: str, port: int, health: Health, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, host: str, port: int, health: Health, registry: CollectorRegistry, pages: Mapping[str, Page]
+    ) -> None:
+        self.pages = pages
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.health = health
         self.registry = registry
@@ -99,12 +140,36 @@ class _Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer one request; an unknown path says which there are."""
         path = self.path.partition("?")[0]
+        if self._page():
+            return
         if path == "/metrics":
             self._send(200, CONTENT_TYPE_LATEST, generate_latest(self.server.registry))
         elif path in ("/health", "/ready"):
             self._send_health(path)
         else:
             self._send(404, "text/plain; charset=utf-8", b"/metrics, /health or /ready\n")
+
+    def do_POST(self) -> None:
+        """Answer one request of a page of the process's own; there is nothing else to post to."""
+        if not self._page():
+            self._send(404, "text/plain; charset=utf-8", b"nothing is taken here\n")
+
+    def _page(self) -> bool:
+        page = next((page for begin, page in self.server.pages.items() if self.path.startswith(begin)), None)
+        if page is None:
+            return False
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal() or int(length) > _LONGEST:
+            self._send(413, "text/plain; charset=utf-8", b"too long\n")
+            return True
+        body = self.rfile.read(int(length))
+        try:
+            headers = {name.lower(): text for name, text in self.headers.items()}
+            found = page(Asked(self.command, self.path, headers, body))
+        except Exception as error:  # noqa: BLE001 (whatever it is, the answer is that the process fails)
+            found = Answered(500, "text/plain; charset=utf-8", f"{type(error).__name__}\n".encode())
+        self._send(found.status, found.content_type, found.body, found.headers)
+        return True
 
     def _send_health(self, path: str) -> None:
         try:
@@ -118,8 +183,12 @@ class _Answer(BaseHTTPRequestHandler):
             200 if good else 503, "application/json", msgspec.json.encode(answer, enc_hook=repr) + b"\n"
         )
 
-    def _send(self, status: int, content_type: str, body: bytes) -> None:
+    def _send(
+        self, status: int, content_type: str, body: bytes, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.send_response(status)
+        for name, text in headers.items():
+            self.send_header(name, text)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

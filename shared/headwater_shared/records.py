@@ -1,4 +1,4 @@
-"""The records beside the frames: anomalies, commands, orders, device status, registry, heartbeats, clock records, what the cloud has, alerts."""
+"""The records beside the frames: anomalies, commands, orders, device status, registry, heartbeats, clock records, what the cloud has, alerts, actions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import msgspec
 
 from headwater_shared import avro
+from headwater_shared.alert_records import Action, Alert
 from headwater_shared.identity import stable_id
 
 FRAME, ANOMALY, HEARTBEAT, CLOCK, HAVE, ALERT = "frame", "anomaly", "heartbeat", "clock", "have", "alert"
@@ -16,6 +17,7 @@ COMMAND = "command"
 ORDER = "order"
 DEVICE = "device"
 REGISTRY = "registry"
+ACTION = "action"
 """Kinds of record: the end of `ce_type`."""
 
 CE_TYPE = "io.headwater."
@@ -144,6 +146,8 @@ class RegistryChange(msgspec.Struct, frozen=True):
     cohort: str = ""
     metrics: dict[str, str] = {}
     """Unit by metric."""
+    runbook: str = ""
+    """Where it says what to do when it fails: a link or a sentence."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -174,21 +178,6 @@ class Have(msgspec.Struct, frozen=True):
     intervals: list[int]
 
 
-class Alert(msgspec.Struct, frozen=True):
-    """One alert as it stands after a change."""
-
-    id: str
-    rule: str
-    subject: str
-    state: Literal["firing", "resolved"]
-    severity: str
-    text: str
-    episode_us: int
-    time_us: int
-    value: float
-    anomaly: str
-
-
 def device_id(device: str, status: str, time_us: int) -> str:
     """Return the id of a change: it tells when a device became what it is."""
     return stable_id("device", device, status, time_us)
@@ -199,20 +188,30 @@ _KINDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
     Command: ("command-1",),
     Order: ("order-1",),
     Device: ("device-1",),
-    RegistryChange: ("registry-1",),
+    RegistryChange: ("registry-2", "registry-1"),
     Heartbeat: ("heartbeat-1",),
     ClockRecord: ("clock-1",),
     Have: ("have-1",),
-    Alert: ("alert-1",),
+    Alert: ("alert-2", "alert-1"),
+    Action: ("action-1",),
 }
 """The schemas each kind can be read from, the one it is written under first."""
 
 
-T = TypeVar("T", Anomaly, Command, Order, Device, RegistryChange, Heartbeat, ClockRecord, Have, Alert)
+T = TypeVar("T", Anomaly, Command, Order, Device, RegistryChange, Heartbeat, ClockRecord, Have, Alert, Action)
 
 
 def encode(
-    record: Anomaly | Command | Order | Device | RegistryChange | Heartbeat | ClockRecord | Have | Alert,
+    record: Anomaly
+    | Command
+    | Order
+    | Device
+    | RegistryChange
+    | Heartbeat
+    | ClockRecord
+    | Have
+    | Alert
+    | Action,
 ) -> bytes:
     """Encode under the newest schema of its kind."""
     datum: dict[str, Any] = msgspec.structs.asdict(record)
@@ -225,9 +224,14 @@ def encode(
         datum["scores"] = [msgspec.structs.asdict(score) for score in datum["scores"]]
     if "metrics" in datum:
         datum["metrics"] = dict(sorted(datum["metrics"].items()))  # equal records are equal bytes
+    if isinstance(record, Alert):  # who reads version 1 knows two states
+        datum["stands"] = record.state
+        datum["state"] = "firing" if record.state in ("firing", "acknowledged") else "resolved"
     schema = _KINDS[type(record)][0]
     if isinstance(record, Anomaly) and not record.scores and not record.degree:
         schema = "anomaly-1"  # what rules found says no more than before: who reads that goes on reading it
+    if isinstance(record, RegistryChange) and not record.runbook:
+        schema = "registry-1"
     return avro.encode(schema, datum)
 
 
@@ -249,6 +253,11 @@ def decode(kind: type[T], body: bytes) -> T:
         raise ValueError(f"a damaged have record: {datum['intervals'][:8]} are no intervals of seqs")
     if "scores" in datum:
         datum["scores"] = [Score(**score) for score in datum["scores"]]
+    stands = datum.pop("stands", "")
+    if stands:
+        datum["state"] = stands
+    if kind in (Alert, Action):
+        return msgspec.convert(datum, kind)  # states and what people do are words that must be known
     return kind(**datum)
 
 

@@ -19,7 +19,7 @@ from headwater_shared.identity import valid_name
 from headwater_shared.records import RegistryChange
 
 FILE = "registry.json"
-_VERSION = 2
+_VERSION = 3
 _LONGEST = 256
 _METRICS = 256
 """Of one device: its entry stays below what an engine keeps as one value (R24)."""
@@ -35,9 +35,11 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """Its peers, where they are not those of its model."""
     metrics: dict[str, str] = {}
     """Unit by metric."""
+    runbook: str = ""
+    """Where it says what to do when it fails: a link or a sentence."""
 
 
-FIELDS = ("model", "place", "owner", "cohort")
+FIELDS = ("model", "place", "owner", "cohort", "runbook")
 
 
 def cohort_of(entry: Entry) -> str:
@@ -50,7 +52,15 @@ def change_of(device: str, entry: Entry | None, time_us: int) -> RegistryChange:
     if entry is None:
         return RegistryChange(device, time_us, removed=True)
     return RegistryChange(
-        device, time_us, False, entry.model, entry.place, entry.owner, entry.cohort, entry.metrics
+        device,
+        time_us,
+        False,
+        entry.model,
+        entry.place,
+        entry.owner,
+        entry.cohort,
+        entry.metrics,
+        entry.runbook,
     )
 
 
@@ -58,14 +68,14 @@ def entry_of(change: RegistryChange) -> Entry | None:
     """Return what is known of a device after a change; None: nothing."""
     if change.removed:
         return None
-    return Entry(change.model, change.place, change.owner, change.cohort, change.metrics)
+    return Entry(change.model, change.place, change.owner, change.cohort, change.metrics, change.runbook)
 
 
-def rank(change: RegistryChange) -> tuple[int, bool, str, str, str, str, str]:
+def rank(change: RegistryChange) -> tuple[int, bool, str, str, str, str, str, str]:
     """Order the changes of a device: the latest counts; of one time whichever says more, so that all who read them agree."""
     metrics = metrics_text(change.metrics)
     return (
-        change.time_us, change.removed, change.model, change.place, change.owner, change.cohort, metrics
+        change.time_us, change.removed, change.model, change.place, change.owner, change.cohort, metrics, change.runbook
     )  # fmt: skip
 
 

@@ -74,7 +74,8 @@ def _tables_below(path: str, field: inspect.Field, value: Value, off: str) -> It
             if shown is None or isinstance(shown, kind.cls):
                 yield list(_table(path, kind, shown, f"[{path}]", "# " if shown is None else off))
         elif isinstance(kind, inspect.ListType | inspect.VarTupleType):
-            yield from _entries(f"[[{path}]]", path, kind.item_type, value or (), off)
+            some = () if value is None or value is NODEFAULT else value
+            yield from _entries(f"[[{path}]]", path, kind.item_type, some, off)
         elif isinstance(kind, inspect.DictType):
             named: dict[str, Sequence[Value]] = {
                 f"{path}.{_name(name)}": (entry,)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from headwater_appliance.box import box_of
-from headwater_appliance.demo_settings import Told, agent_settings, clock_of, pace_of
+from headwater_appliance.demo_registry import register
+from headwater_appliance.demo_settings import (
+    Told,
+    agent_settings,
+    clock_of,
+    cloud_rules_of,
+    pace_of,
+    rules_of,
+)
 from headwater_appliance.demo_stand import cluster, one_box
 from headwater_edge.settings import step_settings
 from headwater_firmware_sim import scenario
+from headwater_shared import registry
 from headwater_shared.clock import ScaledClock
+from headwater_shared.settings import duration
 
 
 @pytest.mark.parametrize("scale", [None, 60.0, 6000.0])
@@ -44,3 +55,35 @@ def test_times_of_rules_are_stretched() -> None:
     assert 'ttl = "3600s"' in fast
     assert fast.count("above = 80.0") == usual.count("above = 80.0") == 1
     assert usual.count("lateness") == 0
+
+
+@pytest.mark.parametrize("name", dict(scenario.names()))
+def test_each_part_has_its_own_rules(name: str) -> None:
+    """What an agent can tell stands in its settings; patterns and comparisons in the cloud side's, with windows that there are."""
+    for scale, levels in ((1.0, {"10s", "1m"}), (3000.0, {"10m", "1h"})):
+        edge, cloud = (tomllib.loads(text) for text in (rules_of(name, scale), cloud_rules_of(name, scale)))
+        assert edge.keys() == {"edge"}
+        assert cloud.keys() == {"cloud"}
+        assert {one["level"] for one in cloud["cloud"]["compare"]} <= levels
+        withins = [duration(one["within"]) for one in cloud["cloud"]["pattern"]]
+        assert min(withins) >= 30_000_000 * scale
+        steps = [step for one in cloud["cloud"]["pattern"] for step in one.get("sequence", [])]
+        assert all(duration(step["for"]) == 300_000_000 * scale for step in steps if "for" in step)
+    assert cloud_rules_of("own/file.toml") == ""
+
+
+@pytest.mark.parametrize("name", dict(scenario.names()))
+def test_devices_of_a_scenario_have_peers(tmp_path: Path, name: str) -> None:
+    """Each is registered with its model and units before it sends; eight or more of each model on several sites."""
+    found = scenario.read(name)
+    register(tmp_path / "data", found, found.devices, 1_800_000_000_000_000)
+    known = registry.read(tmp_path / "data" / registry.FILE)
+    assert len(known) == found.devices
+    sites: dict[str, list[str]] = {}
+    for device, entry in known.items():
+        assert entry.metrics.keys() == found.metrics.keys()
+        sites.setdefault(entry.model, []).append(device.partition("/")[0])
+    assert sites.keys() == set(found.models)
+    for some in sites.values():
+        assert len(some) >= 8
+        assert set(some) == set(found.sites)

@@ -18,6 +18,7 @@ from headwater_appliance.box import box_of
 from headwater_edge import words
 from headwater_edge.store import open_store, write_store
 from tests.appliance.patient import Patient, lying, port, with_mount
+from tests.cloud.receivers import webhook
 from tests.fault.small_disks import Ext4
 from tests.support import mosquitto_broker, until
 from tests.system.box import CLOUD, EDGE
@@ -214,6 +215,20 @@ def dead_letters(patient: Patient) -> Generator[str, str, None]:
     patient.box.run("headwater-edge", "dead-letters", "purge", "--reason", "*")
 
 
+def notifications(patient: Patient) -> Generator[str, str, None]:
+    nobody = port()
+    route = f'[[cloud.notify]]\nname = "duty"\nto = "webhook"\nurl = "http://127.0.0.1:{nobody}/"\nretry = "1s"\nretry_most = "1s"\n'
+    patient.settings.write_text(patient.settings.read_text() + route)
+    patient.box.up()
+    patient.send("hw/home/stove/data/temperature", b"95")
+    until(lambda: patient.examine("notify").verdict == "wrong", 20, "it fails")
+    remedy = yield "notifications do not go out by duty (127.0.0.1: Connection refused)"
+    assert "headwater notify test" in remedy
+    hook = patient.open.enter_context(webhook(nobody))
+    until(lambda: len(hook.got) == 1, 20, "it arrives")
+    until(lambda: patient.examine("notify").verdict == "good", 20, "and is noted")
+
+
 def broker(patient: Patient) -> Generator[str, str, None]:
     nobody = port()
     patient.set(
@@ -244,6 +259,7 @@ CASES: dict[str, tuple[str, Case]] = {
     "agent": ("agent", agent),
     "agent-stands-still": ("agent", agent_stands_still),
     "cloud-side": ("cloud-side", cloud_side),
+    "notify": ("notify", notifications),
     "forwarding": ("forwarding", forwarding),
     "dead-letters": ("dead-letters", dead_letters),
     "broker": ("broker", broker),

@@ -6,10 +6,13 @@ import tomllib
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
+from headwater_appliance import told
 from headwater_appliance.demo_settings import rules_of
 from headwater_appliance.judge import judge, lines
-from headwater_cloud.views import AnomalyView
+from headwater_cloud.outputs import Notification
+from headwater_cloud.views import AlertView, AnomalyView
 from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_firmware_sim import scenario
 
@@ -34,6 +37,17 @@ def anomaly(rule: str, series: str, begin: float, end: float | None = None) -> l
         AnomalyView(f"{rule}{phase}", phase, "a", rule, series, begin_us, at, 1.0, 0.0, *_REST)  # type: ignore[arg-type]
         for phase, at in times.items()
     ]
+
+
+def alert(
+    rule: str, subject: str, begin: float, end: float | None = None, state: Any = "resolved", **more: Any
+) -> AlertView:
+    """Make an alert of seconds after T."""
+    end_us = None if end is None else T + round(end * S)
+    return AlertView(
+        f"{rule}{subject}{begin}", rule, subject, state, "warning", "it is odd", T + round(begin * S), end_us or T, 1.0, subject,
+        end_us=end_us, **more,
+    )  # fmt: skip
 
 
 HOT = wrong("level-shift", "a/p1/heat", 20, 40)
@@ -119,3 +133,71 @@ def test_every_scenario_has_rules() -> None:
     assert rules_of("some/file.toml") not in shipped
     for rules in (*shipped, rules_of("some/file.toml")):
         step_settings(msgspec.convert(tomllib.loads(rules)["edge"], EdgeSettings))
+
+
+def test_a_device_unlike_its_peers_is_found_where_its_windows_overlap_the_fault() -> None:
+    """A window begins before what it shows; an anomaly says more precisely when. What was withdrawn is none."""
+    apart = alert("apart", "a/p1/heat", 15, 30)
+    found = judge([HOT], [], alerts=[apart])
+    assert [(one.rule, one.after_us) for one in found.wrong] == [("apart", 0)]
+    assert found.false == []
+    both = judge([HOT], anomaly("hot", "a/p1/heat", 22), alerts=[apart, alert("hot", "a/p1/heat", 22, 40)])
+    assert [(one.rule, one.after_us) for one in both.wrong] == [("hot", 2 * S)]
+    assert (
+        judge([HOT], [], alerts=[alert("apart", "a/p1/heat", 15, 30, state="withdrawn")])
+        .line()
+        .endswith("1 missed, 0 false")
+    )
+    for begin, end in ((0, 20), (55, 65)):
+        assert (
+            judge([HOT], [], alerts=[alert("apart", "a/p1/heat", begin, end)])
+            .line()
+            .endswith("1 missed, 1 false")
+        )
+
+
+def test_a_pattern_finds_nothing_by_itself_and_is_false_where_nothing_was_wrong() -> None:
+    """It is made of what was found; of agents and cohorts nothing is judged."""
+    for subject in ("a/p1", "a"):
+        assert judge([HOT], [], alerts=[alert("fails", subject, 25, 30)]).line().endswith("1 missed, 0 false")
+    for subject in ("a/p2", "b"):
+        assert judge([HOT], [], alerts=[alert("fails", subject, 25, 30)]).line().endswith("1 missed, 1 false")
+    others = [
+        replace(alert("agent-silent", "x", 25), key="agent:x"),
+        replace(alert("many", "+P100", 25), key="+P100"),
+    ]
+    assert judge([HOT], [], alerts=others).false == []
+
+
+def test_what_people_were_told_is_summed_up() -> None:
+    """Notifications by their kind, of how many incidents with how many alerts; and each pattern with its place and time."""
+    alerts = [
+        alert("hot", "a/p1/heat", 20, 40, incident="i1"), alert("hot", "a/p2/heat", 21, 40, incident="i1", muted="smoke"),
+        alert("fails", "a/p1", 7200, None, state="firing", incident="i2", fired_us=T + 7290 * S),
+        alert("hot", "a/p3/heat", 20, 40, state="withdrawn", incident="i3"),
+    ]  # fmt: skip
+    sent = [
+        Notification(f"{n}", "x", state, "hot", "a/p1/heat", "warning", "", 1.0, T, T)  # type: ignore[arg-type]
+        for n, state in enumerate(("firing", "growing", "firing", "resolved"))
+    ]
+    assert told.line(alerts, sent) == (
+        "told: 4 notifications (2 firing, 1 growing, 1 resolved) of 2 incidents with 3 alerts, 1 of them muted"
+    )
+    assert told.line([], []) == "told: 0 notifications of 0 incidents with 0 alerts, 0 of them muted"
+    (line,) = told.patterns(alerts, ["fails", "smoke"], T)
+    assert line.split() == [
+        "PATTERN",
+        "fails",
+        "a/p1",
+        "2.00",
+        "h",
+        "it",
+        "is",
+        "odd;",
+        "complete",
+        "90.0",
+        "s",
+        "after",
+        "its",
+        "begin",
+    ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from headwater_appliance.lead import leads
-from headwater_cloud.views import AnomalyView
+from headwater_cloud.views import AlertView, AnomalyView
 
 HOUR_US = 3_600_000_000
 T = 1_800_000_000_000_000
@@ -62,3 +64,21 @@ def test_where_no_limit_broke_it_is_said() -> None:
         "at 21.0 h, and no limit broke"
     )
     assert leads([], [], T) == []
+
+
+def test_a_pattern_that_was_complete_before_a_limit_broke_is_told() -> None:
+    """Of the device itself; one that was withdrawn, or is pending, was not."""
+    seen = [found("unusual", "vibration", 21, scores=SEEN), found("warm", "temperature", 36)]
+    alert = AlertView(
+        "x", "bearing-fails", "a/p1", "resolved", "critical", "", T + 21 * HOUR_US, T, 1.0, fired_us=T + 33 * HOUR_US
+    )  # fmt: skip
+    assert leads([worn(10, 50), worn(26, 50, "temperature")], seen, T, [alert])[2:] == [
+        "          bearing-fails was complete at 33.0 h, 3.0 h before warm broke"
+    ]
+    assert leads([worn(10, 50)], seen, T, [alert])[2:] == ["          bearing-fails was complete at 33.0 h"]
+    others = [
+        replace(alert, state="withdrawn"),
+        replace(alert, fired_us=None),
+        replace(alert, subject="a/p2"),
+    ]
+    assert len(leads([worn(10, 50)], seen, T, others)) == 2

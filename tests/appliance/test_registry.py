@@ -165,7 +165,7 @@ def test_a_file_that_is_damaged_or_newer_is_not_touched(tmp_path: Path) -> None:
     """The error names it; nothing is written."""
     for body, words in (
         (b"{", "registry.json"),
-        (b'{"version":3,"devices":{}}', "newer"),
+        (b'{"version":4,"devices":{}}', "newer"),
         (b'{"version":1,"devices":{"x":{}}}', "no device"),
     ):
         (tmp_path / registry.FILE).write_bytes(body)

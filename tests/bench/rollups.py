@@ -1,4 +1,4 @@
-"""What rollups cost: microseconds of CPU a row, of the operators alone; `python -m tests.bench.rollups`.
+"""What rollups cost, and comparisons of devices with their peers: microseconds of CPU a row, of the operators alone; `python -m tests.bench.rollups`.
 
 Frames of some sites go through `pipeline.run` and their rollups through `pipeline.run_second`, with what is stored in memory; no bus and
 no commit. Clock records come behind every so many starts of windows: each level and start is rolled up once.
@@ -15,9 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from headwater_cloud import pipeline, rollup
+from headwater_cloud.book import Book, Compare
 from headwater_cloud.lookup import Lookup
 from headwater_cloud.names import Names
 from headwater_cloud.pipeline import Limits
+from headwater_cloud.second_state import SecondState
 from headwater_cloud.shard import Shard
 from headwater_cloud.store import Store
 from headwater_shared import frame, records
@@ -35,6 +37,10 @@ from headwater_shared.topics import IN, SECOND
 S = 1_000_000
 T0 = 1_800_000_000 * S
 SITES, STARTS, READINGS = 8, 30, 10
+
+
+RULES = tuple(Compare(f"apart-{n}", f"metric-{n}", level="10s") for n in range(10))
+"""All metrics are compared, at the finest level."""
 
 
 class Cost(NamedTuple):
@@ -63,19 +69,23 @@ def body_of(site: str, start: int, tick: int, series: int, metrics: int) -> byte
     return frame.encode(Frame(site, 1, shard_of(site), tick, tick, None, parts))
 
 
-def measure(series: int, starts: int = 10, metrics: int = 10, cohorts: int = 5) -> Cost:
-    """Run with so many series a site, all in one frame a start, and clocks behind so many starts."""
+def measure(
+    series: int, starts: int = 10, metrics: int = 10, cohorts: int = 5, rules: tuple[Compare, ...] = ()
+) -> Cost:
+    """Run with so many series a site, all in one frame a start, and clocks behind so many starts; `rules`: of comparisons."""
     sites = [f"site{n}" for n in range(SITES)]
     shards = {shard_of(site): Shard(shard_of(site)) for site in sites}
     for site in sites:
         for n in range(series // metrics + 1):
             entry = Entry(model=f"model-{n % cohorts}")
             shards[shard_of(site)].registry[f"{site}/device-{n}"] = entry
+        shards[shard_of(site)].book = Book(compare=rules)
     names, spent = Names(), [0.0, 0.0, 0.0]
     made = 0
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "cloud.db")
         lookup = Lookup(store.connection)
+        state = SecondState(store.connection)
         step, taken = rollup.step, [0.0]
 
         def timed(*some: object) -> object:
@@ -103,7 +113,7 @@ def measure(series: int, starts: int = 10, metrics: int = 10, cohorts: int = 5) 
                     if not found:
                         continue
                     begin = time.process_time()
-                    second = pipeline.run_second(names, lookup, found)
+                    second = pipeline.run_second(names, lookup, found, state.cohorts)
                     if tick > STARTS // 3:
                         spent[2] += time.process_time() - begin
                         made += len(second.merged.windows) if second.merged else 0
@@ -132,9 +142,9 @@ def _read(record: Record) -> Stored:
 
 if __name__ == "__main__":
     for size in map(int, sys.argv[1:] or ("100", "1000", "5000")):
-        for starts in (1, 10):
-            cost = measure(size, starts)
+        for starts, rules in ((1, ()), (10, ()), (10, RULES)):
+            cost = measure(size, starts, rules=rules)
             print(
-                f"{size} rows a frame, clocks behind {starts:>2} starts: {cost.without:.2f} us a row without rollups, {cost.stage_one:.2f}"
+                f"{'all metrics compared: ' if rules else ''}{size} rows a frame, clocks behind {starts:>2} starts: {cost.without:.2f} us a row without rollups, {cost.stage_one:.2f}"
                 f" in stage one, {cost.stage_two:.2f} in stage two; {cost.rollups} windows of rollups of 1,000"
             )

@@ -30,12 +30,14 @@ from tests.bench import (
     stop_and_wait,
     with_detectors,
 )
+from tests.bench.cloud import alert_latency as cloud_alert_latency
 from tests.bench.cloud import kill as cloud_kill
 from tests.bench.cloud import latency as cloud_latency
 from tests.bench.cloud import local as cloud_local
+from tests.bench.cloud import patterns as cloud_patterns
 from tests.bench.cloud import rows as cloud_rows
 from tests.bench.cloud import state as cloud_state
-from tests.bench.cloud import wire
+from tests.bench.cloud import storm, wire
 from tests.bench.results import GOALS, Result, keep
 
 BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
@@ -70,8 +72,11 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("cloud-two",): cloud_rows.two,
     ("cloud-local",): cloud_local.run,
     ("cloud-latency",): cloud_latency.run,
+    ("alert-latency",): cloud_alert_latency.run,
     ("cloud-kill",): cloud_kill.run,
     ("cloud-state",): cloud_state.run,
+    ("alert-storm",): storm.run,
+    ("patterns-1000",): cloud_patterns.run,
     ("wire-bytes",): wire.run,
     ("audit-10m",): audit.run,
     ("sim-fleet-10k",): fleet.run,

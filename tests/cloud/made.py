@@ -15,7 +15,16 @@ from headwater_shared.digest import reading_digests, value_bits
 from headwater_shared.frame import Frame
 from headwater_shared.identity import shard_of, site_of, stable_id
 from headwater_shared.parts import Parts, Sketches, counted_sketches
-from headwater_shared.records import Anomaly, ClockRecord, Heartbeat, Predecessor
+from headwater_shared.records import (
+    Anomaly,
+    ClockRecord,
+    Command,
+    CommandStatus,
+    Device,
+    Heartbeat,
+    Predecessor,
+    device_id,
+)
 from headwater_shared.sketch import buckets_of
 from headwater_shared.topics import IN
 from tests.reference import LEVELS
@@ -168,6 +177,35 @@ class Agent:
                 time_us, value, 80.0, severity, words, [time_us], [value],
             )
         )  # fmt: skip
+
+    def status(
+        self, device: str, status: Literal["online", "silent", "offline"], at: float, before: str = "", since: float = 0.0
+    ) -> Record:  # fmt: skip
+        """The next row is a change of a device's status; times in seconds after T0."""
+        shard = shard_of(site_of(device))
+        seq, predecessor = self._next(shard)
+        time_us, before_us = T0 + round(at * S), T0 + round(since * S) if before else 0
+        one = Device(
+            self.name, self.epoch, shard, seq, self.tick, predecessor, device_id(device, status, time_us), device, status,
+            before, before_us, "reading", time_us, time_us,
+        )  # fmt: skip
+        return self._record(records.DEVICE, one, shard, seq)
+
+    def ended(self, device: str, name: str, status: CommandStatus, at: float) -> Record:
+        """The next row says that a command was let out, or how it ended."""
+        shard = shard_of(site_of(device))
+        seq, predecessor = self._next(shard)
+        time_us = T0 + round(at * S)
+        one = Command(
+            self.name, self.epoch, shard, seq, self.tick, predecessor, stable_id(device, name, round(at)), status, "", "act", "",
+            "", "", device, f"hw/{device}/cmd", name, "{}", "", time_us, time_us, 60 * S,
+        )  # fmt: skip
+        return self._record(records.COMMAND, one, shard, seq)
+
+    def _record(self, kind: str, one: Device | Command, shard: int, seq: int) -> Record:
+        name = records.identity_text(self.name, self.epoch, shard, seq)
+        headers = records.headers(kind, name, f"headwater-edge/{self.name}", T0)
+        return Record(IN.name, shard, self.name, headers, records.encode(one))
 
     def heartbeat(self, complete: float, *, shard: int = SHARD, last_seq: int | None = None) -> Record:
         """Complete up to so many seconds after T0, as of the last seq or an earlier one."""

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import msgspec
 
 from headwater_cloud.history import History
-from headwater_cloud.notify import JsonLines
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.retention import Keep
 from headwater_cloud.runner import Runner
@@ -27,8 +26,9 @@ from headwater_shared.records import Have
 from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import Topic
 from tests.cloud.made import S, clock_record
+from tests.cloud.notified import LINES, courier_of, deliver
 
-LOG, FILE, LINES = "log.db", "cloud.db", "notifications.jsonl"
+LOG, FILE = "log.db", "cloud.db"
 
 OUTPUTS = (topics.HAVE, topics.ALERTS, topics.ALERT_EVENTS, topics.BY_METRIC, topics.DEAD_LETTERS)
 
@@ -61,9 +61,11 @@ class Side:
         self.log = SqliteLog(self.folder / log, wall=lambda: self.clock.wall_us)
         self.store = Store(self.folder / FILE)
         self.runner = Runner(
-            self.log, self.store, self.clock, JsonLines(self.folder / LINES), batch=self.batch, limits=self.limits,
+            self.log, self.store, self.clock, batch=self.batch, limits=self.limits,
             log_identity=self.log.identity, monotonic=lambda: self.real_s,
         )  # fmt: skip
+        self.courier = courier_of(self.folder, self.clock)
+        self.courier.begin()
 
     def reopen(self, log: str = LOG) -> None:
         """End the process and start the next one."""
@@ -83,15 +85,16 @@ class Side:
             self.runner.append_clock()
 
     def run(self) -> None:
-        """Step until all is read and committed."""
+        """Step until all is read, committed and told."""
         while self.runner.step():
-            pass
+            deliver(self.courier)
         self.settle()
 
     def settle(self) -> None:
         """Let what waits for a commit be committed."""
         self.real_s += 60
         self.runner.step()
+        deliver(self.courier)
 
     def take(self, *some: Record) -> None:
         """Append records and take them in."""
@@ -144,12 +147,14 @@ class Side:
 
     def drop(self) -> None:
         """Let go of the files without a word: what was not committed is lost."""
+        self.courier.close()
         self.log.close()
         self.store.close()
 
     def close(self) -> None:
         """End as a signal ends it."""
         self.runner.close()
+        deliver(self.courier)
         self.drop()
 
 
@@ -175,6 +180,14 @@ _NAMED = (
     " JOIN series s ON s.id = x.series JOIN level l ON l.id = x.level JOIN opener o ON o.id = x.opener{where}"
     " ORDER BY 1, 2, 3, 4, 5, 6"
 )
+
+
+def alerts_of(side: HasRows) -> list[Any]:
+    """What alerts are, without when that was found and what was done last: that depends on the cut into batches."""
+    return side.rows(
+        "SELECT id, rule, subject, state, severity, text, episode_us, time_us, value, site, device, incident, fired_us, end_us, evidence,"
+        " agents, acked, muted FROM alert WHERE state <> 'withdrawn' ORDER BY id"
+    )
 
 
 def windows_of(side: HasRows) -> list[Any]:

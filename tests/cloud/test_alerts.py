@@ -1,4 +1,4 @@
-"""An anomaly's begin fires an alert, its end resolves it, whatever comes first or again; people are told once, or marked (R29)."""
+"""Anomalies through the whole cloud side: alerts, topics, lines; people are told once, or marked (R29). See also `test_alert_life`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import random
 from itertools import permutations
 from typing import Any, Literal
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from headwater_cloud import alerts
-from headwater_cloud.alerts import AlertRow
+from headwater_cloud import alerts, watch
+from headwater_cloud.alerts import Alerts
+from headwater_cloud.names import Names
+from headwater_cloud.shard import Shard
+from headwater_cloud.watch import Seen
 from headwater_shared import records, trace
-from headwater_shared.errors import TryAgain
-from headwater_shared.records import Alert, Anomaly
+from headwater_shared.alert_records import Alert
+from headwater_shared.records import Anomaly
 from headwater_shared.topics import ALERT_EVENTS, ALERTS, Topic
-from tests.cloud.made import T0, TEMP, Agent, S
-from tests.cloud.side import LINES, Side
+from tests.cloud.made import SHARD, T0, TEMP, Agent, S
+from tests.cloud.notified import LINES
+from tests.cloud.side import Side
+from tests.cloud.test_alert_life import pure
 
 
 def alert_rows(side: Side) -> list[Any]:
@@ -35,7 +39,7 @@ def on_topic(side: Side, topic: Topic) -> list[Alert]:
 
 
 def test_an_alert_is_in_the_trace_of_what_brought_it(side: Side) -> None:
-    """Each change has the trace of its anomaly, unchanged, though both came in one batch; of one without a valid trace, none."""
+    """Each change has the trace of its anomaly, unchanged; of one without a valid trace, none."""
     agent = Agent()
     traces = [trace.traceparent("begin"), trace.traceparent("end"), "00-of-nobody-01"]
     sent = [
@@ -43,7 +47,8 @@ def test_an_alert_is_in_the_trace_of_what_brought_it(side: Side) -> None:
     ]  # fmt: skip
     for n, traceparent in enumerate(traces):
         sent[n] = structs.replace(sent[n], headers={**sent[n].headers, "traceparent": traceparent})
-    side.take(*sent)
+    for one in sent:
+        side.take(one)
     for topic in (ALERT_EVENTS, ALERTS):
         found = [stored.headers.get("traceparent") for stored in side.topic(topic)]
         assert sorted(map(str, found)) == sorted([*traces[:2], "None", "None"])
@@ -61,10 +66,10 @@ def test_a_begin_fires_and_an_end_resolves(side: Side) -> None:
     side.take(agent.anomaly("begin", 3, 91.5))
     assert alert_rows(side) == [("firing", TEMP, 3, 3, 91.5)]
     side.take(agent.anomaly("end", 9, 77.0, begin=3))
-    assert alert_rows(side) == [("resolved", TEMP, 3, 9, 77.0)]
+    assert alert_rows(side) == [("resolved", TEMP, 3, 9, 91.5)], "the value is the one that broke the rule"
     events = on_topic(side, ALERT_EVENTS)
     assert [(event.state, event.value, event.severity) for event in events] == [
-        ("firing", 91.5, "critical"), ("resolved", 77.0, "critical"),
+        ("firing", 91.5, "critical"), ("resolved", 91.5, "critical"),
     ]  # fmt: skip
     assert len({stored.key for stored in side.topic(ALERTS)}) == 1, "compacted, the latest stays"
     assert on_topic(side, ALERTS)[-1] == events[-1]
@@ -80,19 +85,20 @@ def test_a_begin_fires_and_an_end_resolves(side: Side) -> None:
     assert [side.count("alert_changes_total", state=state) for state in ("firing", "resolved")] == [1, 1]
 
 
-def test_begin_and_end_in_one_batch_are_two_notifications(side: Side) -> None:
-    """Short episodes are told too."""
+def test_begin_and_end_in_one_batch_are_one_notification(side: Side) -> None:
+    """Short episodes are told too, as what they are by now: over."""
     agent = Agent()
     side.take(agent.anomaly("begin", 3), agent.anomaly("end", 4, begin=3))
-    assert side.told() == ["firing", "resolved"]
-    assert [event.state for event in on_topic(side, ALERT_EVENTS)] == ["firing", "resolved"]
+    assert [(line["state"], line["over"]) for line in side.lines()] == [("resolved", True)]
+    assert [event.state for event in on_topic(side, ALERT_EVENTS)] == ["resolved"]
 
 
 def test_what_is_repeated_tells_nobody_anything(side: Side) -> None:
     """The same anomaly from another epoch of the agent (it was sent anew after a restore) changes nothing."""
     agent = Agent()
     said: list[tuple[Literal["begin", "end"], int, float | None]] = [("begin", 3, None), ("end", 9, 3.0)]
-    side.take(*(agent.anomaly(phase, at, begin=begin) for phase, at, begin in said))
+    for phase, at, begin in said:
+        side.take(agent.anomaly(phase, at, begin=begin))
     before = side.rows("SELECT * FROM alert")
     agent.restart(2)
     side.take(*(agent.anomaly(phase, at, begin=begin) for phase, at, begin in said))
@@ -111,22 +117,23 @@ def test_an_end_that_comes_first_resolves_and_its_begin_does_not_fire_any_more(s
     side.take(end)
     assert alert_rows(side) == [("resolved", TEMP, 3, 9, 77.0)]
     side.take(begin)
-    assert alert_rows(side) == [("resolved", TEMP, 3, 9, 77.0)]
+    assert alert_rows(side) == [("resolved", TEMP, 3, 9, 90.0)]
     assert side.rows("SELECT severity FROM alert") == [("critical",)]
     assert side.told() == ["resolved"]
 
 
-def test_overlapping_episodes_are_alerts_of_their_own(side: Side) -> None:
-    """Of another series, rule or begin: each ends by its own end."""
+def test_r26_overlapping_episodes_of_a_rule_and_series_are_one(side: Side) -> None:
+    """Those of another series or rule are alerts of their own, and one incident."""
     agent = Agent()
     side.take(
         agent.anomaly("begin", 1), agent.anomaly("begin", 2, series="s1/d2/temp"), agent.anomaly("begin", 2),
         agent.anomaly("begin", 3, rule="way-too-hot"), agent.anomaly("end", 5, begin=2),
     )  # fmt: skip
     assert [(state, subject, begin) for state, subject, begin, *_ in alert_rows(side)] == [
-        ("firing", TEMP, 1), ("resolved", TEMP, 2), ("firing", "s1/d2/temp", 2), ("firing", TEMP, 3),
+        ("firing", TEMP, 1), ("firing", "s1/d2/temp", 2), ("firing", TEMP, 3),
     ]  # fmt: skip
-    assert side.told().count("firing") == 4
+    assert len({row[0] for row in side.rows("SELECT incident FROM alert")}) == 1
+    assert [(line["state"], line["members"]) for line in side.lines()] == [("firing", 3)]
 
 
 def test_r26_the_id_is_the_same_whoever_found_it(side: Side) -> None:
@@ -134,6 +141,11 @@ def test_r26_the_id_is_the_same_whoever_found_it(side: Side) -> None:
     side.take(Agent("a1").anomaly("begin", 1), Agent("a2", epoch=9).anomaly("begin", 1, 95.0))
     assert len(alert_rows(side)) == 1
     assert side.told() == ["firing"]
+
+
+def stepped(shard: Shard, anomalies: list[Anomaly]) -> Alerts:
+    """What anomalies lead to in a shard."""
+    return alerts.step(shard, watch.step(shard, Seen(anomalies), None, Names()).watched)
 
 
 phases = st.lists(
@@ -150,23 +162,18 @@ def test_the_same_anomalies_in_any_order_and_cut_give_the_same_alerts(
     agent = Agent()
     bodies = [agent.anomaly(phase, at, value, begin=begin).body for phase, begin, at, value in said]
     anomalies = [records.decode(Anomaly, body) for body in bodies]
-    wanted = alerts.step({}, anomalies).rows
-    found: dict[str, AlertRow] = {}
-    firing: dict[str, list[str]] = {}
+    whole, cut = Shard(SHARD), Shard(SHARD)
+    stepped(whole, anomalies)
     left = [*anomalies, *chance.sample(anomalies, chance.randint(0, len(anomalies)))]
     chance.shuffle(left)
+    told = []
     while left:
         size = chance.randint(1, 4)
-        out = alerts.step(found, left[:size])
-        found |= out.rows
-        for one in out.notifications:
-            firing.setdefault(one.alert, []).append(one.state)
+        told += stepped(cut, left[:size]).notifications
         left = left[size:]
+    found, wanted = ({pure(row) for row in one.alerts.rows()} for one in (cut, whole))
     assert found == wanted
-    assert all(states in (["firing"], ["firing", "resolved"], ["resolved"]) for states in firing.values())
-    assert {at: states[-1] for at, states in firing.items()} == {
-        at: row.alert().state for at, row in found.items()
-    }
+    assert len({one.id for one in told}) == len(told)
 
 
 def test_order_within_a_batch_is_the_order_of_the_bus(side: Side) -> None:
@@ -184,41 +191,6 @@ def test_order_within_a_batch_is_the_order_of_the_bus(side: Side) -> None:
         side.take(*(agent.anomaly(sides[n][0], sides[n][1], begin=sides[n][2], series=series) for n in order))
         whole.append([row[0] for row in alert_rows(side) if row[1] == series])
     assert whole == [["resolved", "resolved"]] * 24
-
-
-def test_r29_a_notification_whose_fate_is_not_known_goes_out_once_more_and_says_so(side: Side) -> None:
-    """The file of notifications could not be written for a while: what was tried is marked, what came later is not."""
-    agent = Agent()
-    path = side.folder / LINES
-    path.mkdir()
-    side.put(agent.anomaly("begin", 1))
-    for _ in range(3):
-        with pytest.raises(TryAgain, match="notifications cannot be written"):
-            side.runner.step()
-    path.rmdir()
-    side.take(agent.anomaly("begin", 5))
-    assert side.told() == ["firing?", "firing"]
-    side.reopen()
-    side.run()
-    assert len(side.told()) == 2
-
-
-def test_r29_nothing_waits_for_a_notification_but_the_notification(side: Side) -> None:
-    """While they cannot be written, windows, alerts and haves go on; over a start they are kept, and told as possible repeats."""
-    agent = Agent()
-    path = side.folder / LINES
-    path.mkdir()
-    for n in range(3):
-        side.put(agent.anomaly("begin", n))
-        with pytest.raises(TryAgain):
-            side.runner.step()
-    assert len(alert_rows(side)) == len(side.topic(ALERT_EVENTS)) == 3
-    assert side.runner.lag() == 0
-    side.drop()
-    side.open()
-    path.rmdir()
-    side.run()
-    assert side.told() == ["firing?"] * 3
 
 
 def test_notifications_may_be_moved_away_at_any_time(side: Side) -> None:

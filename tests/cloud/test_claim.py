@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from headwater_cloud.notify import JsonLines
 from headwater_cloud.retention import Keep
 from headwater_cloud.settings import CloudSettings
 from headwater_cloud.shared_store import SharedStore
@@ -19,7 +18,7 @@ KEEP: Keep = CloudSettings().kept()
 
 def workers(path: Path) -> None:
     """Take a file up as a worker does."""
-    sink = SharedStore(path, JsonLines(path.with_suffix(".jsonl")), KEEP)
+    sink = SharedStore(path, KEEP)
     try:
         sink.take_up(BUS)
     finally:

@@ -18,15 +18,20 @@ from headwater_shared.bus import Record
 from headwater_shared.identity import shard_of
 from tests.cloud.kills import Steps
 from tests.cloud.made import SHARD, Agent, clock_record, row
-from tests.cloud.side import FILE, LINES, Side, all_of, copied, on_bus
+from tests.cloud.notified import LINES
+from tests.cloud.side import FILE, Side, all_of, copied, on_bus
 
 BATCH = 9
 
 STEPS = (
     "cloud.consume", "store.before", "cloud.commit.before", "cloud.commit.after", "store.after", "cloud.publish.before",
-    "log.before", "cloud.publish.after", "cloud.notify.before", "cloud.notify.after", "cloud.second",
+    "log.before", "cloud.publish.after", "cloud.notify.read", "cloud.notify.taken", "cloud.notify.sending", "cloud.notify.written",
+    "cloud.notify.sent", "cloud.notify.recorded", "cloud.second",
 )  # fmt: skip
 """Those that the story must pass, again and again."""
+
+IN_FLIGHT = ("cloud.notify.sending", "cloud.notify.written", "cloud.notify.sent")
+"""While a notification is on its way: only what is then may be told again."""
 
 
 class Undisturbed(NamedTuple):
@@ -125,6 +130,7 @@ def test_r27_a_kill_at_any_step_changes_nothing(folder: Path, steps: Steps, undi
         told = Counter(line["id"] for line in side.lines())
         again = [line["id"] for line in side.lines() if line.get("possible_repeat")]
         assert all(count == 1 or (count == 2 and one in again) for one, count in told.items()), name
+        assert not again or name in IN_FLIGHT, f"{name}: nothing was on its way, and something is marked"
         assert len(told) == len(undisturbed.told)
         side.drop()
 
@@ -192,7 +198,7 @@ def test_r29_a_line_that_was_torn_is_ended_and_told_again(
     folder: Path, steps: Steps, undisturbed: Undisturbed
 ) -> None:
     """Killed inside the write of a notification: the half line stays alone, the whole one follows, marked."""
-    at = undisturbed.passed.index("cloud.notify.after")
+    at = undisturbed.passed.index("cloud.notify.sent")
     side = Side(copied(undisturbed.folder, folder / "0"), batch=BATCH)
     left = steps.killed(side.run, side.folder, at, folder / "killed")
     side.drop()

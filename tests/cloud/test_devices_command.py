@@ -70,9 +70,9 @@ def test_the_list_has_each_devices_status_where_there_is_one(tmp_path: Path) -> 
     side.take(change(1, "silent", 5))
     lines = call(settings, "list").output.splitlines()
     assert [line.split() for line in lines] == [
-        ["device", "status", "model", "place", "owner", "cohort", "metrics"],
-        ["s1/d1", "silent", "P100", "-", "-", "-", "temp", "[°C]"],
-        ["s1/d2", "-", "-", "-", "-", "-", "-"],
+        ["device", "status", "model", "place", "owner", "cohort", "runbook", "metrics"],
+        ["s1/d1", "silent", "P100", "-", "-", "-", "-", "temp", "[°C]"],
+        ["s1/d2", "-", "-", "-", "-", "-", "-", "-"],
     ]
     found = json.loads(call(settings, "list", "*/d1", "--json").output)["devices"]
     assert found == [{"device": "s1/d1", "model": "P100", "metrics": {"temp": "°C"}, "status": "silent"}]

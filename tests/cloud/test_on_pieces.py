@@ -152,7 +152,7 @@ def test_r24_a_batch_that_fails_half_way_leaves_the_state_as_it_was(
         raise RuntimeError("a bad day")
 
     with monkeypatch.context() as patch:
-        patch.setattr(HeldParts, "keep_alerts", breaks)
+        patch.setattr(HeldParts, "end_batch", breaks)
         with pytest.raises(RuntimeError):
             side.work()
     assert side.pieces[SHARD] == before

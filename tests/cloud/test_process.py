@@ -14,8 +14,10 @@ from headwater_shared import records
 from headwater_shared.settings import Common
 from headwater_shared.sqlite_log import SqliteLog, wall_us
 from headwater_shared.topics import IN
-from tests.cloud.made import DAY, T0, Agent, S, row
-from tests.cloud.side import FILE, LINES, LOG, every_partition
+from tests.cloud.made import DAY, SHARD, T0, Agent, S, row
+from tests.cloud.notified import LINES
+from tests.cloud.side import LOG, every_partition
+from tests.support import until
 
 
 class Running:
@@ -26,6 +28,14 @@ class Running:
         self.log = SqliteLog(folder / LOG)
         settings = CloudSettings(keep={"10s": "1d"}, wait="1ms", batch=4)
         self.process = Process(Common(data=str(folder)), settings)
+
+    def catch_up(self) -> None:
+        """Turn until all is read."""
+        for _ in range(100):
+            self.process.turn()
+            if not self.process.lag:
+                return
+        raise AssertionError("it never catches up")
 
     def kinds(self) -> list[str]:
         """The kinds of all records in `hw-in`."""
@@ -52,10 +62,10 @@ def test_a_turn_steps_and_says_how_far_behind_it_is(running: Running) -> None:
     assert process.health()["ready"] is False
     running.log.append([Agent().frame(row(10 * n, 1.0)) for n in range(10)])
     process.turn()
-    assert process.health() == {"ready": True, "reasons": [], "lag_records": 7}  # a clock record came
+    health = process.health()
+    assert (health["ready"], health["reasons"], health["lag_records"]) == (True, [], 7)
     assert process.runner.metrics.registry.get_sample_value("headwater_cloud_lag_records") == 7
-    process.turn()
-    process.turn()
+    running.catch_up()
     assert process.health()["lag_records"] == 0
     assert running.kinds().count("clock") == 1
 
@@ -70,8 +80,8 @@ def test_a_turn_does_what_retention_has_to_do(running: Running) -> None:
         other.frame(row(old, 2.0, opened=("a2", 2, 1)), row(old, 2.0, level="1h", opened=("a2", 2, 1))),
     ])  # fmt: skip
     process.turn()
-    process.turn()
-    assert all(shard.clock_us for shard in process.runner._shards.values())
+    running.catch_up()
+    assert process.runner._shards[SHARD].clock_us
     assert running.rows("SELECT count(*) FROM part") == [(4,)]
     process._prune_at = 0.0
     process.turn()
@@ -86,33 +96,28 @@ def test_a_turn_does_what_retention_has_to_do(running: Running) -> None:
     assert registered[0][1] >= 2
 
 
-def test_r24_time_and_retention_go_on_while_notifications_cannot_be_written(running: Running) -> None:
-    """A folder that is not ours to write in stops neither the operators' clock nor the log's retention."""
+def test_r29_nothing_waits_for_notifications_but_they(running: Running) -> None:
+    """A folder that is not ours to write in stops neither rows nor the operators' clock nor retention, the health says it, and the next
+    process tells what waits.
+    """
     process = running.process
     (running.folder / LINES).mkdir()
     running.log.append([Agent().anomaly("begin", 1)])
-    process.turn()
-    process.turn()
-    assert "cannot be written" in process.trouble
-    assert process.health()["reasons"] == [process.trouble]
-    assert process.health()["ready"] is False
+    process.courier.start()
+    for _ in range(2):
+        process.turn()
+    until(process.courier.troubles, what="it is said")
+    (reason,) = process.health()["reasons"]
+    assert "notifications do not go out by 'file'" in reason
+    assert process.health()["ready"] is True
+    assert process.health()["notify"]["routes"]["file"]["waiting"] == 1
     assert "clock" in running.kinds()
     assert process._prune_at > 0
-    (running.folder / LINES).rmdir()
-    process.turn()
-    assert process.health() == {"ready": True, "reasons": [], "lag_records": 0}
-    assert b'"possible_repeat":true' in (running.folder / LINES).read_bytes()
-
-
-def test_an_end_with_work_left_leaves_it_in_the_file(running: Running) -> None:
-    """What cannot be told now is told by the next process."""
-    process = running.process
-    (running.folder / LINES).mkdir()
-    running.log.append([Agent().anomaly("begin", 1)])
-    process.turn()
     process.close()
     (running.folder / LINES).rmdir()
-    running.process = Process(Common(data=str(running.folder)), CloudSettings(wait="1ms"))
-    running.process.turn()
-    assert (running.folder / LINES).read_bytes().count(b"\n") == 1
-    assert (running.folder / FILE).exists()
+    running.process = process = Process(Common(data=str(running.folder)), CloudSettings(wait="1ms"))
+    process.courier.start()
+    until(lambda: process.courier.status()["routes"]["file"]["sent"], what="it is told")
+    assert process.health()["reasons"] == []
+    (line,) = (running.folder / LINES).read_bytes().splitlines()
+    assert b"possible_repeat" not in line

@@ -13,19 +13,19 @@ import pytest
 from headwater_cloud import merge, pipeline, quix_runner
 from headwater_cloud.merge import Merged
 from headwater_cloud.names import Names
-from headwater_cloud.notify import JsonLines
+from headwater_cloud.outputs import revived
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.quix_runner import Engine, QuixRunner
 from headwater_cloud.retention import Keep
 from headwater_cloud.shared_store import SharedStore
 from headwater_cloud.sink import Batch
-from headwater_shared import records
+from headwater_shared import avro, records
 from headwater_shared.bus import Record, Stored
 from headwater_shared.errors import StartAgain, TryAgain
 from headwater_shared.kafka_bus import KafkaBus
 from headwater_shared.topics import BY_METRIC, DEAD_LETTERS, HAVE, IN, Topic
 from tests.cloud.made import DAY, SHARD, T0, Agent, row
-from tests.cloud.side import FILE, LINES, rows_of
+from tests.cloud.side import FILE, rows_of
 from tests.kafka import MadeTopics
 from tests.support import until
 
@@ -35,8 +35,8 @@ class Refusing(SharedStore):
 
     refuses = 0
 
-    def __init__(self, path: Path, lines: JsonLines, keep: Keep) -> None:
-        super().__init__(path, lines, keep)
+    def __init__(self, path: Path, keep: Keep) -> None:
+        super().__init__(path, keep)
         self.begun, self.goes_on = Event(), Event()
         self.goes_on.set()
 
@@ -57,13 +57,17 @@ class Worker:
     folder: Path
     topics: MadeTopics
     bus: KafkaBus
+    commit_s: float = 0.05
+    commit_every: int = 500
     store: Refusing = field(init=False)
     runner: QuixRunner = field(init=False)
 
     def __post_init__(self) -> None:
         keep = Keep({}, 7 * DAY, None)
-        self.store = Refusing(self.folder / FILE, JsonLines(self.folder / LINES), keep)
-        engine = Engine(f"{self.topics.prefix}cloud", 1, str(self.folder / "state"), commit_s=0.05)
+        self.store = Refusing(self.folder / FILE, keep)
+        engine = Engine(
+            f"{self.topics.prefix}cloud", 1, str(self.folder / "state"), self.commit_s, self.commit_every
+        )
         self.runner = QuixRunner(
             self.topics.client, self.topics.prefix, engine, self.store, lambda us: us, Limits(), keep.parts_us
         )
@@ -199,6 +203,44 @@ def test_r24_work_on_a_checkpoint_that_was_given_up_goes_nowhere(worker: Worker)
     with pytest.raises(StartAgain, match="given up meanwhile"):
         worker.run(story)
     assert worker.haves() == []
+
+
+@pytest.mark.covers("R23", "R27")
+def test_r27_an_upgrade_comes_to_the_dead_letters_of_who_died(
+    folder: Path, kafka_topics: MadeTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that cannot read frames dies between its rows and Kafka's commit. The next version reads the same records in smaller cuts, which
+    the file is ahead of, and could read them: they are the dead letters that nobody has seen yet, and count once they are replayed.
+    """
+    bus, agent, known = KafkaBus(kafka_topics.client, kafka_topics.prefix), Agent(), avro.fingerprint
+    worker = Worker(folder, kafka_topics, bus, commit_s=60, commit_every=3)
+    worker.put(*(agent.frame(row(10 * n, 1.0)) for n in range(3)))
+    write = worker.store.write
+
+    def dies(batches: Sequence[Batch], names: Names) -> None:
+        write(batches, names)
+        if batches:
+            raise StartAgain("it dies")
+
+    with monkeypatch.context() as before:
+        before.setattr(avro, "fingerprint", lambda name: bytes(8) if name == "frame-1" else known(name))
+        worker.store.write = dies  # type: ignore[method-assign]
+        with pytest.raises(StartAgain, match="it dies"):
+            worker.runner.run()
+    assert worker.topic(DEAD_LETTERS) == []
+    worker.store.close()
+    upgraded = Worker(folder, kafka_topics, bus, commit_every=1)
+
+    def story() -> None:
+        until(lambda: len(worker.topic(DEAD_LETTERS)) == 3, 120, "dead letters")
+        letters = worker.topic(DEAD_LETTERS)
+        assert {letter.headers["reason"] for letter in letters} == {"unknown-version"}
+        worker.put(*(again for letter in letters if (again := revived(letter)) is not None))
+        until(lambda: worker.counts() == [1, 1, 1], 120, "they count")
+
+    upgraded.run(story)
+    upgraded.store.close()
+    bus.close()
 
 
 def test_a_stop_that_comes_while_it_starts_is_heard(worker: Worker) -> None:

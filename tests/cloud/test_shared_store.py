@@ -10,12 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headwater_cloud.pipeline import Output
 from headwater_cloud.shared_store import SharedStore
 from headwater_shared import sqlite_file
 from headwater_shared.errors import StartAgain, TryAgain
-from tests.cloud.made import Agent, row
+from headwater_shared.topics import IN
+from tests.cloud.made import SHARD, Agent, row
+from tests.cloud.notified import LINES
 from tests.cloud.on_pieces import PieceSide
-from tests.cloud.side import FILE, LINES
+from tests.cloud.side import FILE
 
 FIRST, SECOND = "s2/d1/temp", "s1/d{}/temp"
 """Series of two shards; the sink writes the first one first."""
@@ -133,20 +136,15 @@ def test_r29_people_are_not_told_again_of_what_a_worker_works_on_again(side: Pie
     assert side.rows("SELECT state FROM alert") == [("resolved",)]
 
 
-@pytest.mark.covers("R29")
-def test_r29_what_could_not_be_told_is_told_later_and_marked(side: PieceSide) -> None:
-    """Rows are written, and the file of notifications takes none: the same records are worked on again and count once, and people
-    hear of it by the next worker.
-    """
-    (side.folder / LINES).mkdir()
-    agent = Agent()
-    side.put(agent.anomaly("begin", 1.0), agent.frame(row(1, 1.0)))
-    for _ in range(2):
-        with pytest.raises(TryAgain):
-            side.step()
-    (side.folder / LINES).rmdir()
-    side.kill()
-    side.run()
-    assert told(side) == [("firing", True)]
-    assert windows(side) == [("s1/d1/temp", 1)]
-    assert not side.rows("SELECT id FROM notification")
+@pytest.mark.covers("R27")
+def test_r27_dead_letters_are_noted_until_the_next_commit(side: PieceSide) -> None:
+    """What who died had decided is kept with the first rows of the next worker, which may be of a part of those records only."""
+    noted, agent = "SELECT value FROM meta WHERE name LIKE 'dead letters of %'", Agent()
+    side.put(*(msgspec.structs.replace(agent.frame(row(1, 1.0)), body=b"?") for _ in range(2)))
+    side.step(dies=True)
+    assert len(side.sink.decided((IN.name, SHARD))) == 2
+    side.put(agent.frame(row(2, 1.0)))
+    (batch,) = side.work()
+    for left in ([0, 1], []):
+        side.sink.write([batch._replace(out=Output())], side.names)
+        assert [int(n) for (text,) in side.rows(noted) for n in msgspec.json.decode(text)] == left

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from headwater_cloud.cli import app
 from headwater_cloud.outputs import have_record
+from headwater_cloud.rule_records import home_of
 from headwater_cloud.runner import GROUP
 from headwater_cloud.skew import Skew, ratio
 from headwater_cloud.status_command import ALONE
@@ -59,7 +60,10 @@ def test_the_state_of_one_box(side: Side) -> None:
     found, shown = status(settings_of(side))
     assert found["lag"] == 3
     assert found["holders"] == []
-    assert [(s["shard"], s["end"], s["lag"]) for s in found["shards"]] == [(OTHER, 6, 3), (SHARD, 7, 0)]
+    homes = [(home_of(f"agent:{name}"), 1, 0) for name in ("a1", "a2")]  # where it is told that it is silent
+    assert [(s["shard"], s["end"], s["lag"]) for s in found["shards"]] == sorted(
+        [(OTHER, 6, 3), (SHARD, 7, 0), *homes]
+    )
     assert [(a["agent"], a["last_seq"], a["missing"], a["silent_us"] > 0) for a in found["agents"]] == [
         ("a1", 6, 2, True), ("a2", 1, 0, True),
     ]  # fmt: skip

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from headwater_cloud.outputs import revived
-from headwater_shared import records
+from headwater_shared import avro, records
 from headwater_shared.bus import Record, Stored
 from headwater_shared.records import Anomaly, Score
 from headwater_shared.topics import DEAD_LETTERS, IN
@@ -88,4 +88,28 @@ def test_r23_what_a_newer_agent_sends_waits_for_the_upgrade(
     assert side.rows("SELECT rule, degree FROM anomaly ORDER BY 1") == [("too-hot", 0.0), ("unusual", 0.5)]
     assert side.rows("SELECT count(*) FROM window WHERE shard >= 0") == [(2,)]
     assert not side.rows("SELECT kind FROM report")
+    side.close()
+
+
+@pytest.mark.covers("R23", "R27")
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_r27_an_upgrade_between_rows_and_commit_loses_nothing(
+    folder: Path, cut: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that cannot read frames writes a batch of rows, and dies before Kafka's commit, so its dead letters are nowhere; the next one,
+    upgraded, reads the same records in other cuts, and can read them: each counts, at once or once it is replayed.
+    """
+    agent = Agent()
+    side = PieceSide(folder / "side")
+    side.put(*(agent.frame(row(10 * n, 1.0)) for n in range(3)))
+    with monkeypatch.context() as before:
+        before.setattr(avro, "fingerprint", lambda _: bytes(8))
+        side.step(dies=True)
+    assert not dead(side)
+    side.batch = cut
+    side.step(dies=True)
+    side.run()
+    side.put(*(again for letter in dead(side) if (again := revived(letter)) is not None))
+    side.run()
+    assert side.rows("SELECT count(*), sum(count) FROM window WHERE shard >= 0") == [(3, 3)]
     side.close()

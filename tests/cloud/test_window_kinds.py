@@ -10,7 +10,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from headwater_cloud.history import History
-from headwater_cloud.notify import JsonLines
 from headwater_cloud.retention import Keep
 from headwater_cloud.runner import Runner
 from headwater_cloud.store import Store
@@ -35,7 +34,7 @@ class Cloud:
         self.file = folder / "cloud.db"
         self.log = SqliteLog(folder / "log.db", wall=lambda: clock.wall_us)
         self.store = Store(self.file)
-        self.runner = Runner(self.log, self.store, clock, JsonLines(folder / "lines"))
+        self.runner = Runner(self.log, self.store, clock)
 
     def take(self, outputs: list[Output]) -> None:
         """Put frames on the bus, and take them in."""

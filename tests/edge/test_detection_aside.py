@@ -23,7 +23,11 @@ from headwater_edge.tick import quiet_tick
 from headwater_shared.clock import SetClock
 from tests.edge.judging import EACH, S10, again, ensemble, points, tails, walk
 from tests.edge.run import Run
+from tests.edge.running import edge_settings, running
+from tests.edge.test_agent import reading
+from tests.edge.test_agent import run as run_async
 from tests.edge.test_detection_in_step import TEMP, day, found, run_of
+from tests.support import until_async
 
 BAD = 666.0
 
@@ -259,6 +263,23 @@ def test_r12_a_slow_detector_is_set_aside_by_its_event() -> None:
     (judge,) = run.state.detection.judges
     assert [(one.row, one.why) for one in judge.alone.ensemble.stopped()] == [(0, "it was slow")]
     run.crash()
+
+
+def test_a_detector_that_was_slow_is_set_aside_though_nobody_sends_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event of the next tick begins that tick: no burst need come, and none is waited for."""
+    monkeypatch.setattr(slow, "POINT_NS", -1)  # whatever takes any time is slow
+    settings = edge_settings(windows={"lateness": "0s"}, detect=(DetectSettings("watched", "*"),))
+
+    async def test() -> None:
+        async with running(tmp_path, settings) as box:
+            await box.publish(*(reading(10 * at, 20.0 + at % 3) for at in range(60)))
+            (judge,) = box.agent.state.detection.judges
+            await until_async(judge.alone.ensemble.stopped, what="it is set aside")
+            assert {one.why for one in judge.alone.ensemble.stopped()} == {"it was slow"}
+
+    run_async(test())
 
 
 def run_detector(run: Run) -> str:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from headwater_cloud import book_check
+from headwater_cloud.book_check import Around
+from headwater_cloud.settings import CloudSettings
 from headwater_edge.rule_check import check
 from headwater_edge.rule_settings import KINDS
 from headwater_edge.settings import EdgeSettings, step_settings
@@ -26,6 +29,9 @@ def test_an_example_loads_as_pasted(tmp_path: Path, example: str) -> None:
     if "rules" in data.get("edge", {}):
         (tmp_path / "rules.toml").write_text(EXAMPLES[EXAMPLES.index(example) + 1])
     assert check(path, []).mistakes == []
+    if "cloud" in data:
+        assert load(path, "cloud", CloudSettings).book().time_us == 0
+        assert book_check.check(path, Around(), in_settings=True).mistakes == []
     if "edge" in data:
         step = step_settings(load(path, "edge", EdgeSettings))
         assert step.rules or step.more_rules != type(step.more_rules)()
@@ -43,7 +49,10 @@ def test_the_examples_together_are_good_settings(tmp_path: Path) -> None:
     """One after the other in one file."""
     path = tmp_path / "headwater.toml"
     path.write_text("".join(example for example in EXAMPLES if "[[edge." in example))
+    assert load(path, "cloud", CloudSettings).book().patterns[0].name == "bearing-fails"
     assert check(path, []).rules == [
+        "shakes",
+        "warm",
         "motor-hot",
         "cold-chain",
         "heats-up",

@@ -75,7 +75,7 @@ GROUPS = {
     "cloud": (*_interleaved(steps.kills(steps.CLOUD_RESTART), steps.kills(steps.CONSUME)),
               *(Kill(CLOUD, f"{step}:{count}") for step, count in steps.FORWARD.items() if step.startswith("log."))),
 }  # fmt: skip
-EVENT_S = {"tick": 240.0, "snapshot": 240.0, "forward": 300.0, "cloud": 420.0}
+EVENT_S = {"tick": 240.0, "snapshot": 240.0, "forward": 300.0, "cloud": 480.0}
 
 
 @pytest.mark.fault

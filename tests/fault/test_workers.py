@@ -28,16 +28,13 @@ pytestmark = [pytest.mark.fault, pytest.mark.covers("R24", "R27")]
 SECONDS = 30.0
 """Of event time."""
 CRASHES = (
-    "quix.notified",
     "quix.taken",
     "quix.written",
     "quix.sink.before",
     "quix.sink.after",
     "quix.produced",
 )
-"""Every step of a worker's checkpoint: after people were told (which needs alerts, and those the fleet), after the operators, around
-the file's commit, before Kafka's.
-"""
+"""Every step of a worker's checkpoint: after the operators, around the file's commit, before Kafka's."""
 TEN_MINUTES_US = 600_000_000
 
 
@@ -58,8 +55,8 @@ def test_r27_twenty_kills_of_workers(kafka_topics: MadeTopics, tmp_path: Path, r
 def test_r27_a_worker_that_dies_at_each_step(
     kafka_topics: MadeTopics, tmp_path: Path, recorded: Recorded
 ) -> None:
-    """Each step of a checkpoint, at the first one after a start and (if that is sure to come) at the third, while the other worker goes on."""
-    deaths = [*(f"{step}:1" for step in CRASHES), *(f"{step}:3" for step in CRASHES[1:])]
+    """Each step of a checkpoint, at the first one after a start and at the third, while the other worker goes on."""
+    deaths = [f"{step}:{nth}" for nth in (1, 3) for step in CRASHES]
     with under_load(tmp_path, kafka_topics, 8 * SECONDS) as run:
         run.get_on()
         run.here.kill(ONE)
@@ -68,6 +65,36 @@ def test_r27_a_worker_that_dies_at_each_step(
             run.here.killed(ONE, 90)
         run.start(ONE)
         noted(recorded, "kill -9 of workers", len(deaths), run.settle())
+
+
+@pytest.mark.covers("R29")
+def test_r29_the_other_worker_tells_what_a_killed_one_left(
+    kafka_topics: MadeTopics, tmp_path: Path, recorded: Recorded
+) -> None:
+    """Whoever tells people is killed, at each step of it; the other one takes that over. Each notification is told, and twice, marked, at most
+    what was on its way.
+    """
+    steps = ("read", "taken", "sending", "written", "sent", "recorded")
+    with under_load(tmp_path, kafka_topics, 6 * SECONDS) as run:
+        run.get_on()
+        for step in steps:
+            run.here.kill(run.teller())
+            run.until(lambda: bool(run.teller()), "the other one has the file")
+            first = run.teller()
+            other = next(part for part in WORKERS if part != first)
+            run.start(other, crash=f"cloud.notify.{step}:1")
+            run.ready()
+            run.here.kill(first)
+            run.here.killed(other, 120)
+            for part in WORKERS:
+                run.start(part)
+            run.ready()
+        found = run.settle()
+        told = run.told()
+    noted(recorded, "kill -9 of workers", 3 * len(steps), found)
+    twice = {one.id for one in told if sum(other.id == one.id for other in told) > 1}
+    assert twice <= {one.id for one in told if one.repeat}
+    assert len(told) >= 2 * len(steps)
 
 
 @pytest.mark.parametrize("step", ["", "quix.taken", "quix.written", "quix.produced"])

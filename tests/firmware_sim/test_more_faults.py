@@ -119,9 +119,32 @@ def test_an_event_is_seen_by_many_one_after_the_other(tmp_path: Path) -> None:
     assert begins == [T + 60_000_000, T + 65_000_000, T + 70_000_000]
 
 
+def test_a_fault_may_be_of_the_devices_of_a_site_only(tmp_path: Path) -> None:
+    """An event over one of two sites is seen there, by all whose names fit, one after the other."""
+    text = 'kind="event"\ndevice="pump-*"\nsite="b*"\nmetric="temperature"\nbegin="60s"\nend="80s"\nsize=10.0\napart="5s"\n'
+    path = tmp_path / "two.toml"
+    two = PUMPS.replace('sites = ["a"]', 'sites = ["a", "b1"]').replace("devices = 3", "devices = 5")
+    path.write_text(f"{two}[[scenario.faults]]\n{text}")
+    plan = plans.make(str(path), seed=1, origin_us=T, seconds=300.0)
+    with Ledger(tmp_path / "ledger") as book:
+        plans.enter(plan, book)
+    faults = read(tmp_path / "ledger").faults
+    sites = {plan.scenario.device_name(index): plan.scenario.site(index) for index in range(plan.devices)}
+    wanted = [name for name, site in sites.items() if site.startswith("b")]
+    assert [fault["device"] for fault in faults] == wanted
+    assert {fault["site"] for fault in faults} == {site for site in sites.values() if site.startswith("b")}
+    assert [fault["begin_us"] for fault in faults] == [
+        T + (60 + 5 * n) * 1_000_000 for n in range(len(wanted))
+    ]
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
+        (
+            'kind="stuck"\ndevice="pump-001"\nsite="zzz"\nbegin="1s"\nend="2s"\n',
+            "the site 'zzz', which is not there",
+        ),
         ('kind="stuck"\ndevice="pomp-*"\nbegin="1s"\nend="2s"\n', "'pomp-\\*', which is not there"),
         (
             'kind="bearing-wear"\ndevice="pump-001"\nmetric="vibration"\nsecond="heat"\nbegin="1s"\nend="2s"\nsize=1.0\nsecond_size=1.0\n',

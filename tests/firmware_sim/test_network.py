@@ -40,6 +40,7 @@ def ran(folder: Path, more: str, told: Sink, seconds: float = 2.0) -> tuple[pipe
     return done, origin_us
 
 
+@pytest.mark.alone
 def test_a_cut_ends_connections_and_lets_none_be_made(tmp_path: Path) -> None:
     """Between begin and end nothing of that site arrives; then all of it does. The other site notices nothing. The ledger has it."""
     arrived: list[tuple[str, float]] = []

@@ -18,7 +18,7 @@ from tests.golden.trace import Trace
 
 def play(trace: Trace, folder: Path, batch: int, seed: int | None = None) -> Outcome:
     """Take in a trace with batches of at most so many records; with a `seed` the process dies now and then."""
-    side = PieceSide(folder / "pieces", batch)
+    side = PieceSide(folder / "pieces", batch, second=True)
     side.log.close()
     now = 0
     side.log = SqliteLog(side.folder / LOG, wall=lambda: now)
@@ -39,4 +39,4 @@ def play(trace: Trace, folder: Path, batch: int, seed: int | None = None) -> Out
         ]
 
     patient = trace.outcome.gaps is not None
-    return outcome.read(side.folder / FILE, topic, patient=patient, keeps_parts=False, second_stages=False)
+    return outcome.read(side.folder / FILE, topic, patient=patient, keeps_parts=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from headwater_cloud import kafka_group
 from headwater_shared.bus import Bus, Stored
 from headwater_shared.kafka_bus import KafkaBus
 from headwater_shared.kafka_client import Troubles, config
-from headwater_shared.topics import IN, Topic
+from headwater_shared.topics import IN, SECOND, Topic
 from tests.golden.trace import Act
 from tests.kafka import MadeTopics
 
@@ -58,6 +59,21 @@ def append(topics: MadeTopics, act: Act) -> None:
 def topic(bus: Bus, which: Topic) -> Sequence[Stored]:
     """Return all that is on a topic, for `outcome.read`."""
     return bus.read(which.name, dict.fromkeys(range(which.partitions), 0), 1_000_000)
+
+
+def ends(bus: Bus, which: Topic) -> dict[int, int]:
+    """Where what can be read of a topic ends; marks of transactions behind it are left out."""
+    return {one.partition: one.offset + 1 for one in topic(bus, which)}
+
+
+def committed(topics: MadeTopics, which: Topic, wanted: Mapping[int, int]) -> bool:
+    """Tell whether workers have taken a topic up to these offsets, and what came of it is there."""
+    done = kafka_group.look(topics.client, f"{topics.prefix}cloud", topics.prefix + which.name)[1]
+    return all(offset <= done.get(partition, 0) for partition, offset in wanted.items())
+
+
+ALL_STAGES = (IN, *SECOND, IN)
+"""What comes of the input is on second stages' topics once that is committed, and findings of these are input again."""
 
 
 def opened(topics: MadeTopics) -> KafkaBus:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from threading import Thread
 
-from headwater_cloud.notify import JsonLines
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.quix_runner import Engine, QuixRunner
 from headwater_cloud.retention import Keep
 from headwater_cloud.shared_store import SharedStore
-from headwater_shared.topics import IN
+from headwater_shared.bus import Bus
 from tests.cloud.made import DAY
-from tests.cloud.side import FILE, LINES
+from tests.cloud.side import FILE
 from tests.golden import on_kafka, outcome
 from tests.golden.outcome import Outcome
 from tests.golden.trace import Trace
@@ -30,11 +28,11 @@ def play(trace: Trace, folder: Path, kafka: KafkaServer) -> Outcome:
     engine = Engine(f"{topics.prefix}cloud", 1, str(folder / "state"), commit_s=0.05)
     for act in trace.acts:
         on_kafka.append(topics, act)
-        store = SharedStore(folder / FILE, JsonLines(folder / LINES), keep)
+        store = SharedStore(folder / FILE, keep)
         runner = QuixRunner(
             topics.client, topics.prefix, engine, store, lambda shown_us: shown_us, Limits(), keep.parts_us
         )
-        watching = Thread(target=_stop_when_done, args=(runner, store, bus.ends(IN.name)))
+        watching = Thread(target=_stop_when_done, args=(runner, topics, bus))
         watching.start()
         runner.run()
         watching.join()
@@ -45,19 +43,16 @@ def play(trace: Trace, folder: Path, kafka: KafkaServer) -> Outcome:
         lambda which: on_kafka.topic(bus, which),
         patient=patient,
         keeps_parts=False,
-        second_stages=False,
     )
     bus.close()
     topics.delete()
     return found
 
 
-def _stop_when_done(runner: QuixRunner, store: SharedStore, ends: Mapping[int, int]) -> None:
+def _stop_when_done(runner: QuixRunner, topics: MadeTopics, bus: Bus) -> None:
     try:
-        until(
-            lambda: all(store.written((IN.name, shard)) >= end for shard, end in ends.items()),
-            60,
-            "all is worked on",
-        )
+        for stage in on_kafka.ALL_STAGES:
+            wanted = on_kafka.ends(bus, stage)
+            until(lambda: on_kafka.committed(topics, stage, wanted), 60, "all is worked on")  # noqa: B023 - at once
     finally:
         runner.stop()

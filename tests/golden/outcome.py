@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from headwater_cloud.intervals import holds
-from headwater_shared import frame, records, topics
+from headwater_shared import frame, peers, records, topics
+from headwater_shared.alert_records import Alert
 from headwater_shared.bus import Stored
-from headwater_shared.records import Alert, Have
+from headwater_shared.peers import Finding
+from headwater_shared.records import Have
 from headwater_shared.topics import Topic
 
 Read = Callable[[Topic], Sequence[Stored]]
@@ -80,7 +82,7 @@ Row = tuple[str | int | float | None, ...]
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """Each list sorted, but the changes of one alert: they are in their order."""
+    """Each list sorted. Of alerts without those of silent agents: since when one is silent depends on when a runner looked."""
 
     windows: list[Window]
     parts: list[Window] | None = None
@@ -93,7 +95,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     device_changes: list[Row]
     alerts: list[Row]
     changes: dict[str, list[Row]]
-    """What `hw-alert-events` holds, by alert."""
+    """What `hw-alert-events` holds last, by alert."""
     latest: dict[str, Row]
     """What `hw-alerts` holds in the end."""
     complete: list[Row]
@@ -106,6 +108,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     """By key."""
     gaps: list[Row] | None = None
     """Reported, and still missing at the end, by the first seq; None: it was not waited until the clock was far enough."""
+    findings: list[Row] | None = None
+    """Who is an outlier among its peers in the end; None as for `gaps`."""
     silent: list[Row] | None = None
     """Agents that are not heard any more; None as for `gaps`."""
 
@@ -166,6 +170,7 @@ def read(
             ),
             haves=haves,
             gaps=_gaps(reports, haves) if patient else None,
+            findings=_findings(topic(topics.IN)) if patient and second_stages else None,
             silent=_sorted(ask("SELECT shard, agent FROM progress WHERE silent")) if patient else None,
         )
 
@@ -174,7 +179,7 @@ def difference(found: Outcome, wanted: Outcome) -> str:
     """Say in what two outcomes differ, "" if they are equal (R31); what `wanted` does not know is not asked for."""
     for name in Outcome.__struct_fields__:
         mine, theirs = getattr(found, name), getattr(wanted, name)
-        if theirs is None or (name in {"parts", "rollups"} and mine is None):
+        if theirs is None or (name in {"parts", "rollups", "findings"} and mine is None):
             continue
         if name in {"windows", "parts", "rollups"}:
             said = _windows_differ(mine, theirs)
@@ -221,6 +226,21 @@ def _rows_differ(found: Any, wanted: Any) -> str:
     return f"{len(found)} instead of {len(wanted)}; missing {missing[:3]}, too many {more[:3]}"
 
 
+def _findings(found: Iterable[Stored]) -> list[Row]:
+    """The latest of each, without when it was made."""
+    latest: dict[str, Finding] = {}
+    for one in found:
+        if records.kind_of(one.headers) == peers.FINDING:
+            finding = peers.decode_finding(one.body)
+            if finding.id not in latest or finding.made_us >= latest[finding.id].made_us:
+                latest[finding.id] = finding
+    return _sorted(
+        (one.id, one.rule, one.cohort, one.series, one.start_us, one.shard, one.agent, one.value, one.peers, one.severity, one.text)
+        for one in latest.values()
+        if one.outlier
+    )  # fmt: skip
+
+
 def _window(row: tuple[Any, ...]) -> Window:
     *rest, sketch = row
     return Window._make([*rest, blake2b(sketch, digest_size=8).hexdigest()])
@@ -232,19 +252,23 @@ def _sorted(rows: Iterable[Any]) -> list[Row]:
 
 def _alerts(connection: sqlite3.Connection) -> list[Row]:
     rows = connection.execute(
-        'SELECT id, rule, subject, state, severity, text, episode_us, time_us, value, "begin", "end" FROM alert'
+        "SELECT id, rule, subject, state, severity, text, episode_us, time_us, value, incident, acked FROM alert"
+        " WHERE rule <> 'agent-silent' AND state <> 'withdrawn'"
     )
     return _sorted(row[:5] if row[1] in _REPORTED else row for row in rows)
 
 
 def _changes(found: Sequence[Stored]) -> dict[str, list[Row]]:
+    """The last one of each alert: how many there are before depends on what came in one batch."""
     out: dict[str, list[Row]] = {}
     for one in found:
         a = records.decode(Alert, one.body)
         row: Row = (a.id, a.rule, a.subject, a.state, a.severity)
         if a.rule not in _REPORTED:
             row += (a.text, a.episode_us, a.time_us, a.value, a.anomaly)
-        out.setdefault(one.key, []).append(row)
+        out[one.key] = [row]
+        if a.rule == "agent-silent" or a.state == "withdrawn":
+            del out[one.key]
     return out
 
 

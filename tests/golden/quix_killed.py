@@ -8,9 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from headwater_cloud import kafka_group
 from headwater_shared.bus import Bus
-from headwater_shared.topics import IN, SECOND, Topic
+from headwater_shared.topics import IN, Topic
 from tests.cloud.side import FILE, rows_of
 from tests.golden import on_kafka, outcome
 from tests.golden.outcome import Outcome
@@ -71,8 +70,8 @@ class Worker:
 
     def has_taken(self, bus: Bus) -> None:
         """Wait until all that is on the bus is committed, and what came of it too."""
-        for topic in (IN, *SECOND):  # what comes of the input is there once that is committed
-            wanted = {one.partition: one.offset + 1 for one in on_kafka.topic(bus, topic)}
+        for topic in on_kafka.ALL_STAGES:
+            wanted = on_kafka.ends(bus, topic)
             if wanted:
                 self._has_written(topic, wanted)
                 self._has_committed(topic, wanted)
@@ -95,12 +94,7 @@ class Worker:
         until(written, 60, f"the worker has taken {topic.name}")
 
     def _has_committed(self, topic: Topic, wanted: Mapping[int, int]) -> None:
-        group, name = f"{self._topics.prefix}cloud", self._topics.prefix + topic.name
-
-        def committed() -> bool:
-            return _within(wanted, kafka_group.look(self._topics.client, group, name)[1])
-
-        until(committed, 60, f"{topic.name} is committed")
+        until(lambda: on_kafka.committed(self._topics, topic, wanted), 60, f"{topic.name} is committed")
 
 
 def _within(wanted: Mapping[int, int], done: Mapping[int, int]) -> bool:

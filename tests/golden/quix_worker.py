@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from headwater_cloud.notify import JsonLines
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.quix_runner import Engine, QuixRunner
 from headwater_cloud.retention import Keep
@@ -16,13 +15,13 @@ from headwater_cloud.shared_store import SharedStore
 from headwater_shared import logs
 from headwater_shared.kafka_settings import KafkaSettings, connection
 from tests.cloud.made import DAY
-from tests.cloud.side import FILE, LINES
+from tests.cloud.side import FILE
 
 
 def main() -> None:
     address, prefix, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     logs.configure("json", "warning", part="cloud")
-    sink = SharedStore(folder / FILE, JsonLines(folder / LINES), Keep({}, 7 * DAY, None))
+    sink = SharedStore(folder / FILE, Keep({}, 7 * DAY, None))
     engine = Engine(f"{prefix}cloud", 1, str(folder / "state"), commit_s=0.1)
     client = connection(address, KafkaSettings())
     QuixRunner(client, prefix, engine, sink, lambda shown_us: shown_us, Limits(), 7 * DAY).run()

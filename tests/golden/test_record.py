@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from headwater_cloud.notify import JsonLines
 from headwater_cloud.runner import Runner
 from headwater_cloud.store import Store
 from headwater_shared.bus import Bus
@@ -76,7 +75,7 @@ def test_a_trace_is_played_and_recorded_on_kafka(kafka: KafkaServer, folder: Pat
     on_kafka.keep_times(topics)
     bus, store = on_kafka.opened(topics), Store(folder / FILE)
     try:
-        runner = Runner(bus, store, SetClock(), JsonLines(folder / "lines"), batch=200, monotonic=lambda: 0.0)
+        runner = Runner(bus, store, SetClock(), batch=200, monotonic=lambda: 0.0)
         for act in wanted.acts:
             on_kafka.append(topics, act)
             until(lambda: not runner.step() and not _behind(bus, runner), 60, "all is taken")

@@ -10,41 +10,58 @@ from typing import Any
 
 import pytest
 
-from headwater_shared import avro, frame, records
+from headwater_cloud import rule_records
+from headwater_shared import avro, frame, peers, records
 from headwater_shared.avro import UnknownVersion
 from tests.fixtures import FIXTURES
-from tests.fixtures.contents import FRAMES, RECORDS
+from tests.fixtures.contents import BOOKS, FINDINGS, FRAMES, NOTED, PEERS, RECORDS
 from tests.shared import avro_plain
 
 FINGERPRINTS = {
+    "action-1": "9940c4a3d92166e9",
     "alert-1": "5033df148f895c0d",
+    "alert-2": "f0e91d692f210de0",
     "anomaly-1": "2756c7efa62fc900",
     "anomaly-2": "49288c44697d5cd5",
     "clock-1": "1066cbd6a1c544ec",
     "command-1": "bb1fa3bbc0160e89",
     "device-1": "edb11de0e8bb092e",
+    "evidence-1": "fa07360e9b00e8ae",
+    "finding-1": "86319d8673a2ecf2",
     "frame-1": "bff8ca9bd1977b54",
     "have-1": "bc46230ff1160dfd",
     "heartbeat-1": "5213d262a2f4b04c",
     "order-1": "e31766b7f4be4a01",
+    "peers-1": "8226e117930c1f08",
     "registry-1": "93bc240e34ad4850",
+    "registry-2": "75eff2c93aafe332",
+    "rules-1": "b79a136070f8bfac",
 }
 """Frozen: to change a schema is to make the file of another version beside it, and to add it here."""
 
 CONTENTS = {
+    "action-1": "88ad8ea890649c27",
     "alert-1": "1e02853031d944b1",
+    "alert-2": "fe46adc31e36b0e6",
     "anomaly-1": "13ce9970a24ab375",
     "anomaly-2": "9c9e5f5afb108944",
     "clock-1": "415a656223d81c7c",
     "command-1": "7361f1f67546a112",
     "device-1": "756d2dc1e6e3978f",
+    "evidence-1": "fee74e3efa3d3cff",
+    "finding-1": "8c921689e144d2c6",
     "frame-1": "378ab94e7c756dc0",
     "have-1": "82eb91e439780f93",
     "heartbeat-1": "6aa154a48a298b49",
     "order-1": "88ecf97f952d4909",
+    "peers-1": "a4d5630b6fb273bb",
     "registry-1": "062d885fcaf8d4a0",
+    "registry-2": "8d858571b254019a",
+    "rules-1": "bcee1c7dd8eea241",
 }
 """Frozen, too: what the whole file says, however it is laid out."""
+
+FILES = [*FRAMES, *PEERS, *FINDINGS, *BOOKS, *NOTED, *RECORDS]
 
 SCHEMAS = sorted(
     path.name.removesuffix(".avsc")
@@ -56,8 +73,8 @@ SCHEMAS = sorted(
 def test_every_schema_is_frozen() -> None:
     """Those that there are, and no other, have their fingerprint here, and a file in tests/fixtures/ that reads."""
     assert set(FINGERPRINTS) == set(SCHEMAS)
-    assert {name.removesuffix(".avro") for name in FRAMES | RECORDS} >= set(SCHEMAS)
-    for name in FRAMES | RECORDS:
+    assert {name.removesuffix(".avro") for name in FILES} >= set(SCHEMAS)
+    for name in FILES:
         assert (FIXTURES / name).exists()
 
 
@@ -80,7 +97,13 @@ def test_fingerprints_do_not_change(name: str) -> None:
 
 def test_every_schema_can_be_read() -> None:
     """Each is one that a kind of record is read from; the newest of its kind is the one that is written."""
-    known = {name for names in records._KINDS.values() for name in names} | {frame.SCHEMA}
+    known = {name for names in records._KINDS.values() for name in names} | {
+        frame.SCHEMA,
+        peers.PEERS_SCHEMA,
+        peers.FINDING_SCHEMA,
+        rule_records.RULES_SCHEMA,
+        rule_records.EVIDENCE_SCHEMA,
+    }
     assert known == set(SCHEMAS)
     for names in records._KINDS.values():
         versions = [int(name.rpartition("-")[2]) for name in names]

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater_shared import records
+from headwater_shared.alert_records import Action, Alert
 from headwater_shared.avro import UnknownVersion
 from headwater_shared.identity import valid_name
 from headwater_shared.records import (
-    Alert,
     Anomaly,
     ClockRecord,
     Command,
@@ -29,7 +29,7 @@ from headwater_shared.records import (
 from tests.fixtures import FIXTURES
 from tests.fixtures.contents import RECORDS
 
-KINDS = (Anomaly, Command, Device, RegistryChange, Heartbeat, ClockRecord, Have, Alert)
+KINDS = (Anomaly, Command, Device, RegistryChange, Heartbeat, ClockRecord, Have, Alert, Action)
 
 texts = st.text(max_size=20)
 longs = st.integers(-(2**63), 2**63 - 1)
@@ -43,6 +43,8 @@ OF_TYPE = {
     float: reals,
     list[int]: st.lists(longs, max_size=5),
     list[float]: st.lists(reals, max_size=5),
+    int | None: st.one_of(st.none(), longs),
+    list[str]: st.lists(texts, max_size=5),
     dict[str, str]: st.dictionaries(texts, texts, max_size=5),
     list[Score]: st.lists(st.builds(Score, texts, reals), max_size=5),
 }

@@ -42,6 +42,8 @@ series = "*/temperature"
 above = 80.0
 clear = 78.0
 severity = "critical"
+[cloud.alerts]
+grow = "1s"
 [cloud]
 health_port = 0
 """

@@ -81,7 +81,7 @@ def test_r06_a_box_that_was_restored_lacks_what_came_later_and_nothing_else(tmp_
         shutil.copytree(here.data, later, ignore=shutil.ignore_patterns("*.sock"))
 
         assert _restore(here, "--replace").returncode == 0
-        assert sorted(one.name for one in here.data.glob("before-restore-1/*.db")) == ["cloud.db", "edge.db", "log.db"]  # fmt: skip
+        assert sorted(one.name for one in here.data.glob("before-restore-1/*.db")) == ["cloud.db", "edge.db", "log.db", "notify.db"]  # fmt: skip
         _closed(here)
         _, counted, dead, lost, twice, _ = _audit(here, fleet.ledger)
         assert twice == 0
@@ -122,7 +122,7 @@ def test_a_backup_is_whole_and_holds_no_keys(tmp_path: Path) -> None:
         said = json.loads(here.run("headwater", "backup", str(tmp_path / "box.tar"), "--json"))
         names = [entry["name"] for entry in said["manifest"]["files"]]
         assert names == [
-            "edge.db", "log.db", "cloud.db", "headwater.toml", "rules.toml", "users.toml", "registry.json",
+            "edge.db", "log.db", "cloud.db", "notify.db", "headwater.toml", "rules.toml", "users.toml", "registry.json",
         ]  # fmt: skip
         assert (tmp_path / "box.tar").stat().st_mode & 0o077 == 0
         assert b"PRIVATE KEY" not in (tmp_path / "box.tar").read_bytes()

@@ -10,6 +10,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from headwater_firmware_sim import packets
 from tests.support import until
 from tests.system.box import EDGE, Box, box
@@ -53,6 +55,7 @@ def _published(here: Box, name: str) -> None:
         wire.read_acknowledgements(1)
 
 
+@pytest.mark.alone
 def test_guesses_at_speed_cost_others_nothing(tmp_path: Path) -> None:
     """While an address guesses passwords as fast as it can, on a hundred connections at a time, a device that is connected is
     acknowledged, message by message, within a few ticks at most.

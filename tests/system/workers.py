@@ -47,6 +47,13 @@ class Audited(NamedTuple):
     dead: int
 
 
+class Told(NamedTuple):
+    """One line of the file of notifications."""
+
+    id: str
+    repeat: bool
+
+
 @dataclass
 class Under:
     """A box whose workers have work to do."""
@@ -55,6 +62,8 @@ class Under:
     topics: MadeTopics
     module: str = ""
     """What is run in place of the worker."""
+    agent: str = ""
+    """What is run in place of the agent."""
     env: dict[str, str] = field(default_factory=dict)
     """Of the first worker."""
     fleet: Load = field(init=False)
@@ -101,7 +110,10 @@ class Under:
         """Start a part as it was started first, or so that it will crash."""
         worker = part in WORKERS
         self.here.start(
-            part, crash=crash, module=self.module if worker else "", env=self.env if part == ONE else {}
+            part,
+            crash=crash,
+            module=self.module if worker else self.agent,
+            env=self.env if part == ONE else {},
         )
 
     def kill(self, *parts: str) -> None:
@@ -135,10 +147,29 @@ class Under:
         self.until(lambda: self.here.status().get("outbox") == 0, "the cloud side has everything")
         self.ready()
         found = Audited(*kills.audited(self.here, self.fleet.ledger))  # rollups follow while the workers run
+        self.until(
+            lambda: {one.id for one in self.told()} == set(self.to_tell()), "people are told everything"
+        )
         for part in (EDGE, *WORKERS):
             self.here.end(part)
         assert found.counted + found.dead >= found.acknowledged > 10_000
         return found
+
+    def to_tell(self) -> list[str]:
+        """Ids of what people are to be told."""
+        with closing(read_only(self.here.data / "cloud.db")) as reader:
+            return [id_ for (id_,) in reader.execute("SELECT id FROM notification ORDER BY n")]
+
+    def told(self) -> list[Told]:
+        """What people were told, by the file of lines."""
+        path = self.here.data / "notifications.jsonl"
+        lines = map(json.loads, path.read_bytes().splitlines()) if path.exists() else ()
+        return [Told(one["id"], one.get("possible_repeat", False)) for one in lines]
+
+    def teller(self) -> str:
+        """Which worker tells people; "" while none does that runs."""
+        pid = (self.here.data / "notify.db.lock").read_text().strip()
+        return next((part for part, process in self.here.running.items() if str(process.pid) == pid), "")
 
     def dead_letters(self) -> list[Stored]:
         """What the cloud side did not take."""
@@ -151,13 +182,20 @@ class Under:
 
 @contextmanager
 def under_load(
-    folder: Path, topics: MadeTopics, seconds: float, *, module: str = "", env: dict[str, str] | None = None, common: str = ""
+    folder: Path, topics: MadeTopics, seconds: float, *, module: str = "", agent: str = "", env: dict[str, str] | None = None,
+    common: str = "", tables: str = "",
 ) -> Iterator[Under]:  # fmt: skip
-    """Run an agent and two workers, and a fleet that sends so many seconds of event time; `common` is more of the table [common]."""
-    with kafka_box(folder, topics) as here:
+    """Run an agent and two workers, and a fleet that sends so many seconds of event time.
+
+    Args:
+        module, agent: what is run in place of the workers and of the agent.
+        common: more of the table [common].
+        tables: more of the agent's tables.
+    """
+    with kafka_box(folder, topics, tables) as here:
         if common:
             here.settings.write_text(here.settings.read_text().replace("[common]\n", f"[common]\n{common}\n"))
-        run = Under(here, topics, module, env or {})
+        run = Under(here, topics, module, agent, env or {})
         for part in (EDGE, *WORKERS):
             run.start(part)
         here.ready(EDGE)

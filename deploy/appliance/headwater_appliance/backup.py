@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from headwater_cloud import notify_file
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_edge.places import FILE
 from headwater_edge.settings import EdgeSettings
@@ -37,7 +38,7 @@ from headwater_shared.sqlite_file import WriterLock, read_only
 
 FORMAT = 1
 MANIFEST, SETTINGS, RULES = "manifest.json", "headwater.toml", "rules.toml"
-EDGE, LOG, CLOUD = "edge.db", "log.db", "cloud.db"
+EDGE, LOG, CLOUD, NOTIFY = "edge.db", "log.db", "cloud.db", notify_file.FILE
 USERS, REGISTRY = "users.toml", registry.FILE
 _CHUNK = 1 << 20
 
@@ -87,6 +88,7 @@ def places(settings: Path | None) -> Places:
         EDGE: Path(data) / FILE,
         LOG: in_data(data, edge.bus),
         CLOUD: in_data(data, cloud.file),
+        NOTIFY: Path(data) / NOTIFY,
     }
     if is_kafka(edge.bus):  # Kafka keeps copies of its own
         del databases[LOG]
@@ -249,7 +251,7 @@ def restore(file: Path, settings: Path, *, replace: bool) -> tuple[Manifest, Pat
                         _extract(tar, entry, folder / entry.name, file)
             aside = _set_aside(here, there)
             # The agent's file comes last: without it no agent goes on from half of a box.
-            for name in (LOG, CLOUD, *here.others, EDGE):
+            for name in (LOG, CLOUD, NOTIFY, *here.others, EDGE):
                 if name in entries:
                     (folder / name).replace(goes[name])
             _sync(here.data)

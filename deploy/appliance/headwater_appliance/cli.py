@@ -24,15 +24,18 @@ from headwater_appliance import (
     systemd_command,
     watch_command,
 )
-from headwater_cloud import commands, order_commands
+from headwater_cloud import alert_commands, commands, maintenance_commands, notify_commands, order_commands
 from headwater_shared.errors import HeadwaterError
 from headwater_shared.settings import Common, load
 
 app = typer.Typer(help="Headwater on one box.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(query_command.query)
-app.command()(commands.alerts)
+app.add_typer(alert_commands.alerts, name="alerts")
+app.add_typer(alert_commands.incidents, name="incidents")
+app.add_typer(maintenance_commands.app, name="maintenance")
 app.command()(commands.commands)
 app.add_typer(order_commands.app, name="command")
+app.add_typer(notify_commands.app, name="notify")
 app.command()(status_command.status)
 app.command("devices")(devices_command.list_devices)
 app.command()(anomalies_command.anomalies)

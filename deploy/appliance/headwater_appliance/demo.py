@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -16,6 +18,8 @@ import msgspec
 from headwater_appliance.audit import run_audit
 from headwater_appliance.box import Box
 from headwater_appliance.demo_kafka import clients, kafka
+from headwater_appliance.demo_person import Technician
+from headwater_appliance.demo_registry import register
 from headwater_appliance.demo_settings import FAST, Pace, Told, clock_of, pace_of
 from headwater_appliance.demo_stand import Stand, cluster, one_box
 from headwater_appliance.demo_story import told
@@ -26,7 +30,9 @@ from headwater_appliance.supervise import Supervisor, end_with_parent, python
 from headwater_appliance.tamper import tamper
 from headwater_appliance.view import View
 from headwater_appliance.watch_view import below_lines
+from headwater_cloud.commands import bus_of
 from headwater_cloud.query import iso, time_us
+from headwater_cloud.settings import in_data
 from headwater_edge import words
 from headwater_edge.places import FILE, PLACE, SOCKET
 from headwater_edge.settings import EdgeSettings, step_settings
@@ -124,10 +130,14 @@ def _judged(run: Run, stand: Stand, *, tampered: bool) -> int:
     if tampered:
         for line in tamper(data / "cloud.db"):
             print(line, flush=True)
-    for line in told(ledger, data, run.pace.scale):
+    for line in told(ledger, data, run.pace.scale, _patterns(stand.box)):
         print(line, flush=True)
     levels = step_settings(load(stand.agents[0].settings, "edge", EdgeSettings)).levels
     return run_audit(ledger, data, levels=levels, agents=[one.data / FILE for one in stand.agents])
+
+
+def _patterns(box: Box) -> list[str]:
+    return [one.name for one in box.cloud.pattern]
 
 
 async def _on_one_box(run: Run, out: IO[bytes]) -> tuple[Stand, int]:
@@ -163,11 +173,17 @@ def _cancel_on_signals() -> None:
 async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes]) -> int:
     """Start everything, tell what happens until the fleet is done, close the windows, end everything."""
     clock = parse_clock(runs)
+    fleet_of = scenarios.read(run.scenario)
+    register(stand.box.data, fleet_of, run.pace.devices or fleet_of.devices, clock.now().wall_us)
     supervisor = Supervisor(stand.parts, out=out)
     running = asyncio.ensure_future(supervisor.run())
     fleet: asyncio.subprocess.Process | None = None
     view = View(stand.box)
-    story = Story(view, run.folder / "ledger")
+    story = Story(view, run.folder / "ledger", stand.box.cloud.alerts.own)
+    person = Technician(
+        view, in_data(stand.box.common.data, stand.box.cloud.notifications), _patterns(stand.box),
+        partial(bus_of, stand.box.settings),
+    )  # fmt: skip
     try:
         places = await _ready(run, stand, running)
         _say_where(run, stand, places)
@@ -175,10 +191,11 @@ async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes]) -> int:
         if run.pace.scale >= FAST:
             view.hours_since_us = began_us
         fleet = await _start_fleet(run, stand, runs, began_us, out)
-        await _tell(stand.box, view, story, fleet, running, clock)
+        await _tell(stand.box, view, [story.news, person.news], fleet, running, clock)
         await _drain(view, stand)
-        for line in story.news(clock.now().wall_us):
-            print(line, flush=True)
+        for news in (story.news, person.news):
+            for line in news(clock.now().wall_us):
+                print(line, flush=True)
         if run.on_kafka:
             print(f"all of it together took {memory_below(os.getpid()) / 1e9:.2f} GB of memory", flush=True)
     finally:
@@ -237,7 +254,7 @@ def _say_where(run: Run, stand: Stand, health: dict[str, int]) -> None:
         "  logs".ljust(32) + os.path.relpath(run.folder / "demo.log"),
         "Meanwhile, in another terminal:",
         f"  .venv/bin/headwater query '{fleet.sites[0]}/*/{next(iter(fleet.metrics))}' --settings {settings} --last 3",
-        f"  .venv/bin/headwater alerts --settings {settings}",
+        f"  .venv/bin/headwater alerts --settings {settings}    (and: alerts show ID, incidents, rules explain ID)",
         f"  .venv/bin/headwater commands --settings {settings}",
         f"  .venv/bin/headwater-edge status --settings {settings}",
         "",
@@ -264,7 +281,7 @@ async def _start_fleet(
 async def _tell(
     box: Box,
     view: View,
-    story: Story,
+    told: Sequence[Callable[[int], list[str]]],
     fleet: asyncio.subprocess.Process,
     running: asyncio.Future[int],
     clock: Clock,
@@ -276,8 +293,9 @@ async def _tell(
     with below_lines(box) as draw:
         while not (done.done() or running.done()):
             await asyncio.wait({done}, timeout=0.5)
-            for line in story.news(clock.now().wall_us):
-                print(line, flush=True)
+            for news in told:
+                for line in news(clock.now().wall_us):
+                    print(line, flush=True)
             seconds = time.monotonic() - began
             if not draw() and seconds >= next_line:
                 next_line += 4.0

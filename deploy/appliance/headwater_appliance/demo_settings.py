@@ -13,9 +13,12 @@ from headwater_shared.settings import duration
 
 _EPOCH, _US = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _DEFAULT = "own"
-_TIMES = re.compile(r'^(for|ttl|per|apart) = "([0-9]+[a-z]+)"', re.MULTILINE)
+_TIMES = re.compile(r'\b(for|ttl|per|apart|within|calm) = "([0-9]+[a-z]+)"')
+_CLOUD_RULES = re.compile(r"^\[+cloud\.", re.MULTILINE)
+"""From the first table of the cloud side on all of a scenario's rules are the cloud side's."""
 _LEVELS = '["10m", "1h"]'
-"""Windows where time runs fast."""
+_LEVEL = {"10s": "10m", "1m": "1h"}
+"""Windows where time runs fast, and which stand for the usual ones."""
 FAST = 60.0
 """From this pace on a reading comes once in minutes, and times are told in hours."""
 
@@ -122,7 +125,8 @@ def agent_settings(told: Told, name: str, data: Path, port: int, bus: str = "") 
 def cloud_settings(told: Told, bus: str = "", workers: int = 0) -> str:
     """Return the table of the cloud side as TOML."""
     patience = _CLOUD_PATIENCE.format(**_patience(told.scale)) if told.scale >= FAST else ""
-    return _CLOUD.format(bus=_key("bus", bus)) + (f"workers = {workers}\n" if workers else "") + patience
+    settings = _CLOUD.format(bus=_key("bus", bus)) + (f"workers = {workers}\n" if workers else "") + patience
+    return f"{settings}\n{cloud_rules_of(told.scenario, told.scale)}"
 
 
 def _key(name: str, value: str) -> str:
@@ -134,16 +138,34 @@ def _patience(scale: float) -> dict[str, str]:
 
 
 def rules_of(scenario: str, scale: float = 1.0) -> str:
-    """Return the rules of a scenario that ships with Headwater, as TOML; a few for a file of one's own.
+    """Return the agents' rules of a scenario that ships with Headwater, as TOML; a few for a file of one's own.
 
     Their times are those of a clock that is not scaled: they become as much longer as the faults do.
     """
+    return _rules(scenario, scale)[0]
+
+
+def cloud_rules_of(scenario: str, scale: float = 1.0) -> str:
+    """Return the rules of the cloud side likewise; windows, too, are as much longer then as a demo has them."""
+    text = _rules(scenario, scale)[1]
+    if scale < FAST:
+        return text
+    return re.sub(
+        r'^level = "(\w+)"',
+        lambda found: f'level = "{_LEVEL.get(found[1], found[1])}"',
+        text,
+        flags=re.MULTILINE,
+    )
+
+
+def _rules(scenario: str, scale: float) -> tuple[str, str]:
     folder = resources.files("headwater_appliance") / "rules"
     own = folder / f"{scenario}.toml"
     text = (own if own.is_file() else folder / f"{_DEFAULT}.toml").read_text()
-    if scale == 1:
-        return text
-    return _TIMES.sub(lambda found: f'{found[1]} = "{_times(duration(found[2]) / 1e6, scale)}"', text)
+    if scale != 1:
+        text = _TIMES.sub(lambda found: f'{found[1]} = "{_times(duration(found[2]) / 1e6, scale)}"', text)
+    cloud = _CLOUD_RULES.search(text)
+    return (text[: cloud.start()], text[cloud.start() :]) if cloud else (text, "")
 
 
 def _times(seconds: float, scale: float) -> str:

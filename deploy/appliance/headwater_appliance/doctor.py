@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from headwater_appliance import doctor_data, doctor_machine, doctor_running
+from headwater_appliance import doctor_data, doctor_machine, doctor_notify, doctor_running
 from headwater_appliance.box import Box, box_of, may_look
 from headwater_appliance.findings import Bad, Good, Note, Verdict
 from headwater_appliance.up import check as check_settings
@@ -44,6 +44,7 @@ CHECKS: Sequence[tuple[str, Check]] = (
     ("set-aside", doctor_data.set_aside),
     ("agent", doctor_running.agent),
     ("cloud-side", doctor_running.cloud_side),
+    ("notify", doctor_notify.notifications),
     ("forwarding", doctor_running.forwarding),
     ("dead-letters", doctor_data.dead_letters),
     ("broker", doctor_running.broker),

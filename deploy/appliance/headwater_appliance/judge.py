@@ -4,21 +4,25 @@ An anomaly is a pair of begin and end of one rule in one series. It finds a faul
 is of all metrics; of its site, where the network was cut) if it begins between the fault's begin and a grace after its end: a
 device that was silent is missed only some time later. Of several such faults it finds those that say most precisely where. One
 that finds none is false.
+
+A device that is found to be unlike its peers finds a fault of its series likewise, if the windows in which it was so overlap it. A pattern
+is made of what was found already, so it finds nothing by itself; but where nothing was wrong at its device or site, it is false.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
-from headwater_cloud.views import AnomalyView
+from headwater_cloud.views import AlertView, AnomalyView
 
 GRACE_US = 15_000_000
 EARLY_US = 2_000_000
 """How long before a fault its anomaly may begin: a silence begins at the last reading before it."""
+_FOR_EVER = 2**63
 _FAR_S = 30 * 86_400.0
 """A time so far from the origin is told as a date."""
 _PLACE = ("site", "device", "metric")
@@ -67,11 +71,14 @@ class Verdict(NamedTuple):
 
 
 class _Episode(NamedTuple):
-    """An anomaly, in the order in which they begin."""
+    """An anomaly, or that a device was unlike its peers, or a pattern; in the order in which they begin."""
 
     begin_us: int
     series: str
+    """Of a pattern its device or site."""
     rule: str
+    end_us: int | None = None
+    """None of an anomaly: its begin counts."""
 
 
 def judge(
@@ -80,6 +87,7 @@ def judge(
     grace_us: int = GRACE_US,
     last_us: Mapping[str, int] | None = None,
     scale: float = 1.0,
+    alerts: Iterable[AlertView] = (),
 ) -> Verdict:
     """Hold anomalies against the truth.
 
@@ -89,7 +97,9 @@ def judge(
         grace_us: how long after its end a fault may still be found.
         last_us: when each series was last heard of: that it is silent from then on is the end of the run.
         scale: how many times as fast time ran: all that is waited for is as much longer.
+        alerts: those of comparisons and patterns are judged, too; others are anomalies already.
     """
+    anomalies = list(anomalies)
     grace_us, early_us = round(grace_us * scale), round(EARLY_US * scale)
     faults = sorted(
         (one for one in truth if not one["kind"].startswith(_NOT_JUDGED)),
@@ -97,10 +107,10 @@ def judge(
     )
     finds: list[list[_Episode]] = [[] for _ in faults]
     false = []
-    for episode in _episodes(anomalies):
+    for episode in sorted([*_episodes(anomalies), *_of_alerts(alerts, anomalies)], key=lambda one: one[:3]):
         by = [at for at, fault in enumerate(faults) if _finds(episode, fault, grace_us, early_us)]
         most = max((_precision(faults[at]) for at in by), default=0)
-        for at in by:
+        for at in by if _is_of_series(episode) else ():
             if _precision(faults[at]) == most:
                 finds[at].append(episode)
         ended = last_us is not None and episode.begin_us >= last_us.get(episode.series, 2**63) - early_us
@@ -109,6 +119,9 @@ def judge(
     wrong = []
     for fault, found in zip(faults, finds, strict=True):
         begin, end = fault["begin_us"], fault["end_us"]
+        found.sort(
+            key=lambda one: one.end_us is not None
+        )  # of a window it is not known when in it something began
         where = "/".join(fault[key] or "*" for key in _PLACE)
         rule, after = (found[0].rule, max(0, found[0].begin_us - begin)) if found else ("", 0)
         wrong.append(Wrong(fault["kind"], where, begin, end, rule, after))
@@ -155,11 +168,27 @@ def _episodes(anomalies: Iterable[AnomalyView]) -> list[_Episode]:
     return sorted({_Episode(one.begin_us, one.series, one.rule) for one in anomalies})
 
 
+def _of_alerts(alerts: Iterable[AlertView], anomalies: Iterable[AnomalyView]) -> Iterator[_Episode]:
+    """Yield those of comparisons and patterns: of whichever rule there is no anomaly, and not of agents or cohorts."""
+    rules = {one.rule for one in anomalies}
+    for one in alerts:
+        if one.rule not in rules and one.state != "withdrawn" and not one.key.startswith(("agent:", "+")):
+            yield _Episode(
+                one.episode_us, one.subject, one.rule, _FOR_EVER if one.end_us is None else one.end_us
+            )
+
+
+def _is_of_series(episode: _Episode) -> bool:
+    return episode.series.count("/") == len(_PLACE) - 1
+
+
 def _finds(episode: _Episode, fault: dict[str, Any], grace_us: int, early_us: int) -> bool:
-    """Tell whether an anomaly is of a fault's place and time; empty parts of a place stand for all."""
-    place = zip(_PLACE, episode.series.split("/", 2), strict=True)
+    """Tell whether something is of a fault's place and time; empty parts of a place stand for all, and missing ones too."""
+    place = zip(_PLACE, episode.series.split("/", 2), strict=False)
     if not all(fault[key] in {"", name} for key, name in place):
         return False
+    if episode.end_us is not None:
+        return bool(fault["begin_us"] < episode.end_us and episode.begin_us < fault["end_us"] + grace_us)
     return bool(fault["begin_us"] - early_us <= episode.begin_us < fault["end_us"] + grace_us)
 
 

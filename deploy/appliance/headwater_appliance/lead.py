@@ -8,27 +8,34 @@ from typing import Any
 import msgspec
 
 from headwater_appliance.shown import odds
-from headwater_cloud.views import AnomalyView
+from headwater_cloud.views import AlertView, AnomalyView
 
 _WEAR = "wear"
 
 
-def leads(truth: Iterable[dict[str, Any]], anomalies: Sequence[AnomalyView], origin_us: int) -> list[str]:
-    """Tell of each device that wears out in the ledger's truth when it was seen by detectors, and when by a limit.
+def leads(
+    truth: Iterable[dict[str, Any]], anomalies: Sequence[AnomalyView], origin_us: int, alerts: Iterable[AlertView] = ()
+) -> list[str]:  # fmt: skip
+    """Tell of each device that wears out in the ledger's truth when it was seen by detectors, when by a pattern, and when by a limit.
 
-    What counts is when either could be known: the end of the window that showed it, the reading that was past the limit.
-    Times are told as hours after the origin of the run.
+    What counts is when each could be known: the end of the window that showed it, the last step of the pattern, the reading that was
+    past the limit. Times are told as hours after the origin of the run. `alerts`: those of patterns are of the device.
     """
     worn: dict[str, list[dict[str, Any]]] = {}
     for fault in truth:
         if fault["kind"] == _WEAR:
             worn.setdefault(f"{fault['site']}/{fault['device']}", []).append(fault)
-    return [line for device, faults in worn.items() for line in _lead(device, faults, anomalies, origin_us)]
+    found = {one.subject: one for one in alerts if one.state != "withdrawn" and one.fired_us is not None}
+    return [
+        line
+        for device, faults in worn.items()
+        for line in _lead(device, faults, anomalies, origin_us, found.get(device))
+    ]
 
 
 def _lead(
-    device: str, faults: Sequence[dict[str, Any]], anomalies: Sequence[AnomalyView], origin_us: int
-) -> list[str]:
+    device: str, faults: Sequence[dict[str, Any]], anomalies: Sequence[AnomalyView], origin_us: int, pattern: AlertView | None
+) -> list[str]:  # fmt: skip
     begin_us, end_us = min(one["begin_us"] for one in faults), max(one["end_us"] for one in faults)
     series = {f"{device}/{one['metric']}" for one in faults}
     ours = sorted(
@@ -55,7 +62,16 @@ def _lead(
         return [f"  LATE    {device} wears out from {hours(begin_us)} on: {limit}, {what}"]
     else:
         when = f", {(broke.time_us - seen.time_us) / 3.6e9:.1f} h before {limit}"
-    return [f"  EARLY   {device} wears out from {hours(begin_us)} on: {what}{when}", f"          {seen.text}"]
+    lines = [
+        f"  EARLY   {device} wears out from {hours(begin_us)} on: {what}{when}",
+        f"          {seen.text}",
+    ]
+    if pattern is not None and pattern.fired_us is not None:
+        before = (
+            f", {(broke.time_us - pattern.fired_us) / 3.6e9:.1f} h before {broke.rule} broke" if broke else ""
+        )
+        lines.append(f"          {pattern.rule} was complete at {hours(pattern.fired_us)}{before}")
+    return lines
 
 
 def rarest(anomaly: AnomalyView, most: int = 3) -> str:

@@ -26,6 +26,7 @@ from headwater_cloud.registry_options import (
     Pattern,
     Place,
     Replace,
+    Runbook,
     Site,
 )
 from headwater_shared import registry
@@ -89,6 +90,7 @@ def set_(
     model: Model = None,
     place: Place = None,
     owner: Owner = None,
+    runbook: Runbook = None,
     cohort: Cohort = None,
     metric: Metrics = None,
     settings: SettingsFile = None,
@@ -96,7 +98,7 @@ def set_(
     as_json: AsJson = False,
 ) -> None:
     """Add a device, or change what is said of it; what is not named stays, and an empty text takes it away."""
-    said = {"model": model, "place": place, "owner": owner, "cohort": cohort}
+    said = {"model": model, "place": place, "owner": owner, "cohort": cohort, "runbook": runbook}
     registry_commands.set_(_kept(settings, data), device, said, metric or [], as_json=as_json)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -13,10 +13,12 @@ from headwater_cloud import query
 from headwater_cloud.settings import CloudSettings
 from headwater_edge.rule_check import check as look_through
 from headwater_edge.rule_check import is_settings
-from headwater_edge.rule_files import parsed, read_rules
+from headwater_edge.rule_files import read_rules
 from headwater_edge.rule_settings import KINDS, RuleTables
 from headwater_edge.settings import EdgeSettings, step_settings
 from headwater_shared.clock import parse_clock
+from headwater_shared.errors import SettingsError
+from headwater_shared.rule_files import parsed
 from headwater_shared.settings import DURATION, Common, duration, load
 
 app = typer.Typer(no_args_is_help=True, help="Check rules, and try them on what is stored.")
@@ -36,10 +38,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 @app.command()
 def check(file: File, settings: SettingsFile = None, as_json: AsJson = False) -> None:
     """Tell each mistake with its line and what to do: exit code 1 if there is one. A rule for no known series is a warning."""
+    from headwater_appliance import rules_of_cloud
     from headwater_appliance.rules_past import box_of, series_known
 
-    common, cloud = _places(file, settings)
-    found = look_through(file, series_known(box_of(common.data, cloud)))
+    try:
+        common, cloud = _places(file, settings)
+    except SettingsError:
+        if settings is not None:
+            raise
+        common, cloud = load(file, "common", Common), CloudSettings()  # what is wrong is told below
+    known = series_known(box_of(common.data, cloud))
+    found = look_through(file, known)
+    of_cloud = rules_of_cloud.checked(file, known, found.rules, in_settings=is_settings(parsed(file)[1]))
+    found.rules += of_cloud.rules
+    both = {one[:3] for one in found.mistakes}  # what is in neither side's tables is said once
+    found.mistakes += [one for one in of_cloud.mistakes if one[:3] not in both]
+    found.warnings += of_cloud.warnings
     if as_json:
         whole = {
             "rules": found.rules,
@@ -61,29 +75,72 @@ def check(file: File, settings: SettingsFile = None, as_json: AsJson = False) ->
 def try_(
     file: File,
     since: Annotated[
-        str, typer.Option("--from", help="From when on: 2026-11-24T08:00:00Z, or how long ago: 2h.")
+        str,
+        typer.Option("--from", "--history", help="From when on: 2026-11-24T08:00:00Z, or how long ago: 2h."),
     ],
     until: Annotated[str, typer.Option("--to", help="Until when, likewise; now without it.")] = "",
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what rules would have found in the stored past: every reading as far back as the agent's journal goes (6 h by
-    default), windows before that. Nothing is changed.
+    """Tell what rules would have found in the stored past. The agent's: in every reading as far back as its journal goes (6 h
+    by default), in windows before that. Patterns: in what agents found and the cloud side keeps. Nothing is changed.
     """
+    from headwater_appliance import rules_of_cloud
     from headwater_appliance import rules_past as past
 
     common, cloud = _places(file, settings)
     now_us = parse_clock(common.clock).now().wall_us
     from_us, to_us = _time(since, now_us), _time(until, now_us) if until else now_us + 1
+    box = past.box_of(common.data, cloud)
     of_agent, rules = _rules(file, settings)
+    book = rules_of_cloud.book_in(file, in_settings=is_settings(parsed(file)[1]))
     tables = {kind: getattr(rules, kind) for kind in KINDS}
-    step = step_settings(msgspec.structs.replace(of_agent, **tables, act=()))
-    found = past.tried(past.box_of(common.data, cloud), step, from_us, to_us)
-    if as_json:
-        print(past.as_json(found))
-    else:
-        for line in past.lines(found, [rule.name for rule in past.all_rules(step)]):
+    whole: dict[str, Any] = {}
+    if any(tables.values()) or not book.patterns:
+        step = step_settings(msgspec.structs.replace(of_agent, **tables, act=()))
+        found = past.tried(box, step, from_us, to_us)
+        whole = past.for_program(found)
+        for line in () if as_json else past.lines(found, [rule.name for rule in past.all_rules(step)]):
             print(line)
+    if book.patterns:
+        trial = rules_of_cloud.tried(box, book, from_us, to_us)
+        whole["patterns_looked_at"] = trial.looked
+        whole["patterns_would_have_fired"] = [rules_of_cloud.told(*one) for one in trial.found]
+        for line in () if as_json else rules_of_cloud.lines_of(trial, book, box.cloud, from_us, to_us):
+            print(line)
+    if as_json:
+        print(msgspec.json.encode(whole).decode())
+
+
+@app.command()
+def explain(
+    alert: Annotated[str, typer.Argument(help="Id of an alert, or its beginning: headwater alerts --json.")],
+    settings: Annotated[
+        Path | None, typer.Option("--settings", help="Settings file, for the data folder.", dir_okay=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell which rows made an alert: what was found, of what, from when to when, with values and texts."""
+    from headwater_appliance import rules_of_cloud
+    from headwater_appliance import rules_past as past
+
+    common, cloud = load(settings, "common", Common), load(settings, "cloud", CloudSettings)
+    row, evidence, gone = rules_of_cloud.explained(past.box_of(common.data, cloud), cloud.book(), alert)
+    if as_json:
+        print(msgspec.json.encode(row | {"rows": [rules_of_cloud.plain(one) for one in evidence], "not_stored": gone}).decode())  # fmt: skip
+        return
+    print(
+        f"{row['rule']}: {row['subject']}, {row['state']}, {row['severity']}{': ' * bool(row['text'])}{row['text']}"
+    )
+    end = "not over" if row["end_us"] is None else f"over {past.iso(row['end_us'])}"
+    complete = "" if row["fired_us"] is None else f", complete {past.iso(row['fired_us'])}"
+    print(
+        f"since {past.iso(row['episode_us'])}{complete}, {end}; by the word of {', '.join(row['agents']) or 'the cloud side'}"
+    )
+    for one in evidence:
+        print(f"  {rules_of_cloud.line_of(one)}")
+    if gone:
+        print(f"  {gone} more, which {'is' if gone == 1 else 'are'} not stored here (any more)")
 
 
 def _places(file: Path, settings: Path | None) -> tuple[Common, CloudSettings]:

@@ -9,19 +9,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from headwater_cloud.history import History
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_edge import journal
 from headwater_edge.known_series import known_series
 from headwater_edge.on_desk import opened
-from headwater_edge.patterns_of_rules import Patterns
 from headwater_edge.places import FILE
 from headwater_edge.rule_trial import Episode, Looked, over_journal, over_windows
 from headwater_edge.settings import StepSettings
 from headwater_shared.errors import Refused, StateError
 from headwater_shared.parts import level_of
+from headwater_shared.series_patterns import Patterns
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -163,10 +161,9 @@ def lines(found: Tried, rules: list[str]) -> Iterator[str]:
         yield f"never: {', '.join(never)}"
 
 
-def as_json(found: Tried) -> str:
+def for_program(found: Tried) -> dict[str, Any]:
     """Return all of it for a program."""
-    whole = {"looked_at": found.looked, "would_have_fired": [told(one) for one in found.episodes]}
-    return msgspec.json.encode(whole).decode()
+    return {"looked_at": found.looked, "would_have_fired": [told(one) for one in found.episodes]}
 
 
 def iso(time_us: int) -> str:

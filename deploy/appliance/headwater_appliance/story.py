@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
 
 from headwater_appliance.lead import rarest
-from headwater_appliance.view import View
+from headwater_appliance.view import View, fired_us
 from headwater_cloud.history import History
 from headwater_cloud.views import AlertView, CommandView
 from headwater_shared.ledger import Names
@@ -23,9 +25,12 @@ Said = tuple[int, list[str]]
 class Story:
     """What happened since the last look, as lines in the order in which it is told: fault, anomaly, command, answer, end."""
 
-    def __init__(self, view: View, ledger: Path) -> None:
+    def __init__(self, view: View, ledger: Path, own: Sequence[str] = ("*",)) -> None:
+        """Begin; `own`: globs of rules whose anomalies are alerts, of the others they are told as what they are."""
         self._view = view
         self._ledger = ledger
+        self._own = own
+        self._evidence: set[str] = set()
         self._faults: set[str] = set()
         self._commands: dict[str, str] = {}
         """What each command had become when last looked at."""
@@ -37,6 +42,7 @@ class Story:
         if history is not None:
             said += [_of_alert(history, alert, line) for alert, line in self._view.news()]
             said += self._of_commands(history)
+            said += self._of_evidence(history)
         return [line for _, lines in sorted(said, key=lambda one: one[0]) for line in lines]
 
     def _of_faults(self, now_us: int) -> list[Said]:
@@ -68,6 +74,20 @@ class Story:
                 said.append((command.changed_us, [self._became(command)]))
         return said
 
+    def _of_evidence(self, history: History) -> list[Said]:
+        """Tell of anomalies that are nobody's alert: evidence, for patterns."""
+        said: list[Said] = []
+        for found in history.anomalies():
+            if found.phase != "begin" or found.id in self._evidence or self._is_alert(found.rule):
+                continue
+            self._evidence.add(found.id)
+            line = f"        SEEN   {self._view.when(found.begin_us)}  {found.series}  {found.rule}: {found.text}"
+            said.append((found.begin_us, [line]))
+        return said
+
+    def _is_alert(self, rule: str) -> bool:
+        return any(fnmatchcase(rule, own) for own in self._own)
+
     def _told(self, command: CommandView) -> str:
         what = f"{command.name} {command.arguments}" if command.arguments != "{}" else command.name
         undo = "  (undoes the one before)" if command.undoes else ""
@@ -81,7 +101,7 @@ class Story:
 
 def _of_alert(history: History, alert: AlertView, line: str) -> Said:
     if line.lstrip().startswith("ALERT"):
-        return alert.episode_us, [line, *_why(history, alert, line)]
+        return fired_us(alert), [line, *_why(history, alert, line)]
     return alert.time_us, [line]
 
 

@@ -67,7 +67,16 @@ def _of_parts(box: Box, state: State) -> Iterator[Trouble]:
             f"'headwater up' starts it again by itself; if it does not, its log says why; else {start}",
         )  # fmt: skip
     for reason in now.cloud_health.get("reasons", []):
-        yield Trouble("wrong", f"the cloud side says: {reason}", "its log says more")
+        remedy = (
+            "'headwater notify list' says what waits" if "notifications" in reason else "its log says more"
+        )
+        yield Trouble("wrong", f"the cloud side says: {reason}", remedy)
+    for name, route in now.cloud_health.get("notify", {}).get("routes", {}).items():
+        if route["refused"]:
+            yield Trouble(
+                "warning", f"{amount(route['refused'], 'notification')} of the route {name} were refused: nobody was told",
+                "'headwater notify list' says why, 'headwater notify retry' tries them again",
+            )  # fmt: skip
     if state.agent_version not in {"", state.installed} and now.edge is not None:
         yield Trouble(
             "warning", f"the agent runs version {state.agent_version}, installed is {state.installed}",

@@ -18,6 +18,7 @@ from headwater_appliance.log_file import LogFile
 from headwater_appliance.service import Service
 from headwater_appliance.supervise import Budget, Part, Supervisor, python, stops_on_signals
 from headwater_appliance.up_settings import UpSettings
+from headwater_cloud.notify_settings import check_zones, read_routes
 from headwater_cloud.settings import CloudSettings
 from headwater_edge.settings import EdgeSettings
 from headwater_shared.errors import SettingsError
@@ -86,6 +87,10 @@ def check(settings: Path | None) -> Checked:
     edge, cloud = read(settings), load(settings, "cloud", CloudSettings)
     check_edge(edge)
     cloud.kept()
+    read_routes(
+        cloud.notify, cloud.notifications, secrets=False
+    )  # the addresses are the cloud side's to check
+    check_zones(cloud.zones)
     if cloud.workers and not is_kafka(cloud.bus):
         raise SettingsError(
             f"cloud.workers = {cloud.workers}, and the bus of the cloud side is the file {cloud.bus}, which one process reads",

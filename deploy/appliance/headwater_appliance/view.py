@@ -8,6 +8,7 @@ from typing import Any
 
 from headwater_appliance.box import Box
 from headwater_appliance.look import agent_of
+from headwater_cloud import alert_history
 from headwater_cloud.history import History
 from headwater_cloud.views import AlertView
 from headwater_shared.errors import StateError
@@ -73,30 +74,43 @@ class View:
         )
 
     def news(self) -> list[tuple[AlertView, str]]:
-        """Return a line for each alert that fired or was resolved since the last look, with the alert."""
+        """Return a line for each alert that fired, was acknowledged or resolved since the last look, with the alert."""
         history = self.history()
         if history is None:
             return []
         lines = []
         for alert in reversed(history.alerts()):
             if self._alerts.get(alert.id) != alert.state:
-                if alert.id not in self._alerts and alert.state == "resolved":
-                    lines.append((alert, self._line(alert, "firing")))
+                if alert.id not in self._alerts and alert.state != "firing":
+                    lines.append((alert, self._line(history, alert, "firing")))
                 self._alerts[alert.id] = alert.state
-                lines.append((alert, self._line(alert, alert.state)))
+                lines.append((alert, self._line(history, alert, alert.state)))
         return lines
 
-    def _line(self, alert: AlertView, state: str) -> str:
-        fired = state == "firing"
-        when = alert.episode_us if fired else alert.time_us
-        return (
-            f"        {'ALERT' if fired else 'OVER '}  {self.when(when)}  {alert.severity}  {alert.subject}  "
-            f"{alert.rule}: {alert.text or 'limit broken'}" + ("" if fired else f" (value {alert.value:g})")
-        )
+    def _line(self, history: History, alert: AlertView, state: str) -> str:
+        what = f"{alert.severity}  {alert.subject}  {alert.rule}"
+        text = alert.text or "limit broken"
+        if state == "firing":
+            at_us = fired_us(alert)
+            since = (
+                f" (it began at {self.when(alert.episode_us).strip()})" if at_us > alert.episode_us else ""
+            )
+            return f"        ALERT  {self.when(at_us)}  {what}: {text}{since}"
+        if state == "acknowledged":
+            acks = [one for one in alert_history.events(history.connection, alert.id) if one.what == "ack"]
+            done_us = acks[-1].changed_us if acks else alert.episode_us
+            why = f": {acks[-1].why}" if acks and acks[-1].why else ""
+            return f"        ACK    {self.when(done_us)}  {what}: by {alert.acked}{why}"
+        return f"        OVER   {self.when(alert.time_us)}  {what}: {text} (value {alert.value:g})"
 
     def close(self) -> None:
         if self._history is not None:
             self._history.close()
+
+
+def fired_us(alert: AlertView) -> int:
+    """Return when an alert was one: of a pattern later than it began."""
+    return alert.episode_us if alert.fired_us is None else alert.fired_us
 
 
 def clock_time(us: int) -> str:

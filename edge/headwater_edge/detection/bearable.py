@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from headwater_edge.detection.specs import Spec
-from headwater_edge.patterns_of_rules import Patterns
 from headwater_edge.settings import StepSettings
 from headwater_shared.errors import SettingsError
 from headwater_shared.logs import get_logger
+from headwater_shared.series_patterns import Patterns
 
 log = get_logger()
 

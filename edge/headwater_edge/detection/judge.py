@@ -15,11 +15,11 @@ from headwater_edge.detection.slow import Stopwatch
 from headwater_edge.detection.windows import Judgeable, Windows
 from headwater_edge.events import DetectorSlow
 from headwater_edge.fine import Rows
-from headwater_edge.patterns_of_rules import Patterns
 from headwater_edge.recent import NEVER
 from headwater_edge.ring import Panes
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.parts import level_of
+from headwater_shared.series_patterns import Patterns
 
 _NONE = np.zeros(0, np.int64)
 _NO_PANES = Panes(_NONE, _NONE, _NONE, _NONE, _NONE, np.zeros(0, np.uint8))

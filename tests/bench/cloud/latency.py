@@ -14,11 +14,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from headwater_shared import records
+from headwater_shared.alert_records import Alert
 from headwater_shared.bus import Record
 from headwater_shared.errors import StateError
 from headwater_shared.identity import SHARDS
 from headwater_shared.kafka_bus import KafkaBus
-from headwater_shared.records import ALERT, Alert
+from headwater_shared.records import ALERT
 from headwater_shared.sqlite_file import read_only
 from headwater_shared.topics import ALERT_EVENTS, IN
 from tests.bench.cloud.alarms import Alarms

@@ -12,7 +12,6 @@ from unittest.mock import patch
 
 from headwater_cloud import consume
 from headwater_cloud.columns import WINDOW_COLUMNS
-from headwater_cloud.notify import JsonLines
 from headwater_cloud.runner import Runner
 from headwater_cloud.store import Store
 from headwater_shared.clock import SetClock
@@ -68,7 +67,7 @@ def measure(folder: Path, size: int, rows: int) -> Took:
         if made >= rows:
             break
     store = Store(folder / "cloud.db")
-    runner = Runner(log, store, SetClock(T0), JsonLines(folder / "lines"))
+    runner = Runner(log, store, SetClock(T0))
     with patch.object(consume, "CLOCK_OFF_US", 2**62):  # the log was not filled when its clock records say
         wall, cpu = time.monotonic(), time.process_time()
         while runner.step():

@@ -11,14 +11,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from headwater_cloud import consume
 from headwater_cloud.names import Names
-from headwater_cloud.notify import JsonLines
+from headwater_cloud.outputs import Why
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.quix_runner import Engine, QuixRunner
 from headwater_cloud.retention import Keep
@@ -47,6 +47,9 @@ class _Count:
     def behind(self, at: At, offset: int) -> bool:
         return False
 
+    def decided(self, at: At) -> dict[int, Why]:
+        return {}
+
     def write(self, batches: Sequence[Batch], names: Names) -> None:
         pass
 
@@ -60,6 +63,9 @@ class _Said:
 
     def behind(self, at: At, offset: int) -> bool:
         return self._sink.behind(at, offset)
+
+    def decided(self, at: At) -> Mapping[int, Why]:
+        return self._sink.decided(at)
 
     def write(self, batches: Sequence[Batch], names: Names) -> None:
         self._sink.write(batches, names)
@@ -79,8 +85,7 @@ def main(wanted: Wanted) -> None:
     consume.CLOCK_OFF_US = 2**62  # the topic was not filled when its clock records say
     sink: Sink = _Count()
     if wanted.file:
-        lines = JsonLines(Path(wanted.file).with_suffix(".lines"))
-        sink = SharedStore(Path(wanted.file), lines, Keep({}, 7 * DAY_US))
+        sink = SharedStore(Path(wanted.file), Keep({}, 7 * DAY_US))
     engine = Engine(
         wanted.prefix + "cloud", wanted.slot, wanted.state, wanted.commit_s, session_s=wanted.session_s
     )

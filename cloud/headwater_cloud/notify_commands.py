@@ -1,0 +1,109 @@
+"""`headwater notify`: try routes to people out, see what did not reach them, and have it tried again."""
+
+from __future__ import annotations
+
+import http.client
+import os
+from datetime import UTC
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import msgspec
+import typer
+
+from headwater_cloud.commands import SettingsFile
+from headwater_cloud.notify_file import FILE
+from headwater_cloud.notify_list import Undelivered, undelivered
+from headwater_cloud.notify_pages import HEADER, NOTIFY, PLACE
+from headwater_cloud.notify_route import moment
+from headwater_cloud.notify_settings import check_zones, read_routes
+from headwater_cloud.notify_words import when
+from headwater_cloud.settings import CloudSettings
+from headwater_shared.clock import parse_clock
+from headwater_shared.errors import Refused, TryAgain
+from headwater_shared.settings import Common, load
+
+app = typer.Typer(help="Notifications: routes to people, and what did not reach them.", no_args_is_help=True)
+
+RouteName = Annotated[
+    str, typer.Argument(help="Name of a route; every route without it.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
+
+_TIMEOUT_S = 120.0
+
+
+@app.command("test")
+def try_out(route: RouteName = "", settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """Send a test by each route of the running cloud side, beside all that waits; exit code 1 if one did not arrive."""
+    said = _asked(settings, "test", route)
+    failed = [name for name, why in said["routes"].items() if why]
+    if as_json:
+        print(msgspec.json.encode(said).decode())
+    else:
+        for name, why in said["routes"].items():
+            first, *more = (f"NOT delivered: {why}" if why else "delivered").splitlines()
+            print(f"{name:<20} {first}", *(f"{'':<20} {line.strip()}" for line in more), sep="\n")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command("list")
+def list_(route: RouteName = "", settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """Show what waits, what failed and why, and when it is tried next; what was refused waits for `retry`, or a start."""
+    common, cloud = load(settings, "common", Common), load(settings, "cloud", CloudSettings)
+    clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
+    found = undelivered(
+        Path(common.data) / FILE, read_routes(cloud.notify, cloud.notifications, secrets=False), check_zones(cloud.zones), moment(clock)
+    )  # fmt: skip
+    found = [one for one in found if route in {"", one.route}]
+    if as_json:
+        print(msgspec.json.encode({"undelivered": found}).decode())
+        return
+    if not found:
+        print("everything was delivered")
+    for one in found:
+        print(*_lines(one), sep="\n")
+
+
+@app.command()
+def retry(route: RouteName = "", settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """Have all that failed or was refused tried again now."""
+    said = _asked(settings, "retry", route)
+    print(msgspec.json.encode(said).decode() if as_json else f"{said['retried']} are tried again")
+
+
+def _lines(one: Undelivered) -> list[str]:
+    following = "" if one.next_us is None else f", next {when(one.next_us, UTC)}"
+    what = {
+        "gone": "the settings have no such route any more: `headwater notify list` is the only place where it is seen",
+        "refused": "refused: `headwater notify retry` tries it again",
+    }.get(one.state, f"{one.state}, {one.tries} tries{following}")
+    return [
+        f"{one.route:<12} {one.severity:<8} {one.subject}: {one.text}",
+        f"{'':<12} since {when(one.since_us, UTC)}: {what}" + (f" ({one.why})" if one.why else ""),
+    ]
+
+
+def _asked(settings: Path | None, what: str, route: str) -> dict[str, Any]:
+    """Ask the process that sends notifications.
+
+    Raises:
+        TryAgain: it does not run, or does not answer. Refused: there is no such route.
+    """
+    common, cloud = load(settings, "common", Common), load(settings, "cloud", CloudSettings)
+    try:
+        port = int(msgspec.json.decode((Path(common.data) / PLACE).read_bytes())["health"])
+        made = http.client.HTTPConnection(cloud.health_host, port, timeout=_TIMEOUT_S)
+        made.request("POST", f"{NOTIFY}{what}?route={quote(route)}", b"", {HEADER: "headwater notify"})
+        answer = made.getresponse()
+        said: dict[str, Any] = msgspec.json.decode(answer.read())
+    except (OSError, http.client.HTTPException, msgspec.DecodeError):
+        raise TryAgain(
+            "the cloud side does not run here, or does not answer", hint="start it: headwater up"
+        ) from None
+    if answer.status == 503:
+        raise TryAgain(said["error"])
+    if answer.status != 200:
+        raise Refused(said["error"], hint="`headwater config show` shows the routes")
+    return said

@@ -1,0 +1,227 @@
+"""One route to people: a message is noted as on its way, tried, and noted as delivered; what fails is tried again, for ever.
+
+`step` does one message, and the thread around it is trivial. A route that hangs holds up only itself.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from headwater_cloud.notify_file import Waiting
+from headwater_cloud.notify_hours import Zones
+from headwater_cloud.notify_plan import next_message
+from headwater_cloud.notify_settings import Rules
+from headwater_cloud.notify_store import NotifyStore
+from headwater_cloud.outputs import as_repeat
+from headwater_cloud.sending import Message, Send
+from headwater_shared.clock import Clock, wall_of
+from headwater_shared.errors import HeadwaterError, Refused, StartAgain, TryAgain
+from headwater_shared.logs import get_logger
+
+log = get_logger()
+
+_LONGEST_S = 60.0
+_AFTER_TROUBLE_S = 1.0
+_LAST_S = 2.0
+"""How long the end of a process waits for a route."""
+
+
+class Moment(NamedTuple):
+    """What the clock shows, and real time: microseconds."""
+
+    shown_us: int
+    real_us: int
+
+
+def moment(clock: Clock) -> Moment:
+    """Look at the clock."""
+    shown_us = clock.now().wall_us
+    return Moment(shown_us, wall_of(clock, shown_us))
+
+
+class Route:
+    """One route, on a store that it shares with others.
+
+    Args:
+        chance: between 0 and 1, for waits that do not all end at once.
+        broke: is called when the file of the courier must be opened again.
+    """
+
+    def __init__(
+        self, rules: Rules, send: Send, store: NotifyStore, clock: Clock, zones: Zones,
+        chance: Callable[[], float] = random.random, broke: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self.rules = rules
+        self.sent = self.failed = 0
+        """Notifications, and tries, of this process."""
+        self.failing = ""
+        """Why the last try did not work; empty once one did."""
+        self.failing_since_us = 0
+        self._send, self._store, self._clock, self._zones = send, store, clock, zones
+        self._chance, self._broke = chance, broke
+        self.broken: HeadwaterError | None = None
+        self._failures = 0
+        self._not_before_us = 0
+        self._result: Callable[[], None] | None = None
+        self._sending = threading.Lock()
+        self._news = threading.Event()
+        self._over = threading.Event()
+        self._until_s = 0.0
+        self._thread: threading.Thread | None = None
+
+    def step(self) -> int | None:
+        """Send what is to be sent now. Returns when to look again, in real microseconds; None: when there is news; 0: at once.
+
+        Raises:
+            TryAgain, StartAgain, StateError: the file of the courier does not take it.
+        """
+        shown_us, now_us = moment(self._clock)
+        if self._result is not None:
+            self._result()
+            self._result = None
+        if now_us < self._not_before_us <= now_us + round(2e6 * self.rules.retry_most_s):
+            return self._not_before_us
+        formed = (
+            self._store.formed(self.rules.name, now_us - self.rules.per_us)
+            if self.rules.settings.most
+            else []
+        )
+        found = next_message(
+            self.rules, self._store.waiting(self.rules.name), formed, shown_us, now_us, self._zones
+        )
+        if not found.some:
+            return found.again_us
+        letter = self._store.sending(self.rules.name, found.some, now_us)
+        try:
+            with self._sending:
+                self._send.send(message_of(self.rules.name, letter, found.some))
+        except Refused as error:
+            self.failed += 1
+            log.error("a notification was refused", route=self.rules.name, ids=_ids(found.some), error=error)
+            self._record(
+                partial(
+                    self._store.refused, self.rules.name, letter, error.message, moment(self._clock).real_us
+                )
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again, and others wait behind it
+            self._fail(letter, found.some, error)
+        else:
+            self._record(partial(self._store.sent, self.rules.name, letter, moment(self._clock).real_us))
+            self.sent += len(found.some)
+            if self.failing:
+                log.info("notifications are delivered again", route=self.rules.name)
+            self.failing, self._failures = "", 0
+        return 0
+
+    def try_out(self, message: Message) -> str:
+        """Send a message beside all that waits, once. Returns why it was not delivered, "" if it was."""
+        try:
+            with self._sending:
+                self._send.send(message)
+        except HeadwaterError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - a person reads it
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name=f"notify {self.rules.name}", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is news."""
+        self._news.set()
+
+    def hurry(self) -> None:
+        """Try again now, whatever failed."""
+        self._not_before_us = 0
+        self._news.set()
+
+    def end(self) -> None:
+        """Send what can go at once, and stop; `close` waits for that."""
+        self._until_s = time.monotonic() + _LAST_S
+        self._over.set()
+        self._news.set()
+
+    def close(self) -> None:
+        """Stop; a message that is still on its way after a time-out is found so by the next process."""
+        self.end()
+        if self._thread is not None:
+            self._thread.join(_LAST_S)
+
+    def status(self) -> dict[str, Any]:
+        """What a person sees of it."""
+        return {
+            "to": self.rules.settings.to, "sent": self.sent, "failed": self.failed, "failing": self.failing,
+            "failing_since_us": self.failing_since_us if self.failing else 0,
+        }  # fmt: skip
+
+    def _fail(self, letter: int, some: tuple[Waiting, ...], error: Exception) -> None:
+        self.failed += 1
+        self._failures += 1
+        why = getattr(error, "message", "") or f"{type(error).__name__}: {error}"
+        longest_s = self.rules.retry_most_s
+        wait_s = min(self.rules.retry_s * 2.0 ** min(self._failures - 1, 30), longest_s) * (
+            0.5 + 0.5 * self._chance()
+        )
+        wait_s = max(wait_s, min(getattr(error, "after_s", 0.0), longest_s))
+        now_us = moment(self._clock).real_us
+        due_us = now_us + round(wait_s * 1e6)
+        certain = getattr(error, "certain", False)
+        self._not_before_us = due_us
+        self._record(
+            partial(self._store.failed, self.rules.name, letter, why, now_us, due_us, certain=certain)
+        )
+        if not self.failing:
+            self.failing_since_us = now_us
+            log.warning(
+                "a notification cannot be delivered; it is kept and tried again", route=self.rules.name, ids=_ids(some), why=why,
+                hint=getattr(error, "hint", ""),
+            )  # fmt: skip
+        self.failing = why
+
+    def _record(self, result: Callable[[], None]) -> None:
+        """Note what became of a message. If the file does not take it now, it is noted before anything else is sent (R11)."""
+        self._result = result
+        result()
+        self._result = None
+
+    def _run(self) -> None:
+        while True:
+            self._news.clear()
+            over = self._over.is_set()  # before the step: what came until then is sent
+            try:
+                again_us = self.step()
+                wait_s = _LONGEST_S if again_us is None else (again_us - moment(self._clock).real_us) / 1e6
+            except TryAgain as error:
+                self.failing = error.message
+                log.error("the courier's file does not take what became of a notification", error=error)
+                wait_s = _AFTER_TROUBLE_S
+            except Exception as error:  # noqa: BLE001 - what is in the file is not known: all begins from it
+                self.broken = error if isinstance(error, HeadwaterError) else _unforeseen(error)
+                self._broke()
+                return
+            if over and (wait_s > 0 or time.monotonic() > self._until_s):
+                return
+            if wait_s > 0:
+                self._news.wait(min(wait_s, _LONGEST_S))
+
+
+def message_of(route: str, letter: int, some: tuple[Waiting, ...]) -> Message:
+    """The message that some deliveries go out in: each as it is, marked if it may have gone out before."""
+    said = tuple(as_repeat(one.notification) if one.repeat else one.notification for one in some)
+    return Message(said[0].id if len(said) == 1 else f"{route}/{letter}", said)
+
+
+def _unforeseen(error: Exception) -> HeadwaterError:
+    log.error("a route ended", error=f"{type(error).__name__}: {error}")
+    return StartAgain(f"{type(error).__name__}: {error}")
+
+
+def _ids(some: tuple[Waiting, ...]) -> list[str]:
+    return [one.notification.id for one in some[:5]]
