@@ -1,7 +1,8 @@
 """The map: the way of a batch from the bus to rows and outputs, in one function.
 
-consume -> dedupe -> completeness -> merge -> watch -> alerts; then `write` puts the rows into the file, `publish` the records on
-the bus, and `notify` tells people. No operator knows the bus, the file or a clock.
+consume -> dedupe -> completeness -> merge -> rollup -> watch (evidence, patterns) -> alerts; in second stages merge and findings (a
+device against its peers). Then `write` puts the rows into the file, `publish` the records on the bus, and the courier tells
+people. No operator knows the bus, the file or a clock.
 """
 
 from __future__ import annotations
