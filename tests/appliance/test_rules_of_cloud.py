@@ -210,7 +210,9 @@ def test_try_tells_what_patterns_would_have_found(settings: Path) -> None:
     found = headwater("try", *words)
     assert found.exit_code == 0, found.output
     first, *rest = found.stdout.splitlines()
-    assert first.startswith("looked at 3 anomalies, 0 changes of status, 0 commands, 0 findings, 3 windows in ")
+    assert first.startswith(
+        "looked at 3 anomalies, 0 changes of status, 0 commands, 0 findings, 3 windows in "
+    )
     assert rest[0] == (
         "2027-01-15T08:00:20.000Z  warning   hot-windows: s1/d1, since 2027-01-15T08:00:00.000Z, over 2027-01-15T08:00:30.000Z"
     )
