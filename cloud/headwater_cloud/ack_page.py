@@ -69,7 +69,7 @@ def answer(
         )
     if asked.method != "POST":
         return _page(200, words.title, words.lines, token)
-    who = parse_qs(asked.body.decode(errors="replace")).get("who", [""])[0].strip()[:_LONGEST] or "by link"
+    who = parse_qs(asked.body.decode(errors="replace")).get("who", [""])[0].strip()[:_LONGEST] or "somebody"
     now_us = clock.now().wall_us
     try:
         # On the bus first: were the link used up before, a crash would leave an alert that nobody acknowledged. Again, it is the same action.

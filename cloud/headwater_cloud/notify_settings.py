@@ -199,7 +199,7 @@ def _read(one: NotifySettings, where: str, secrets: bool) -> Rules:
 
         check(where, urls)
     return Rules(
-        one, urls, secret(one.secret).encode() if one.secret and secrets else b"", notify_hours.parse(f"{where}: hours", one.hours),
+        one, urls, _resolved(one.secret, where).encode() if one.secret and secrets else b"", notify_hours.parse(f"{where}: hours", one.hours),
         notify_hours.parse(f"{where}: quiet", one.quiet), notify_hours.zone_of(where, one.zone) if one.zone else None,
         digest_us, per_us, timeout_us / 1e6, retry_us / 1e6, most_us / 1e6,
     )  # fmt: skip

@@ -118,7 +118,9 @@ def _said(
     text = row.text
     if members > 1 and state in ("growing", "resolved"):
         firing = sum(one.state in OPEN for one in incident.rows.values())
-        text = f"{members} alerts of {len(_devices(incident))} devices, {firing} of them still fire; {'worst' if firing else 'last'}: {text or row.rule}"
+        number = len(_devices(incident))
+        of = f" of {number} device{'s' * (number != 1)}" if number else ""
+        text = f"{members} alerts{of}, {firing} of them still fire; {'worst' if firing else 'last'}: {text or row.rule}"
     devices = _devices(incident)[:_DEVICES]
     return Said(
         row,
@@ -132,4 +134,5 @@ def _said(
 
 
 def _devices(incident: Incident) -> list[str]:
-    return sorted(one for one, number in incident.devices.items() if number)
+    """Its devices: what is of a site as a whole, or of an agent, is none."""
+    return sorted(one for one, number in incident.devices.items() if number and "/" in one)

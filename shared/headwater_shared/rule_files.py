@@ -132,12 +132,15 @@ def mistakes(file: File, kinds: Kinds, taken: set[str] | None = None) -> Iterato
     Args:
         taken: names of rules of other files; those of this one are added.
     """
+    from headwater_shared.settings_faults import nearest
+
     names = set[str]() if taken is None else taken
     data = file.data
     if not file.section:
-        for key in data.keys() - kinds.tables.keys() - kinds.single.keys() - kinds.others:
-            said = f"Object contains unknown field `{key}`"
-            yield _fault(file._replace(data={key: data[key]}), kinds, said)
+        known = kinds.tables.keys() | kinds.single.keys() | kinds.others
+        for key in data.keys() - known:
+            what = f"unknown key {key!r} in a file of rules"
+            yield Mistake(str(file.path), file.line(key), what, nearest(key, known, "keys"))
     for kind, table in kinds.tables.items():
         rules = data.get(kind, [])
         if not isinstance(rules, list):

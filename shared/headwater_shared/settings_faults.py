@@ -179,7 +179,7 @@ class Fault:
         choices += [struct.tag for _, struct in self._tagged() if struct.tag is not None]
         hint = self._described(self.key)
         if choices and self.what.startswith("Invalid"):
-            near = nearest(str(value), map(str, choices), "values")
+            near = nearest(str(value), filter(None, map(str, choices)), "values")
             return self._error(
                 self._line(self.key), f"{self._dotted()}: {value!r} is not among its values", near
             )
@@ -273,6 +273,8 @@ class Fault:
 
     def _described(self, key: Key) -> str:
         """The description of a key in its struct, which is also its comment in the default file."""
+        while key and isinstance(key[-1], int):  # one of a list: what the list is
+            key = key[:-1]
         for struct in self._types(key[:-1]) if key else []:
             for field in struct.fields if isinstance(struct, inspect.StructType) else ():
                 if field.encode_name == key[-1] and isinstance(field.type, inspect.Metadata):

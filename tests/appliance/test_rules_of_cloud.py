@@ -165,6 +165,41 @@ def test_mistakes_of_other_tables_in_the_settings(tmp_path: Path, table: str, li
         load(path, "cloud", CloudSettings)
 
 
+@pytest.mark.parametrize(
+    ("table", "line", "what"),
+    [
+        ('[[cloud.patern]]\nname = "p"', 1, "did you mean 'pattern'?"),
+        ('[[edge.limt]]\nname = "p"', 1, "did you mean 'limit'?"),
+        ('[[cloud.notify]]\nname = "n"\nto = "webhok"', 3, "did you mean 'webhook'?"),
+        ('[cloud]\n[[cloud.notify]]\nname = "n"\nto = "webhook"\nurl = "http://a/b"\nquiet = ["22-6"]', 2, "quiet"),
+        ('[cloud]\nzones = { "n*" = "Berlin" }', 2, "Berlin"),
+        ('[[cloud.pattern]]\nname = "p"\nall = ["x"]', 3, "hint: Instead: steps in any order."),
+    ],
+)  # fmt: skip
+def test_what_would_keep_the_box_from_starting_is_no_clean_file(
+    tmp_path: Path, table: str, line: int, what: str
+) -> None:
+    """A misspelt table is no rule: nobody may be told that the file has no mistakes."""
+    path = tmp_path / "headwater.toml"
+    path.write_text(table)
+    found = headwater("check", path)
+    assert found.exit_code == 1
+    assert found.stdout.startswith(f"{path}:{line}: ")
+    assert what in found.stdout
+    assert "1 mistake," in found.stdout
+
+
+def test_a_misspelt_table_in_a_file_of_rules_is_told_with_both_sides_tables(tmp_path: Path) -> None:
+    """Once, and nearest is looked for among those of agent and cloud side."""
+    path = tmp_path / "rules.toml"
+    path.write_text('[[patern]]\nname = "p"\n')
+    found = headwater("check", path)
+    assert found.stdout.startswith(
+        f"{path}:1: unknown key 'patern' in a file of rules\n  hint: did you mean 'pattern'?"
+    )
+    assert "1 mistake," in found.stdout
+
+
 def test_what_may_be_wrong_is_a_warning(settings: Path) -> None:
     """An anomaly that no rule of the agent in the same file makes, a level that agents do not make, a comparison that is none."""
     rules = settings.with_name("rules.toml")

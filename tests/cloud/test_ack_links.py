@@ -87,7 +87,7 @@ def test_looking_at_a_link_acknowledges_nothing_and_its_button_does_once(linked:
         assert "By Ann Lee" in page
     assert len(linked.done) == 1
     assert linked.ask("POST", linked.token(2))[0] == 200
-    assert linked.done[1].who == "by link"
+    assert linked.done[1].who == "somebody"
 
 
 def test_the_link_of_a_test_shows_that_links_work(linked: Linked) -> None:

@@ -193,6 +193,16 @@ def test_maintenance_mutes_by_the_clock_and_by_event_time_of_what_is_found_late(
     assert (late.told(), late.rows()[0].muted) == ([], "maintenance: new bearing")
 
 
+def test_a_site_as_a_whole_is_none_of_the_devices_that_people_are_told_of() -> None:
+    """A pattern per site has the site as its subject: devices are counted and named without it."""
+    life = Life()
+    whole = watched(episode(10, rule="shakes", subject="s1"))._replace(key="s1")
+    life.step(watched(episode(10)), whole, at=11)
+    life.step(watched(episode(10.5, subject=SERIES[1])), at=18)
+    (growing,) = (one for one in life.said if one.state == "growing")
+    assert (growing.devices, growing.text[:21]) == (["s1/d1", "s1/d2"], "3 alerts of 2 devices")
+
+
 def test_an_alert_that_explains_others_mutes_them_while_it_fires() -> None:
     """Whichever comes first in a batch or before; other sites go on; when it ends, what still fires is told."""
     life = Life()

@@ -272,6 +272,7 @@ def test_a_refused_message_holds_up_no_other_and_can_be_tried_again(night: Make)
         ({"to": "apprise", "url": "nosuch://there"}, "Apprise knows no address that begins with nosuch://"),
         ({"to": "apprise", "url": "slack://x"}, "url is none of slack:// as Apprise wants it"),
         ({"to": "apprise", "url": "env:NOT_THERE_AT_ALL"}, "the environment variable NOT_THERE_AT_ALL is not set"),
+        ({"to": "webhook", "url": "http://x", "secret": "env:NOT_THERE_AT_ALL"}, "'x': the environment variable NOT_THERE_AT_ALL"),
         ({"to": "webhook", "url": "http://x", "zone": "Europe/Berlim"}, "'Europe/Berlim' is no time zone"),
         ({"to": "webhook", "url": "http://x", "quiet": ["22-6"]}, "quiet: '22-6' is no span of hours"),
         ({"to": "webhook", "url": "http://x", "hours": ["mo-fr 08:00-18:00"]}, "names a day that is none"),

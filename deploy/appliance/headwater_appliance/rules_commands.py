@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from headwater_appliance.settings_rest import rest_of
 from headwater_cloud import query
 from headwater_cloud.settings import CloudSettings
 from headwater_edge.rule_check import check as look_through
@@ -54,6 +55,9 @@ def check(file: File, settings: SettingsFile = None, as_json: AsJson = False) ->
     both = {one[:3] for one in found.mistakes}  # what is in neither side's tables is said once
     found.mistakes += [one for one in of_cloud.mistakes if one[:3] not in both]
     found.warnings += of_cloud.warnings
+    if is_settings(parsed(file)[1]):
+        told = {one[:2] for one in found.mistakes}
+        found.mistakes += [one for one in rest_of(file) if one[:2] not in told]
     if as_json:
         whole = {
             "rules": found.rules,
