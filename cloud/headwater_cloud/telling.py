@@ -1,4 +1,4 @@
-"""When people are told of an incident: its first alert at once, more of them now and then, that nobody reacts, and its end."""
+"""When people are told of an incident: its first alert and each worse one at once, more of them now and then, that nobody reacts, and its end."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def tell(
         if not told.said or rank > told.rank or due:
             news = list(incident.news)
             worst = incident.worst(news)
-            if told.said:
+            if told.said and rank <= told.rank:
                 told.grown += 1
                 said.append(_said(incident, worst, "growing", f"{told.id}/growing/{told.grown}", now_us))
-            else:
-                told.lead = worst.id
-                said.append(_said(incident, worst, "firing", f"{worst.id}/firing", now_us))
+            else:  # a worse one must reach who is woken by `firing` only; it is of the alert whose end will be told
+                told.lead = told.lead if told.said else worst.id
+                said.append(_said(incident, worst, "firing", f"{worst.id}/firing", now_us, alert=told.lead))
             told.said, told.said_us, told.rank = "firing", max(now_us, 1), max(rank, told.rank)
             heard += [incident.rows[one] for one in news]
     if incident.late:

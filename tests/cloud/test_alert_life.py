@@ -269,15 +269,18 @@ def test_the_begins_decide_what_is_one_incident_and_not_the_order() -> None:
 
 
 def test_a_worse_alert_of_an_incident_does_not_wait() -> None:
-    """Growth waits for five minutes, but not if it is worse than what people know."""
+    """Growth waits for five minutes, but what is worse than people know is told at once, in its own words, to who hears of what fires."""
     life = Life()
     life.step(watched(episode(0)), at=0.1)
     life.step(watched(episode(0.5, subject=SERIES[1])), at=0.6)
     assert life.told() == ["firing"]
     life.step(watched(episode(1, rule="shakes", severity="critical")), at=1.1)
-    assert [(one.state, one.rule, one.members) for one in life.said[1:]] == [("growing", "shakes", 3)]
+    first, worse = life.said
+    assert (worse.state, worse.rule, worse.members, worse.alert) == ("firing", "shakes", 3, first.alert)
+    assert worse.id != first.id
+    assert "alerts of" not in worse.text
     life.step(at=60)
-    assert life.told() == ["firing", "growing", "escalated"]
+    assert life.told() == ["firing", "firing", "escalated"]
 
 
 def test_nobody_acknowledges() -> None:
