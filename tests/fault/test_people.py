@@ -23,7 +23,9 @@ SECONDS = 400.0
 def judged(killed: people.Killed, undisturbed: people.Killed, recorded: Recorded) -> None:
     """Compare, and note for the report."""
     wanted = undisturbed.found
-    assert all(wanted.of(rule) > 5 for rule in (*PATTERNS, COMPARED)), {rule: wanted.of(rule) for rule in (*PATTERNS, COMPARED)}
+    assert all(wanted.of(rule) > 5 for rule in (*PATTERNS, COMPARED)), {
+        rule: wanted.of(rule) for rule in (*PATTERNS, COMPARED)
+    }
     assert set(killed.deaths.values()) == {TIMES}
     assert killed.sending > 0.9 * sum(killed.deaths.values())
     people.assert_as_undisturbed(killed, undisturbed)
@@ -33,7 +35,9 @@ def judged(killed: people.Killed, undisturbed: people.Killed, recorded: Recorded
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_r26_kills_on_sqlite_leave_people_with_the_same(tmp_path: Path, recorded: Recorded, seed: int) -> None:
+def test_r26_kills_on_sqlite_leave_people_with_the_same(
+    tmp_path: Path, recorded: Recorded, seed: int
+) -> None:
     """Agent and cloud side, 20 times each."""
     undisturbed = people.run(tmp_path / "undisturbed", SECONDS)
     killed = people.run(tmp_path / "killed", SECONDS, times=TIMES, seed=seed, wanted=undisturbed.found)
