@@ -102,8 +102,13 @@ class Outcome:
         return {alert[-1] for alert in self.alerts}
 
 
-def outcome(here: Box) -> Outcome:
-    """Read it, while the cloud side runs or after."""
+def outcome(here: Box, seconds: float) -> Outcome:
+    """Read it, while the cloud side runs or after; `seconds` of event time were sent.
+
+    What begins in the last of them is left out, and of what ends there the end: whether it goes on is known only later, by when the runs have
+    been over for different times.
+    """
+    cut_us = round((datetime.fromisoformat(ORIGIN).timestamp() + seconds - _UNDECIDED_S) * 1e6)
     with closing(read_only(here.data / "cloud.db")) as reader:
         try:
             rows = reader.execute(
@@ -116,11 +121,22 @@ def outcome(here: Box) -> Outcome:
     path = here.data / "notifications.jsonl"
     lines = map(json.loads, path.read_bytes().splitlines()) if path.exists() else ()
     return Outcome(
-        {row for row in rows if row[1] != "agent-silent"},
+        {_until(row, cut_us) for row in rows if row[1] != "agent-silent" and row[5] < cut_us},
         [Line(one["id"], one.get("incident", ""), one.get("possible_repeat", False)) for one in lines],
         to_tell,
         {row[-1] for row in rows if row[1] == "agent-silent"},
     )
+
+
+def _until(row: Alert, cut_us: int) -> Alert:
+    """Return an alert as far as it is decided."""
+    if row[8] is not None and row[8] < cut_us:
+        return row
+    return (*row[:3], "", row[4], *row[5:7], None, None, row[9])
+
+
+_UNDECIDED_S = 60.0
+"""So long before the end of what was sent all is decided: a finding may go on for 40 s after its window."""
 
 
 @dataclass
@@ -207,7 +223,7 @@ def run(
         words.say(here.data / "edge.sock", "flush")
         until(lambda: here.status().get("outbox") == 0, 120, "the cloud side has everything")
         killed.audit = kills.audited(here, fleet.ledger)
-        killed.found = _settled(here, wanted)
+        killed.found = _settled(here, seconds, wanted)
         for part in (EDGE, *cloud):
             here.end(part)
         return killed
@@ -259,13 +275,13 @@ def _wait(here: Box, fleet: Load, part: str, chance: random.Random, apart: tuple
         )
 
 
-def _settled(here: Box, wanted: Outcome | None) -> Outcome:
+def _settled(here: Box, seconds: float, wanted: Outcome | None) -> Outcome:
     """Wait until all alerts are there, are over where they are, and all is told; return it, whatever it is, after a while."""
     last: tuple[set[Alert], float] = (set(), monotonic())
 
     def same() -> bool:
         nonlocal last
-        found = outcome(here)
+        found = outcome(here, seconds)
         if found.alerts != last[0]:
             last = found.alerts, monotonic()
         told = {one.id for one in found.told} >= found.to_tell
@@ -276,7 +292,7 @@ def _settled(here: Box, wanted: Outcome | None) -> Outcome:
     except AssertionError:
         if wanted is None:
             raise
-    return outcome(here)
+    return outcome(here, seconds)
 
 
 _QUIET_S = 5.0
