@@ -39,8 +39,7 @@ def test_r26_kills_on_sqlite_leave_people_with_the_same(
     tmp_path: Path, recorded: Recorded, seed: int
 ) -> None:
     """Agent and cloud side, 20 times each."""
-    undisturbed = people.run(tmp_path / "undisturbed", SECONDS)
-    killed = people.run(tmp_path / "killed", SECONDS, times=TIMES, seed=seed, wanted=undisturbed.found)
+    killed, undisturbed = people.both(tmp_path, SECONDS, times=TIMES, seed=seed)
     assert killed.deaths.keys() == {EDGE, CLOUD}
     judged(killed, undisturbed, recorded)
 
@@ -49,9 +48,6 @@ def test_r26_kills_on_kafka_leave_people_with_the_same(
     kafka_topics: MadeTopics, tmp_path: Path, recorded: Recorded
 ) -> None:
     """Agent and two workers, 20 times each; the undisturbed run is one on SQLite."""
-    undisturbed = people.run(tmp_path / "undisturbed", SECONDS)
-    killed = people.run(
-        tmp_path / "killed", SECONDS, times=TIMES, seed=3, topics=kafka_topics, wanted=undisturbed.found
-    )
+    killed, undisturbed = people.both(tmp_path, SECONDS, times=TIMES, seed=3, topics=kafka_topics)
     assert killed.deaths.keys() == {EDGE, *WORKERS}
     judged(killed, undisturbed, recorded)

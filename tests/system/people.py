@@ -6,7 +6,8 @@ import json
 import random
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -168,7 +169,7 @@ def run(
     seed: int = 0,
     apart: tuple[int, int] = (300, 3_000),
     topics: MadeTopics | None = None,
-    wanted: Outcome | None = None,
+    wanted: Callable[[], Killed] | None = None,
 ) -> Killed:
     """Run a box under load, its parts killed at random, and see it to its end.
 
@@ -179,7 +180,7 @@ def run(
         seed: of the order of the kills, and of what is between them.
         apart: the ledger's records between two kills, least and most.
         topics: of a Kafka, on which two workers are the cloud side; None: the log in SQLite.
-        wanted: what must come of it; it is waited for.
+        wanted: gives the run whose outcome must come of it, which is waited for.
     """
     cloud: Sequence[str] = (CLOUD,) if topics is None else WORKERS
     chance = random.Random(seed)
@@ -223,10 +224,22 @@ def run(
         words.say(here.data / "edge.sock", "flush")
         until(lambda: here.status().get("outbox") == 0, 120, "the cloud side has everything")
         killed.audit = kills.audited(here, fleet.ledger)
-        killed.found = _settled(here, seconds, wanted)
+        killed.found = _settled(here, seconds, wanted().found if wanted else None)
         for part in (EDGE, *cloud):
             here.end(part)
         return killed
+
+
+def both(
+    folder: Path, seconds: float, *, times: int, seed: int, topics: MadeTopics | None = None
+) -> tuple[Killed, Killed]:
+    """Run it with kills, and beside it without, on SQLite; see `run`."""
+    with ThreadPoolExecutor(2) as pool:
+        undisturbed = pool.submit(run, folder / "undisturbed", seconds)
+        killed = pool.submit(
+            run, folder / "killed", seconds, times=times, seed=seed, topics=topics, wanted=undisturbed.result
+        )
+    return killed.result(), undisturbed.result()
 
 
 def _know(here: Box, cloud: Sequence[str], topics: MadeTopics | None) -> None:
