@@ -16,7 +16,7 @@ from tests.system.workers import WORKERS
 pytestmark = [pytest.mark.fault, pytest.mark.covers("R24", "R26", "R29")]
 
 TIMES = 20
-SECONDS = 400.0
+SECONDS = 800.0
 """Of event time."""
 
 
