@@ -10,6 +10,7 @@ from tests.system import people
 from tests.system.people import PATTERNS
 
 
+@pytest.mark.fault  # a minute on a busy machine: too long for make test
 @pytest.mark.covers("R24", "R26", "R29")
 def test_r26_a_few_kills_leave_people_with_the_same_alerts(tmp_path: Path) -> None:
     """Agent and cloud side are killed twice each: alerts of limits, sequence, absence, count and comparison, and what was told of them."""
