@@ -74,6 +74,10 @@ class KeyEvidence(msgspec.Struct, array_like=True):
         """Take in that something was so in a window; what touches is one run. Returns what is new, and what is no more."""
         assert one.end_us is not None
         runs = self.runs(one.name, one.subject, one.begin_us, one.end_us)
+        last = [e for e in runs if e.end_us == one.end_us and e.begin_us <= one.begin_us]
+        if last:  # perhaps a revision of its last window, whose word is that of the run
+            now = [_run(one, e.begin_us, one.end_us) for e in last]
+            return self._replace(last, now) if now != last else ([], [])
         if any(e.begin_us <= one.begin_us and one.end_us <= (e.end_us or 0) for e in runs):
             return [], []
         every = sorted([*runs, one], key=lambda e: e.end_us or 0)

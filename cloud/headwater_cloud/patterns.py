@@ -185,7 +185,7 @@ class _Joining:
             self._sure_us = max(self._sure_us, held_us)
             if still:
                 self._open.append(one)
-            else:
+            if one.end_us is not None:  # windows may go on: should they be let go, this is their end
                 self._over_us = max(self._over_us, held_us)
 
     def made(self, pattern: Pattern, subject: str) -> Group | None:
