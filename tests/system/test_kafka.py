@@ -155,7 +155,7 @@ def test_headers_are_cloudevents(told: Told) -> None:
     from cloudevents.core.formats.json import JSONFormat
 
     bus = KafkaBus(told.topics.client, told.topics.prefix)
-    kinds, traces = set(), defaultdict[str, set[str]](set)
+    kinds, traces, first = set(), defaultdict[str, set[str]](set), dict[str, str]()
     for topic in ("hw-in", "hw-have", "hw-alerts", "hw-alert-events"):
         for stored in bus.read(topic, dict.fromkeys(bus.ends(topic), 0), 100_000):
             headers = {name: value.encode() for name, value in stored.headers.items()}
@@ -165,13 +165,18 @@ def test_headers_are_cloudevents(told: Told) -> None:
             assert event.get_datacontenttype() == "application/avro"
             kinds.add(event.get_type())
             traces[event.get_type()].add(trace.of(stored.headers))
+            if topic == "hw-alert-events":
+                first.setdefault(stored.key, trace.of(stored.headers))
     bus.close()
     wanted = ("frame", "anomaly", "command", "heartbeat", "clock", "have", "alert")
     assert kinds >= {f"io.headwater.{kind}" for kind in wanted}
-    assert all("" not in traces[f"io.headwater.{kind}"] for kind in ("frame", "anomaly", "command", "alert"))
-    assert traces["io.headwater.alert"] <= traces["io.headwater.anomaly"], (
+    assert all("" not in traces[f"io.headwater.{kind}"] for kind in ("frame", "anomaly", "command"))
+    assert first
+    assert set(first.values()) <= traces["io.headwater.anomaly"], (
         "an alert is in the trace of what brought it"
     )
+    # What changes later without an anomaly, such as which incident it belongs to, is in none.
+    assert traces["io.headwater.alert"] - {""} <= traces["io.headwater.anomaly"]
 
 
 @pytest.mark.fault
