@@ -76,6 +76,7 @@ class Process:
         routes, zones = read_routes(settings.notify, settings.notifications), check_zones(settings.zones)
         clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
         links = AckLinks(data, settings.public_url, clock)
+        open_bus = opener(settings.bus, data, kafka or KafkaSettings())
         self._store = Store(in_data(common.data, settings.file))
         self.courier = Courier(
             data / NOTIFY, in_data(common.data, settings.file), routes, zones, clock,
@@ -83,11 +84,10 @@ class Process:
         )  # fmt: skip
         self.pages = NotifyPages(
             self.courier, data, links, zones, clock,
-            partial(acknowledged, opener(settings.bus, data, kafka or KafkaSettings()), in_data(common.data, settings.file)),
+            partial(acknowledged, open_bus, in_data(common.data, settings.file)),
         )  # fmt: skip
-        self._bus = opener(settings.bus, data, kafka or KafkaSettings())()
+        self._bus = open_bus()
         self.courier.begin()
-        clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
         self.runner = Runner(
             self._bus,
             self._store,

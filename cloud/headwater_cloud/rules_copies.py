@@ -80,7 +80,7 @@ class RulesCopies:
         wanted, made = _plain(self._wanted), dict[int, Book]()
         records = []
         for number in held:
-            has = shards[number].book if number in shards else Book()
+            has = shards[number].book if number in shards else _DEFAULT
             if self._plain_of(has) == wanted:
                 self._put.pop(number, None)
                 continue

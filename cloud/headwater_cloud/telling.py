@@ -62,8 +62,8 @@ def tell(
     for row in heard:
         incident.put(row)
     if told.said == "firing" and not incident.open and not incident.news:
-        said += _end(incident, now_us, withdrawn)
-    since = min((at for at in incident.unacked if at > told.escalated_us), default=None)
+        said += ended(incident, now_us, withdrawn)
+    since = _unacked_since(incident)
     if policy.escalate_us and since is not None and now_us >= since + policy.escalate_us:
         told.escalated, told.escalated_us = told.escalated + 1, max(incident.unacked)
         unacked = [row for row in incident.rows.values() if row.told_us and row.state == "firing"]
@@ -78,18 +78,19 @@ def next_look(incident: Incident, policy: AlertPolicy) -> int | None:
     times = []
     if incident.news:
         times.append(incident.told.said_us + policy.grow_us)
-    since = min((at for at in incident.unacked if at > incident.told.escalated_us), default=None)
+    since = _unacked_since(incident)
     if policy.escalate_us and since is not None:
         times.append(since + policy.escalate_us)
     return min(times, default=None)
 
 
+def _unacked_since(incident: Incident) -> int | None:
+    """Return since when people know of an alert that nobody has acknowledged, and that was not escalated yet."""
+    return min((at for at in incident.unacked if at > incident.told.escalated_us), default=None)
+
+
 def ended(incident: Incident, now_us: int, withdrawn: AlertRow | None) -> list[Said]:
-    """Say of an incident of which no alert is left that it was not so."""
-    return _end(incident, now_us, withdrawn)
-
-
-def _end(incident: Incident, now_us: int, withdrawn: AlertRow | None) -> list[Said]:
+    """Say that an incident is over; of one of which no alert is left that it was not so."""
     told = incident.told
     over = [row for row in incident.rows.values() if row.told_us and row.over_us is not None]
     last = max(over, key=lambda row: (row.over_us or 0, row.id), default=None)
@@ -115,20 +116,19 @@ def _said(
     told = incident.told
     members = len(incident.rows) + told.left
     fired_us = row.begin_us if row.fired_us is None else row.fired_us
-    text = row.text
+    text, devices = row.text, _devices(incident)
     if members > 1 and state in ("growing", "resolved"):
         firing = sum(one.state in OPEN for one in incident.rows.values())
-        number = len(_devices(incident))
+        number = len(devices)
         of = f" of {number} device{'s' * (number != 1)}" if number else ""
         text = f"{members} alerts{of}, {firing} of them still fire; {'worst' if firing else 'last'}: {text or row.rule}"
-    devices = _devices(incident)[:_DEVICES]
     return Said(
         row,
         Notification(
             id=name, alert=alert or row.id, state=state, rule=row.rule, subject=row.subject,
             severity=row.severity, text=text, value=row.value, begin_us=row.begin_us,
             time_us=fired_us if row.over_us is None else row.over_us, incident=told.id, members=members,
-            devices=devices, sure=row.sure, known_us=now_us, over=over,
+            devices=devices[:_DEVICES], sure=row.sure, known_us=now_us, over=over,
         ),
     )  # fmt: skip
 
