@@ -13,6 +13,10 @@ command -v mkfs.xfs >/dev/null || wanted="$wanted xfsprogs"
 # Kafka (deploy/kafka/jars.sh) needs a JVM, and Maven to fetch it.
 command -v java >/dev/null || wanted="$wanted default-jre-headless"
 command -v mvn >/dev/null || wanted="$wanted maven"
+# What stands behind Headwater: a store, Prometheus (with promtool) and Alertmanager (with amtool).
+for package in influxd:influxdb victoria-metrics:victoria-metrics prometheus:prometheus amtool:prometheus-alertmanager; do
+    command -v "${package%%:*}" >/dev/null || wanted="$wanted ${package#*:}"
+done
 kafka() {
     jars=${0%/*}/../deploy/kafka/jars.sh
     [ ! -x "$jars" ] || "$jars" >/dev/null || echo "headwater: Kafka's jars cannot be had; its tests are skipped"

@@ -27,9 +27,13 @@ PARTS = {
     "mounts": ("mount", "umount", "mkfs.ext4", "e2fsck"),
     "cc": ("cc",),
     "kafka": ("java", "mvn"),
+    "influxdb": ("influxd",),
+    "victoria-metrics": ("victoria-metrics",),
+    "prometheus": ("prometheus", "promtool"),
+    "alertmanager": ("prometheus-alertmanager", "amtool"),
 }
-"""Parts of the system that tests use, each with its programs; tests/parts.sh installs the first, xfsprogs, Java and Maven, and
-clients for those of node and go where they are there.
+"""Parts of the system that tests use, each with its programs; tests/parts.sh installs the first, the last four, xfsprogs, Java and
+Maven, and clients for those of node and go where they are there.
 """
 
 T = TypeVar("T")

@@ -1,0 +1,107 @@
+"""Real InfluxDB, VictoriaMetrics, Prometheus and Alertmanager for tests: killed, stopped, frozen and started again by pid."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGTERM, Signals
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from headwater_appliance.stack_servers import Alertmanager, Influx, Prometheus, Server, VictoriaMetrics
+from tests.support import part_required, until
+
+_PARTS = {
+    Influx: "influxdb",
+    VictoriaMetrics: "victoria-metrics",
+    Prometheus: "prometheus",
+    Alertmanager: "alertmanager",
+}
+_Made = TypeVar("_Made", bound=Server)
+
+
+def make(kind: type[_Made], folder: Path, *settings: Any, **more: Any) -> _Made:
+    """Make a server in a folder that is made, too; the test is skipped where its program is missing, or fails where HEADWATER_REQUIRE names it."""
+    part_required(_PARTS[kind])
+    folder.mkdir(parents=True)
+    return kind(folder, *settings, **more)
+
+
+class Running:
+    """A server that a test started."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with (self.server.folder / "log").open("ab") as out:
+            self._process = process = subprocess.Popen(self.server.command(), stdout=out, stderr=out)
+        until(lambda: self.server.answers() or process.poll() is not None, 60, "the server answers")
+        assert process.poll() is None, self.log()[-2000:]
+
+    def log(self) -> str:
+        return (self.server.folder / "log").read_text(errors="replace")
+
+    def signal(self, number: Signals) -> None:
+        """Send it a signal: SIGSTOP and SIGCONT freeze and thaw it."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as a power cut of its process would."""
+        self._end(SIGKILL)
+
+    def end(self) -> None:
+        """End it as a supervisor does."""
+        self._end(SIGTERM)
+
+    def _end(self, number: Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(number)
+            process.send_signal(SIGCONT)
+            process.wait(20)
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Running]:
+    """Run a server; it is ended with the block."""
+    made = Running(server)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def influxql(influx: Influx, query: str, **more: str) -> list[dict[str, object]]:
+    """Ask InfluxDB; return the rows of all series, tags and columns by name. More parameters of /query: db, epoch, rp."""
+    words: Mapping[str, str] = {"q": query, "epoch": "u", **more}
+    asked = http.client.HTTPConnection("127.0.0.1", influx.port, timeout=30)
+    try:
+        asked.request(
+            "POST", "/query", urlencode(words), {"Content-Type": "application/x-www-form-urlencoded"}
+        )
+        answer = asked.getresponse()
+        body = answer.read()
+        assert answer.status == 200, body
+    finally:
+        asked.close()
+    found: list[dict[str, object]] = []
+    for result in msgspec.json.decode(body)["results"]:
+        assert "error" not in result, result
+        for series in result.get("series", []):
+            tags, columns = series.get("tags", {}), series["columns"]
+            found += [{**tags, **dict(zip(columns, row, strict=True))} for row in series.get("values", [])]
+    return found
