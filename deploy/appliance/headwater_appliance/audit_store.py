@@ -29,7 +29,8 @@ Floats = NDArray[np.float64]
 _FIELDS = ("count", "digest_hi", "digest_lo", "mean", "min", "max", "first", "last", "flags")
 _FOUND = "found"
 """The database of what was found, not of a level."""
-_TAGS = ("site", "device", "metric", "level")
+_TAGS = ("site", "device", "metric")
+BACKSLASH = "\uff3c"
 
 
 @dataclass(slots=True)
@@ -136,7 +137,7 @@ def _read_database(
         if database(source.prefix, level) != name:
             found.wrong.append(_stray(name, chunk))
             continue
-        of = "/".join(chunk.tags.get(tag, "") for tag in _TAGS[:3])
+        of = _name(chunk.tags)
         levels.setdefault(level, []).append((series[of], chunk.rows))
     for level, pieces in sorted(levels.items()):
         windows = _windows(level, pieces, max(oldest, kept.get(level, EVER)))
@@ -178,8 +179,14 @@ def _once(windows: Windows, found: InStore) -> Windows:
     return windows.take(~again)
 
 
+def _name(tags: dict[str, str]) -> str:
+    """Return a series; tags cannot end with a backslash, so another character stands for it."""
+    return "/".join(tags.get(tag, "") for tag in _TAGS).replace(BACKSLASH, "\\")
+
+
 def _stray(name: str, chunk: Chunk) -> Finding:
-    of = "/".join(chunk.tags.get(tag, "") for tag in _TAGS[:3])
     level = chunk.tags.get("level", "")
     text = f"{len(chunk.rows)} windows of this level lie in the database {name}"
-    return Finding("altered", text, of, level, iso(int(chunk.rows[0, 0])) if len(chunk.rows) else "")
+    return Finding(
+        "altered", text, _name(chunk.tags), level, iso(int(chunk.rows[0, 0])) if len(chunk.rows) else ""
+    )
