@@ -23,6 +23,7 @@ from headwater_cloud.rule_records import up_to_rules
 from headwater_cloud.rules_copies import RulesCopies
 from headwater_cloud.second_state import SecondState
 from headwater_cloud.store import Store
+from headwater_cloud.traced import Laps
 from headwater_cloud.write import write, write_outputs, write_second
 from headwater_shared.bus import Bus, Stored
 from headwater_shared.clock import Clock, wall_of
@@ -84,6 +85,7 @@ class Runner:
         self.rules = RulesCopies(bus, clock, book or Book(), maintenance)
         reached("cloud.loaded")
         self._output: Output | None = None
+        self._laps = Laps()
         self._commit_at = 0.0
         self._poison: dict[tuple[int, int], str] = {}
         """By partition and offset, how a record broke the operators."""
@@ -186,6 +188,7 @@ class Runner:
             return 0
         at = (batch[0].partition, batch[0].offset)
         known = {at[1]: Why("poison", self._poison[at])} if at in self._poison else None
+        self._laps.read()
         try:
             out = pipeline.run(
                 self._shards, self._names, self._lookup, batch,
@@ -207,6 +210,7 @@ class Runner:
         else:
             out.after(self._output)
         self._output = out
+        self._laps.ran()
         reached("cloud.consume")
         self.metrics.records.inc(len(batch))
         self.metrics.count(out.counts)
@@ -277,7 +281,9 @@ class Runner:
         out = self._output
         assert out is not None
         moved = {p: offset for p, offset in self._offsets.items() if offset != self._committed[p]}
+        self._laps.commits()
         self._write(out, moved, {})
+        self._laps.committed([out])
         self._output = None
         self._committed.update(moved)
         notify.report(out.reports, self.metrics)

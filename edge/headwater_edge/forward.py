@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from headwater_edge import journal
+from headwater_edge import journal, traced
 from headwater_edge.broker_retry import Retry
 from headwater_edge.forward_settings import ForwardSettings
 from headwater_edge.haves import Haves, Unconfirmed
@@ -29,7 +29,7 @@ from headwater_edge.output import Completeness
 from headwater_edge.stall import Watch
 from headwater_edge.store import Chores
 from headwater_edge.ungiven import Ungiven
-from headwater_shared import records, trace
+from headwater_shared import records, trace, tracing
 from headwater_shared.bus import Bus, Record
 from headwater_shared.clock import Clock
 from headwater_shared.crash import reached
@@ -280,12 +280,15 @@ class Forward:
         if out:
             reached("forward.before")
             self.watch.asked()
+            began_us = tracing.now_us() if tracing.on() else 0
             try:
                 bus.append(out)
             except BaseException:
                 self._heartbeats.forget()
                 raise
             reached("forward.after")
+            if began_us:
+                traced.forwarded(batch.rows, out, bus.identity, began_us, replayed=replayed)
         self.watch.answered()
         chores = self.outbox.given(batch)
         for row in batch.rows:
