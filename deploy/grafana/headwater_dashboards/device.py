@@ -142,15 +142,15 @@ def _before(of: str) -> str:
 def _alerts() -> Panel:
     where = f"{PLACE} AND {_BEGUN}"
     return listed(
-        "Alerts", "Its alerts that began in the time that is shown, or in the week before.", INFLUX, rows(columns.alerts(where)),
-        columns=columns.ALERT, height=7,
+        "Alerts", "Its alerts that began in the time that is shown, or in the week before.", INFLUX, rows(columns.alerts(where, of_one=True)),
+        columns=columns.without_place(columns.ALERT), height=7,
     )  # fmt: skip
 
 
 def _anomalies() -> Panel:
     return listed(
         "Anomalies", "What was found on it, and why; those that began in the time that is shown, or in the week before.", INFLUX,
-        rows(columns.anomalies(f"{PLACE} AND {_BEGUN} AND {_METRIC}")), columns=columns.ANOMALY, height=7,
+        rows(columns.anomalies(f"{PLACE} AND {_BEGUN} AND {_METRIC}", of_one=True)), columns=columns.without_place(columns.ANOMALY), height=7,
     )  # fmt: skip
 
 
