@@ -6,15 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from headwater_appliance.stack_servers import Influx
 from tests.grafana.boards import read
 from tests.grafana.looked import Looked
-from tests.grafana.stores import filled
+from tests.grafana.stores import Store
 from tests.grafana.story import told
+from tests.stack import make, running
 
 
 @pytest.fixture(scope="module")
 def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looked]:
     """Run the story, and an InfluxDB with all of it."""
     folder = tmp_path_factory.mktemp("grafana")
-    with told(folder / "box") as story, filled(folder / "influx", story.file) as store:
-        yield Looked(read(), story, store)
+    influx = make(Influx, folder / "influx")
+    with running(influx), told(folder / "box", influx.url) as story:
+        yield Looked(read(), story, Store(influx.port))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from headwater_appliance.stack_servers import Influx
 from tests.grafana.asked import Chosen, Shown, text_of
 from tests.grafana.boards import INFLUX, Query, read
 from tests.grafana.drawn import draw
 from tests.grafana.looked import Looked
-from tests.grafana.stores import Frame, filled
+from tests.grafana.stores import Frame, Store
 from tests.grafana.story import told
+from tests.stack import make, running
 from tests.support import ROOT
 
 FOLDER = ROOT / "docs" / "pictures"
@@ -42,8 +44,9 @@ def all_of(looked: Looked, folder: Path) -> dict[str, list[str]]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        with told(folder / "box") as story, filled(folder / "influx", story.file) as store:
-            for uid, empty in all_of(Looked(read(), story, store), FOLDER).items():
+        influx = make(Influx, folder / "influx")
+        with running(influx), told(folder / "box", influx.url) as story:
+            for uid, empty in all_of(Looked(read(), story, Store(influx.port)), FOLDER).items():
                 print(uid, "shows nothing in:", ", ".join(empty) or "no panel")
 
 

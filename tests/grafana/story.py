@@ -18,6 +18,7 @@ from headwater_cloud.query import iso
 from headwater_firmware_sim import scenario as scenarios
 from headwater_shared import registry
 from headwater_shared.clock import Clock, parse_clock
+from tests.cloud.followed import Sink
 from tests.support import ROOT, until
 from tests.system.box import Box
 
@@ -71,11 +72,12 @@ class Story(NamedTuple):
 
 
 @contextmanager
-def told(folder: Path, when_up: Callable[[Box], None] = lambda _: None) -> Iterator[Story]:
-    """Run it; agent and cloud side still run when it is told, and all that was sent is in the cloud's file.
+def told(folder: Path, influx: str, when_up: Callable[[Box], None] = lambda _: None) -> Iterator[Story]:
+    """Run it; agent and cloud side still run when it is told, and all that was sent is in the cloud's file, and in InfluxDB by the sink.
 
     Args:
         folder: a new one is made.
+        influx: where an InfluxDB answers.
         when_up: called when both run, before the pumps begin.
     """
     runs = clock_of(_PACE)
@@ -86,7 +88,7 @@ def told(folder: Path, when_up: Callable[[Box], None] = lambda _: None) -> Itera
     for before, after in _ELSE.items():
         assert before in text
         text = text.replace(before, after)
-    here.settings.write_text(text)
+    here.settings.write_text(text + f'\n[cloud.influx]\nurl = "{influx}"\nhealth_port = 0\n')
     guests = folder / "guests.toml"
     guests.write_text(_GUESTS)
     scenario = scenarios.read(str(SCENARIO))
@@ -118,6 +120,9 @@ def told(folder: Path, when_up: Callable[[Box], None] = lambda _: None) -> Itera
             assert fleet.wait(60) == 0, (here.folder / "ledger.out").read_text()[-2000:]
         end_us = clock.now().wall_us
         here.closed()
+        sink = Sink(here.data, influx, prefix="headwater")
+        sink.run()
+        sink.close()
         yield Story(here, here.folder / "ledger", clock, began_us, end_us)
     finally:
         for fleet in fleets:

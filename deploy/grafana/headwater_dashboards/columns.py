@@ -39,11 +39,10 @@ ALERT: Mapping[str, Column] = {
     "link": OUT._replace(width=140),
 }
 COMMAND: Mapping[str, Column] = {
-    "Time": _TIME._replace(named="let out"),
-    "name": Column(width=100),
-    "status": Column(width=90, coloured=True),
+    "Time": _TIME._replace(named="when"),
+    "name": Column(width=100, named="command"),
+    "status": Column(width=110, coloured=True, named="what became of it"),
     "rule": Column(width=130),
-    "answered": Column(unit="dateTimeAsIso", width=160),
 }
 CHANGE: Mapping[str, Column] = {
     "Time": _TIME._replace(named="when"),
@@ -87,8 +86,8 @@ def changes(where: str) -> str:
 
 
 def commands(where: str) -> str:
-    """Ask for commands, one a row."""
-    columns = '"name", "status", "reason", "rule", "arguments", "changed_us" / 1000 AS "answered"'
+    """Ask for commands: a row when one was let out, and one for its end."""
+    columns = _columns("name", "status", "reason", "rule", "arguments")
     return f'SELECT {columns} FROM {FOUND}.."commands" WHERE {where}'
 
 

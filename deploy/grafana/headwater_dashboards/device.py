@@ -42,7 +42,7 @@ def made() -> dashboard.Dashboard:
             _marks("anomalies", "orange", "false", '"end_us" / 1000 AS "end_ms"', "anomalies.end_ms"),
             _marks("anomalies that go on", "red", "true", '"severity"', ""),
             Marks(
-                "commands", "blue", f'SELECT "name", "status" FROM {FOUND}.."commands" WHERE {PLACE} AND $timeFilter', tags="status", text="name"
+                "commands", "blue", f'SELECT "act", "name", "status" FROM {FOUND}.."commands" WHERE {PLACE} AND $timeFilter', tags="status", text="name"
             ),
         ],
     )  # fmt: skip
@@ -156,7 +156,7 @@ def _anomalies() -> Panel:
 
 def _commands() -> Panel:
     return listed(
-        "Commands", "What it was told to do by a rule or a person, and what it answered.", INFLUX,
+        "Commands", "What it was told to do by a rule or a person (open: let out, and not answered yet), and what became of that.", INFLUX,
         rows(columns.commands(f"{PLACE} AND {_BEGUN}")), columns=columns.COMMAND, height=6,
     )  # fmt: skip
 

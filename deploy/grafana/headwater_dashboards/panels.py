@@ -86,7 +86,7 @@ _COLOURS = ValueMap(
         for at, (word, colour) in enumerate(
             {
                 "critical": RED, "warning": YELLOW, "info": "blue", "firing": RED, "acknowledged": YELLOW, "resolved": GREEN,
-                "online": GREEN, "silent": YELLOW, "offline": RED, "done": GREEN, "open": YELLOW, "refused": RED, "expired": RED,
+                "online": GREEN, "silent": YELLOW, "offline": RED, "done": GREEN, "refused": RED, "expired": RED,
             }.items()
         )
     }
