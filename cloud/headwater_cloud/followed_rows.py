@@ -131,6 +131,8 @@ def found_of(db: sqlite3.Connection, found: Mapping[str, Mapping[Any, None]]) ->
 
 _ANOMALY = ", ".join(f'"{name}"' for name in AnomalyView.__struct_fields__)
 _ALERT = ", ".join(f'"{name}"' for name in AlertView.__struct_fields__)
+_OTHERWISE = {"let_out_us": "0", "changed_us": "time_us"}
+_COMMAND = ", ".join(_OTHERWISE.get(name, name) for name in CommandView.__struct_fields__)
 _EVENT = ", ".join(f'"{name}"' for name in AlertEventView.__struct_fields__)
 
 
@@ -189,11 +191,10 @@ def _entry(db: sqlite3.Connection, device: str) -> RegistryChange | None:
 def _command(db: sqlite3.Connection, command_id: str, status: str) -> bytes:
     """Of a word that came several times the first."""
     row = db.execute(
-        "SELECT id, status, name, device, act, rule, series, reason, undoes, agent, anomaly, arguments, time_us FROM command"
-        " WHERE id = ? AND status = ? ORDER BY time_us, agent, seq LIMIT 1",
+        f"SELECT {_COMMAND} FROM command WHERE id = ? AND status = ? ORDER BY time_us, agent, seq LIMIT 1",
         (command_id, status),
     ).fetchone()
-    return b"" if row is None else command_line(CommandView(*row[:-1], 0, row[-1]))
+    return b"" if row is None else command_line(CommandView(*row))
 
 
 _LINES: dict[str, Callable[..., bytes]] = {
