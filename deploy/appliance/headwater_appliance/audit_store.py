@@ -19,6 +19,7 @@ from headwater_appliance.audit_findings import Finding, Findings, iso
 from headwater_appliance.audit_influxql import Chunk, Source, chunks, names, quoted, retention_us
 from headwater_appliance.audit_rollups import compare_rows
 from headwater_appliance.audit_stored import EVER, Stored, Windows, kept_from_of, with_agents
+from headwater_cloud.influx_lines import database
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.identity import is_rollup
 from headwater_shared.parts import level_of
@@ -75,11 +76,6 @@ def read(
         _read_database(source, name, kept, now_us, series, found)
     with_agents(found.windows, agents)
     return found
-
-
-def database(prefix: str, level: str) -> str:
-    """Return the name of a level's database, or bucket."""
-    return f"{prefix}_{''.join(c if c.isascii() and c.isalnum() else '_' for c in level)}"
 
 
 def judge(found: InStore, findings: Findings) -> None:
