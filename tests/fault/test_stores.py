@@ -7,9 +7,9 @@ from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
 import pytest
-from headwater_cloud.influx_file import FILE, dead_letters
 
 from headwater_appliance.stack_servers import Influx
+from headwater_cloud.influx_file import FILE, dead_letters
 from tests.fault.recorded import Recorded
 from tests.fault.small_disks import Filler, tmpfs
 from tests.influx_v2 import Fault
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.fault
     ],
 )
 def test_r28_an_hour_without_the_store(
-    tmp_path: Path, way: str, of: Callable[[Running], Away], recorded: Recorded
+    tmp_path: Path, way: str, of: Callable[[Running[Influx]], Away], recorded: Recorded
 ) -> None:
     """InfluxDB is killed, frozen or ended in the middle of writes, comes back, and goes again for the rest of the hour."""
     with on_influx(tmp_path) as (here, store):
@@ -51,8 +51,12 @@ def test_r28_an_hour_with_a_full_store(tmp_path: Path, recorded: Recorded) -> No
         here = Box(tmp_path / "box")
         stored.settings(here, server.url, QUICK)
         filler = Filler(tmp_path / "disk")
+
+        def fill() -> None:
+            filler.fill()
+
         with running(server), stored.running(here):
-            told = stored.through(here, [Away(filler.fill, filler.free)])
+            told = stored.through(here, [Away(fill, filler.free)])
             over(told, HOUR_S, "store full", 1, recorded)
 
 

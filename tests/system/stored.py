@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from headwater_cloud.influx_file import FILE, followed
-
 from headwater_cloud import changes
+from headwater_cloud.influx_file import FILE, followed
 from headwater_firmware_sim import pipeline as fleet_pipeline
 from headwater_shared.sqlite_file import read_only
 from tests.fault.recorded import Audited, audited

@@ -40,7 +40,7 @@ def over(told: Told, seconds: float, fault: str, times: int, recorded: Recorded)
 
 
 @contextmanager
-def on_influx(folder: Path, more: str = QUICK) -> Iterator[tuple[Box, Running]]:
+def on_influx(folder: Path, more: str = QUICK) -> Iterator[tuple[Box, Running[Influx]]]:
     """A box that writes into a real InfluxDB."""
     server = make(Influx, folder / "influx")
     here = Box(folder / "box")
