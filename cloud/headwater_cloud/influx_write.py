@@ -159,7 +159,7 @@ class Writer:
         self._monotonic, self._wall_us, self._took = monotonic, wall_us, took
         self._wait_s = 0.0
         self._most = _MOST
-        """Lines of one request: half of what got no answer, twice what did."""
+        """Lines of one request: half of what got no answer, an eighth more after each that got one."""
         self._dead: list[Dead] = []
 
     def write(self, points: Points) -> list[str]:
@@ -200,7 +200,7 @@ class Writer:
                 unsure=answer.status in _UNSURE,
             )  # fmt: skip
         self._wait_s = 0.0
-        self._most = min(_MOST, 2 * self._most)
+        self._most = min(_MOST, self._most + self._most // 8)
         if verdict is Verdict.DONE:
             beyond = _BEYOND.search(answer.text)
             dropped = int(beyond[1]) if beyond else 0

@@ -15,9 +15,12 @@ from tests.system import stored
 from tests.system.box import Box
 from tests.system.stored import Away, Told
 
-MINUTES_S = 600.0
+MINUTES_S = 300.0
+FEW = ("--devices", "8", "--in-flight", "16")
 QUICK = 'timeout = "1s"\n'
 """How long the sink waits for an answer: not so long that a frozen store makes a test long."""
+PATIENT = 'timeout = "5s"\n'
+"""The stand-in reads line protocol in Python, and strictly."""
 
 
 def nothing() -> None:
@@ -58,12 +61,12 @@ def test_r28_a_store_that_is_frozen_and_then_killed(tmp_path: Path, recorded: Re
             Away(lambda: store.signal(SIGSTOP), lambda: store.signal(SIGCONT)),
             Away(store.kill, store.start),
         ]
-        told = stored.through(here, ways, MINUTES_S)
+        told = stored.through(here, ways, MINUTES_S, *FEW)
         over(told, MINUTES_S, "store frozen and killed", 2, recorded)
 
 
 @contextmanager
-def on_stand_in(folder: Path, version: str, more: str = QUICK) -> Iterator[tuple[Box, Store]]:
+def on_stand_in(folder: Path, version: str, more: str = PATIENT) -> Iterator[tuple[Box, Store]]:
     """A box that writes by the v2 API, into the stand-in, which passes on what it takes to a real InfluxDB."""
     server = make(Influx, folder / "influx")
     here = Box(folder / "box")
@@ -97,7 +100,7 @@ def test_r28_a_store_that_refuses_and_cuts(tmp_path: Path, recorded: Recorded) -
             refusing(store, Fault(429, retry_after="1"), Fault(503, retry_after="1"), Fault(500)),
             refusing(store, Fault(cut="before"), Fault(cut="after")),
         ]
-        told = stored.through(here, ways, MINUTES_S)
+        told = stored.through(here, ways, MINUTES_S, *FEW)
         over(told, MINUTES_S, "store that refuses and cuts", len(store.statuses()), recorded)
         assert {401, 0, 204} <= set(store.statuses())
         assert store.at_once == 1
