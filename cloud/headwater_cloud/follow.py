@@ -130,6 +130,11 @@ class Follower:
         self.rows.settled()
         return Step(count, job is not None, sum(points.size for points in found))
 
+    @property
+    def dead_letters(self) -> int:
+        """How many points the store refused for ever."""
+        return len(self._buried)
+
     def close(self) -> None:
         if self._reader is not None:
             self._reader.close()
