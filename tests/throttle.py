@@ -77,7 +77,9 @@ class Throttle:
 
     async def _slowly(self, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
         while data := await source.read(_PIECE):
-            await asyncio.sleep(len(data) / self.rate)
+            arrived = asyncio.Event()
+            self._loop.call_later(len(data) / self.rate, arrived.set)
+            await arrived.wait()
             to.write(data)
             self.carried += len(data)
             await to.drain()

@@ -86,19 +86,21 @@ def fleet(here: Box, seconds: float, *options: str) -> Iterator[Load]:
 
 
 def through(here: Box, store: Sequence[Away], seconds: float = HOUR_S, *options: str) -> Told:
-    """Run an hour of event time while the store is away, in each of the ways in turn; then it is back, and has all.
+    """Run event time while the store is away, in each of the ways in turn; then it is back, and has all.
 
-    The fleet's first tenth comes while the store is well. All windows of the box, which runs, are closed by then.
+    The fleet begins while the store is well. All windows of the box, which runs, are closed by then.
     """
     with fleet(here, seconds, *options) as load_:
         told = Told(here, load_.ledger)
         until(lambda: (at := followed(here.data / FILE)) is not None and at.n > 0, 60, "the sink writes")
         for number, one in enumerate(store):
+            assert load_.sending()
             one.away()
             if number < len(store) - 1:
-                load_.goes_on(3_000)
+                _goes_on(load_, _BETWEEN)
                 one.back()
-        load_.finished()
+                _goes_on(load_, _BETWEEN)
+        load_.finished(600)
     for number in range(2):
         told.notified_s.append(alarm(here, told.ledger, number))
     here.closed()
@@ -108,6 +110,15 @@ def through(here: Box, store: Sequence[Away], seconds: float = HOUR_S, *options:
     until(lambda: behind(here) == 0, 300, "the store has all")
     told.took_s = time.monotonic() - began
     return told
+
+
+_BETWEEN = 1_500
+"""Records of the ledger."""
+
+
+def _goes_on(fleet_: Load, records: int) -> None:
+    before = fleet_.written()
+    until(lambda: fleet_.written() >= before + records or not fleet_.sending(), 60, "the fleet goes on")
 
 
 def alarm(here: Box, ledger: Path, number: int) -> float:
