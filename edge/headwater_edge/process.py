@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headwater_edge import aside, device_list, health, open_commands, words
+from headwater_edge import aside, device_list, health, metrics, open_commands, words
 from headwater_edge.about import about_of
 from headwater_edge.broker import Broker
 from headwater_edge.brokers import attach_brokers, passwords_of, with_status, with_troubles
@@ -83,7 +83,7 @@ async def run(
     MODELS.look_beside(data / FILE, keep=True)
     seal = FileSeal(key_path(data, settings.state_key), settings.name)
     agent = Agent(settings, data / FILE, clock, open_bus, _version(), adopt=adopt, seal=seal)
-    registry = health.registry(agent)
+    registry = metrics.registry(agent)
     numbers = count(1)
     sessions = agent.state.sessions
     listener = agent.attach(
