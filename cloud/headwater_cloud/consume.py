@@ -13,6 +13,7 @@ from headwater_cloud import rule_records
 from headwater_cloud.book import Book
 from headwater_cloud.outputs import REPLAY_OF, DeadLetter, Why
 from headwater_cloud.rule_records import Noted, home_of
+from headwater_cloud.told import Told, told_of
 from headwater_shared import actions, frame, peers, records, registry, trace
 from headwater_shared.alert_records import Action
 from headwater_shared.avro import UnknownVersion
@@ -63,6 +64,7 @@ class Taken(msgspec.Struct):
     actions: list[Action] = []
     """What people did with alerts."""
     findings: list[Finding] = []
+    statuses: list[Told] = []
     clock_us: int = 0
     """The largest believable clock record, 0 without one."""
     dead: list[DeadLetter] = []
@@ -102,6 +104,8 @@ def consume(
             _registry(taken, stored)
         elif kind in {rule_records.RULES, rule_records.EVIDENCE}:
             _rules(taken, stored, kind)
+        elif kind == records.AGENT_STATUS:
+            _status(taken, stored, wall_of)
         elif kind in _FROM_US:
             _FROM_US[kind](taken, stored)
         else:
@@ -232,6 +236,18 @@ def _finding(taken: Taken, stored: Stored) -> None:
         taken.dead.append(DeadLetter("wrong-shard", f"it is of shard {found.shard}", stored))
     else:
         taken.findings.append(found)
+
+
+def _status(taken: Taken, stored: Stored, wall_of: Callable[[int], int]) -> None:
+    try:
+        told = told_of(stored, wall_of)
+    except ValueError as error:
+        taken.dead.append(_unreadable(stored, error))
+        return
+    if told.shard != stored.partition:
+        taken.dead.append(DeadLetter("wrong-shard", f"{told.agent} tells shard {told.shard}", stored))
+    else:
+        taken.statuses.append(told)
 
 
 _FROM_US: dict[str, Callable[[Taken, Stored], None]] = {

@@ -62,5 +62,7 @@ _COUNTED = {
     "repeats": "repeated_rows",
     "clocks_ignored": "clock_records_ignored",
     "evidence_forgotten": "evidence_forgotten",
+    "statuses": "status_frames",
+    "statuses_unknown": "status_values_unknown",
 }
 """By what the operators count, the metric."""

@@ -15,6 +15,7 @@ from typing import Any
 from headwater_cloud import maintenance, sends, worker
 from headwater_cloud.ack_links import AckLinks
 from headwater_cloud.acknowledged import acknowledged
+from headwater_cloud.agents_shown import AgentsShown
 from headwater_cloud.courier import Courier
 from headwater_cloud.notify_file import FILE as NOTIFY
 from headwater_cloud.notify_file import taken_up_to
@@ -31,6 +32,7 @@ from headwater_shared import health, logs, registry
 from headwater_shared.buses import opener
 from headwater_shared.clock import parse_clock
 from headwater_shared.errors import BusUnavailable, HeadwaterError, TryAgain
+from headwater_shared.identity import SHARDS
 from headwater_shared.kafka_settings import KafkaSettings, is_kafka
 from headwater_shared.reload import Wish
 from headwater_shared.settings import Common, duration, load
@@ -211,6 +213,7 @@ def run(
         lambda: {**process.health(), "last_turn_s": process.pulse.last_turn_s},
         process.runner.metrics.registry,
         process.pages.pages(),
+        AgentsShown(in_data(common.data, settings.file), lambda: range(SHARDS)).text,
     )
     process.pages.at(server.port)
     process.courier.start()

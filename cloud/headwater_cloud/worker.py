@@ -19,6 +19,7 @@ from typing import Any
 from headwater_cloud import clock_records, maintenance, sends
 from headwater_cloud.ack_links import AckLinks
 from headwater_cloud.acknowledged import acknowledged
+from headwater_cloud.agents_shown import AgentsShown
 from headwater_cloud.courier import Courier
 from headwater_cloud.notify_file import FILE as NOTIFY
 from headwater_cloud.notify_file import taken_up_to
@@ -116,6 +117,7 @@ def run(
         server = health.serve(
             settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,
             beside.health, runner.metrics.registry, pages.pages(),
+            AgentsShown(in_data(common.data, settings.file), runner.shards).text,
         )  # fmt: skip
         pages.at(server.port)
         say_where(data / f"worker-{slot}.json", server.port)

@@ -27,6 +27,7 @@ from headwater_edge.order_reader import OrderReader
 from headwater_edge.outbox import Batch, Outbox, Row
 from headwater_edge.output import Completeness
 from headwater_edge.stall import Watch
+from headwater_edge.statuses import Statuses
 from headwater_edge.store import Chores
 from headwater_edge.ungiven import Ungiven
 from headwater_shared import records, trace
@@ -89,6 +90,7 @@ class Forward:
         self._have_offset = 0
         self._unconfirmed = Unconfirmed()
         self._heartbeats = Heartbeats(agent)
+        self.statuses = Statuses(agent)
         self._retry = Retry(_FIRST_S, _MOST_S, _STABLE_S)
         self._back_at = monotonic()
         self._drain_at = self._look_at = self._age_at = 0.0
@@ -277,6 +279,7 @@ class Forward:
         """Send a batch and the heartbeats that are due in one append."""
         out = [self._record(row, replayed=replayed) for row in batch.rows]
         out += self._heartbeats.due(self.complete, self._clock.now(), in_company=bool(out))
+        out += self.statuses.due(self.mode, self._monotonic())
         if out:
             reached("forward.before")
             self.watch.asked()
@@ -284,6 +287,7 @@ class Forward:
                 bus.append(out)
             except BaseException:
                 self._heartbeats.forget()
+                self.statuses.forget()
                 raise
             reached("forward.after")
         self.watch.answered()

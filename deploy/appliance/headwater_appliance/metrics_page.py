@@ -24,7 +24,7 @@ Names go by Prometheus' conventions: seconds and bytes, `_total` for what only g
 (`trace_id`) of what they last saw, for those who ask in the OpenMetrics format, as Prometheus does.
 
 Devices and agents sit behind NAT, so nobody need be able to reach an agent: each sends the cloud side a **status frame** every
-30 seconds, beside its readings, and at once when its mode of forwarding changes or it begins or ceases to hold back. The cloud
+30 seconds, beside its readings, and sooner when its mode of forwarding changes. The cloud
 shows what they tell as `headwater_agent_*` with the labels `agent` and `site` (that of most of its devices); lost frames do not
 matter, the next one tells all again. What is older than an hour is no longer shown, but `headwater_agent_status_age_seconds` is, for a
 week. No metric of the cloud side has a label for the device: devices are in the stores.
