@@ -50,6 +50,8 @@ class Arrived(NamedTuple):
     """Whether a person had it taken again: it was a dead letter."""
     trace: str = ""
     """Its `traceparent`."""
+    made_us: int = 0
+    """When its tick was, by the agent's clock; 0: it was sent late, or does not say."""
 
 
 class Taken(msgspec.Struct):
@@ -137,6 +139,7 @@ def _take(taken: Taken, stored: Stored, what: Frame | Anomaly | Command | Device
                 what.predecessor,
                 replayed,
                 trace.of(stored.headers),
+                _made_us(stored),
             )
         )
         return
@@ -146,6 +149,11 @@ def _take(taken: Taken, stored: Stored, what: Frame | Anomaly | Command | Device
     else:
         agent, epoch, _, seq = identity
         taken.arrived.append(Arrived(agent, epoch, seq, check, what, None, replayed))
+
+
+def _made_us(stored: Stored) -> int:
+    text = stored.headers.get(records.MADE, "")
+    return int(text) if text.isdecimal() and len(text) < 18 else 0
 
 
 def _frame(stored: Stored) -> Frame | DeadLetter:

@@ -17,7 +17,7 @@ import msgspec
 
 from headwater_cloud.notify_file import Cursor, Taken, Wanted
 from headwater_cloud.notify_hours import Zones
-from headwater_cloud.notify_route import Route, moment
+from headwater_cloud.notify_route import Delivered, Route, moment
 from headwater_cloud.notify_settings import Rules
 from headwater_cloud.notify_store import NotifyStore
 from headwater_cloud.outputs import Notification, as_repeat
@@ -65,6 +65,8 @@ class Courier:
         """Why it does not work; empty while it does, or while another process has the file."""
         self.opened: Callable[[], None] = lambda: None
         """Called when this process has the file."""
+        self.delivered: Delivered = lambda _route, _began_us, _now_us: None
+        """Called when a route took the first message of an incident."""
         self._cloud, self._rules, self._zones, self._clock, self._send_of = (
             cloud,
             routes,
@@ -111,6 +113,7 @@ class Courier:
             route = Route(
                 rules, self._send_of(rules), self.store, self._clock, self._zones, broke=self._news.set
             )
+            route.delivered = lambda *told: self.delivered(*told)  # noqa: PLW0108 - it is set later
             self.routes[rules.name] = route
             if self._threads:
                 route.start()

@@ -38,7 +38,7 @@ _PROCESS = (
     _now("shard_skew_ratio", "Parts of the busiest shard against the mean of this process's, over the last minutes."),
     _now("lag_records", "Records appended and not yet read (on Kafka: of the shards that this process holds)."),
     _now("outputs_waiting", "Outputs committed and not yet on the bus."),
-    _now("shards", "Shards that this process works on; 64 in all processes together."),
+    _now("shards", "Shards that this process works on, of those that had input."),
     _now("troubles", "Reasons for which /health fails."),
     _now("last_turn_seconds", "How long ago the loop last went round."),
     _count("status_frames", "Status frames of agents taken in."),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from headwater_cloud.metric_names import cloud
 from headwater_cloud.skew import Skew
@@ -27,6 +27,9 @@ class Metrics:
         self._gauge("shard_skew_ratio").set_function(self._skew.value)
         self.lag = self._gauge("lag_records")
         self.outputs = self._gauge("outputs_waiting")
+        self.commit_seconds = self._histogram("commit_seconds", _COMMIT_S)
+        self._commit_latency = self._histogram("commit_latency_seconds", _LATENCY_S)
+        self._told_latency = self._histogram("notification_latency_seconds", _LATENCY_S)
 
     def _counter(self, name: str) -> Counter:
         metric = cloud(f"{name}_total")
@@ -35,6 +38,20 @@ class Metrics:
     def _gauge(self, name: str) -> Gauge:
         metric = cloud(name)
         return Gauge(metric.name, metric.text, metric.labels, registry=self.registry)
+
+    def _histogram(self, name: str, buckets: tuple[float, ...]) -> Histogram:
+        metric = cloud(name)
+        return Histogram(metric.name, metric.text, metric.labels, registry=self.registry, buckets=buckets)
+
+    def committed(self, made: Iterable[tuple[int, str]], now_us: int) -> None:
+        """Rows are committed: when each was made, and its `traceparent`; all in the machine's wall time."""
+        for made_us, traceparent in made:
+            exemplar = {"trace_id": traceparent.split("-")[1]} if traceparent else None
+            self._commit_latency.observe(max(0, now_us - made_us) / 1e6, exemplar)
+
+    def delivered(self, route: str, began_us: int, now_us: int) -> None:
+        """A route took the first message of an incident: since when there was something to tell, and when that was; as `committed`."""
+        self._told_latency.labels(route).observe(max(0, now_us - began_us) / 1e6)
 
     def count(self, counts: Mapping[str, int]) -> None:
         """Add what a batch counted; "dead REASON" goes by reason, "shard N" are rows."""
@@ -48,6 +65,10 @@ class Metrics:
             elif name != "dead":
                 self._counted[name].inc(number)
 
+
+_COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_LATENCY_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0)
+"""Upper ends of buckets, in seconds."""
 
 _COUNTED = {
     "frames": "frames",

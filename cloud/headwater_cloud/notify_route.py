@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,6 +29,10 @@ _LONGEST_S = 60.0
 _AFTER_TROUBLE_S = 1.0
 _LAST_S = 2.0
 """How long the end of a process waits for a route."""
+
+
+Delivered = Callable[[str, int, int], None]
+"""Takes a route's name, since when there was something to tell, and when it was told: the machine's wall time, in microseconds."""
 
 
 class Moment(NamedTuple):
@@ -64,6 +68,7 @@ class Route:
         self.failing_since_us = 0
         self._send, self._store, self._clock, self._zones = send, store, clock, zones
         self._chance, self._broke = chance, broke
+        self.delivered: Delivered = lambda _route, _began_us, _now_us: None
         self.broken: HeadwaterError | None = None
         self._failures = 0
         self._not_before_us = 0
@@ -113,10 +118,19 @@ class Route:
         else:
             self._record(partial(self._store.sent, self.rules.name, letter, moment(self._clock).real_us))
             self.sent += len(found.some)
+            self._measure(found.some)
             if self.failing:
                 log.info("notifications are delivered again", route=self.rules.name)
             self.failing, self._failures = "", 0
         return 0
+
+    def _measure(self, some: Sequence[Waiting]) -> None:
+        """Tell how long first messages took, of what is not known to have been tried before."""
+        now_us = moment(self._clock).real_us
+        for one in some:
+            told = one.notification
+            if told.state == "firing" and not (told.possible_repeat or told.over or one.repeat):
+                self.delivered(self.rules.name, wall_of(self._clock, told.time_us), now_us)
 
     def try_out(self, message: Message) -> str:
         """Send a message beside all that waits, once. Returns why it was not delivered, "" if it was."""

@@ -97,6 +97,8 @@ class Output:
     notifications: list[Notification] = field(default_factory=list)
     traces: dict[Identity, str] = field(default_factory=dict)
     """The `traceparent` of anomalies, for what comes of them."""
+    made: list[tuple[int, str]] = field(default_factory=list)
+    """Of rows that came at once: when their tick was by the agent's clock, and their `traceparent`."""
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -236,6 +238,7 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[obje
             out.traces[_identity(row.what)] = row.trace
     out.commands += [row.what for row in found.fresh if isinstance(row.what, Command)]
     out.devices += [row.what for row in found.fresh if isinstance(row.what, Device)]
+    out.made += [(row.made_us, row.trace) for row in found.fresh if row.made_us]
     out.findings += taken.findings
     out.statuses += taken.statuses
     out.registry += [shard.registered[device] for device in registered]

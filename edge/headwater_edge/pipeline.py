@@ -307,7 +307,7 @@ class Agent:
             self._completed_us = mono_us()
             self.forward.complete = completeness(self.state)  # of this tick: the next is not stepped yet
         if rows:
-            self.forward.wake(rows)
+            self.forward.wake(rows, job.output.tick, job.tick.now.wall_us)
         bursts, self._under_way = self._under_way, []
         reached("acknowledge.before")
         self.sources.acknowledge(bursts, job.output)

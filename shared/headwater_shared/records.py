@@ -23,6 +23,8 @@ AGENT_STATUS = "agent-status"
 """Kinds of record: the end of `ce_type`."""
 
 CE_TYPE = "io.headwater."
+MADE = "made"
+"""A header of what an agent sends at once: when the tick was that put it out, in microseconds of the agent's clock."""
 
 
 class Predecessor(NamedTuple):
