@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from headwater_cloud.metric_names import cloud
+from headwater_cloud.outputs import ReportKind
 from headwater_cloud.skew import Skew
 
 
@@ -23,6 +25,10 @@ class Metrics:
         self.alerts = self._counter("alert_changes")
         self._shard_parts = self._counter("shard_parts")
         self._counted = {key: self._counter(name) for key, name in _COUNTED.items()}
+        for kind in get_args(ReportKind):
+            self.reports.labels(kind)  # from 0 on: a rate does not see the first of what was not there
+        for reason in _REASONS:
+            self.dead.labels(reason)
         self._skew = Skew()
         self._gauge("shard_skew_ratio").set_function(self._skew.value)
         self.lag = self._gauge("lag_records")
@@ -66,6 +72,7 @@ class Metrics:
                 self._counted[name].inc(number)
 
 
+_REASONS = ("damaged", "unknown-version", "unknown-kind", "wrong-shard", "poison", "late")
 _COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _LATENCY_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0)
 """Upper ends of buckets, in seconds."""

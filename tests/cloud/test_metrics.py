@@ -94,7 +94,7 @@ def test_the_way_from_a_tick_to_the_commit_is_measured(side: Side) -> None:
     registry = side.runner.metrics.registry
     assert registry.get_sample_value(LATENCY + "_count") == 1
     assert registry.get_sample_value(LATENCY + "_sum") == 2
-    text = generate_latest(registry).decode()
+    text = generate_latest(registry).decode()  # type: ignore[no-untyped-call]
     (line,) = [one for one in text.splitlines() if one.startswith(LATENCY) and "trace_id" in one]
     assert 'le="2.5"' in line
     assert f'trace_id="{trace.traceparent("row").split("-")[1]}"' in line
