@@ -7,20 +7,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from headwater_appliance.metrics_page import everything
 from headwater_appliance.stack_servers import find
 from tests.support import ROOT, part_required
 
+_YAML = YAML(typ="safe")
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GROUPS = sorted((PROMETHEUS / "rules").glob("*.yml"))
-RULES = [
-    rule
-    for path in GROUPS
-    for group in yaml.safe_load(path.read_text())["groups"]
-    for rule in group["rules"]
-]
+RULES = [rule for path in GROUPS for group in _YAML.load(path)["groups"] for rule in group["rules"]]
 ALERTS = [rule for rule in RULES if "alert" in rule]
 _OF_OTHERS = {"up", "process_start_time_seconds"}
 """Metrics of Prometheus itself and of its client."""
@@ -52,7 +48,7 @@ def test_no_rule_is_without_cases() -> None:
     """Each alert fires in one case, and is silent in another; only the dead man's switch is never silent."""
     firing, silent = set[str](), set[str]()
     for path in (PROMETHEUS / "tests").glob("*.yml"):
-        for case in yaml.safe_load(path.read_text())["tests"]:
+        for case in _YAML.load(path)["tests"]:
             for asked in case["promql_expr_test"]:
                 (name,) = re.findall(r'alertname="(\w+)"', asked["expr"])
                 (firing if asked["exp_samples"] else silent).add(name)
@@ -82,9 +78,7 @@ def test_every_metric_that_a_rule_names_exists() -> None:
     recorded = {rule["record"] for rule in RULES if "record" in rule}
     known = {name + end for name in everything() for end in ("", "_bucket")}
     named = {
-        name
-        for rule in RULES
-        for name in re.findall(r"\b(?:[a-z]+:)?headwater_\w+(?::\w+)?", rule["expr"])
+        name for rule in RULES for name in re.findall(r"\b(?:[a-z]+:)?headwater_\w+(?::\w+)?", rule["expr"])
     }
     assert named - known - recorded == set()
     others = {name for rule in ALERTS for name in re.findall(r"\b(up|process_\w+)\b", rule["expr"])}

@@ -68,6 +68,23 @@ _NOTIFY = (
     _now("notifications_failing", "1 while the route's last try failed.", "route"),
 )  # fmt: skip
 
+SINK = by_name((
+    Shown("headwater_sink_points_total", "counter", "Points that the store took."),
+    Shown("headwater_sink_requests_total", "counter", "Requests to the store."),
+    Shown("headwater_sink_requests_failed_total", "counter", "Requests that the store did not take, and that are tried again."),
+    Shown("headwater_sink_splits_total", "counter", "Requests that were cut in halves, for a line of it was refused."),
+    Shown("headwater_sink_points_beyond_retention_total", "counter", "Points that the store dropped: older than it keeps them."),
+    Shown("headwater_sink_points_left_out_total", "counter", "Points that were not written: beyond max_series."),
+    Shown("headwater_sink_dead_letters", "gauge", "Points that the store refused for ever."),
+    Shown("headwater_sink_tag_sets", "gauge", "Distinct sets of tags that were written."),
+    Shown("headwater_sink_changes_behind", "gauge", "Commits of the cloud side that are not in the store yet."),
+    Shown("headwater_sink_behind_seconds", "gauge", "How long ago the oldest of these was made."),
+    Shown("headwater_sink_catching_up", "gauge", "Whether older rows are being written beside."),
+    Shown("headwater_sink_failing", "gauge", "Whether the store takes nothing now."),
+    Shown("headwater_sink_write_seconds", "histogram", "How long the store took to answer."),
+))  # fmt: skip
+"""Of the process that writes into a time series store."""
+
 BY_NAME = by_name((*_PROCESS, *_FILE, *_NOTIFY))
 """All of them, by name."""
 

@@ -87,7 +87,7 @@ def test_a_frame_of_another_version_does_no_harm(side: Side) -> None:
     assert shown(side.folder, T0) == {}
     status = AgentStatus(
         "a1", "s1", T0,
-        ["headwater_edge_readings_total", "headwater_edge_of_next_year", "headwater_edge_devices", "headwater_edge_forward_mode"],
+        ["headwater_edge_readings_total", "headwater_next_year", "headwater_edge_devices", "headwater_edge_forward_mode"],
         ["", "", '{"state":"online"}', "no JSON"],
         [5.0, 1.0, 1.0, float("nan")],
     )  # fmt: skip

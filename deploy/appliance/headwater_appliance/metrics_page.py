@@ -18,6 +18,7 @@ Every process has its metrics at `/metrics` on its health port, on loopback. Thi
 | --- | --- | --- |
 | agent | 9641 | `[edge] health_port` |
 | cloud side | 9642; workers 9642, 9643, ... by slot | `[cloud] health_port` |
+| sink | 9662 | `[cloud.influx] health_port` |
 
 Names go by Prometheus' conventions: seconds and bytes, `_total` for what only grows. Beside these, each process has the
 `process_*` metrics that Prometheus' client knows (CPU, memory, files, start). Histograms have an exemplar with the trace id
@@ -51,6 +52,11 @@ def _tables() -> Iterator[tuple[str, str, Iterable[Shown]]]:
         "Agents, as the cloud side shows them",
         "Of size S the cloud's process shows all agents; of several workers the one that holds the agent's shard, and no other.",
         (*metric_names.OF_AGENTS.values(), *agent_metrics.TOLD.values()),
+    )
+    yield (
+        "The sink",
+        "Of `headwater-cloud sink`, which writes into a time series store.",
+        metric_names.SINK.values(),
     )
     yield (
         "The agent itself",
