@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from headwater_shared.errors import SettingsError, cannot_listen
@@ -123,6 +123,7 @@ def serve(
             f"health and metrics on {host}:{port} would answer anyone",
             hint="they know no users: set health_host to 127.0.0.1, or leave it out",
         ) from None
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each: nobody asks for them
     try:
         return HealthServer(host, port, health, registry, pages, more)
     except OSError as error:
