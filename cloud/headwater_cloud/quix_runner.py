@@ -33,6 +33,7 @@ from headwater_shared.errors import StartAgain, TryAgain
 from headwater_shared.health import Pulse
 from headwater_shared.kafka_client import MESSAGE_BYTES
 from headwater_shared.logs import get_logger
+from headwater_shared.sqlite_log import wall_us
 from headwater_shared.topics import IN, SECOND
 
 with lean():
@@ -209,7 +210,8 @@ class QuixRunner(BaseSink):
             reached("quix.taken")
             ahead = [batch for batch in batches if not self._sink.behind(batch.at, batch.offset)]
             laps.commits()
-            self._sink.write(ahead, self._names)
+            with self.metrics.commit_seconds.time():
+                self._sink.write(ahead, self._names)
             laps.committed(batch.out for batch in ahead)
             reached("quix.written")
         except TryAgain as error:
@@ -218,10 +220,12 @@ class QuixRunner(BaseSink):
             raise SinkBackpressureError(_RETRY_S) from error
         if self._context.checkpoint is not checkpoint:
             raise StartAgain("this checkpoint was given up meanwhile", hint=_AWAY)
+        now_us = wall_us()
         for batch in batches:
             for record in batch.out.records:
                 self._produce(record)
             self.metrics.count(batch.out.counts)
+            self.metrics.committed([(self._wall_of(made_us), of) for made_us, of in batch.out.made], now_us)
             notify.report(batch.out.reports, self.metrics)
         self.metrics.records.inc(sum(len(some) for _, some in arrived.values()))
         self.metrics.commits.inc()

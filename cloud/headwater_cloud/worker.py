@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater_cloud import clock_records, maintenance, sends
+from headwater_cloud import clock_records, influx_file, maintenance, sends
 from headwater_cloud.ack_links import AckLinks
 from headwater_cloud.acknowledged import acknowledged
+from headwater_cloud.agents_shown import AgentsShown
 from headwater_cloud.courier import Courier
 from headwater_cloud.notify_file import FILE as NOTIFY
 from headwater_cloud.notify_file import taken_up_to
@@ -29,6 +30,7 @@ from headwater_cloud.place import say_where
 from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.rules_copies import RulesCopies
 from headwater_cloud.settings import CloudSettings, in_data
+from headwater_cloud.shard_metrics import ShardMetrics
 from headwater_shared import health, logs, registry, tracing
 from headwater_shared.clock import Clock, parse_clock, wall_of
 from headwater_shared.errors import BusUnavailable, HeadwaterError, SettingsError, StartAgain
@@ -84,9 +86,12 @@ def run(
         _wait_for(bus)
         clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
         links = AckLinks(data, settings.public_url, clock)
-        keep = settings.kept()._replace(told=partial(taken_up_to, data / NOTIFY))
+        keep = settings.kept()._replace(
+            told=partial(taken_up_to, data / NOTIFY),
+            followed=partial(influx_file.followed, data / influx_file.FILE),
+        )
         sink = SharedStore(in_data(common.data, settings.file), keep)
-        sink.take_up(bus.identity)
+        sink.take_up(bus.identity, followed=bool(settings.influx.url))
         engine = Engine(
             kafka.prefix + settings.group,
             slot,
@@ -107,6 +112,7 @@ def run(
         )  # fmt: skip
         courier.begin()
         runner.metrics.registry.register(NotifyMetrics(courier.status))
+        courier.delivered = runner.metrics.delivered
         copies = RegistryCopies(bus, data / registry.FILE, spread_of(settings.spread))
         rules = _Rules(
             RulesCopies(bus, clock, settings.book(), maintenance.looking(data / maintenance.FILE, clock)),
@@ -114,9 +120,12 @@ def run(
             wish,
         )
         beside = _Beside(bus, clock, runner, copies, rules, courier)
+        cloud_file = in_data(common.data, settings.file)
+        runner.metrics.registry.register(ShardMetrics(cloud_file, runner.held, clock, beside.health))
         server = health.serve(
             settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,
             beside.health, runner.metrics.registry, pages.pages(),
+            AgentsShown(cloud_file, runner.shards).text,
         )  # fmt: skip
         pages.at(server.port)
         say_where(data / f"worker-{slot}.json", server.port)
