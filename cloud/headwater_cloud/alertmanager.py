@@ -249,7 +249,7 @@ class Alertmanager(Stepped):
         labels = [one for one in some if one in self._said]
         for first in range(0, len(labels), _MANY):
             chunk = labels[first : first + _MANY]
-            began_us = tracing.now_us() if tracing.on() else 0
+            began_us = tracing.begun()
             try:
                 self._posts.post(f"{self.rules.name}/{now_us}", [self._alert(one, now_us) for one in chunk])
             except Refused as error:  # it took all others

@@ -94,7 +94,7 @@ class Route(Stepped):
         if not found.some:
             return found.again_us
         letter = self._store.sending(self.rules.name, found.some, now_us)
-        began_us = tracing.now_us() if tracing.on() else 0
+        began_us = tracing.begun()
         said = [one.notification for one in found.some]
         try:
             with self._sending:

@@ -31,7 +31,7 @@ class Laps:
         self.read_us = self.ran_us = self.commit_us = 0
 
     def read(self) -> None:
-        self.read_us = tracing.now_us() if tracing.on() else 0
+        self.read_us = tracing.begun()
 
     def ran(self) -> None:
         self.ran_us = tracing.now_us() if self.read_us else 0
@@ -91,7 +91,7 @@ def _spans(out: Output, laps: Laps, now_us: int) -> None:
 
 
 def sent(route: str, some: Iterable[Notification], began_us: int, failed: str = "") -> None:
-    """Put a span for each message that a route tried to tell; `began_us`: when, 0 while nobody wanted spans."""
+    """Put a span for each message that a route tried to tell; `began_us`: see `tracing.begun`."""
     now_us = tracing.now_us() if began_us else 0
     for one in some:
         if one.trace and began_us:

@@ -286,7 +286,7 @@ class Forward:
         if out:
             reached("forward.before")
             self.watch.asked()
-            began_us = tracing.now_us() if tracing.on() else 0
+            began_us = tracing.begun()
             try:
                 bus.append(out)
             except BaseException:
@@ -294,8 +294,7 @@ class Forward:
                 self.statuses.forget()
                 raise
             reached("forward.after")
-            if began_us:
-                traced.forwarded(batch.rows, out, bus.identity, began_us, replayed=replayed)
+            traced.forwarded(batch.rows, out, bus.identity, began_us, replayed=replayed)
         self.watch.answered()
         chores = self.outbox.given(batch)
         for row in batch.rows:

@@ -39,7 +39,7 @@ class Traced:
 
     def stepped(self) -> None:
         """A tick was stepped."""
-        self._stepped_us = tracing.now_us() if tracing.on() else 0
+        self._stepped_us = tracing.begun()
 
     def committed(self, job: Job) -> None:
         """It is committed."""
@@ -69,9 +69,11 @@ def _found(output: Output, began_us: int, stepped_us: int, now_us: int) -> None:
 
 
 def forwarded(rows: Sequence[Row], out: Sequence[Record], bus: str, began_us: int, *, replayed: bool) -> None:
-    """Put the spans of what was found among rows that the bus has now; `out` are their records, in order."""
-    now_us = tracing.now_us()
-    for row, record in zip(rows, out, strict=False):
+    """Put the spans of what was found among rows that the bus has now; `out` are their records, in order.
+
+    `began_us`: see `tracing.begun`.
+    """
+    for row, record in zip(rows if began_us else (), out, strict=False):
         if row.kind == records.ANOMALY:
             context = record.headers[trace.HEADER]
             said: Said = {
@@ -81,4 +83,4 @@ def forwarded(rows: Sequence[Row], out: Sequence[Record], bus: str, began_us: in
                 "bytes": len(record.body),
             }
             window = trace.child(context, _WINDOW)
-            tracing.put(Span(context, window, "forward", began_us, now_us, said, "producer"))
+            tracing.put(Span(context, window, "forward", began_us, tracing.now_us(), said, "producer"))

@@ -281,6 +281,7 @@ def test_each_try_is_a_span_of_the_trace_of_its_alert(folder: Path) -> None:
         hook.answer = (200, {})
         some.clock.advance(10)
         some.deliver()
+        until(lambda: len(spans.spans) == 3, 30)
         tracing.close()
         some.close()
     assert [(one.said["route"], one.failed, one.parent) for one in spans.spans] == [

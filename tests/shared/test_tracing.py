@@ -42,7 +42,7 @@ def test_a_span_arrives_as_it_was_put() -> None:
         tracing.configure(got.url, "edge", "box")
         tracing.put(span(7, failed="no answer"))
         tracing.put(Span(CONTEXT, "", "window close", 1, 2, {}))
-        tracing.close()
+        until(lambda: len(got.spans) == 2, 30)
     first, root = got.spans
     assert first == (
         "headwater-edge", "merge", trace.trace_of(CONTEXT), trace.span_of(trace.child(CONTEXT, "7")), trace.span_of(CONTEXT),
