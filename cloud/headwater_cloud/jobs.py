@@ -19,6 +19,8 @@ _FOUND = {
     " ORDER BY alert, n LIMIT $most",
     "device": "SELECT DISTINCT device, time_us FROM device_change WHERE (device, time_us) > ($word, $number) AND time_us >= $from AND time_us < $to"
     " ORDER BY device, time_us LIMIT $most",
+    "command": "SELECT DISTINCT id, status FROM command WHERE (id, status) > ($word, $number) AND time_us >= $from AND time_us < $to"
+    " ORDER BY id, status LIMIT $most",
 }  # fmt: skip
 """Of what was found, the keys after one; a key of two words ends with $number."""
 
@@ -55,9 +57,11 @@ def _windows(db: sqlite3.Connection, job: Job, at: list[int], most: int) -> tupl
 
 
 def _found(db: sqlite3.Connection, job: Job, at: list[Any], most: int) -> tuple[Job, Wanted]:
-    kind, word, number = [*at, *["", _BEFORE][len(at) - 1 :]]
+    kind = at[0]
+    word, number = at[1:2] or [""], at[2:3] or [_BEFORE]
     rows = db.execute(
-        _FOUND[kind], {"word": word, "from": job.from_us, "to": job.to_us, "most": most, "number": number}
+        _FOUND[kind],
+        {"word": word[0], "from": job.from_us, "to": job.to_us, "most": most, "number": number[0]},
     ).fetchall()
     if not rows:
         return _after(job, kind), Wanted([], {})

@@ -31,6 +31,7 @@ from tests.bench import (
     with_detectors,
 )
 from tests.bench.cloud import alert_latency as cloud_alert_latency
+from tests.bench.cloud import catch_up, storm, wire
 from tests.bench.cloud import influx as cloud_influx
 from tests.bench.cloud import kill as cloud_kill
 from tests.bench.cloud import latency as cloud_latency
@@ -39,7 +40,6 @@ from tests.bench.cloud import patterns as cloud_patterns
 from tests.bench.cloud import rows as cloud_rows
 from tests.bench.cloud import scrape as cloud_scrape
 from tests.bench.cloud import state as cloud_state
-from tests.bench.cloud import storm, wire
 from tests.bench.results import GOALS, Result, keep
 
 BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
@@ -82,6 +82,7 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("wire-bytes",): wire.run,
     ("sink-influx",): cloud_influx.run,
     ("scrape",): cloud_scrape.run,
+    ("sink-catch-up",): catch_up.run,
     ("audit-10m",): audit.run,
     ("sim-fleet-10k",): fleet.run,
     ("edge-disk-pages",): pages.run,
