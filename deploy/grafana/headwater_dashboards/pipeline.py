@@ -64,7 +64,7 @@ def _numbers() -> list[Panel]:
         number(
             "Dead letters, last hour", "Messages and records that could not be taken in, on agents and in the cloud; each is kept with its bytes.",
             PROMETHEUS,
-            now("sum(increase(headwater_agent_dead_letters_total[1h])) + (sum(increase(headwater_cloud_dead_letters_total[1h])) or vector(0))"),
+            now("sum(increase(headwater_agent_dead_letters_total[1h])) + sum(increase(headwater_cloud_dead_letters_total[1h]))"),
             unit="short", steps=panels.NONE_IS_BETTER, none="?", decimals=0,
         ),
     ]  # fmt: skip
