@@ -34,10 +34,10 @@ class Looked(NamedTuple):
         """Open a dashboard on all of the story: on its event time, or, of those of Prometheus, on the time that it took."""
         board = self.boards[uid]
         if uid in OF_METRICS:
-            shown = int(self.began_s * 1000), int(time.time() * 1000)
+            from_ms, to_ms = int(self.began_s * 1000), int(time.time() * 1000)
         else:
-            shown = self.story.began_us // 1000 - _BEFORE_MS, self.story.end_us // 1000
-        return opened(board, *shown, self._values, **chosen)
+            from_ms, to_ms = self.story.began_us // 1000 - _BEFORE_MS, self.story.end_us // 1000
+        return opened(board, from_ms, to_ms, self._values, **chosen)
 
     def _values(self, query: str, source: str) -> list[str]:
         return self.store.values(query) if source == INFLUX else prom.label_values(self.metrics, query)
