@@ -82,7 +82,7 @@ class Process:
             changes.register(connection, wanted=bool(settings.influx.url))
         self.courier = Courier(
             data / NOTIFY, in_data(common.data, settings.file), routes, zones, clock,
-            lambda rules: sends.send_of(rules, common.data, zones, links.link),
+            lambda rules: sends.send_of(rules, common.data, zones, links.link), ack=links.link,
         )  # fmt: skip
         self.pages = NotifyPages(
             self.courier, data, links, zones, clock,

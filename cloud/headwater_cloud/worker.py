@@ -101,7 +101,7 @@ def run(
             )  # fmt: skip
         courier = Courier(
             data / NOTIFY, in_data(common.data, settings.file), routes, zones, clock,
-            lambda rules: sends.send_of(rules, common.data, zones, links.link), alone=False,
+            lambda rules: sends.send_of(rules, common.data, zones, links.link), alone=False, ack=links.link,
         )  # fmt: skip
         pages = NotifyPages(
             courier, data, links, zones, clock,
