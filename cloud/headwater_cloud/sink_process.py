@@ -66,6 +66,7 @@ class SinkProcess:
         self._follower = Follower(
             in_data(common.data, settings.file), self.file, self._writer, prefix=influx.prefix, batch=influx.batch,
             max_series=influx.max_series, keep=settings.kept(),
+            settle_s=duration(influx.timeout) / 1e6, unsure=True,
         )  # fmt: skip
         self.registry.register(SinkMetrics(self.status))
 
@@ -85,7 +86,7 @@ class SinkProcess:
             self._say("", failing=False)
             self.steps += 1
             self._job = step.job
-            rest_s = _POLL_S if step == Step(0, False, 0) else 0.0
+            rest_s = _POLL_S if step == Step(0, False, 0) else step.again_s
         self._rest(rest_s)
 
     def _rest(self, seconds: float) -> None:
