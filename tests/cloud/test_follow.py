@@ -299,10 +299,16 @@ def test_a_file_that_went_back_is_written_whole_again(
     assert equal(followed_side, store)
 
 
-def test_another_registration_is_another_beginning(followed_side: Side, sink: Sink, store: LineStore) -> None:
-    """The cloud side ran for a while without a sink in its settings: what it wrote then is noted nowhere, and is written all the same."""
+@pytest.mark.parametrize("first", [True, False])
+def test_another_registration_is_another_beginning(
+    followed_side: Side, sink: Sink, store: LineStore, *, first: bool
+) -> None:
+    """The cloud side ran for a while without a sink in its settings: what it wrote then is noted nowhere, and is written all the same,
+    also if there was nothing before.
+    """
     agent = Agent()
-    followed_side.take(agent.frame(row(0, 1.0)))
+    if first:
+        followed_side.take(agent.frame(row(0, 1.0)))
     sink.run()
     register(followed_side.store, wanted=False)
     followed_side.take(agent.frame(row(10, 1.0)))
@@ -361,10 +367,13 @@ def test_more_sets_of_tags_than_may_be_are_counted_and_left_out(
     assert len({point["device"] for point in of(store, "windows")}) <= 2
     assert sink.follower.rows.left_out > 0
     known = sink.follower.rows.tag_sets
+    there = {point["device"] for point in of(store, "windows")}
     sink.reopen()
-    followed_side.take(agent.frame(*(row(10, 1.0, series=f"s1/d{n}/temp") for n in range(4))))
-    sink.run()
+    for devices in ({"d0", "d1", "d2", "d3"} - there, there - {"+"}):
+        followed_side.take(agent.frame(*(row(10, 1.0, series=f"s1/{device}/temp") for device in devices)))
+        sink.run()
     assert sink.follower.rows.tag_sets == known == 2
+    assert {point["device"] for point in of(store, "windows")} == there
     assert len(of(store, "windows")) == 4
     sink.close()
 
