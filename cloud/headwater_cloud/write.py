@@ -25,6 +25,7 @@ from headwater_cloud.names import Names
 from headwater_cloud.outputs import Notification, Report, Waiting
 from headwater_cloud.pipeline import Output
 from headwater_cloud.store import opener_row
+from headwater_cloud.told import write_told
 from headwater_shared.alert_records import Alert
 from headwater_shared.bus import Record
 from headwater_shared.parts import COARSENED
@@ -63,6 +64,7 @@ def write_found(connection: sqlite3.Connection, out: Output) -> None:
     write_alerts(connection, out.alerts)
     _progress(connection, out.progress)
     _reports(connection, out.reports)
+    write_told(connection, out.statuses)
 
 
 def _names(connection: sqlite3.Connection, names: Names) -> None:
@@ -137,7 +139,7 @@ def _findings(connection: sqlite3.Connection, findings: Iterable[Finding]) -> No
     )
 
 
-def _commands(connection: sqlite3.Connection, commands: Iterable[Command]) -> None:
+def _commands(connection: sqlite3.Connection, commands: Sequence[Command]) -> None:
     connection.executemany(
         f"INSERT OR REPLACE INTO command VALUES ({', '.join('?' * 20)})",
         [
@@ -148,6 +150,7 @@ def _commands(connection: sqlite3.Connection, commands: Iterable[Command]) -> No
             for c in commands
         ],
     )  # fmt: skip
+    changes.note(connection, "command", {(c.id, c.status) for c in commands})
 
 
 def _devices(connection: sqlite3.Connection, devices: Sequence[Device]) -> None:
