@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
@@ -53,19 +56,37 @@ def test_r28_an_hour_without_the_store(
 
 
 def test_r28_an_hour_with_a_full_store(tmp_path: Path, recorded: Recorded) -> None:
-    """Others fill InfluxDB's disk to the last byte: it refuses what it cannot keep, the sink holds it, and goes on once there is space."""
+    """Others fill InfluxDB's disk to the last byte: it refuses what it cannot keep, and the sink holds it. Once there is space a person
+    starts InfluxDB again, for 1.6 goes on refusing until then, and it gets all.
+    """
     with tmpfs(tmp_path / "disk", 96):
         server = make(Influx, tmp_path / "disk" / "influx")
         here = Box(tmp_path / "box")
         stored.settings(here, server.url, QUICK)
         filler = Filler(tmp_path / "disk")
+        with running(server) as store, stored.running(here):
 
-        def fill() -> None:
-            filler.fill()
+            def fill() -> None:
+                filler.fill()
 
-        with running(server), stored.running(here):
-            told = stored.through(here, [Away(fill, filler.free)])
+            def mend() -> None:
+                assert "no space left" in store_said(here)
+                filler.free()
+                store.end()
+                store.start()
+
+            told = stored.through(here, [Away(fill, mend)])
             over(told, HOUR_S, "store full", 1, recorded)
+
+
+def store_said(here: Box) -> str:
+    """What the sink's health complains of."""
+    place = json.loads((here.data / "sink.json").read_bytes())
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{place['health']}/health", timeout=10) as answer:
+            return str(answer.read())
+    except urllib.error.HTTPError as error:
+        return str(error.read())
 
 
 def test_r28_an_hour_with_a_slow_store(tmp_path: Path, recorded: Recorded) -> None:
