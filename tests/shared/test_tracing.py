@@ -11,7 +11,7 @@ import pytest
 
 from headwater_shared import trace, tracing
 from headwater_shared.errors import PartMissing, SettingsError
-from headwater_shared.tracing import Span, Tracing
+from headwater_shared.tracing import Said, Span, Tracing
 from tests.otlp import collector
 from tests.support import ROOT, until
 
@@ -24,16 +24,9 @@ def _off() -> Iterator[None]:
     tracing.close()
 
 
-def span(n: int = 0, **more: str) -> Span:
-    return Span(
-        trace.child(CONTEXT, f"{n}"),
-        CONTEXT,
-        "merge",
-        1_000_000 + n,
-        1_500_000,
-        {"rows": n, "agent": "a1"},
-        **more,
-    )  # type: ignore[arg-type]
+def span(n: int = 0, failed: str = "") -> Span:
+    said: Said = {"rows": n, "agent": "a1"}
+    return Span(trace.child(CONTEXT, f"{n}"), CONTEXT, "merge", 1_000_000 + n, 1_500_000, said, failed=failed)
 
 
 def test_a_span_arrives_as_it_was_put() -> None:
