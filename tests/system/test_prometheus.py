@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from tests.support import ROOT, until
 from tests.system.box import CLOUD, EDGE, Box, box
 from tests.system.wire import Wire
 
+LATENCY = "headwater_cloud_commit_latency_seconds_bucket"
 SHIPPED = ROOT / "deploy" / "prometheus"
 
 
@@ -61,7 +63,9 @@ def page_of(port: int, path: str, accept: str = "*/*") -> str:
 
 
 def test_a_real_prometheus_reads_a_box_and_evaluates_every_rule(tmp_path: Path) -> None:
-    """What the agent tells is shown with its site by the cloud; no rule has an error; a process that is killed is an alert that says so."""
+    """What the agent tells is shown with its site by the cloud; exemplars are kept; no rule has an error; a process that is killed is an
+    alert that says so.
+    """
     with box(tmp_path / "box") as here:
         here.up()
         with Wire(here.port, "pump-7") as wire:
@@ -76,6 +80,12 @@ def test_a_real_prometheus_reads_a_box_and_evaluates_every_rule(tmp_path: Path) 
             until(lambda: len(_values(server, 'up{job="headwater"} == 1')) == 2, 20, "both are scraped")
             assert [value for _, value in _values(server, "headwater_edge_readings_total")] == [1.0]
             assert _values(server, "headwater_agent_build_info")[0][0]["version"]
+            asked = f"query_exemplars?query={LATENCY}&start={time.time() - 300}&end={time.time() + 300}"
+            exemplars = until(
+                lambda: _asked(server, asked), 20, "the trace of a row that was measured is kept"
+            )
+            assert exemplars is not None
+            assert re.fullmatch(r"[0-9a-f]{32}", exemplars[0]["exemplars"][0]["labels"]["trace_id"])
             rules = until(lambda: _evaluated(server), 20, "every rule was evaluated")
             assert rules is not None
             assert [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] != "ok"] == []
