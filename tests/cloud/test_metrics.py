@@ -118,6 +118,9 @@ def test_the_way_to_a_notification_is_measured_by_route(process: Process, folder
     log.close()
     assert registry.get_sample_value(count, {"route": "file"}) == 1
     assert 5 <= _value(process, TOLD + "_sum", route="file") < 60
+    took = "headwater_cloud_notification_send_seconds"
+    assert _value(process, took + "_count", route="file") == 2
+    assert 0 < _value(process, took + "_sum", route="file") < 5
 
 
 def test_the_sink_shows_what_the_list_says(folder: Path) -> None:
