@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from headwater_appliance.metrics_page import everything
 from headwater_appliance.stack_servers import Prometheus
+from headwater_shared import agent_metrics
 from tests.stack import Running, make, running
 from tests.support import ROOT, until
 from tests.system.box import CLOUD, EDGE, Box, box
@@ -112,7 +113,7 @@ def _alerts(server: Running[Any]) -> dict[str, Any]:
 
 
 def test_every_name_on_a_running_boxs_pages_is_on_the_list(tmp_path: Path) -> None:
-    """In both formats; the histogram of the way to the commit has the trace of what it saw in OpenMetrics."""
+    """In both formats, and of the agent every name of the list but those of what is not switched on; the histogram of the way to the commit has the trace of what it saw in OpenMetrics."""
     with box(tmp_path / "box") as here:
         here.up()
         ports = {part: here.ready(part)["health"] for part in (EDGE, CLOUD)}
@@ -129,6 +130,11 @@ def test_every_name_on_a_running_boxs_pages_is_on_the_list(tmp_path: Path) -> No
             families = list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
             seen |= plain | {sample.name for family in families for sample in family.samples}
         assert {name for name in seen - known if not name.startswith("process_")} == set()
+        optional = re.compile("headwater_edge_(http|broker|egress|listener_certificate)_")
+        listed = {
+            metric.family for metric in agent_metrics.BY_NAME.values() if not optional.match(metric.name)
+        }
+        assert listed - {family.name.removesuffix("_total") for family in parse(_page(ports[EDGE]))} == set()
         text = _page(ports[CLOUD], "application/openmetrics-text;version=1.0.0")
         assert re.search(
             r"^headwater_cloud_commit_latency_seconds_bucket.* # \{trace_id=\"[0-9a-f]{32}\"\}",
