@@ -61,5 +61,5 @@ $(KAFKA): $(RUNS)
 
 $(TESTS): uv.lock pyproject.toml deploy/venv.sh
 	@deploy/venv.sh
-	@echo "headwater: installing what uv.lock names"; $(SYNC) --extra parquet --extra river --extra onnx --extra kafka --extra quix --extra influx --group dev
+	@echo "headwater: installing what uv.lock names"; $(SYNC) --extra parquet --extra river --extra onnx --extra kafka --extra quix --extra influx --extra otel --group dev
 	@touch $(RUNS) $(KAFKA) $@

@@ -29,7 +29,7 @@ from headwater_cloud.runner import Runner
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_cloud.shard_metrics import ShardMetrics
 from headwater_cloud.store import Store, damaged
-from headwater_shared import health, logs, registry
+from headwater_shared import health, logs, registry, tracing
 from headwater_shared.buses import opener
 from headwater_shared.clock import parse_clock
 from headwater_shared.errors import BusUnavailable, HeadwaterError, TryAgain
@@ -76,6 +76,7 @@ class Process:
         self.lag = 0
         self.reloading = Reloading(common, settings, file, wish)
         self._go_by(settings)
+        tracing.configure(common.otel, "cloud")
         routes, zones = read_routes(settings.notify, settings.notifications), check_zones(settings.zones)
         clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
         links = AckLinks(data, settings.public_url, clock)
@@ -190,6 +191,7 @@ class Process:
             self._bus.close()
             self._store.close()
             self.stop.close()
+            tracing.close()
 
 
 def _tried(act: Callable[[], int], troubles: list[str]) -> int:

@@ -31,7 +31,7 @@ from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.rules_copies import RulesCopies
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_cloud.shard_metrics import ShardMetrics
-from headwater_shared import health, logs, registry
+from headwater_shared import health, logs, registry, tracing
 from headwater_shared.clock import Clock, parse_clock, wall_of
 from headwater_shared.errors import BusUnavailable, HeadwaterError, SettingsError, StartAgain
 from headwater_shared.extras import load as load_extra
@@ -79,6 +79,7 @@ def run(
 
     data = Path(common.data)
     data.mkdir(parents=True, exist_ok=True)
+    tracing.configure(common.otel, "cloud", f"worker-{slot}")
     routes, zones = read_routes(settings.notify, settings.notifications), check_zones(settings.zones)
     with WriterLock(data / f"worker-{slot}"):
         bus = KafkaBus(client, kafka.prefix)
@@ -139,6 +140,7 @@ def run(
             server.close()
             courier.close()
             sink.close()
+            tracing.close()
     log.info("ended")
 
 

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from headwater_edge.health import health, status
 from headwater_edge.pipeline import Agent
+from headwater_shared import tracing
 from headwater_shared.agent_metrics import edge
 from headwater_shared.clock import SYNCHRONISED
 from headwater_shared.metric import Value, shown
@@ -102,6 +103,7 @@ class AgentMetrics(Collector):
         yield shown(edge("holding_back"), bool(agent.holding))
         yield shown(edge("disk_written_bytes_total"), _written_bytes())
         yield shown(edge("troubles"), len(health(agent)["reasons"]))
+        yield shown(edge("spans_total"), [((became,), n) for became, n in tracing.counts()._asdict().items()])
 
 
 def _labelled(agent: Agent) -> dict[str, list[Value]]:
