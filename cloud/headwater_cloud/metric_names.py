@@ -49,6 +49,7 @@ _PROCESS = (
          " committed here; not of a backlog.", kind="histogram"),
     _now("notification_latency_seconds", "From the event time of what a notification tells of, until the route took it; first messages of incidents.",
          "route", kind="histogram"),
+    _now("notification_send_seconds", "How long the receiver of a route took to take a message.", "route", kind="histogram"),
 )  # fmt: skip
 
 _FILE = (

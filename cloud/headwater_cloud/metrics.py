@@ -35,6 +35,7 @@ class Metrics:
         self.outputs = self._gauge("outputs_waiting")
         self.commit_seconds = self._histogram("commit_seconds", _COMMIT_S)
         self._commit_latency = self._histogram("commit_latency_seconds", _LATENCY_S)
+        self._send_seconds = self._histogram("notification_send_seconds", _COMMIT_S)
         self._told_latency = self._histogram("notification_latency_seconds", _LATENCY_S)
 
     def _counter(self, name: str) -> Counter:
@@ -54,6 +55,10 @@ class Metrics:
         for made_us, traceparent in made:
             exemplar = {"trace_id": traceparent.split("-")[1]} if traceparent else None
             self._commit_latency.observe(max(0, now_us - made_us) / 1e6, exemplar)
+
+    def took(self, route: str, took_s: float) -> None:
+        """The receiver of a route took a message."""
+        self._send_seconds.labels(route).observe(took_s)
 
     def delivered(self, route: str, began_us: int, now_us: int) -> None:
         """A route took the first message of an incident: since when there was something to tell, and when that was; as `committed`."""

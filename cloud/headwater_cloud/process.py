@@ -108,7 +108,7 @@ class Process:
             maintenance=maintenance.looking(data / maintenance.FILE, clock),
         )
         self.runner.metrics.registry.register(NotifyMetrics(self.courier.status))
-        self.courier.delivered = self.runner.metrics.delivered
+        self.courier.delivered, self.courier.took = self.runner.metrics.delivered, self.runner.metrics.took
         cloud_file = in_data(common.data, settings.file)
         self.runner.metrics.registry.register(
             ShardMetrics(cloud_file, self.runner.shards, clock, self.health)

@@ -112,7 +112,7 @@ def run(
         )  # fmt: skip
         courier.begin()
         runner.metrics.registry.register(NotifyMetrics(courier.status))
-        courier.delivered = runner.metrics.delivered
+        courier.delivered, courier.took = runner.metrics.delivered, runner.metrics.took
         copies = RegistryCopies(bus, data / registry.FILE, spread_of(settings.spread))
         rules = _Rules(
             RulesCopies(bus, clock, settings.book(), maintenance.looking(data / maintenance.FILE, clock)),
