@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 import msgspec
 
@@ -20,9 +20,13 @@ from headwater_appliance.box import Box
 from headwater_appliance.demo_kafka import clients, kafka
 from headwater_appliance.demo_person import Technician
 from headwater_appliance.demo_registry import register
-from headwater_appliance.demo_settings import FAST, Pace, Told, clock_of, pace_of
+from headwater_appliance.demo_run import Ground, Run
+from headwater_appliance.demo_settings import FAST, pace_of
+from headwater_appliance.demo_stack import Stack, programs, stack
+from headwater_appliance.demo_stack_story import StackStory
 from headwater_appliance.demo_stand import Stand, cluster, one_box
 from headwater_appliance.demo_story import told
+from headwater_appliance.demo_where import where
 from headwater_appliance.kafka_server import jars
 from headwater_appliance.processes import memory_below
 from headwater_appliance.story import Story
@@ -50,26 +54,11 @@ _READY_S = 20.0
 _ALL_READY_S = 60.0
 """... of seven processes at once."""
 _DRAINED_S = 30.0
-_LEADS_S = {False: 5.0, True: 12.0}
-"""So long before an origin that was asked for the processes start; a fleet that is late makes up for what it missed."""
+_STARTING = {
+    "kafka": "starting Kafka, two workers and four agents",
+    "stack": "starting Mosquitto, InfluxDB, Prometheus, Alertmanager and Kafka",
+}
 _INTERRUPTED = 130
-
-
-class Run(NamedTuple):
-    """How long a demo runs, and what it tells."""
-
-    folder: Path
-    fleet_s: int
-    scenario: str
-    pace: Pace
-    seed: int
-    origin_us: int | None
-    on_kafka: bool
-
-    def told(self) -> Told:
-        """Return what all processes are told that start now."""
-        lead_s = _LEADS_S[self.on_kafka] if self.origin_us is not None else 0.0
-        return Told(self.scenario, clock_of(self.pace, self.origin_us, lead_s), self.pace.scale)
 
 
 def demo(
@@ -80,20 +69,20 @@ def demo(
     scale: float | None = None,
     seed: int = 1,
     origin: str | None = None,
-    on_kafka: bool = False,
+    ground: Ground = "box",
 ) -> int:
     """Run the demo for about so many seconds; return the audit's exit code.
 
     Args:
-        seconds: of the whole; the start of Kafka comes on top.
+        seconds: of the whole; the start of Kafka and other servers comes on top.
         tampered: alter stored windows before the audit.
         scenario: a name, or a file.
         scale: another pace than the scenario's own.
         seed: of the fleet.
         origin: event time at which the fleet begins, ISO 8601; None: as late as it is then.
-        on_kafka: several agents and workers with a Kafka between, instead of one box.
+        ground: what it stands on.
     """
-    pace = pace_of(scenario, scale, kafka=on_kafka)
+    pace = pace_of(scenario, scale, ground)
     run = Run(
         FOLDER.absolute(),
         max(15, seconds - _END_S),
@@ -101,27 +90,30 @@ def demo(
         pace,
         seed,
         time_us(origin) if origin else None,
-        on_kafka,
+        ground,
     )
     run.told()  # a mistake is told before anything starts
     configure("text", "warning", part="demo")
     try:
-        if on_kafka:
+        if ground == "stack":
+            programs()
+        if run.on_kafka:
             clients()
-        found = jars() if on_kafka else None
+        found = jars() if run.on_kafka else None
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir()
         with (run.folder / "demo.log").open("wb") as out:
-            stand, ended = asyncio.run(_on_kafka(run, found, out) if found else _on_one_box(run, out))
+            if found is None:
+                ended = asyncio.run(_on_one_box(run, out, tampered=tampered))
+            else:
+                ended = asyncio.run(_on_kafka(run, found, out, tampered=tampered))
     except TryAgain as error:
         print(f"headwater demo: {error}; see {run.folder / 'demo.log'}", flush=True)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted", flush=True)
         return _INTERRUPTED
-    if ended:
-        return ended
-    return _judged(run, stand, tampered=tampered)
+    return ended
 
 
 def _judged(run: Run, stand: Stand, *, tampered: bool) -> int:
@@ -140,20 +132,36 @@ def _patterns(box: Box) -> list[str]:
     return [one.name for one in box.cloud.pattern]
 
 
-async def _on_one_box(run: Run, out: IO[bytes]) -> tuple[Stand, int]:
+async def _on_one_box(run: Run, out: IO[bytes], *, tampered: bool) -> int:
     _cancel_on_signals()
     common = run.told()
     stand = one_box(run.folder, common)
-    return stand, await _shown(run, stand, common.clock, out)
+    return await _shown(run, stand, common.clock, out) or _judged(run, stand, tampered=tampered)
 
 
-async def _on_kafka(run: Run, jars: Path, out: IO[bytes]) -> tuple[Stand, int]:
+async def _on_kafka(run: Run, jars: Path, out: IO[bytes], *, tampered: bool) -> int:
     _cancel_on_signals()
-    print("starting Kafka, two workers and four agents", flush=True)
-    async with kafka(run.folder / "kafka", jars) as bus:
+    print(_STARTING[run.ground], flush=True)
+    async with contextlib.AsyncExitStack() as servers:
+        around = None
+        if run.ground == "stack":
+            around = await servers.enter_async_context(stack(run.folder / "stack", _say))
+        bus = await servers.enter_async_context(kafka(run.folder / "kafka", jars))
         common = run.told()
-        stand = cluster(run.folder, common, scenarios.read(run.scenario).sites, bus)
-        return stand, await _shown(run, stand, common.clock, out)
+        sites = scenarios.read(run.scenario).sites
+        stand = (
+            cluster(run.folder, common, sites, bus, around.broker.port, around.settings())
+            if around
+            else cluster(run.folder, common, sites, bus)
+        )
+        ended = await _shown(run, stand, common.clock, out, around)
+        if ended or around is None:
+            return ended or _judged(run, stand, tampered=tampered)
+        return await asyncio.to_thread(_judged, run, stand, tampered=tampered)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _cancel_on_signals() -> None:
@@ -170,7 +178,7 @@ def _cancel_on_signals() -> None:
         loop.add_signal_handler(number, cancel)
 
 
-async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes]) -> int:
+async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes], around: Stack | None = None) -> int:
     """Start everything, tell what happens until the fleet is done, close the windows, end everything."""
     clock = parse_clock(runs)
     fleet_of = scenarios.read(run.scenario)
@@ -184,17 +192,22 @@ async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes]) -> int:
         view, in_data(stand.box.common.data, stand.box.cloud.notifications), _patterns(stand.box),
         partial(bus_of, stand.box.settings),
     )  # fmt: skip
+    news = [story.news, person.news]
+    if around is not None:
+        news.append(StackStory(around, view).news)
     try:
         places = await _ready(run, stand, running)
-        _say_where(run, stand, places)
+        if around is not None:
+            around.scrape(places)
+        print("\n".join(where(run, stand, places, around.lines() if around else ())), flush=True)
         began_us = clock.now().wall_us if run.origin_us is None else run.origin_us
         if run.pace.scale >= FAST:
             view.hours_since_us = began_us
         fleet = await _start_fleet(run, stand, runs, began_us, out)
-        await _tell(stand.box, view, [story.news, person.news], fleet, running, clock)
+        await _tell(stand.box, view, news, fleet, running, clock)
         await _drain(view, stand)
-        for news in (story.news, person.news):
-            for line in news(clock.now().wall_us):
+        for one in news:
+            for line in one(clock.now().wall_us):
                 print(line, flush=True)
         if run.on_kafka:
             print(f"all of it together took {memory_below(os.getpid()) / 1e9:.2f} GB of memory", flush=True)
@@ -225,41 +238,6 @@ async def _ready(run: Run, stand: Stand, running: asyncio.Future[int]) -> dict[s
         await asyncio.sleep(0.1)
     missing = ", ".join(sorted(wanted.keys() - found.keys()))
     raise TryAgain(f"not ready after {wait_s:g} s: {missing}")
-
-
-def _say_where(run: Run, stand: Stand, health: dict[str, int]) -> None:
-    fleet = scenarios.read(run.scenario)
-    hours = run.fleet_s * run.pace.scale / 3600
-    devices = f"{run.pace.devices or fleet.devices} simulated {fleet.name}s on {len(fleet.sites)} sites"
-    settings = os.path.relpath(stand.box.settings or "")
-    if run.on_kafka:
-        lines = [f"Headwater demo: {devices} send MQTT to {len(stand.agents)} agents on this machine, and these to Kafka and two workers."]  # fmt: skip
-    else:
-        lines = [f"Headwater demo: {devices} send MQTT to an agent on this machine."]
-    if run.pace.scale != 1:
-        lines.append(f"Time runs {run.pace.scale:g} times as fast: {hours:.0f} hours in {run.fleet_s} s.")
-    for one in stand.agents:
-        whose = f" of {', '.join(one.sites)}" if one.sites else ""
-        lines.append(f"  devices{whose} connect to".ljust(32) + f"mqtt://127.0.0.1:{one.port}")
-    for one in stand.agents:
-        who = f"  the agent {one.name}" if run.on_kafka else "  the agent"
-        lines.append(who.ljust(32) + f"http://127.0.0.1:{health[one.name]}/health  and /metrics")
-    for process in stand.box.cloud_processes:
-        who = f"  {process.name}" if run.on_kafka else "  the cloud side"
-        lines.append(who.ljust(32) + f"http://127.0.0.1:{health[process.name]}/health  and /metrics")
-    if run.on_kafka:
-        lines.append("  Kafka".ljust(32) + stand.box.cloud.bus)
-    lines += [
-        "  what it stores".ljust(32) + os.path.relpath(stand.box.data),
-        "  logs".ljust(32) + os.path.relpath(run.folder / "demo.log"),
-        "Meanwhile, in another terminal:",
-        f"  .venv/bin/headwater query '{fleet.sites[0]}/*/{next(iter(fleet.metrics))}' --settings {settings} --last 3",
-        f"  .venv/bin/headwater alerts --settings {settings}    (and: alerts show ID, incidents, rules explain ID)",
-        f"  .venv/bin/headwater commands --settings {settings}",
-        f"  .venv/bin/headwater-edge status --settings {settings}",
-        "",
-    ]
-    print("\n".join(lines), flush=True)
 
 
 async def _start_fleet(
