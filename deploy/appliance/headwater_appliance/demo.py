@@ -91,6 +91,7 @@ def demo(
         seed,
         time_us(origin) if origin else None,
         ground,
+        tampered,
     )
     run.told()  # a mistake is told before anything starts
     configure("text", "warning", part="demo")
@@ -104,9 +105,9 @@ def demo(
         run.folder.mkdir()
         with (run.folder / "demo.log").open("wb") as out:
             if found is None:
-                ended = asyncio.run(_on_one_box(run, out, tampered=tampered))
+                ended = asyncio.run(_on_one_box(run, out))
             else:
-                ended = asyncio.run(_on_kafka(run, found, out, tampered=tampered))
+                ended = asyncio.run(_on_kafka(run, found, out))
     except TryAgain as error:
         print(f"headwater demo: {error}; see {run.folder / 'demo.log'}", flush=True)
         return 1
@@ -116,10 +117,10 @@ def demo(
     return ended
 
 
-def _judged(run: Run, stand: Stand, *, tampered: bool) -> int:
+def _judged(run: Run, stand: Stand) -> int:
     """Tell how it went, and audit it."""
     data, ledger = stand.box.data, run.folder / "ledger"
-    if tampered:
+    if run.tampered:
         for line in tamper(data / "cloud.db"):
             print(line, flush=True)
     for line in told(ledger, data, run.pace.scale, _patterns(stand.box)):
@@ -132,14 +133,14 @@ def _patterns(box: Box) -> list[str]:
     return [one.name for one in box.cloud.pattern]
 
 
-async def _on_one_box(run: Run, out: IO[bytes], *, tampered: bool) -> int:
+async def _on_one_box(run: Run, out: IO[bytes]) -> int:
     _cancel_on_signals()
     common = run.told()
     stand = one_box(run.folder, common)
-    return await _shown(run, stand, common.clock, out) or _judged(run, stand, tampered=tampered)
+    return await _shown(run, stand, common.clock, out) or _judged(run, stand)
 
 
-async def _on_kafka(run: Run, jars: Path, out: IO[bytes], *, tampered: bool) -> int:
+async def _on_kafka(run: Run, jars: Path, out: IO[bytes]) -> int:
     _cancel_on_signals()
     print(_STARTING[run.ground], flush=True)
     async with contextlib.AsyncExitStack() as servers:
@@ -147,17 +148,10 @@ async def _on_kafka(run: Run, jars: Path, out: IO[bytes], *, tampered: bool) -> 
         if run.ground == "stack":
             around = await servers.enter_async_context(stack(run.folder / "stack", _say))
         bus = await servers.enter_async_context(kafka(run.folder / "kafka", jars))
-        common = run.told()
-        sites = scenarios.read(run.scenario).sites
-        stand = (
-            cluster(run.folder, common, sites, bus, around.broker.port, around.settings())
-            if around
-            else cluster(run.folder, common, sites, bus)
-        )
-        ended = await _shown(run, stand, common.clock, out, around)
-        if ended or around is None:
-            return ended or _judged(run, stand, tampered=tampered)
-        return await asyncio.to_thread(_judged, run, stand, tampered=tampered)
+        common, sites = run.told(), scenarios.read(run.scenario).sites
+        behind = (around.broker.port, around.settings()) if around else ()
+        stand = cluster(run.folder, common, sites, bus, *behind)
+        return await _shown(run, stand, common.clock, out, around)
 
 
 def _say(line: str) -> None:
@@ -185,6 +179,7 @@ async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes], around: Stac
     register(stand.box.data, fleet_of, run.pace.devices or fleet_of.devices, clock.now().wall_us)
     supervisor = Supervisor(stand.parts, out=out)
     running = asyncio.ensure_future(supervisor.run())
+    judged = 0
     fleet: asyncio.subprocess.Process | None = None
     view = View(stand.box)
     story = Story(view, run.folder / "ledger", stand.box.cloud.alerts.own)
@@ -211,6 +206,8 @@ async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes], around: Stac
                 print(line, flush=True)
         if run.on_kafka:
             print(f"all of it together took {memory_below(os.getpid()) / 1e9:.2f} GB of memory", flush=True)
+            # Rollups follow their windows by way of Kafka, and the store follows both: it is judged while all runs.
+            judged = await asyncio.to_thread(_judged, run, stand)
     finally:
         view.close()
         if fleet is not None and fleet.returncode is None:
@@ -219,7 +216,7 @@ async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes], around: Stac
         supervisor.stop()
         with contextlib.suppress(Exception):
             await running
-    return supervisor.exit_code
+    return supervisor.exit_code or judged
 
 
 async def _ready(run: Run, stand: Stand, running: asyncio.Future[int]) -> dict[str, int]:

@@ -24,6 +24,8 @@ class Run(NamedTuple):
     seed: int
     origin_us: int | None
     ground: Ground
+    tampered: bool = False
+    """Stored windows are altered before the audit."""
 
     @property
     def on_kafka(self) -> bool:
