@@ -23,6 +23,7 @@ from headwater_appliance.demo_registry import register
 from headwater_appliance.demo_run import Ground, Run
 from headwater_appliance.demo_settings import FAST, pace_of
 from headwater_appliance.demo_stack import Stack, programs, stack
+from headwater_appliance.demo_stack_end import settled, verdict
 from headwater_appliance.demo_stack_story import StackStory
 from headwater_appliance.demo_stand import Stand, cluster, one_box
 from headwater_appliance.demo_story import told
@@ -188,8 +189,9 @@ async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes], around: Stac
         partial(bus_of, stand.box.settings),
     )  # fmt: skip
     news = [story.news, person.news]
-    if around is not None:
-        news.append(StackStory(around, view).news)
+    behind = StackStory(around, view) if around is not None else None
+    if behind is not None:
+        news.append(behind.news)
     try:
         places = await _ready(run, stand, running)
         if around is not None:
@@ -201,13 +203,19 @@ async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes], around: Stac
         fleet = await _start_fleet(run, stand, runs, began_us, out)
         await _tell(stand.box, view, news, fleet, running, clock)
         await _drain(view, stand)
-        for one in news:
-            for line in one(clock.now().wall_us):
-                print(line, flush=True)
+        _tell_news(news, clock)
+        if around is not None and behind is not None:
+            await settled(behind, lambda: _tell_news(news, clock))
+            now_us = clock.now().wall_us
+            said = await asyncio.to_thread(verdict, around, behind, began_us, now_us, len(places))
+            print(
+                "\n".join(("Behind it:", *said.lines, *(f"  WRONG  {one}" for one in said.wrong))), flush=True
+            )
+            judged = 1 if said.wrong else 0
         if run.on_kafka:
             print(f"all of it together took {memory_below(os.getpid()) / 1e9:.2f} GB of memory", flush=True)
             # Rollups follow their windows by way of Kafka, and the store follows both: it is judged while all runs.
-            judged = await asyncio.to_thread(_judged, run, stand)
+            judged = await asyncio.to_thread(_judged, run, stand) or judged
     finally:
         view.close()
         if fleet is not None and fleet.returncode is None:
@@ -268,15 +276,19 @@ async def _tell(
     with below_lines(box) as draw:
         while not (done.done() or running.done()):
             await asyncio.wait({done}, timeout=0.5)
-            for news in told:
-                for line in news(clock.now().wall_us):
-                    print(line, flush=True)
+            _tell_news(told, clock)
             seconds = time.monotonic() - began
             if not draw() and seconds >= next_line:
                 next_line += 4.0
                 print(view.line(seconds, clock.now().wall_us), flush=True)
     if running.done():
         raise TryAgain("an agent or the cloud side ended")
+
+
+def _tell_news(told: Sequence[Callable[[int], list[str]]], clock: Clock) -> None:
+    for news in told:
+        for line in news(clock.now().wall_us):
+            print(line, flush=True)
 
 
 async def _drain(view: View, stand: Stand) -> None:

@@ -35,6 +35,16 @@ receivers:
   - name: hook
     webhook_configs: [{{url: "{hook}", send_resolved: true}}]
 """
+_BEHIND = """\
+[cloud.influx]
+url = "{store}"
+health_port = 0
+
+[[cloud.notify]]
+name = "alertmanager"
+to = "alertmanager"
+url = "{alertmanager}"
+"""
 _MOSQUITTO = """\
 user {user}
 listener {port} 127.0.0.1
@@ -90,7 +100,7 @@ class Stack(NamedTuple):
 
     def settings(self) -> str:
         """Return the settings of the cloud side that name what stands behind it."""
-        return ""
+        return _BEHIND.format(store=self.store.url, alertmanager=self.alertmanager.url)
 
     def scrape(self, ports: dict[str, int]) -> None:
         """Tell Prometheus what to scrape: the health port of each process, by name."""

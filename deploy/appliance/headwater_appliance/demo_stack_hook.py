@@ -28,14 +28,13 @@ class Told(msgspec.Struct):
 
     @property
     def is_ours(self) -> bool:
-        """It is of a device or a site; the others are Prometheus' own, of Headwater itself."""
-        return "site" in self.labels or "device" in self.labels
+        """It is an alert of Headwater's; the others are Prometheus' own, which are about Headwater itself."""
+        return self.labels.get("source") == "headwater"
 
     @property
     def subject(self) -> str:
         """What it is of, as in Headwater."""
-        said = self.labels.get("subject")
-        return said or "/".join(self.labels[key] for key in ("site", "device") if key in self.labels)
+        return self.labels.get("subject", "")
 
 
 class _Notification(msgspec.Struct):

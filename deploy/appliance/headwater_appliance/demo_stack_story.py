@@ -1,19 +1,17 @@
-"""The story of a stack: what of an alert is found in the store, and who is called by Alertmanager; and at the end what all of them say."""
+"""The story of a stack: what of an alert is found in the store, and who is called by Alertmanager."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from headwater_appliance.demo_stack import Stack
 from headwater_appliance.demo_stack_query import influxql
 from headwater_appliance.view import View
+from headwater_cloud.views import AlertView
 from headwater_shared.errors import TryAgain
 
-_CAUGHT_UP_S = 30.0
-_ALERTS = (
-    """SELECT "state", "severity", "text", "value" FROM "headwater_found".."alerts" WHERE "id" = '{id}'"""
-)
-_WINDOW = """SELECT "count", "max" FROM "headwater_10s".."windows" WHERE "site" = '{site}' AND "device" = '{device}' AND "metric" = '{metric}' AND "count" > 0"""
+_ALERTS = 'SELECT "id", "state", "value" FROM "headwater_found".."alerts"'
 
 
 class StackStory:
@@ -22,36 +20,75 @@ class StackStory:
     def __init__(self, stack: Stack, view: View) -> None:
         self._stack = stack
         self._view = view
-        self._stored: set[str] = set()
-        self.calls: Counter[tuple[str, str]] = Counter()
-        """How often Alertmanager told of a rule, by state."""
+        self._stored: dict[str, str] = {}
+        """The state in which the store has each alert."""
+        self._calls: Counter[tuple[str, str, str]] = Counter()
+        """How often Alertmanager told of a rule and subject, by state."""
+
+    @property
+    def calls(self) -> Mapping[tuple[str, str], int]:
+        """How many alerts the webhook was told of, by rule and state."""
+        found: Counter[tuple[str, str]] = Counter()
+        for rule, _, state in self._calls:
+            found[rule, state] += 1
+        return found
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """What somebody who looks at the first alert chooses at the top of a dashboard."""
+        subjects = [alert.subject for alert in self._alerts() if alert.severity == "critical"]
+        site, device, metric = (*subjects[0].split("/", 2), "", "")[:3] if subjects else ("", "", "")
+        return {"level": "10s", "site": site, "device": device, "metric": metric}
 
     def news(self, now_us: int) -> list[str]:
         """Return the lines since the last look; the time is not asked for."""
+        del now_us
         return [*self._of_store(), *self._of_hook()]
 
-    def _of_store(self) -> list[str]:
+    def missing(self) -> list[str]:
+        """Name what should have come and has not: an alert's state in the store, a call, the end of one."""
+        missing: list[str] = []
+        for alert in self._alerts():
+            if self._stored.get(alert.id) != alert.state:
+                missing.append(f"{alert.rule} of {alert.subject} as {alert.state} in InfluxDB")
+            if alert.muted or alert.state == "pending":
+                continue
+            wanted = ["firing"] if alert.state in {"firing", "acknowledged"} else ["resolved"]
+            missing += [
+                f"{alert.rule} of {alert.subject} as {state} at the webhook"
+                for state in wanted
+                if not self._calls[alert.rule, alert.subject, state]
+            ]
+        return missing
+
+    def _alerts(self) -> list[AlertView]:
         history = self._view.history()
-        if history is None:
+        return list(reversed(history.alerts())) if history is not None else []
+
+    def _of_store(self) -> list[str]:
+        alerts = {alert.id: alert for alert in self._alerts()}
+        if all(self._stored.get(one.id) == one.state for one in alerts.values()):
+            return []
+        try:
+            rows = influxql(self._stack.store.url, _ALERTS)
+        except TryAgain:  # there is no such database yet, or it is busy
             return []
         lines: list[str] = []
-        for alert in history.alerts():
-            if alert.id in self._stored:
+        for row in rows:
+            alert, state = alerts.get(str(row["id"])), str(row["state"])
+            if alert is None or self._stored.get(alert.id) == state:
                 continue
-            try:
-                rows = influxql(self._stack.store.url, _ALERTS.format(id=alert.id))
-            except TryAgain:  # there is no such database yet, or it is busy
-                return lines
-            if rows:
-                self._stored.add(alert.id)
-                row = rows[0]
-                lines.append(f"        STORED {self._view.when(alert.episode_us)}  {alert.subject}  {alert.rule}: a point of InfluxDB's, state {row['state']}, value {row['value']:g}")  # fmt: skip
+            self._stored[alert.id] = state
+            lines.append(f"        STORED {self._view.when(alert.episode_us)}  {alert.subject}  {alert.rule}: a point in InfluxDB, state {state}")  # fmt: skip
         return lines
 
     def _of_hook(self) -> list[str]:
         lines: list[str] = []
         for one in self._stack.hook.news():
-            self.calls[one.name, one.status] += 1
-            text = one.annotations.get("summary") or one.annotations.get("text", "")
-            lines.append(f"        CALLED {one.status:8}  {one.subject}  {one.name}: {text}")
+            if not one.is_ours:
+                lines.append(f"        CALLED {one.status}  {one.name}, of Prometheus")
+                continue
+            self._calls[one.name, one.subject, one.status] += 1
+            text = one.annotations.get("text", "")
+            lines.append(f"        CALLED {one.status}  {one.subject}  {one.name}: {text}")
         return lines

@@ -1,0 +1,109 @@
+"""How a stack's demo ends: the store has caught up, and what the store, the panels, Prometheus and Alertmanager say is told and judged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from headwater_appliance.demo_stack import Stack
+from headwater_appliance.demo_stack_panels import Shown, queries, rows
+from headwater_appliance.demo_stack_query import get, promql
+from headwater_appliance.demo_stack_story import StackStory
+from headwater_shared.errors import TryAgain
+
+_SETTLED_S = 40.0
+WATCHDOG = "Watchdog"
+"""The dead man's switch: the one alert of Prometheus that fires while all is well."""
+
+
+class Verdict(NamedTuple):
+    """What is told, and what of it should not be."""
+
+    lines: list[str]
+    wrong: list[str]
+
+
+async def settled(story: StackStory, say: Callable[[], None]) -> None:
+    """Wait until the store has every alert as it stands, and the webhook heard of the end of those that are over.
+
+    Args:
+        story: knows both.
+        say: is called again and again: it tells what came.
+    """
+    deadline = time.monotonic() + _SETTLED_S
+    while story.missing() and time.monotonic() < deadline:
+        await asyncio.sleep(0.3)
+        say()
+
+
+def verdict(stack: Stack, story: StackStory, began_us: int, now_us: int, processes: int) -> Verdict:
+    """Ask all of them; this takes some seconds.
+
+    Args:
+        stack: the servers.
+        story: what was told meanwhile.
+        began_us, now_us: the time that the panels show.
+        processes: that Prometheus is to scrape.
+
+    Raises:
+        TryAgain: one of them does not answer.
+    """
+    found = [
+        _of_panels(stack, story, began_us, now_us),
+        _of_prometheus(stack, processes),
+        _of_calls(story),
+    ]
+    return Verdict([line for one in found for line in one.lines], [line for one in found for line in one.wrong])  # fmt: skip
+
+
+def _of_panels(stack: Stack, story: StackStory, began_us: int, now_us: int) -> Verdict:
+    shown: dict[str, Counter[bool]] = {}
+    empty: list[str] = []
+    wrong: list[str] = []
+    for query in queries(story.chosen, Shown(began_us, now_us)):
+        try:
+            some = rows(query, stack.store.url, stack.prometheus.url) > 0
+        except TryAgain as error:
+            wrong.append(f"the panel {query.panel!r} of {query.dashboard!r}: {error}")
+            continue
+        shown.setdefault(query.dashboard, Counter())[some] += 1
+        if not some:
+            empty.append(query.panel)
+    lines = [
+        f"  panels of {name!r}: {count[True]} of {count.total()} queries have rows"
+        for name, count in shown.items()
+    ]
+    if empty:
+        lines.append(f"    of these there was nothing to show: {', '.join(dict.fromkeys(empty))}")
+    return Verdict(lines, wrong)
+
+
+def _of_prometheus(stack: Stack, processes: int) -> Verdict:
+    url = stack.prometheus.url
+    up = sum(value == 1 for _, value in promql(url, "up"))
+    groups = msgspec.json.decode(get(url, "/api/v1/rules"))["data"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    sick = [f"{rule['name']}: {rule.get('lastError', '')}" for rule in rules if rule["health"] == "err"]
+    firing = {labels["alertname"] for labels, _ in promql(url, 'ALERTS{alertstate="firing"}')} - {WATCHDOG}
+    pending = {labels["alertname"] for labels, _ in promql(url, 'ALERTS{alertstate="pending"}')}
+    lines = [
+        f"  Prometheus scrapes {up} of {processes} processes, has {len(rules)} rules loaded, and of these fire: {', '.join(sorted(firing)) or 'none'}"
+    ]
+    if pending:
+        lines.append(f"    pending: {', '.join(sorted(pending))}")
+    wrong = [f"the rule {one}" for one in sick]
+    wrong += [f"Prometheus' alert {name} fires, and all is well" for name in sorted(firing)]
+    if up < processes:
+        wrong.append(f"Prometheus scrapes {up} processes, there are {processes}")
+    return Verdict(lines, wrong)
+
+
+def _of_calls(story: StackStory) -> Verdict:
+    firing, over = (sum(n for (_, state), n in story.calls.items() if state == one) for one in ("firing", "resolved"))  # fmt: skip
+    line = f"  Alertmanager posted to the webhook: {firing} alerts firing, {over} resolved"
+    return Verdict([line], [f"missing: {one}" for one in story.missing()])
