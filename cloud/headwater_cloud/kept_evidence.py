@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from operator import attrgetter
 
@@ -103,10 +103,21 @@ class KeyEvidence(msgspec.Struct, array_like=True):
         ids = {e.id for e in new}
         return list(new), [e for e in old if e.id not in ids]
 
-    def to_forget(self, keep_us: int) -> tuple[list[Evidence], int]:
-        """Return what is to be let go: what ended long before the newest, and the oldest of too much; and before when that was."""
+    def to_forget(self, keep_us: int, complete_of: Callable[[str], int]) -> tuple[list[Evidence], int]:
+        """Return what is to be let go: what ended long before the newest, and the oldest of too much; and before when that was.
+
+        What an agent has yet to send, because it was cut off, may be older than what is known by now, and needs what was then: of an age is
+        only what all agents of the key are complete beyond. A device's status is no measure: it bears the time at which it was seen,
+        while readings that the device kept for hours bear theirs.
+
+        Args:
+            complete_of: up to when an agent is complete.
+        """
         some = self.evidence.values()
-        oldest_us = max((_newest_us(e) for e in some), default=0) - keep_us
+        newest_us = max((_newest_us(e) for e in some if e.kind != "device"), default=None)
+        if newest_us is None:
+            newest_us = max(map(_newest_us, some), default=0)
+        oldest_us = min([newest_us, *map(complete_of, {e.agent for e in some if e.agent})]) - keep_us
         gone = [e for e in some if e.end_us is not None and e.end_us < oldest_us]
         more = len(self.evidence) - len(gone) - self._room()
         if more > 0:

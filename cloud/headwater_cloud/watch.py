@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappop, heappush
 from typing import NamedTuple
 
@@ -30,6 +31,9 @@ from headwater_shared.records import Anomaly, Command, Device
 
 _STRANGER_US = 300_000_000
 """How complete an agent is that this shard never heard, for it is another one's: so long before the clock."""
+
+_AWAY_US = 7 * 86_400_000_000
+"""An agent that is away for longer than windows can be revised holds no evidence back."""
 
 Rule = tuple[bool, str]
 """Whether it is a pattern, and its name; else it is the rule of anomalies or comparisons that are alerts by themselves."""
@@ -273,10 +277,7 @@ def _found(shard: Shard, watching: Watching, key: str, rules: Collection[Rule]) 
     kept, index = shard.evidence[key], watching.index
     lists = _lists(shard, watching, key, rules)
 
-    def complete_of(agent: str) -> int:
-        progress = shard.agents.get(agent)
-        return shard.clock_us - _STRANGER_US if progress is None else progress.complete_us
-
+    complete_of = partial(_complete_us, shard)
     out: dict[Rule, Episodes] = {}
     for rule in rules:
         is_pattern, name = rule
@@ -291,10 +292,16 @@ def _found(shard: Shard, watching: Watching, key: str, rules: Collection[Rule]) 
     return out
 
 
+def _complete_us(shard: Shard, agent: str) -> int:
+    progress = shard.agents.get(agent)
+    return shard.clock_us - _STRANGER_US if progress is None else progress.complete_us
+
+
 def _forget(shard: Shard, watching: Watching, key: str) -> int:
     """Let go of evidence that is old, or too much; what goes on of its episodes stays known."""
     kept, index = shard.evidence[key], watching.index
-    gone, oldest_us = kept.to_forget(index.keep_us)
+    least_us = shard.clock_us - _AWAY_US
+    gone, oldest_us = kept.to_forget(index.keep_us, lambda agent: max(_complete_us(shard, agent), least_us))
     if not gone and not any(of.end_us < oldest_us for of in kept.held):
         return 0
     rules = _rules_of(key, gone, index) | {(_is_pattern(of.rule, index), of.rule) for of in kept.held}

@@ -31,6 +31,7 @@ from tests.bench import (
     with_detectors,
 )
 from tests.bench.cloud import alert_latency as cloud_alert_latency
+from tests.bench.cloud import influx as cloud_influx
 from tests.bench.cloud import kill as cloud_kill
 from tests.bench.cloud import latency as cloud_latency
 from tests.bench.cloud import local as cloud_local
@@ -78,6 +79,7 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("alert-storm",): storm.run,
     ("patterns-1000",): cloud_patterns.run,
     ("wire-bytes",): wire.run,
+    ("sink-influx",): cloud_influx.run,
     ("audit-10m",): audit.run,
     ("sim-fleet-10k",): fleet.run,
     ("edge-disk-pages",): pages.run,

@@ -12,9 +12,9 @@ from headwater_cloud.book import AlertPolicy, Book, Pattern, Step
 from headwater_cloud.episodes import Episode
 from headwater_cloud.matching import index_of
 from headwater_cloud.watch import Seen
-from headwater_shared.records import Anomaly
+from headwater_shared.records import Anomaly, Device
 from tests.cloud.test_patterns import SHORT, patterns
-from tests.cloud.test_watch import ROWS, Side, anomaly
+from tests.cloud.test_watch import HOME, ROWS, Side, anomaly
 
 HOUR = 3_600_000_000
 PIECE = 256_000
@@ -146,16 +146,54 @@ def test_r24_long_names_and_texts_stay_one_small_piece() -> None:
 def test_what_comes_hours_late_is_told_though_newer_is_known() -> None:
     """A truck comes back with its backlog: its anomaly is older than all that is kept, and is an episode all the same, over then."""
     side = Side(Book())
-    side.take(Seen([anomaly("new", "hot", 1, 50 * HOUR)]), 50 * HOUR, {"x": 0})
+    side.take(Seen([anomaly("new", "hot", 1, 50 * HOUR)]), 50 * HOUR, {"x": 50 * HOUR})
     late = [anomaly("old", "hot", 1, HOUR), anomaly("old", "hot", 1, HOUR, 2 * HOUR)]
-    side.take(Seen(late), 50 * HOUR, {"x": 0})
+    side.take(Seen(late), 50 * HOUR, {"x": 50 * HOUR})
     assert [(e.begin_us, e.end_us) for e in side.known["s/d1", "hot"]] == [
         (HOUR, 2 * HOUR),
         (50 * HOUR, None),
     ]
-    side.take(Seen([anomaly("new", "hot", 1, 50 * HOUR, 51 * HOUR)]), 51 * HOUR, {"x": 0})
+    side.take(Seen([anomaly("new", "hot", 1, 50 * HOUR, 51 * HOUR)]), 51 * HOUR, {"x": 51 * HOUR})
     assert [e.begin_us for e in side.known["s/d1", "hot"]] == [50 * HOUR]
     assert side.shard.evidence["s/d1"].forgotten_us == 2 * HOUR, "alerts leave what ended before as it is"
+
+
+_SEQUENCE = Pattern("bearing", within_us=HOUR, sequence=(Step("anomaly", "shakes"), Step("anomaly", "warm")))
+
+
+def test_a_backlog_that_comes_in_pieces_after_newer_evidence_is_one_match() -> None:
+    """The agent was cut off: what is new comes first, then, batch by batch, what was long before; no piece is let go before the next."""
+    side = Side(Book((_SEQUENCE,)))
+    side.take(Seen([anomaly("new", "flaps", 1, 50 * HOUR, 50 * HOUR)]), 50 * HOUR, {"x": 0})
+    for row in (anomaly("a", "shakes", 1, HOUR, HOUR + 60), anomaly("b", "warm", 1, HOUR + 120, HOUR + 180)):
+        side.take(Seen([row]), 50 * HOUR, {"x": HOUR})
+    (episode,) = side.known["s/d1", "bearing"]
+    assert (episode.begin_us, episode.evidence) == (HOUR, ("a", "b"))
+    side.take(Seen([anomaly("end", "flaps", 1, 51 * HOUR, 51 * HOUR)]), 51 * HOUR, {"x": 51 * HOUR})
+    assert "a" not in side.shard.evidence["s/d1"].evidence, "once the agent has sent all, what is old goes"
+
+
+def test_a_device_with_old_readings_and_a_status_of_now_is_one_match() -> None:
+    """A device kept its readings for hours and is online now: its status is no reason to let go of what they say."""
+    side = Side(Book((_SEQUENCE,)))
+    now = 50 * HOUR
+    online = Device("x", 1, HOME, 1, 1, None, "on", "s/d1", "online", "", 0, "reading", now, now)
+    side.take(Seen(devices=[online]), now, {"x": now})
+    for row in (anomaly("a", "shakes", 1, HOUR, HOUR + 60), anomaly("b", "warm", 1, HOUR + 120, HOUR + 180)):
+        side.take(Seen([row]), now, {"x": now})
+    (episode,) = side.known["s/d1", "bearing"]
+    assert episode.evidence == ("a", "b")
+
+
+def test_an_agent_that_is_gone_for_good_holds_no_evidence_of_others() -> None:
+    """Of a site with an agent that was taken down, evidence goes by age again after a week."""
+    site = Pattern("site", within_us=HOUR, per="site", of=Step("anomaly", "*"), count=50)
+    side = Side(Book((site,)))
+    side.take(Seen([anomaly("old", "hot", 1, 0, 60, "gone")]), 100, {"gone": 100, "x": 100})
+    for day in (1, 6, 8):
+        at = day * 24 * HOUR
+        side.take(Seen([anomaly(f"n{day}", "hot", 2, at, at)]), at, {"x": at})
+        assert ("old" in side.shard.evidence["s"].evidence) == (day < 7), day
 
 
 @pytest.mark.parametrize("far", [1, 10])

@@ -7,30 +7,28 @@ import msgspec
 from headwater_cloud.book import Book
 from headwater_cloud.watch import Seen
 from headwater_shared.peers import Finding
-from headwater_shared.records import Device
-from tests.cloud.test_watch import HOME, Side
+from tests.cloud.test_watch import HOME, Side, anomaly
 
 AT, WINDOW = 1_000_000_000, 10_000_000
-HOURS = 3_600_000_000
+DAYS = 86_400_000_000
 FOUND = Finding(
     "f1", "odd", "M", "s/d1", "flow", "10s", AT, WINDOW, HOME, "x", 1, True, 9.0, 5.0, 1.0, 4.0, 7, "warning", "9, where 7 have 5",
 )  # fmt: skip
 
 
-def online(at_us: int) -> Device:
-    return Device("x", 1, HOME, 1, 1, None, "on", "s/d1", "online", "", 0, "reading", at_us, at_us)
-
-
 def test_an_alert_of_windows_that_are_let_go_ends_with_the_last_of_them() -> None:
-    """Its device is heard of hours later, so its evidence is let go while it may still go on; then its end is known: that of the window."""
+    """Its agent is away for more than a week, and another one has news of the device: its evidence is let go while it may still go on;
+    then its end is known: that of the window.
+    """
     side = Side(Book())
     side.take(Seen(findings=[FOUND]), AT, {"x": AT})
     (before,) = side.known["s/d1", "odd"]
     assert (before.begin_us, before.end_us) == (AT, None)
-    side.take(Seen(devices=[online(AT + 3 * HOURS)]), AT, {"x": AT})
+    later = AT + 8 * DAYS
+    side.take(Seen([anomaly("news", "hot", 1, later, None, "y")]), later, {"x": AT, "y": later})
     assert not any(one.kind == "peer" for one in side.shard.evidence["s/d1"].evidence.values())
     side.restart()
-    side.take(Seen(findings=[]), AT + 4 * HOURS, {"x": AT + 4 * HOURS})
+    side.take(Seen(findings=[]), later + 1, {"x": later + 1})
     (after,) = side.known["s/d1", "odd"]
     assert (after.begin_us, after.end_us) == (AT, AT + WINDOW)
 

@@ -26,8 +26,8 @@ from tests.system.load import SCENARIO, Load, load
 from tests.system.workers import WORKERS, offsets
 
 DEVICES = 40
-ORIGIN = (datetime.now(UTC) - timedelta(minutes=15)).isoformat(timespec="seconds")
-"""Of both runs. Not longer ago: what is an hour older than the newest evidence of a device, its status of now, is let go."""
+ORIGIN = (datetime.now(UTC) - timedelta(hours=4)).isoformat(timespec="seconds")
+"""Of both runs: long before the status of devices, which is of now."""
 PATTERNS = ("shakes-and-warm", "shakes-and-no-heat", "many-shake", "two-of-three")
 COMPARED = "odd-flow"
 
