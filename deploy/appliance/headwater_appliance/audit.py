@@ -5,13 +5,15 @@
     edge.db ▶ audit_stored ───┘                                                              ▶ audit_levels ▶ audit_findings
 
 What a device was told is taken must be in every window it belongs to exactly once, at each level that is kept, or in the
-dead letters; what the stores hold must have been sent. It reads files only, which may be in use.
+dead letters; what the stores hold must have been sent. It reads files only, which may be in use; or, in the place of cloud.db,
+what InfluxDB holds (audit_influxql ▶ audit_store).
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,10 +27,12 @@ from headwater_appliance import (
     audit_rollups,
     audit_sessions,
     audit_stamped,
+    audit_store,
     audit_windows,
 )
 from headwater_appliance.audit_coarsened import Marks
 from headwater_appliance.audit_findings import Findings
+from headwater_appliance.audit_influxql import Source
 from headwater_appliance.audit_sent import Sent, of_truth
 from headwater_appliance.audit_stored import Stored, Windows, read
 from headwater_appliance.audit_windows import Named
@@ -46,6 +50,8 @@ Some = Mapping[str, Sequence[str]]
 NONE: Some = {}
 HISTORY, AGENT = "cloud.db", "edge.db"
 """In the data folder."""
+LOOKS = 20
+_WAIT_S = 0.5
 _SHOWN = 20
 _AT_ONCE = 1_000_000
 """Readings that are compared at once, whole series: memory is for these, and for what is read."""
@@ -58,6 +64,8 @@ def run_audit(
     levels: Sequence[str] = LEVELS,
     some: Some = NONE,
     agents: Sequence[Path] | None = None,
+    store: Source | None = None,
+    looks: int = LOOKS,
     as_json: bool = False,
 ) -> int:
     """Audit a data folder and print what was found, the counts in the last line.
@@ -68,18 +76,25 @@ def run_audit(
         levels: names of the levels that must be there, for all series.
         some: further levels that must be there, with the patterns of the series that have them.
         agents: the agents' files, if not the one in the folder.
+        store: of which the windows are judged, in the place of those of the cloud side's file.
+        looks: how often the store is read, half a second apart, while something is wrong: what was just written takes a moment.
         as_json: print all of the evidence as one JSON object; the last line then goes to the standard error.
 
     Returns:
         The exit code: 0 if all is as it must be, else 1.
 
     Raises:
-        StateError: a file is not there, or is something else.
+        StateError: a file is not there, or is something else; the store does not let us read.
+        TryAgain: the store does not answer.
     """
-    stored = read(data / HISTORY, [data / AGENT] if agents is None else agents)
-    findings = audit(ledgers.read(ledger), stored, levels, some)
-    if findings.good:  # of windows that are wrong rollups say nothing
-        audit_rollups.compare(data / HISTORY, findings)
+    truth, agents = ledgers.read(ledger), [data / AGENT] if agents is None else agents
+    if store is None:
+        stored = read(data / HISTORY, agents)
+        findings = audit(truth, stored, levels, some)
+        if findings.good:  # of windows that are wrong rollups say nothing
+            audit_rollups.compare(data / HISTORY, findings)
+    else:
+        stored, findings = _of_store(store, truth, data / HISTORY, agents, levels, some, looks)
     if as_json:
         print(json.dumps({**findings.evidence(), "waiting": stored.waiting}, indent=1))
         print(findings.line(), file=sys.stderr)
@@ -95,6 +110,25 @@ def run_audit(
         )
     print(findings.line())
     return 0 if findings.good else 1
+
+
+def _of_store(
+    store: Source,
+    truth: Truth,
+    history: Path,
+    agents: Sequence[Path],
+    levels: Sequence[str],
+    some: Some,
+    looks: int,
+) -> tuple[Stored, Findings]:
+    for look in range(looks):
+        found = audit_store.read(store, (*levels, *some), history, agents, time.time_ns() // 1000)
+        findings = audit(truth, found.windows, levels, some)
+        audit_store.judge(found, findings)
+        if findings.good or look == looks - 1:
+            break
+        time.sleep(_WAIT_S)
+    return found.windows, findings
 
 
 def audit(truth: Truth, stored: Stored, levels: Sequence[str] = LEVELS, some: Some = NONE) -> Findings:

@@ -96,6 +96,15 @@ def _compare(file: Path, findings: Findings) -> None:
         connection.close()
 
 
+def compare_rows(
+    level: str, series: Ints, start: Ints, count: Ints, digest: Ints, names: Sequence[str], findings: Findings
+) -> None:
+    """Compare the rollups among windows with the others; shape (n,) each, `series` indexes `names`; what differs is added."""
+    rolled = np.array([is_rollup(name) for name in names], np.bool_)[series]
+    kind = np.where(rolled, _ROLLUP, _WINDOW)
+    _level(level, _Rows(series, start, kind, count, digest), names, findings)
+
+
 def _level(level: str, rows: _Rows, names: Sequence[str], findings: Findings) -> None:
     rolled = rows.kind >= _ROLLUP
     if not rolled.any():

@@ -109,7 +109,7 @@ def read(history: Path, agents: Iterable[Path]) -> Stored:
     stored = Stored([], [])
     reader = History(history)
     try:
-        kept_from = _kept_from(history)
+        kept_from = kept_from_of(history)
         for name in reader.levels():
             found = reader.level(name)
             stored.names = found.names  # a series is never given up, and gets its number once
@@ -125,15 +125,20 @@ def read(history: Path, agents: Iterable[Path]) -> Stored:
             )
     finally:
         reader.close()
+    with_agents(stored, agents)
+    return stored
+
+
+def with_agents(stored: Stored, agents: Iterable[Path]) -> None:
+    """Add the agents' dead letters, and what waits in their outboxes; errors as `read`."""
     for agent in agents:
         letters, waiting = _agent(agent)
         stored.dead += letters
         stored.waiting += waiting
-    return stored
 
 
-def _kept_from(history: Path) -> dict[str, int]:
-    """Return, of the levels of which windows were deleted, when those that are kept begin."""
+def kept_from_of(history: Path) -> dict[str, int]:
+    """Return, of the levels of which windows were deleted, when those that are kept begin; errors as `read`."""
     from headwater_cloud.store import APPLICATION, VERSION
 
     connection = open_reader(history, application=APPLICATION, version=VERSION)
