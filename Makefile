@@ -11,7 +11,7 @@ STACK := .venv/.synced-to-run-stack
 TESTS := .venv/.synced-to-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka demo-stack test check bench fault mutants clean
+.PHONY: help demo demo-kafka demo-stack test check bench fault mutants dashboards clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | while IFS='|' read -r name what; do printf '%-15s %s\n' "$$name" "$$what"; done
@@ -47,6 +47,9 @@ fault: $(TESTS) ## the long runs: kills, cuts, full disks, searches for new coun
 
 mutants: $(TESTS) ## each mechanism of promise 1 switched off in turn: its test must notice; ARGS="retained" to choose
 	$(BIN)/python -m tests.fault.mutants $(ARGS)
+
+dashboards: $(TESTS) ## Grafana's dashboards, made anew from deploy/grafana/headwater_dashboards
+	@PYTHONPATH=deploy/grafana $(BIN)/python -m headwater_dashboards
 
 clean: ## take away what was built and cached; .venv and headwater-data/ stay
 	rm -rf build dist .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
