@@ -29,6 +29,13 @@ from tests.system.composed import FILE, Composed, binds, ours, read, services
 
 _CLIS = {"headwater-edge": edge_cli.app, "headwater-cloud": cloud_cli.app, "headwater-sim": sim_cli.app}
 _FIRST = ("agent-north", "fleet-north")
+JOBS = ("topics", "influxdb-init")
+"""What does something and ends."""
+_SHARED = {
+    "cloud": {"worker-1", "worker-2", "sink"},
+    "tokens": {"influxdb-init", "sink", "grafana"},
+}
+"""Volumes that more than one service has."""
 
 
 def _schema_says(path: Path) -> subprocess.CompletedProcess[str]:
@@ -52,7 +59,7 @@ def test_the_schema_refuses_what_is_not_compose(tmp_path: Path) -> None:
 def test_what_is_published_is_published_on_the_loopback() -> None:
     """Nobody but this machine reaches a port, and no two services want the same."""
     ports = [port for one in services().values() for port in one.get("ports", [])]
-    assert len(ports) == 6
+    assert len(ports) == 10
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports), ports
     assert len({port.split(":")[1] for port in ports}) == len(ports)
     assert not any(one.get("network_mode") for one in services().values())
@@ -63,7 +70,7 @@ def test_every_image_has_a_pinned_tag() -> None:
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
     assert re.search(r"^ARG PYTHON=3\.\d+\.\d+-slim-bookworm$", dockerfile, re.MULTILINE)
     images = {one["image"] for one in services().values()}
-    assert all(re.fullmatch(r"[a-z/-]+:\d+\.\d+\.\d+", image) for image in images), images
+    assert all(re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+", image) for image in images), images
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"headwater:{version}" in images
 
@@ -77,7 +84,7 @@ def test_each_service_is_limited_and_knows_how_it_is(name: str) -> None:
     assert one["cap_drop"] == ["ALL"]
     assert one["security_opt"] == ["no-new-privileges:true"]
     assert one["logging"]["options"]["max-size"]
-    ends = name == "topics" or name.startswith("fleet-")
+    ends = name in JOBS or name.startswith("fleet-")
     assert bool(one["healthcheck"].get("disable")) is ends
     assert one.get("profiles", []) == (["fleet"] if name.startswith("fleet-") else [])
 
@@ -91,19 +98,21 @@ def test_a_worker_is_asked_at_the_port_of_its_slot() -> None:
 
 
 def test_what_it_names_is_there() -> None:
-    """Files that are mounted exist and are read-only; volumes and secrets are declared; a volume is one service's, or the workers'."""
-    volumes: list[str] = []
+    """Files that are mounted exist and are read-only; volumes and secrets are declared; a volume is one service's, but for those that are shared."""
+    volumes: dict[str, set[str]] = {}
     for name, one in services().items():
         for inside, outside in binds(one).items():
             assert (ROOT / outside).exists()
             assert f"{outside}:{inside}:ro" in one["volumes"]
-        named = [text.split(":")[0] for text in one.get("volumes", []) if not text.startswith(".")]
-        volumes += [volume for volume in named if name != "worker-2"]
+        for text in one.get("volumes", []):
+            if not text.startswith("."):
+                volumes.setdefault(text.split(":")[0], set()).add(name)
         assert set(one.get("secrets", [])) <= set(read()["secrets"]), name
         for other, how in one.get("depends_on", {}).items():
             disabled = services()[other]["healthcheck"].get("disable", False)
             assert (how["condition"] == "service_healthy") is not disabled
     assert sorted(volumes) == sorted(read()["volumes"])
+    assert {volume: whose for volume, whose in volumes.items() if len(whose) > 1} == _SHARED
 
 
 def test_secrets_are_files_that_git_does_not_see(tmp_path: Path) -> None:

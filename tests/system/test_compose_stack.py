@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import re
+import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
-from ruamel.yaml import YAML
 
-from headwater_appliance.stack_servers import find
 from headwater_cloud.influx_lines import database
 from headwater_cloud.settings import CloudSettings
 from headwater_edge.settings import EdgeSettings, step_settings
-from headwater_shared.settings import load
-from tests import influx_v2
+from tests.influx_v2 import Store
 from tests.influx_v2_http import ORG_ID, Handler, Refusal
-from tests.support import ROOT, part_required
-from tests.system.composed import binds, services
+from tests.support import ROOT, free_port
+from tests.system.composed import services
 
 _JOB = ROOT / "deploy" / "compose" / "influxdb" / "init.sh"
 
@@ -31,7 +28,8 @@ class _Tokens(Handler):
     """The stand-in with mappings of databases, and authorizations, as InfluxDB 2 keeps them."""
 
     def _route(self, path: str, words: dict[str, str], body: bytes) -> None:
-        kept: _Store = self.store  # type: ignore[assignment]
+        kept = self.store
+        assert isinstance(kept, _Store)
         if path == "/api/v2/dbrps" and self.command == "GET":
             self._known()
             found = [one for one in kept.mapped if one["database"] == words["db"]]
@@ -52,8 +50,102 @@ class _Tokens(Handler):
             super()._route(path, words, body)
 
 
-class _Store(influx_v2.Store):
+class _Store(Store):
     def __init__(self) -> None:
         super().__init__()
         self.mapped: list[dict[str, Any]] = []
         self.tokens: list[dict[str, Any]] = []
+
+
+@pytest.fixture
+def store() -> Iterator[_Store]:
+    """An InfluxDB 2 as its set-up leaves it: one bucket, and a token that may do all."""
+    made = _Store()
+    made.bucket("headwater_found")
+
+    class Mine(_Tokens):
+        store = made
+
+    server = ThreadingHTTPServer(("127.0.0.1", made.port), Mine)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _job(store: _Store, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the job as the compose file does, with its variables; files and the address are those of here."""
+    given = services()["influxdb-init"]["environment"]
+    (folder / "admin").write_text(store.token)
+    (folder / "tokens").mkdir(exist_ok=True)
+    here = {"INFLUX_URL": store.url, "ADMIN_TOKEN": str(folder / "admin"), "TOKENS": str(folder / "tokens")}
+    script, *rest = services()["influxdb-init"]["entrypoint"]
+    assert rest == ["/init/init.sh"]
+    return subprocess.run(
+        [script, str(_JOB)],
+        env={"PATH": os.environ["PATH"], **given, **here, **more},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_job_makes_buckets_mappings_and_tokens_once(store: _Store, tmp_path: Path) -> None:
+    """A bucket a level with its retention, each a database of InfluxQL; the sink's token writes and reads these, Grafana's only reads; again: nothing."""
+    done = _job(store, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    keep = CloudSettings().kept()
+    levels = step_settings(EdgeSettings()).levels
+    wanted = {database("headwater", level): (keep.of(level) or 0) // 1_000_000 for level in levels}
+    assert {name: one.retention_s for name, one in store.buckets.items()} == wanted | {"headwater_found": 0}
+    ids = {one.id: name for name, one in store.buckets.items()}
+    assert {one["database"]: (ids[one["bucketID"]], one["retention_policy"], one["default"]) for one in store.mapped} == {
+        name: (name, "autogen", True) for name in store.buckets
+    }  # fmt: skip
+    may = [
+        {(one["action"], ids[one["resource"]["id"]]) for one in token["permissions"]}
+        for token in store.tokens
+    ]
+    reads = {("read", name) for name in store.buckets}
+    assert may == [reads | {("write", name) for name in store.buckets}, reads]
+    told = {path.name: path.read_text() for path in (tmp_path / "tokens").iterdir()}
+    assert told == {"sink": "a-token-0==", "grafana": "a-token-1=="}
+    again = _job(store, tmp_path)
+    assert (again.returncode, again.stdout) == (0, ""), again.stderr
+    assert len(store.mapped) == len(store.buckets)
+    assert len(store.tokens) == 2
+    assert store.token not in done.stdout + done.stderr
+
+
+def test_a_level_more_makes_tokens_that_know_it(store: _Store, tmp_path: Path) -> None:
+    """With a bucket more the tokens are made anew."""
+    assert _job(store, tmp_path).returncode == 0
+    more = services()["influxdb-init"]["environment"]["BUCKETS"] + " headwater_1d=0"
+    assert _job(store, tmp_path, BUCKETS=more).returncode == 0
+    assert (tmp_path / "tokens" / "sink").read_text() == "a-token-2=="
+    new = {one["resource"]["id"] for one in store.tokens[2]["permissions"]}
+    assert new == {one.id for one in store.buckets.values()}
+
+
+def test_the_job_says_what_the_store_said(store: _Store, tmp_path: Path) -> None:
+    """A wrong token, and nobody there: an exit code that has docker try again, and a line that says why."""
+    (tmp_path / "other").mkdir()
+    given = store.token
+    store.token = "another"
+    (tmp_path / "admin").write_text(given)
+    done = _job(store, tmp_path, ADMIN_TOKEN=str(_written(tmp_path / "wrong", "wrong")))
+    assert done.returncode == 1
+    assert "401" in done.stderr
+    assert "unauthorized" in done.stderr
+    nobody = _job(store, tmp_path, INFLUX_URL=f"http://127.0.0.1:{free_port()}")
+    assert nobody.returncode == 75
+    assert "does not answer" in nobody.stderr
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
