@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from headwater_appliance import demo_stack_settings as settings_of
 from headwater_appliance.demo_kafka import why
 from headwater_appliance.demo_stack_hook import Hook
 from headwater_appliance.demo_where import place
@@ -21,40 +22,6 @@ from headwater_appliance.supervise import Part, Supervisor
 from headwater_shared.errors import PartMissing, TryAgain
 
 _READY_S = 60.0
-_TARGETS = "targets.json"
-_PROMETHEUS = """\
-global: {{scrape_interval: 5s, evaluation_interval: 5s}}
-scrape_configs:
-  - job_name: headwater
-    file_sd_configs: [{{files: [{targets}]}}]
-alerting: {{alertmanagers: [{{static_configs: [{{targets: ["127.0.0.1:{alertmanager}"]}}]}}]}}
-"""
-_ALERTMANAGER = """\
-route: {{receiver: hook, group_by: [alertname, site], group_wait: 1s, group_interval: 2s, repeat_interval: 1h}}
-receivers:
-  - name: hook
-    webhook_configs: [{{url: "{hook}", send_resolved: true}}]
-"""
-_BEHIND = """\
-[cloud.influx]
-url = "{store}"
-health_port = 0
-
-[[cloud.notify]]
-name = "alertmanager"
-to = "alertmanager"
-url = "{alertmanager}"
-"""
-_MOSQUITTO = """\
-user {user}
-listener {port} 127.0.0.1
-allow_anonymous true
-persistence true
-persistence_location {folder}/
-max_queued_messages 0
-log_type error
-log_type warning
-"""
 
 
 class Mosquitto(Server):
@@ -64,7 +31,7 @@ class Mosquitto(Server):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        settings = _MOSQUITTO.format(user=getpass.getuser(), port=self.port, folder=folder)
+        settings = settings_of.MOSQUITTO.format(user=getpass.getuser(), port=self.port, folder=folder)
         (folder / "mosquitto.conf").write_text(settings)
 
     @property
@@ -100,14 +67,14 @@ class Stack(NamedTuple):
 
     def settings(self) -> str:
         """Return the settings of the cloud side that name what stands behind it."""
-        return _BEHIND.format(store=self.store.url, alertmanager=self.alertmanager.url)
+        return settings_of.BEHIND.format(store=self.store.url, alertmanager=self.alertmanager.url)
 
     def scrape(self, ports: dict[str, int]) -> None:
         """Tell Prometheus what to scrape: the health port of each process, by name."""
         targets = [
             {"targets": [f"127.0.0.1:{port}"], "labels": {"process": name}} for name, port in ports.items()
         ]
-        file = self.prometheus.folder / _TARGETS
+        file = self.prometheus.folder / settings_of.TARGETS
         partly = file.with_suffix(".new")
         partly.write_bytes(msgspec.json.encode(targets))
         partly.replace(file)
@@ -144,13 +111,15 @@ async def stack(folder: Path, say: Callable[[str], None]) -> AsyncIterator[Stack
 
     Raises:
         TryAgain: one does not answer.
+        PartMissing: this is no checkout.
     """
     folders = {kind: folder / kind.__name__.lower() for kind, _ in _NEEDED}
     for one in folders.values():
         one.mkdir(parents=True)
     with Hook() as hook:
-        alertmanager = Alertmanager(folders[Alertmanager], _ALERTMANAGER.format(hook=hook.url))
-        prometheus = Prometheus(folders[Prometheus], _PROMETHEUS.format(targets=_TARGETS, alertmanager=alertmanager.port))  # fmt: skip
+        alertmanager = Alertmanager(folders[Alertmanager], settings_of.alertmanager(hook.url))
+        where = f"127.0.0.1:{alertmanager.port}"
+        prometheus = Prometheus(folders[Prometheus], settings_of.prometheus(folders[Prometheus], where))
         found = Stack(Mosquitto(folders[Mosquitto]), Influx(folders[Influx]), prometheus, alertmanager, hook)
         found.scrape({})
         with (folder / "log").open("ab") as out:

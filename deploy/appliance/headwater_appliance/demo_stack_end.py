@@ -104,6 +104,5 @@ def _of_prometheus(stack: Stack, processes: int) -> Verdict:
 
 
 def _of_calls(story: StackStory) -> Verdict:
-    firing, over = (sum(n for (_, state), n in story.calls.items() if state == one) for one in ("firing", "resolved"))  # fmt: skip
-    line = f"  Alertmanager posted to the webhook: {firing} alerts firing, {over} resolved"
-    return Verdict([line], [f"missing: {one}" for one in story.missing()])
+    heard = ", ".join(f"{name} {count}" for name, count in sorted(story.calls.items()))
+    return Verdict([f"  Alertmanager called, alerts by receiver: {heard or 'nobody'}"], [f"missing: {one}" for one in story.missing()])  # fmt: skip

@@ -21,6 +21,8 @@ class Told(msgspec.Struct):
     status: str
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    receiver: str = ""
+    """The path that it was posted to: which of the receivers it is."""
 
     @property
     def name(self) -> str:
@@ -67,7 +69,7 @@ class Hook:
                     self.send_error(413)
                     return
                 try:
-                    hook.take(self.rfile.read(length))
+                    hook.take(self.rfile.read(length), self.path.strip("/"))
                 except msgspec.DecodeError as error:
                     self.send_error(400, str(error)[:200])
                     return
@@ -88,13 +90,15 @@ class Hook:
             self._server.shutdown()
             self._server.server_close()
 
-    def take(self, body: bytes) -> None:
-        """Take what was posted.
+    def take(self, body: bytes, receiver: str = "") -> None:
+        """Take what was posted to a receiver.
 
         Raises:
             msgspec.DecodeError: it is no notification.
         """
         alerts = msgspec.json.decode(body, type=_Notification).alerts
+        for one in alerts:
+            one.receiver = receiver
         with self._lock:
             self.told += alerts
             self._came += len(alerts)

@@ -23,15 +23,13 @@ class StackStory:
         self._stored: dict[str, str] = {}
         """The state in which the store has each alert."""
         self._calls: Counter[tuple[str, str, str]] = Counter()
-        """How often Alertmanager told of a rule and subject, by state."""
+        """How often Alertmanager told of a rule and subject, by state, whichever the receiver."""
+        self._receivers: Counter[str] = Counter()
 
     @property
-    def calls(self) -> Mapping[tuple[str, str], int]:
-        """How many alerts the webhook was told of, by rule and state."""
-        found: Counter[tuple[str, str]] = Counter()
-        for rule, _, state in self._calls:
-            found[rule, state] += 1
-        return found
+    def calls(self) -> Mapping[str, int]:
+        """How many alerts each receiver was told of, firing and resolved."""
+        return self._receivers
 
     @property
     def chosen(self) -> dict[str, str]:
@@ -85,10 +83,12 @@ class StackStory:
     def _of_hook(self) -> list[str]:
         lines: list[str] = []
         for one in self._stack.hook.news():
-            if not one.is_ours:
-                lines.append(f"        CALLED {one.status}  {one.name}, of Prometheus")
-                continue
+            self._receivers[one.receiver] += 1
+            heard = self._calls[one.name, one.subject, one.status]
             self._calls[one.name, one.subject, one.status] += 1
-            text = one.annotations.get("text", "")
-            lines.append(f"        CALLED {one.status}  {one.subject}  {one.name}: {text}")
+            if heard:
+                continue  # by another receiver, or again
+            what = f"{one.subject}  {one.name}" if one.is_ours else f"{one.name}, of Prometheus"
+            text = one.annotations.get("text") or one.annotations.get("summary", "")
+            lines.append(f"        CALLED {one.status}  {what}: {text}")
         return lines
