@@ -16,6 +16,7 @@ from typing import IO
 import msgspec
 
 from headwater_appliance.audit import run_audit
+from headwater_appliance.audit_influxql import Source
 from headwater_appliance.box import Box
 from headwater_appliance.demo_kafka import clients, kafka
 from headwater_appliance.demo_person import Technician
@@ -118,8 +119,8 @@ def demo(
     return ended
 
 
-def _judged(run: Run, stand: Stand) -> int:
-    """Tell how it went, and audit it."""
+def _judged(run: Run, stand: Stand, store: str = "") -> int:
+    """Tell how it went, and audit it; with the address of a store that, too, and last."""
     data, ledger = stand.box.data, run.folder / "ledger"
     if run.tampered:
         for line in tamper(data / "cloud.db"):
@@ -127,7 +128,13 @@ def _judged(run: Run, stand: Stand) -> int:
     for line in told(ledger, data, run.pace.scale, _patterns(stand.box)):
         print(line, flush=True)
     levels = step_settings(load(stand.agents[0].settings, "edge", EdgeSettings)).levels
-    return run_audit(ledger, data, levels=levels, agents=[one.data / FILE for one in stand.agents])
+    agents = [one.data / FILE for one in stand.agents]
+    if not store:
+        return run_audit(ledger, data, levels=levels, agents=agents)
+    print("The cloud side's file:", flush=True)
+    own = run_audit(ledger, data, levels=levels, agents=agents)
+    print("InfluxDB (headwater audit --store):", flush=True)
+    return run_audit(ledger, data, levels=levels, agents=agents, store=Source(store)) or own
 
 
 def _patterns(box: Box) -> list[str]:
@@ -215,7 +222,9 @@ async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes], around: Stac
         if run.on_kafka:
             print(f"all of it together took {memory_below(os.getpid()) / 1e9:.2f} GB of memory", flush=True)
             # Rollups follow their windows by way of Kafka, and the store follows both: it is judged while all runs.
-            judged = await asyncio.to_thread(_judged, run, stand) or judged
+            judged = (
+                await asyncio.to_thread(_judged, run, stand, around.store.url if around else "") or judged
+            )
     finally:
         view.close()
         if fleet is not None and fleet.returncode is None:
