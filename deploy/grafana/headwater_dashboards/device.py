@@ -16,8 +16,8 @@ from headwater_dashboards.variables import FOUND, PLACE, WINDOWS
 _BATTERY = '"metric" =~ /(?i)^(battery|batt|soc|vbat)/'
 _COUNTED = f'{PLACE} AND "count" > 0 AND $timeFilter'
 _METRIC = '"metric" =~ /^$metric$/'
-_BEHIND = 24
-"""Intervals behind a point of the chart that say what is expected there."""
+_SO_MANY, _NEWEST = 30, 6
+"""Points of the chart that say what is expected at the last of them, less the newest: what is not as usual would hide itself."""
 _SIGMAS = 4
 _BEFORE = "time >= ${__from}ms - ${__range_ms}ms AND time <= ${__to}ms"
 """As much again before what is shown, so that the band is there from the chart's edge on."""
@@ -113,15 +113,15 @@ def _readings() -> Panel:
     squares = f"""
         SELECT "mean" AS "m", "mean" * "mean" + "stddev" * "stddev" AS "s" FROM {WINDOWS}
         WHERE {PLACE} AND "count" > 0 AND {_BEFORE} AND {_METRIC}"""
-    middle = f'moving_average(mean("m"), {_BEHIND})'
-    spread = f'{_SIGMAS} * sqrt(moving_average(mean("s"), {_BEHIND}) - pow({middle}, 2))'
+    middle = _before("m")
+    spread = f"{_SIGMAS} * sqrt({_before('s')} - pow({middle}, 2))"
     band = f"""
         SELECT {middle} + {spread} AS "{UPPER}", {middle} - {spread} AS "{LOWER}" FROM ({squares})
         WHERE {_BEFORE} GROUP BY time($__interval) fill(none)"""
     says = (
-        f"Mean, lowest and highest of its windows. The blue band is what is to be expected from what it measured before: the mean of the {_BEHIND} "
-        f"points before, give or take {_SIGMAS} times their standard deviation. It is reckoned here, from stored windows; what the detectors of the agent "
-        "expect is finer, and is in the reasons of anomalies, which are marked in the chart."
+        f"Mean, lowest and highest of its windows. The blue band is what is to be expected from what it measured before: the mean, give or take {_SIGMAS} "
+        f"standard deviations, of the {_SO_MANY - _NEWEST} points before the newest {_NEWEST}. It is reckoned here, from stored windows; what the detectors of "
+        "the agent expect is finer, and is in the reasons of anomalies, which are marked in the chart."
     )
     chart = over_time(
         "$metric", says, INFLUX, lines(shown, "$col"), lines(band, "$col"), unit="short", height=9, interval="$level", from_zero=False,
@@ -129,6 +129,14 @@ def _readings() -> Panel:
     )  # fmt: skip
     chart.repeat, chart.repeat_direction, chart.max_per_row = "metric", "h", 2
     return chart
+
+
+def _before(of: str) -> str:
+    """Return the mean of a column over the points before the newest, as the difference of two moving averages; no slash: it would begin
+    what Grafana takes for a regular expression.
+    """
+    rest = _SO_MANY - _NEWEST
+    return f'({_SO_MANY / rest} * moving_average(mean("{of}"), {_SO_MANY}) - {_NEWEST / rest} * moving_average(mean("{of}"), {_NEWEST}))'
 
 
 def _alerts() -> Panel:

@@ -65,7 +65,8 @@ def windows() -> Windows:
 
 
 def _as_points(made: Windows) -> int:
-    from influxdb_client import Point, WritePrecision
+    from influxdb_client.client.write.point import Point
+    from influxdb_client.domain.write_precision import WritePrecision
 
     a, written = made.aggregates, 0
     columns = {"mean": a.mean, "stddev": a.m2, "min": a.min, "max": a.max, "first": a.first, "last": a.last,
