@@ -195,22 +195,8 @@ def test_help_lists_every_target() -> None:
     listed = re.findall(r"^make ([\w-]+) +\S.*$", _make("help"), re.MULTILINE)
     assert listed == phony.removeprefix(".PHONY:").split()
     assert listed == [
-<<<<<<< HEAD
         "help", "demo", "demo-kafka", "demo-stack", "test", "check", "bench", "fault", "mutants", "dashboards", "clean",
     ]  # fmt: skip
-=======
-        "help",
-        "demo",
-        "demo-kafka",
-        "test",
-        "check",
-        "bench",
-        "fault",
-        "mutants",
-        "dashboards",
-        "clean",
-    ]
->>>>>>> main
     assert _make() == _make("help")
 
 
