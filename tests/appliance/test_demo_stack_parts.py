@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from headwater_appliance.demo_stack_panels import Shown, queries
 from headwater_appliance.demo_stack_query import influxql
 from headwater_shared.errors import PartMissing, SettingsError, TryAgain
 from tests.stack import make, running
+from tests.support import ROOT
 
 
 @pytest.fixture
@@ -127,6 +129,21 @@ def test_all_packages_that_are_missing_are_named_in_one_line(monkeypatch: pytest
     with pytest.raises(PartMissing, match="mosquitto, influxdb, prometheus, prometheus-alertmanager") as said:
         demo_stack.programs()
     assert said.value.hint == "sudo apt-get install mosquitto influxdb prometheus prometheus-alertmanager"
+
+
+def test_what_may_not_be_installed_is_said_in_one_line(tmp_path: Path) -> None:
+    """Who is not root is told what to paste; exit code 78, so make ends there."""
+    (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")
+    (tmp_path / "id").chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", str(ROOT / "deploy" / "stack.sh")],
+        env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=10, check=False,
+    )  # fmt: skip
+    assert done.returncode == 78
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("default-jre-headless maven influxdb prometheus prometheus-alertmanager")
+    assert "sudo apt-get install " in line
 
 
 def test_a_stack_goes_by_the_clock_on_the_wall() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -12,14 +14,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from ruamel.yaml import YAML
 
+from headwater_appliance.stack_servers import find
 from headwater_cloud.influx_lines import database
 from headwater_cloud.settings import CloudSettings
 from headwater_edge.settings import EdgeSettings, step_settings
 from tests.influx_v2 import Store
 from tests.influx_v2_http import ORG_ID, Handler, Refusal
-from tests.support import ROOT, free_port
-from tests.system.composed import services
+from tests.support import ROOT, free_port, part_required
+from tests.system.composed import binds, ours, services
 
 _JOB = ROOT / "deploy" / "compose" / "influxdb" / "init.sh"
 
@@ -149,3 +153,65 @@ def test_the_job_says_what_the_store_said(store: _Store, tmp_path: Path) -> None
 def _written(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
+
+
+def _mounted(name: str, folder: Path) -> Path:
+    """Lay out what a service sees of the tree, as docker does; return the folder that stands for its root."""
+    for inside, outside in sorted(binds(services()[name]).items()):
+        to, source = folder / inside.strip("/"), ROOT / outside
+        if source.is_dir():
+            shutil.copytree(source, to, dirs_exist_ok=True)
+        else:
+            assert not to.parent.exists() or to.exists(), (
+                f"docker cannot make {inside} where all is read-only"
+            )
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, to)
+    return folder
+
+
+def _checked(program: str, package: str, *words: str) -> str:
+    part_required(package.removeprefix("prometheus-"))
+    done = subprocess.run([find(program, package), *words], capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_prometheus_reads_what_is_mounted(tmp_path: Path) -> None:
+    """promtool finds settings, rules and targets where the container has them, and the targets are all of our processes at their ports."""
+    root = _mounted("prometheus", tmp_path)
+    assert "--config.file=/etc/prometheus/prometheus.yml" in services()["prometheus"]["command"]
+    said = _checked("promtool", "prometheus", "check", "config", str(root / "etc/prometheus/prometheus.yml"))
+    assert "SUCCESS" in said
+    assert "rule files found" in said
+    groups = YAML(typ="safe").load((root / "etc/prometheus/targets/headwater.yml").read_text())
+    targets = {target for group in groups for target in group["targets"]}
+    asked = {f"{name}:{services()[name]['healthcheck']['test'][-1]}" for name in ours() if services()[name]["healthcheck"].get("test")}  # fmt: skip
+    assert targets == asked
+
+
+def test_alertmanager_reads_what_is_mounted(tmp_path: Path) -> None:
+    """amtool finds routes, receivers and templates where the container has them."""
+    root = _mounted("alertmanager", tmp_path)
+    assert "--config.file=/etc/alertmanager/alertmanager.yml" in services()["alertmanager"]["command"]
+    said = _checked("amtool", "prometheus-alertmanager", "check-config", str(root / "etc/alertmanager/alertmanager.yml"))  # fmt: skip
+    assert "SUCCESS" in said
+    ignored = subprocess.run(["git", "check-ignore", "-q", "deploy/alertmanager/secrets/x"], cwd=ROOT, timeout=10, check=False)  # fmt: skip
+    assert ignored.returncode == 0
+
+
+def test_grafana_has_what_its_provisioning_names(tmp_path: Path) -> None:
+    """Each variable is in the environment, the token is the one that the job makes, the dashboards lie where the provider looks."""
+    root = _mounted("grafana", tmp_path)
+    service = services()["grafana"]
+    folder = root / "etc/grafana/provisioning"
+    text = "".join(file.read_text() for file in (folder / "datasources").iterdir())
+    named = set(re.findall(r"\$\{(\w+)\}", re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)))
+    assert named
+    assert named <= set(service["environment"])
+    assert re.findall(r"\$__file\{([^}]+)\}", text) == ["/run/tokens/grafana"]
+    assert "tokens:/run/tokens:ro" in service["volumes"]
+    (provider,) = YAML(typ="safe").load((folder / "dashboards" / "headwater.yml").read_text())["providers"]
+    there = root / provider["options"]["path"].strip("/")
+    assert {file.suffix for file in there.iterdir()} == {".json"}
+    assert (root / service["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].strip("/")).exists()
