@@ -110,8 +110,9 @@ class Machine:
             conf.write_text(Path("/etc/influxdb/influxdb.conf").read_text().replace("/var/lib/influxdb", f"{self.folder}/influxdb"))  # fmt: skip
             command, usual, ready = [find("influxd", "influxdb"), "-config", str(conf)], "8086", "/ping"
         elif service == "prometheus":
-            targets = self.etc / "prometheus" / "targets" / "headwater.yml"
-            targets.write_text(self.here(targets.read_text()))
+            for name in ("targets/headwater.yml", "alertmanagers/alertmanager.yml"):
+                file = self.etc / "prometheus" / name
+                file.write_text(self.here(file.read_text()))
             command = [find("prometheus", "prometheus"), f"--config.file={self.etc}/prometheus/prometheus.yml",
                        f"--storage.tsdb.path={self.folder}/prometheus", f"--web.listen-address=127.0.0.1:{self.port('9090')}"]  # fmt: skip
             usual, ready = "9090", "/-/ready"
@@ -206,7 +207,11 @@ def _paste_all(machine: Machine, hook: Hook, blocks: list[str]) -> None:
     machine.paste(cool)
     until(partial(heard, "too-hot", "resolved"), 60, "it is told that it is over")
     url = machine.url("9090")
-    until(lambda: sum(value for _, value in promql(url, "up")) == 3, 60, "Prometheus scrapes all three")
+    until(
+        lambda: sum(value for _, value in promql(url, 'up{job="headwater"}')) == 3,
+        60,
+        "Prometheus scrapes all three",
+    )
     assert {labels["alertname"] for labels, _ in promql(url, 'ALERTS{alertstate="firing"}')} == {"Watchdog"}
     assert msgspec.json.decode(get(url, "/api/v1/rules"))["data"]["groups"]
     until(lambda: "headwater_found" in machine.paste(machine.here('ask "SHOW DATABASES" as-sink')), 60, "the sink writes")  # fmt: skip

@@ -72,12 +72,17 @@ class Stack(NamedTuple):
     def scrape(self, ports: dict[str, int]) -> None:
         """Tell Prometheus what to scrape: the health port of each process, by name."""
         targets = [
-            {"targets": [f"127.0.0.1:{port}"], "labels": {"process": name}} for name, port in ports.items()
+            {"targets": [f"127.0.0.1:{port}"], "labels": {"part": _part_of(name)}}
+            for name, port in ports.items()
         ]
         file = self.prometheus.folder / settings_of.TARGETS
         partly = file.with_suffix(".new")
         partly.write_bytes(msgspec.json.encode(targets))
         partly.replace(file)
+
+
+def _part_of(process: str) -> str:
+    return "sink" if process == "sink" else "cloud" if process.startswith("worker") else "edge"
 
 
 _NEEDED = ((Mosquitto, "Mosquitto"), (Influx, "InfluxDB"), (Prometheus, "Prometheus"), (Alertmanager, "Alertmanager"))  # fmt: skip

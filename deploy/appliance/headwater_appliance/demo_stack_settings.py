@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 from headwater_shared.errors import PartMissing
@@ -11,6 +12,7 @@ _DEPLOY = Path(__file__).parents[2]
 """In a checkout: a package brings none of this along."""
 TARGETS = "targets/headwater.yml"
 """What Prometheus scrapes, beside its settings."""
+_ALERTMANAGERS = "alertmanagers/alertmanager.yml"
 
 BEHIND = """\
 [cloud.influx]
@@ -51,20 +53,17 @@ def alertmanager(hook: str) -> str:
 
 
 def prometheus(folder: Path, alertmanager: str) -> str:
-    """Put the rules that ship beside a prometheus.yml to be, and return that which ships, with an Alertmanager's host and port.
+    """Put the rules that ship beside a prometheus.yml to be, with an Alertmanager's host and port; return that which ships.
 
     Raises:
         PartMissing: it is not there.
     """
     text = _text("prometheus/prometheus.yml")
-    rules = _DEPLOY / "prometheus" / "rules"
-    (folder / "rules").mkdir()
-    for file in rules.glob("*.yml"):
-        (folder / "rules" / file.name).write_text(file.read_text())
-    (folder / TARGETS).parent.mkdir()
-    text = re.sub(r"127\.0\.0\.1:9093", alertmanager, text)
-    text = re.sub(r"scrape_interval: \w+", "scrape_interval: 5s", text)
-    return re.sub(r"evaluation_interval: \w+", "evaluation_interval: 5s", text)
+    shutil.copytree(_DEPLOY / "prometheus" / "rules", folder / "rules")
+    for name in (TARGETS, _ALERTMANAGERS):
+        (folder / name).parent.mkdir()
+    (folder / _ALERTMANAGERS).write_text(f'- targets: ["{alertmanager}"]\n')
+    return re.sub(r"(scrape|evaluation)_interval: \w+", r"\1_interval: 5s", text)
 
 
 def _text(name: str) -> str:
