@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGTERM, Signals
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -32,10 +32,10 @@ def make(kind: type[_Made], folder: Path, *settings: Any, **more: Any) -> _Made:
     return kind(folder, *settings, **more)
 
 
-class Running:
+class Running(Generic[_Made]):
     """A server that a test started."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: _Made) -> None:
         self.server = server
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -75,7 +75,7 @@ class Running:
 
 
 @contextmanager
-def running(server: Server) -> Iterator[Running]:
+def running(server: _Made) -> Iterator[Running[_Made]]:
     """Run a server; it is ended with the block."""
     made = Running(server)
     made.start()

@@ -47,6 +47,27 @@ def alerts(
     return found
 
 
+def firing(connection: sqlite3.Connection) -> list[AlertView]:
+    """Return the alerts that are open, in no particular order. It reads the whole table: see `changes_since`."""
+    marks = ", ".join("?" * len(OPEN))
+    return [
+        _view(row)
+        for row in connection.execute(f"SELECT {_COLUMNS} FROM alert WHERE state IN ({marks})", OPEN)
+    ]
+
+
+def changes_since(connection: sqlite3.Connection, time_us: int) -> int:
+    """Return how many changes of alerts there were since a time of the shards' clocks: if none came, there is nothing to read."""
+    query = "SELECT count(*) FROM alert_event WHERE changed_us >= ? OR changed_us = 0"  # 0: its shard had heard no clock yet
+    return int(connection.execute(query, (time_us,)).fetchone()[0])
+
+
+def by_id(connection: sqlite3.Connection, id_: str) -> AlertView | None:
+    """Return an alert; None if the file does not know it."""
+    row = connection.execute(f"SELECT {_COLUMNS} FROM alert WHERE id = ?", (id_,)).fetchone()
+    return None if row is None else _view(row)
+
+
 def alert(connection: sqlite3.Connection, name: str) -> AlertView:
     """Find one alert by its id, or by a beginning of it that no other one has.
 

@@ -15,11 +15,14 @@ from typing import Any
 
 import msgspec
 
+from headwater_cloud import posted
+from headwater_cloud.alertmanager import Alertmanager
 from headwater_cloud.notify_file import Cursor, Taken, Wanted
 from headwater_cloud.notify_hours import Zones
 from headwater_cloud.notify_route import Route, moment
 from headwater_cloud.notify_settings import Rules
 from headwater_cloud.notify_store import NotifyStore
+from headwater_cloud.notify_words import Ack
 from headwater_cloud.outputs import Notification, as_repeat
 from headwater_cloud.sending import Send
 from headwater_cloud.store import APPLICATION, VERSION, trouble
@@ -50,15 +53,16 @@ class Courier:
         path: of the courier's own file.
         cloud: of the cloud's file, which is there by the time of the first step.
         send_of: makes what a route sends by.
+        ack: makes the link that acknowledges, for routes to Alertmanager.
         alone: whether this process writes the cloud's file alone, and wakes the courier.
     """
 
     def __init__(
         self, path: Path, cloud: Path, routes: Sequence[Rules], zones: Zones, clock: Clock, send_of: Callable[[Rules], Send], *,
-        alone: bool = True,
+        alone: bool = True, ack: Ack = lambda _: "",
     ) -> None:  # fmt: skip
         self.path = path
-        self.routes: dict[str, Route] = {}
+        self.routes: dict[str, Route | Alertmanager] = {}
         """By name, while this process has the file."""
         self.store: NotifyStore | None = None
         self.trouble = ""
@@ -72,6 +76,7 @@ class Courier:
             clock,
             send_of,
         )
+        self._ack = ack
         self._wait_s = 5.0 if alone else _POLL_S
         self._reader: sqlite3.Connection | None = None
         self._checked = False
@@ -107,15 +112,20 @@ class Courier:
         except StateInUse:
             return False
         self._checked = False
+        posted.only(self.store, [rules.name for rules in self._rules])
         for rules in self._rules:
-            route = Route(
-                rules, self._send_of(rules), self.store, self._clock, self._zones, broke=self._news.set
-            )
-            self.routes[rules.name] = route
+            self.routes[rules.name] = route = self._route(rules, self.store)
             if self._threads:
                 route.start()
         self.opened()
         return True
+
+    def _route(self, rules: Rules, store: NotifyStore) -> Route | Alertmanager:
+        if rules.settings.to == "alertmanager":
+            return Alertmanager(
+                rules, self._cloud, store, self._clock, self._zones, self._ack, self._news.set
+            )
+        return Route(rules, self._send_of(rules), store, self._clock, self._zones, broke=self._news.set)
 
     def step(self) -> int:
         """Take up what is new, up to a chunk. Returns how many rows of the cloud's table were read.
@@ -131,7 +141,8 @@ class Courier:
             raise trouble(self._cloud, error) from error
         if rows:
             self._take(rows)
-            for route in self.routes.values():
+        for route in self.routes.values():
+            if rows or isinstance(route, Alertmanager):  # which looks for itself, after what is told is known
                 route.wake()
         return len(rows)
 
@@ -179,10 +190,10 @@ class Courier:
                 waiting, refused, oldest_us = waits.get(name, (0, 0, 0))
                 age_s = max(0.0, (shown_us - oldest_us) / 1e6) if waiting else 0.0
                 found[name] = {
-                    **route.status(),
                     "waiting": waiting,
                     "refused": refused,
                     "oldest_s": round(age_s, 1),
+                    **route.status(),
                 }
             return {"holds": True, "routes": found}
         return {"holds": False, "routes": {}}
@@ -228,7 +239,7 @@ class Courier:
             wanted = [
                 Wanted(rules.name, now_us + rules.digest_us)
                 for rules in self._rules
-                if rules.wants(one, shown_us, self._zones)
+                if rules.settings.to != "alertmanager" and rules.wants(one, shown_us, self._zones)
             ]
             if cursor is not None and n <= cursor.unknown:
                 one = as_repeat(one)

@@ -44,6 +44,11 @@ def why(
     )
 
 
+def asked_for(muted: str) -> bool:
+    """Tell of why an alert is muted whether somebody asked for it: a person, or a maintenance."""
+    return muted == "maintenance" or muted.startswith(("muted by ", "maintenance: "))
+
+
 def until(actions: Sequence[Action], now_us: int) -> int | None:
     """Return when the last mute of people is over, None if it is not by the clock."""
     last = _last_mute(actions)

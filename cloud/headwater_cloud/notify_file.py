@@ -33,12 +33,17 @@ SCHEMA = (
     CREATE INDEX letter_route ON letter(route, formed_us);
     CREATE TABLE used(id TEXT PRIMARY KEY, who TEXT NOT NULL, time_us INTEGER NOT NULL, until_us INTEGER NOT NULL) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE posted(
+        route TEXT, labels TEXT, alert TEXT NOT NULL, begin_us INTEGER NOT NULL, over_us INTEGER, taken_us INTEGER,
+        PRIMARY KEY(route, labels)) WITHOUT ROWID;
+    """,
 )
 """`cursor`: the last row of the cloud's table that was taken up; of those up to `unknown` it is not known whether they went out: the
 table was there before this file. `notification.about`: the incident, or else the alert.
 `notification.taken_us`: as the courier's clock showed. `delivery.state`: waiting, sending, sent or refused; `letter`: in which
 message it goes, or went; `repeat`: perhaps it went before; `due_us`, `changed_us`, `formed_us`: real time.
-`used`: notifications whose link to acknowledge was used, and until when it would be good."""
+`used`: notifications whose link to acknowledge was used, and until when it would be good. `posted`: see `posted`."""
 
 VERSION = len(SCHEMA)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,18 +16,14 @@ from headwater_cloud.notify_hours import Zones
 from headwater_cloud.notify_plan import next_message
 from headwater_cloud.notify_settings import Rules
 from headwater_cloud.notify_store import NotifyStore
+from headwater_cloud.notify_thread import Stepped
 from headwater_cloud.outputs import as_repeat
 from headwater_cloud.sending import Message, Send
 from headwater_shared.clock import Clock, wall_of
-from headwater_shared.errors import HeadwaterError, Refused, StartAgain, TryAgain
+from headwater_shared.errors import HeadwaterError, Refused
 from headwater_shared.logs import get_logger
 
 log = get_logger()
-
-_LONGEST_S = 60.0
-_AFTER_TROUBLE_S = 1.0
-_LAST_S = 2.0
-"""How long the end of a process waits for a route."""
 
 
 class Moment(NamedTuple):
@@ -44,7 +39,7 @@ def moment(clock: Clock) -> Moment:
     return Moment(shown_us, wall_of(clock, shown_us))
 
 
-class Route:
+class Route(Stepped):
     """One route, on a store that it shares with others.
 
     Args:
@@ -56,23 +51,17 @@ class Route:
         self, rules: Rules, send: Send, store: NotifyStore, clock: Clock, zones: Zones,
         chance: Callable[[], float] = random.random, broke: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
+        super().__init__(f"notify {rules.name}", lambda: moment(clock).real_us, broke)
         self.rules = rules
         self.sent = self.failed = 0
         """Notifications, and tries, of this process."""
-        self.failing = ""
-        """Why the last try did not work; empty once one did."""
         self.failing_since_us = 0
         self._send, self._store, self._clock, self._zones = send, store, clock, zones
-        self._chance, self._broke = chance, broke
-        self.broken: HeadwaterError | None = None
+        self._chance = chance
         self._failures = 0
         self._not_before_us = 0
         self._result: Callable[[], None] | None = None
         self._sending = threading.Lock()
-        self._news = threading.Event()
-        self._over = threading.Event()
-        self._until_s = 0.0
-        self._thread: threading.Thread | None = None
 
     def step(self) -> int | None:
         """Send what is to be sent now. Returns when to look again, in real microseconds; None: when there is news; 0: at once.
@@ -129,30 +118,10 @@ class Route:
             return f"{type(error).__name__}: {error}"
         return ""
 
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name=f"notify {self.rules.name}", daemon=True)
-        self._thread.start()
-
-    def wake(self) -> None:
-        """There is news."""
-        self._news.set()
-
     def hurry(self) -> None:
         """Try again now, whatever failed."""
         self._not_before_us = 0
-        self._news.set()
-
-    def end(self) -> None:
-        """Send what can go at once, and stop; `close` waits for that."""
-        self._until_s = time.monotonic() + _LAST_S
-        self._over.set()
-        self._news.set()
-
-    def close(self) -> None:
-        """Stop; a message that is still on its way after a time-out is found so by the next process."""
-        self.end()
-        if self._thread is not None:
-            self._thread.join(_LAST_S)
+        self.wake()
 
     def status(self) -> dict[str, Any]:
         """What a person sees of it."""
@@ -191,36 +160,11 @@ class Route:
         result()
         self._result = None
 
-    def _run(self) -> None:
-        while True:
-            self._news.clear()
-            over = self._over.is_set()  # before the step: what came until then is sent
-            try:
-                again_us = self.step()
-                wait_s = _LONGEST_S if again_us is None else (again_us - moment(self._clock).real_us) / 1e6
-            except TryAgain as error:
-                self.failing = error.message
-                log.error("the courier's file does not take what became of a notification", error=error)
-                wait_s = _AFTER_TROUBLE_S
-            except Exception as error:  # noqa: BLE001 - what is in the file is not known: all begins from it
-                self.broken = error if isinstance(error, HeadwaterError) else _unforeseen(error)
-                self._broke()
-                return
-            if over and (wait_s > 0 or time.monotonic() > self._until_s):
-                return
-            if wait_s > 0:
-                self._news.wait(min(wait_s, _LONGEST_S))
-
 
 def message_of(route: str, letter: int, some: tuple[Waiting, ...]) -> Message:
     """The message that some deliveries go out in: each as it is, marked if it may have gone out before."""
     said = tuple(as_repeat(one.notification) if one.repeat else one.notification for one in some)
     return Message(said[0].id if len(said) == 1 else f"{route}/{letter}", said)
-
-
-def _unforeseen(error: Exception) -> HeadwaterError:
-    log.error("a route ended", error=f"{type(error).__name__}: {error}")
-    return StartAgain(f"{type(error).__name__}: {error}")
 
 
 def _ids(some: tuple[Waiting, ...]) -> list[str]:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from headwater_cloud import notify_hours
 from headwater_cloud.notify_hours import Hours, Zones
@@ -31,18 +31,22 @@ class NotifySettings(Section, frozen=True, forbid_unknown_fields=True):
         str, Meta(description="Name of this route, in the log, in metrics and in `headwater notify`.")
     ]
     to: Annotated[
-        Literal["file", "webhook", "apprise"],
+        Literal["file", "webhook", "apprise", "alertmanager"],
         Meta(
-            description='"file": JSON lines; "webhook": an HTTP POST of JSON; "apprise": mail, Slack, PagerDuty, Telegram and many more.'
+            description='"file": JSON lines; "webhook": an HTTP POST of JSON; "apprise": mail, Slack, PagerDuty, Telegram and many more; '
+            '"alertmanager": which alerts fire, for Prometheus\' Alertmanager.'
         ),
     ]
     url: Annotated[
         str,
         Meta(
-            description='webhook: http:// or https://. apprise: an address that it knows. "env:VARIABLE" or "file:PATH" if it holds a secret.'
+            description='webhook, alertmanager: http:// or https://. apprise: an address that it knows. "env:VARIABLE" or "file:PATH" if it holds a secret.'
         ),
     ] = ""
-    urls: Annotated[tuple[str, ...], Meta(description="apprise: several addresses, each as url.")] = ()
+    urls: Annotated[
+        tuple[str, ...],
+        Meta(description="apprise: several addresses, each as url. alertmanager: each gets all."),
+    ] = ()
     secret: Annotated[
         Secret | None,
         Meta(description='webhook: "env:VARIABLE" or "file:PATH" of a secret that signs each (HMAC-SHA256).'),
@@ -88,7 +92,9 @@ class NotifySettings(Section, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 10
     per: Annotated[Duration, Meta(description="See most.")] = "10m"
-    timeout: Annotated[Duration, Meta(description="webhook: how long an answer is waited for.")] = "10s"
+    timeout: Annotated[
+        Duration, Meta(description="webhook, alertmanager: how long an answer is waited for.")
+    ] = "10s"
     retry: Annotated[
         Duration, Meta(description="The first wait after a failure; each is twice as long ...")
     ] = "2s"
@@ -120,15 +126,18 @@ class Rules(NamedTuple):
         """The zone whose clock counts."""
         return self.zone or zones.of(site_of(one))
 
+    def takes(self, rule: str, severity: str, site: str) -> bool:
+        """Tell whether alerts of a rule, severity and site go this way at all."""
+        s = self.settings
+        return RANKS.get(severity, 1) >= RANKS[s.severity] and _fits(rule, s.rules) and _fits(site, s.sites)
+
     def wants(self, one: Notification, shown_us: int, zones: Zones) -> bool:
         """Tell whether a notification goes this way, by what the clock shows when it is taken up."""
         s = self.settings
         return (
-            RANKS.get(one.severity, 1) >= RANKS[s.severity]
+            self.takes(one.rule, one.severity, site_of(one))
             and one.state in s.states
             and (s.over or not one.over)
-            and _fits(one.rule, s.rules)
-            and _fits(site_of(one), s.sites)
             and (not self.hours or notify_hours.inside(self.hours, shown_us, self.zone_of(one, zones)))
         )
 
@@ -153,7 +162,7 @@ def read_routes(routes: Sequence[NotifySettings], notifications: str, *, secrets
     )
     names: set[str] = set()
     found = []
-    for one in (*own, *routes):
+    for one in (*own, *(each for route in routes for each in _each(route))):
         where = f"cloud.notify {one.name!r}"
         if one.name in names and one.name == FILE_ROUTE:
             raise SettingsError(f"{where} is the file of [cloud] notifications", hint="choose another name")
@@ -164,6 +173,17 @@ def read_routes(routes: Sequence[NotifySettings], notifications: str, *, secrets
         names.add(one.name)
         found.append(_read(one, where, secrets))
     return found
+
+
+def _each(route: NotifySettings) -> list[NotifySettings]:
+    """Of a route to several Alertmanagers one for each: each is posted to by itself, whatever the others do."""
+    urls = (*([route.url] if route.url else []), *route.urls)
+    if route.to != "alertmanager" or len(urls) < 2:
+        return [route]
+    names = [route.name, *(f"{route.name}-{number}" for number in range(2, len(urls) + 1))]
+    return [
+        structs.replace(route, name=name, url=url, urls=()) for name, url in zip(names, urls, strict=True)
+    ]
 
 
 def check_zones(zones: Mapping[str, str]) -> Zones:
@@ -188,6 +208,8 @@ def _read(one: NotifySettings, where: str, secrets: bool) -> Rules:
         (one.to != "file" and bool(one.file), "file of a route that is none", 'write to = "file"'),
         (one.to != "webhook" and one.secret is not None, "secret without a webhook", 'write to = "webhook", or take secret out'),
         (one.to == "webhook" and (len(urls) > 1 or (not all(map(_is_http, urls)) and secrets)), "url is none of a webhook", _URL["webhook"]),
+        (one.to == "alertmanager" and not all(map(_is_http, urls)) and secrets, "url is none of an Alertmanager", _URL["alertmanager"]),
+        (one.to == "alertmanager" and _is_timed(one), "hours, quiet, digest, states and over are not for alertmanager", "leave them out: Alertmanager groups, waits and mutes by its own settings"),
         (not 0 < retry_us <= most_us or not timeout_us, "retry or timeout is zero, or retry above retry_most", 'write retry = "2s", retry_most = "5m" and timeout = "10s"'),
         (bool(one.most) and not per_us, "per is zero", 'write per = "10m"'),
         (not one.states, "states is empty: nothing would go this way", "leave it out for all"),
@@ -208,8 +230,16 @@ def _read(one: NotifySettings, where: str, secrets: bool) -> Rules:
 _URL = {
     "file": "",
     "webhook": 'write url = "https://example.org/hook"',
+    "alertmanager": 'write url = "http://127.0.0.1:9093"',
     "apprise": 'write url = "mailto://user:password@example.org?to=you@example.org", better url = "env:NAME" with that in NAME',
 }
+
+
+def _is_timed(one: NotifySettings) -> bool:
+    usual = NotifySettings(one.name, one.to)
+    return any(
+        getattr(one, name) != getattr(usual, name) for name in ("hours", "quiet", "digest", "states", "over")
+    )
 
 
 def _resolved(url: str, where: str) -> str:

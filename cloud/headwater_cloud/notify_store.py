@@ -203,6 +203,15 @@ class NotifyStore:
         found = self.rows("SELECT body FROM notification WHERE id = ?", id_)
         return msgspec.json.decode(str(found[0][0]), type=Notification) if found else None
 
+    def last_about(self, about: str) -> Notification | None:
+        """Return what was taken up last of an incident, or alert, that is not over; None if nothing was, or it is."""
+        found = self.rows(
+            "SELECT state, body FROM notification WHERE about = ? ORDER BY n DESC LIMIT 1", about
+        )
+        if not found or found[0][0] == "resolved":
+            return None
+        return msgspec.json.decode(str(found[0][1]), type=Notification)
+
     def used(self, id_: str) -> Used | None:
         """Return who used the link of a notification; None: nobody."""
         found = self.rows("SELECT who, time_us FROM used WHERE id = ?", id_)

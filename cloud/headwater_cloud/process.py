@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater_cloud import maintenance, sends, worker
+from headwater_cloud import changes, influx_file, maintenance, sends, worker
 from headwater_cloud.ack_links import AckLinks
 from headwater_cloud.acknowledged import acknowledged
 from headwater_cloud.courier import Courier
@@ -78,9 +78,11 @@ class Process:
         links = AckLinks(data, settings.public_url, clock)
         open_bus = opener(settings.bus, data, kafka or KafkaSettings())
         self._store = Store(in_data(common.data, settings.file))
+        with self._store.transaction() as connection:
+            changes.register(connection, wanted=bool(settings.influx.url))
         self.courier = Courier(
             data / NOTIFY, in_data(common.data, settings.file), routes, zones, clock,
-            lambda rules: sends.send_of(rules, common.data, zones, links.link),
+            lambda rules: sends.send_of(rules, common.data, zones, links.link), ack=links.link,
         )  # fmt: skip
         self.pages = NotifyPages(
             self.courier, data, links, zones, clock,
@@ -119,7 +121,10 @@ class Process:
     def _go_by(self, settings: CloudSettings) -> None:
         self._settings = settings
         self._wait_s = duration(settings.wait) / 1e6
-        self._keep: Keep = settings.kept()._replace(told=partial(taken_up_to, self._data / NOTIFY))
+        self._keep: Keep = settings.kept()._replace(
+            told=partial(taken_up_to, self._data / NOTIFY),
+            followed=partial(influx_file.followed, self._data / influx_file.FILE),
+        )
 
     def turn(self) -> None:
         """One turn of the loop: a step, and what is due, whatever became of the step; then a rest, unless there is more."""

@@ -29,6 +29,7 @@ RESTART = frozenset(
         "group",
         "health_host",
         "health_port",
+        "influx",
         "notifications",
         "notify",
         "public_url",

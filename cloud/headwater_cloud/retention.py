@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
+from headwater_cloud import changes
+from headwater_cloud.changes import Cursor
 from headwater_cloud.lookup import Lookup
 from headwater_cloud.names import Names
 from headwater_cloud.store import Store
@@ -28,6 +30,8 @@ class Keep(NamedTuple):
     """Anomalies, alerts that are over, reports, notifications; None: for ever."""
     told: Callable[[], int] = lambda: 0
     """Which row of the notifications the courier took up last: what it has not seen is never deleted."""
+    followed: Callable[[], Cursor | None] = lambda: None
+    """How far the sink has followed, None: nobody knows; what a registered one has not read is never deleted (R27)."""
 
     def of(self, level: str) -> int | None:
         """Return how long a level is kept, None for ever; `1m@arrival` as long as `1m` unless it is named itself."""
@@ -58,20 +62,24 @@ def prune_levels(
     gone: Callable[[int, int], None] = lambda level, kept_from: None,  # noqa: ARG005 - nobody wants to know
 ) -> int:
     """As `prune`: of a file whose levels have these numbers; `gone` is told of each level that was cut, and from when on it is kept."""
-    deleted = 0
+    cursor = keep.followed()
+    with transaction() as connection:
+        deleted = changes.forget(connection, cursor)
     for number, name in levels:
         ended = now_us - length_us(name)
         with transaction() as connection:
             deleted += _delete(connection, "part", number, ended - keep.parts_us)[0]
             kept_us = keep.of(name)
             if kept_us is not None:
-                rows, kept_from = _delete(connection, "window", number, ended - kept_us)
+                held_from = changes.held(connection, cursor).of(number)
+                before = ended - kept_us if held_from is None else min(held_from, ended - kept_us)
+                rows, kept_from = _delete(connection, "window", number, before)
                 if rows:
                     deleted += rows
                     connection.execute("UPDATE level SET kept_from = ? WHERE id = ?", (kept_from, number))
                     gone(number, kept_from)
     if keep.found_us is not None:
-        deleted += _forget(transaction, now_us - keep.found_us, keep.told())
+        deleted += _forget(transaction, now_us - keep.found_us, keep.told(), cursor)
     return deleted
 
 
@@ -84,15 +92,22 @@ _FOUND = {
     "notification": "n IN (SELECT n FROM notification WHERE time_us < ?1 AND n <= ?3 LIMIT ?2)",
 }
 
+_FOLLOWED = frozenset({"anomaly", "alert", "alert_event"})
+
 
 def _forget(
-    transaction: Callable[[], AbstractContextManager[sqlite3.Connection]], before: int, told: int
+    transaction: Callable[[], AbstractContextManager[sqlite3.Connection]],
+    before: int,
+    told: int,
+    cursor: Cursor | None,
 ) -> int:
     """Delete a chunk of what was found and is over; whatever still fires stays."""
     deleted = 0
     for table, which in _FOUND.items():
         with transaction() as connection:
-            values = (before, _CHUNK, told)[: 3 if "?3" in which else 2]
+            held_from = changes.held(connection, cursor).of("found") if table in _FOLLOWED else None
+            before_us = before if held_from is None else min(held_from, before)
+            values = (before_us, _CHUNK, told)[: 3 if "?3" in which else 2]
             deleted += connection.execute(f"DELETE FROM {table} WHERE {which}", values).rowcount
     return deleted
 

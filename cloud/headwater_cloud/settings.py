@@ -15,6 +15,7 @@ from headwater_cloud.book_settings import (
     PatternSettings,
     book_of,
 )
+from headwater_cloud.influx_settings import InfluxSettings
 from headwater_cloud.notify_settings import NotifySettings
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.retention import Keep
@@ -122,6 +123,7 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
         tuple[InhibitSettings, ...], Meta(description="Alerts that mute others; docs/alerts.md.")
     ] = ()
     alerts: AlertsSettings = AlertsSettings()
+    influx: InfluxSettings = InfluxSettings()
     health_host: Annotated[str, Meta(description="Where metrics and health are served.")] = "127.0.0.1"
     health_port: Annotated[
         int,

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_cloud import bulk, claim, notify
+from headwater_cloud import bulk, changes, claim, notify
 from headwater_cloud.merge import Windows
 from headwater_cloud.names import Names, Opener
 from headwater_cloud.outputs import Notification, Why, as_repeat, decided
@@ -59,8 +59,8 @@ class SharedStore:
         self._taken_up: dict[At, dict[int, Why]] = {}
         """What `decided` returned, and no row of ours came after."""
 
-    def take_up(self, identity: str) -> None:
-        """Note of which bus the offsets are.
+    def take_up(self, identity: str, *, followed: bool = False) -> None:
+        """Note of which bus the offsets are, and whether a sink follows the file.
 
         Raises:
             StateError: they are of another one: rows of this one would be held for old, and windows be written over by less. Or one
@@ -68,6 +68,7 @@ class SharedStore:
         """
         with one_commit(self._connection, self._path) as connection:
             claim.for_workers(connection, self._path)
+            changes.register(connection, wanted=followed)
             row = connection.execute("SELECT value FROM meta WHERE name = 'log'").fetchone()
             if row is None:
                 connection.execute("INSERT INTO meta VALUES ('log', ?)", (identity,))

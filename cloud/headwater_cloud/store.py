@@ -145,6 +145,12 @@ SCHEMA = (
         severity TEXT, text TEXT) WITHOUT ROWID;
     CREATE INDEX finding_start ON finding(start_us);
     """,
+    """
+    CREATE TABLE sink(name TEXT PRIMARY KEY, mark INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE change(
+        n INTEGER PRIMARY KEY AUTOINCREMENT, mark INTEGER NOT NULL, time_s INTEGER NOT NULL, kind TEXT NOT NULL, oldest TEXT NOT NULL,
+        body BLOB NOT NULL);
+    """,
 )
 """A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
 those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted.
@@ -152,7 +158,9 @@ those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: w
 `output.producer`: under which name it is appended, with its id (version 1 had one name a file, in `meta`).
 `finding`: of each device and window of a comparison the latest word; not `outlier`: it was taken back.
 `notification`: what people are told, by `n` in the order in which it was decided, each id once ever; the courier reads it.
-`time_us`: when it was decided, by the operators' clock; 0 of what version 7 had not, or perhaps not, sent."""
+`time_us`: when it was decided, by the operators' clock; 0 of what version 7 had not, or perhaps not, sent.
+`sink`: who follows the file; `change`: what commits wrote since, see `changes`. `mark`: random bits, by which a file that went back, or a
+sink that was registered anew, is known. `time_s`: the machine's clock. `oldest`: the earliest start by level, or `found`, as JSON."""
 
 VERSION = len(SCHEMA)
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater_cloud import clock_records, maintenance, sends
+from headwater_cloud import clock_records, influx_file, maintenance, sends
 from headwater_cloud.ack_links import AckLinks
 from headwater_cloud.acknowledged import acknowledged
 from headwater_cloud.courier import Courier
@@ -83,9 +83,12 @@ def run(
         _wait_for(bus)
         clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
         links = AckLinks(data, settings.public_url, clock)
-        keep = settings.kept()._replace(told=partial(taken_up_to, data / NOTIFY))
+        keep = settings.kept()._replace(
+            told=partial(taken_up_to, data / NOTIFY),
+            followed=partial(influx_file.followed, data / influx_file.FILE),
+        )
         sink = SharedStore(in_data(common.data, settings.file), keep)
-        sink.take_up(bus.identity)
+        sink.take_up(bus.identity, followed=bool(settings.influx.url))
         engine = Engine(
             kafka.prefix + settings.group,
             slot,
@@ -98,7 +101,7 @@ def run(
             )  # fmt: skip
         courier = Courier(
             data / NOTIFY, in_data(common.data, settings.file), routes, zones, clock,
-            lambda rules: sends.send_of(rules, common.data, zones, links.link), alone=False,
+            lambda rules: sends.send_of(rules, common.data, zones, links.link), alone=False, ack=links.link,
         )  # fmt: skip
         pages = NotifyPages(
             courier, data, links, zones, clock,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from headwater_cloud import bulk, second_state
+from headwater_cloud import bulk, changes, second_state
 from headwater_cloud.alert_changes import Change
 from headwater_cloud.columns import (
     BULK_COLUMNS,
@@ -76,7 +76,8 @@ def _names(connection: sqlite3.Connection, names: Names) -> None:
 
 
 def write_windows(connection: sqlite3.Connection, windows: Windows) -> None:
-    """Write windows whole; one of count 0 is none (R7)."""
+    """Write windows whole, and note which; one of count 0 is none (R7)."""
+    changes.note_windows(connection, windows)
     empty = windows.aggregates.count == 0
     if empty.any():
         keys = [column[empty].tolist() for column in (windows.level, windows.start, windows.series)]
@@ -107,7 +108,7 @@ def _insert(table: str, columns: Sequence[str]) -> str:
     return f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(columns))})"
 
 
-def _anomalies(connection: sqlite3.Connection, anomalies: Iterable[Anomaly]) -> None:
+def _anomalies(connection: sqlite3.Connection, anomalies: Sequence[Anomaly]) -> None:
     connection.executemany(
         f"INSERT OR REPLACE INTO anomaly VALUES ({', '.join('?' * 18)})",
         [
@@ -120,6 +121,8 @@ def _anomalies(connection: sqlite3.Connection, anomalies: Iterable[Anomaly]) -> 
             for a in anomalies
         ],
     )  # fmt: skip
+    oldest_us = min((a.time_us for a in anomalies), default=None)
+    changes.note(connection, "anomaly", {a.id for a in anomalies}, oldest_us)
 
 
 def _findings(connection: sqlite3.Connection, findings: Iterable[Finding]) -> None:
@@ -147,13 +150,13 @@ def _commands(connection: sqlite3.Connection, commands: Iterable[Command]) -> No
     )  # fmt: skip
 
 
-def _devices(connection: sqlite3.Connection, devices: Iterable[Device]) -> None:
+def _devices(connection: sqlite3.Connection, devices: Sequence[Device]) -> None:
     """Each change, and of each device the latest: by time, then as its agent numbered them, whatever came first."""
-    changes = [
+    rows = [
         (d.device, d.time_us, d.agent, f"{d.epoch:016x}", d.shard, d.seq, d.tick, d.id, d.status, d.before, d.reason, d.heard_us)
         for d in devices
     ]  # fmt: skip
-    connection.executemany(_insert("device_change", [""] * 12), changes)
+    connection.executemany(_insert("device_change", [""] * 12), rows)
     connection.executemany(
         """
         INSERT INTO device VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -163,9 +166,10 @@ def _devices(connection: sqlite3.Connection, devices: Iterable[Device]) -> None:
         """,
         [(d.device, d.status, d.reason, d.time_us, d.heard_us, d.agent, d.tick, d.seq) for d in devices],
     )
+    changes.note(connection, "device", {(d.device, d.time_us) for d in devices})
 
 
-def _registry(connection: sqlite3.Connection, changes: Iterable[RegistryChange]) -> None:
+def _registry(connection: sqlite3.Connection, known: Sequence[RegistryChange]) -> None:
     """Of each device the latest change by `registry.rank`, which is the order of the columns, whatever came first."""
     connection.executemany(
         """
@@ -176,18 +180,19 @@ def _registry(connection: sqlite3.Connection, changes: Iterable[RegistryChange])
         WHERE (excluded.time_us, excluded.removed, excluded.model, excluded.place, excluded.owner, excluded.cohort, excluded.metrics,
                excluded.runbook) > (time_us, removed, model, place, owner, cohort, metrics, runbook)
         """,
-        [(change.device, *rank(change)) for change in changes],
+        [(change.device, *rank(change)) for change in known],
     )
+    changes.note(connection, "registry", {change.device for change in known})
 
 
 _ALERT = Alert.__struct_fields__
 _EVENT = ("n", "what", "state", "severity", "text", "value", "time_us", "muted", "who", "why", "changed_us")
 
 
-def write_alerts(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
+def write_alerts(connection: sqlite3.Connection, found: Iterable[Change]) -> None:
     """Write how alerts stand, and each change; they are read models: the topics hold the same."""
     latest, events = {}, []
-    for alert, is_event, is_latest in changes:
+    for alert, is_event, is_latest in found:
         if is_latest:
             latest[alert.id] = alert
         if is_event:
@@ -196,6 +201,10 @@ def write_alerts(connection: sqlite3.Connection, changes: Iterable[Change]) -> N
     connection.executemany(
         f"INSERT OR IGNORE INTO alert_event VALUES ({', '.join('?' * (len(_EVENT) + 1))})", events
     )
+    begun_us = min((alert.episode_us for alert in latest.values()), default=None)
+    changes.note(connection, "alert", latest, begun_us)
+    changed_us = min((event[-1] for event in events), default=None)
+    changes.note(connection, "alert_event", [event[:2] for event in events], changed_us)
 
 
 def _alert_row(alert: Alert) -> list[object]:

@@ -9,7 +9,7 @@ from sqlite3 import Connection
 
 import pytest
 
-from headwater_cloud import notify_store, publish, runner, send_file
+from headwater_cloud import alertmanager, notify_store, posted, publish, runner, send_file
 from headwater_cloud.store import Store
 from headwater_shared import sqlite_log
 from tests.cloud.side import copied
@@ -26,7 +26,7 @@ class Steps:
         self.passed: list[str] = []
         self._at = -1
         self._from = self._to = Path()
-        for module in (runner, publish, sqlite_log, notify_store, send_file):
+        for module in (runner, publish, sqlite_log, notify_store, send_file, posted, alertmanager):
             patch.setattr(module, "reached", self._reached)
         whole = Store.transaction
 

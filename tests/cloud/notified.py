@@ -30,7 +30,7 @@ def courier_of(
     links = AckLinks(folder / "data", url, clock)
     return Courier(
         folder / NOTIFY, folder / file, read_routes(routes, lines), known, clock,
-        lambda rules: sends.send_of(rules, str(folder), known, links.link),
+        lambda rules: sends.send_of(rules, str(folder), known, links.link), ack=links.link,
     )  # fmt: skip
 
 

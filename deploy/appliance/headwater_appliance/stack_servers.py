@@ -132,15 +132,17 @@ class Alertmanager(Server):
     program, package = "prometheus-alertmanager", "prometheus-alertmanager"
     _ready = "/-/ready"
 
-    def __init__(self, folder: Path, settings: str) -> None:
-        """As `Server`; `settings` becomes its alertmanager.yml."""
+    def __init__(self, folder: Path, settings: str, *, snapshot: str = "1m") -> None:
+        """As `Server`; `settings` becomes its alertmanager.yml; `snapshot`: how often what it told is written, a kill forgets the rest."""
         super().__init__(folder)
+        self._snapshot = snapshot
         (folder / "alertmanager.yml").write_text(settings)
 
     def command(self) -> list[str]:
         return [
             self.executable, f"--config.file={self.folder}/alertmanager.yml", f"--storage.path={self.folder}/data",
             f"--web.listen-address=127.0.0.1:{self.port}", "--cluster.listen-address=", "--log.level=warn",
+            f"--data.maintenance-interval={self._snapshot}",
         ]  # fmt: skip
 
 

@@ -1,0 +1,189 @@
+"""What commits wrote, by key, for the sink that follows the file: rows of `change`, in the transaction of what they name (R27).
+
+Only while a sink is registered, and never the rows themselves: whoever follows reads these as they are by then, so that a key that
+changed ten times is written once, and a retry is built anew (R28). One writer at a time has the file, also of several processes, so
+the order of numbers is that of commits: who has read up to a number never meets a lower one later.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater_cloud.merge import Windows
+from headwater_shared.squeeze import squeezed
+
+Ints = NDArray[np.int64]
+Kind = Literal["window", "anomaly", "alert", "alert_event", "device", "registry"]
+
+SINK = "influx"
+
+_EVERYTHING = -(2**63)
+_CHUNK = 5_000
+
+
+class Keys(NamedTuple):
+    """Keys of windows, n rows: the numbers are the file's."""
+
+    level: Ints
+    start: Ints
+    series: Ints
+
+
+class Cursor(NamedTuple):
+    """How far a sink has followed: the registration, the last row, and the mark that this row bears; `whole`: and it has all that was there
+    before, too.
+    """
+
+    registered: int
+    n: int
+    mark: int
+    whole: bool
+
+
+class Held(NamedTuple):
+    """From which times on rows are not deleted, for a sink has not read them."""
+
+    oldest: Mapping[str, int] = {}
+    """By level, and of what was `found`."""
+    otherwise: int | None = None
+
+    def of(self, what: int | Literal["found"]) -> int | None:
+        """Return the time of a level, or of what was found; None: all of it may go."""
+        return self.oldest.get(str(what), self.otherwise)
+
+
+def register(connection: sqlite3.Connection, *, wanted: bool) -> None:
+    """Have changes noted from this open transaction on, or no longer; what was noted for nobody goes."""
+    if wanted:
+        connection.execute("INSERT OR IGNORE INTO sink VALUES (?, random())", (SINK,))
+    else:
+        connection.execute("DELETE FROM sink WHERE name = ?", (SINK,))
+        connection.execute("DELETE FROM change")
+
+
+def registered(connection: sqlite3.Connection) -> int | None:
+    """Return the mark of the registration; None: changes are not noted."""
+    row = connection.execute("SELECT mark FROM sink WHERE name = ?", (SINK,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def note_windows(connection: sqlite3.Connection, windows: Windows) -> None:
+    """Note windows that were written, or that are none any more."""
+    if len(windows) and registered(connection) is not None:
+        keys = Keys(windows.level, windows.start, windows.series)
+        groups = _groups(keys)
+        oldest: dict[str, int] = {}
+        for level, start in zip(keys.level[groups].tolist(), keys.start[groups].tolist(), strict=True):
+            oldest[str(level)] = min(start, oldest.get(str(level), start))
+        _insert(connection, "window", oldest, pack(keys, groups))
+
+
+def note(
+    connection: sqlite3.Connection, kind: Kind, keys: Iterable[Any], oldest_us: int | None = None
+) -> None:
+    """Note keys of what was found; `oldest_us`: the earliest time that retention might take one of them by."""
+    some = list(keys)
+    if some and registered(connection) is not None:
+        oldest = {} if oldest_us is None else {"found": oldest_us}
+        _insert(connection, kind, oldest, squeezed(msgspec.msgpack.encode(some)))
+
+
+def _insert(connection: sqlite3.Connection, kind: Kind, oldest: Mapping[str, int], body: bytes) -> None:
+    connection.execute(
+        "INSERT INTO change(mark, time_s, kind, oldest, body) VALUES (random(), CAST(strftime('%s') AS INTEGER), ?, ?, ?)",
+        (kind, msgspec.json.encode(oldest).decode(), body),
+    )
+
+
+def keys_of(body: bytes) -> list[Any]:
+    """Read what `note` noted."""
+    found: list[Any] = msgspec.msgpack.decode(zlib.decompress(body))
+    return found
+
+
+def _groups(keys: Keys) -> Ints:
+    """Return where level or start is another than before: windows come sorted, or nearly."""
+    other = (keys.level[1:] != keys.level[:-1]) | (keys.start[1:] != keys.start[:-1])
+    return np.append(0, np.flatnonzero(other) + 1)
+
+
+def pack(keys: Keys, groups: Ints | None = None) -> bytes:
+    """Write keys in about a byte each where many windows of one start are side by side; at least one.
+
+    Squeezed: the number of groups and of keys, of each group level, start and first key (int64, little-endian), and the series, as
+    differences (int32), all first bytes first.
+    """
+    groups = _groups(keys) if groups is None else groups
+    series = np.diff(keys.series, prepend=0).astype("<i4").view(np.uint8).reshape(-1, 4)
+    head = np.array([len(groups), len(keys.series)], "<i8").tobytes()
+    of_groups = np.stack((keys.level[groups], keys.start[groups], groups)).astype("<i8").tobytes()
+    return squeezed(head + of_groups + series.T.tobytes())
+
+
+def unpack(body: bytes) -> Keys:
+    """Read what `pack` wrote."""
+    raw = zlib.decompress(body)
+    groups, count = np.frombuffer(raw, "<i8", 2).tolist()
+    level, start, first = np.frombuffer(raw, "<i8", 3 * groups, 16).reshape(3, -1)
+    sizes = np.diff(np.append(first, count))
+    series = np.frombuffer(raw, np.uint8, offset=16 + 24 * groups).reshape(4, count).T
+    differences = np.ascontiguousarray(series).view("<i4").ravel()
+    return Keys(np.repeat(level, sizes), np.repeat(start, sizes), np.cumsum(differences, dtype=np.int64))
+
+
+def held(connection: sqlite3.Connection, cursor: Cursor | None) -> Held:
+    """Tell what retention must leave, in its transaction.
+
+    Args:
+        cursor: how far the sink has followed; None: nobody knows.
+    """
+    mark = registered(connection)
+    if mark is None:
+        return Held()
+    if cursor is None or not cursor.whole or not _stands(connection, mark, cursor):
+        return Held(otherwise=_EVERYTHING)
+    unread = "SELECT key, min(value) FROM change, json_each(oldest) WHERE n > ? GROUP BY key"
+    return Held(dict(connection.execute(unread, (cursor.n,)).fetchall()))
+
+
+def forget(connection: sqlite3.Connection, cursor: Cursor | None) -> int:
+    """Delete a chunk of what the sink has read, but for the row that its cursor stands at. Returns how many rows."""
+    mark = registered(connection)
+    if cursor is None or mark is None or not _stands(connection, mark, cursor):
+        return 0
+    return connection.execute(
+        "DELETE FROM change WHERE n < ? AND n < (SELECT min(n) FROM change) + ?", (cursor.n, _CHUNK)
+    ).rowcount
+
+
+def _stands(connection: sqlite3.Connection, mark: int, cursor: Cursor) -> bool:
+    return cursor.registered == mark and stands(connection, cursor)
+
+
+def stands(connection: sqlite3.Connection, cursor: Cursor) -> bool:
+    """Tell whether the file is the one that the cursor is of, and has not gone back: a row of the same number in another has another mark."""
+    if cursor.n == 0:
+        return True
+    row = connection.execute("SELECT mark FROM change WHERE n = ?", (cursor.n,)).fetchone()
+    return row is not None and row[0] == cursor.mark
+
+
+def newest(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return number and mark of the last row; 0 and 0 where there is none."""
+    row = connection.execute("SELECT n, mark FROM change ORDER BY n DESC LIMIT 1").fetchone()
+    return (0, 0) if row is None else (row[0], row[1])
+
+
+def read(
+    connection: sqlite3.Connection, after: int, most: int
+) -> Sequence[tuple[int, int, int, Kind, bytes]]:
+    """Return number, mark, time (seconds), kind and body of the rows after a number."""
+    query = "SELECT n, mark, time_s, kind, body FROM change WHERE n > ? ORDER BY n LIMIT ?"
+    return connection.execute(query, (after, most)).fetchall()

@@ -1,0 +1,201 @@
+"""The follower: keys of changes in the cloud's file, which it only reads, become points of the rows as they are now.
+
+A step reads what is new, writes it, and moves the cursor: in this order. Whatever ends it in between, the next one begins with the same
+keys, and builds them anew (R28).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from headwater_cloud import changes, followed_rows, jobs
+from headwater_cloud.changes import Cursor
+from headwater_cloud.followed_rows import Wanted
+from headwater_cloud.influx_file import InfluxFile
+from headwater_cloud.influx_write import Points, Writer
+from headwater_cloud.point_rows import PointRows
+from headwater_cloud.retention import Keep
+from headwater_cloud.store import APPLICATION, VERSION, trouble
+from headwater_shared.crash import reached
+from headwater_shared.errors import TryAgain
+from headwater_shared.logs import get_logger
+from headwater_shared.sqlite_file import check, open_reader
+
+log = get_logger()
+
+_ROWS, _KEYS = 500, 50_000
+"""Of changes in one step at most; a row that has more keys is one step."""
+
+
+class Step(NamedTuple):
+    """What a step did."""
+
+    changes: int
+    job: bool
+    """Whether there was something to do beside changes."""
+    points: int
+
+
+class Follower:
+    """One follower of one file. Not for several threads.
+
+    Args:
+        cloud: the cloud's file.
+        file: the sink's own.
+        writer: writes points.
+        prefix, batch, max_series: see the settings.
+        keep: how long levels, and what was found, are kept.
+    """
+
+    def __init__(
+        self,
+        cloud: Path,
+        file: InfluxFile,
+        writer: Writer,
+        *,
+        prefix: str,
+        batch: int,
+        max_series: int,
+        keep: Keep,
+    ) -> None:
+        self.rows = PointRows(file.known(), prefix, batch, max_series, keep)
+        self.behind = 0
+        """Rows of changes that are not written yet, as of the last step."""
+        self.oldest_s = 0
+        """When the oldest of them was made (seconds); 0: there is none."""
+        self._cloud, self._file, self._writer, self._batch = cloud, file, writer, batch
+        self._reader: sqlite3.Connection | None = None
+        self._inode = 0
+        self._cursor: Cursor | None = None
+        self._following_s = 0
+        self._buried = {one.key for one in file.dead()}
+
+    def step(self) -> Step:
+        """Write what is new, and a piece of what is written beside.
+
+        Raises:
+            Later: the store does not take it now. TryAgain: the cloud's file is not there, notes no changes, or cannot be read now.
+            StateError: it is damaged, or a newer version's.
+        """
+        with self._one_state() as db:
+            self._take_up(db)
+            cursor, wanted = self._changed(db)
+            again = self._file.dead(again=True)
+            for one in again:
+                followed_rows.add(db, wanted, msgspec.json.decode(one.key))
+            job = self._file.job()
+            moved = None
+            if job is not None:
+                moved, piece = jobs.piece(db, job, self._batch)
+                wanted.windows.extend(piece.windows)
+                for kind, keys in piece.found.items():
+                    wanted.found.setdefault(kind, {}).update(keys)
+            found = list(self.rows.of(db, wanted))
+        reached("sink.read")
+        written = self._keys_of(found)
+        found += [self.rows.again(one) for one in again if one.key not in written]
+        dead: set[str] = set()
+        for points in found:
+            dead.update(self._writer.write(points))
+            self._buried |= dead
+            reached("sink.written")
+        alive = self._buried & (written | {one.key for one in again}) - dead
+        moved_on = cursor if cursor != self._cursor else None
+        if moved_on is not None or moved is not None or alive or self.rows.fresh:
+            self._file.move(moved_on, moved, self.rows.fresh, alive)
+        count = cursor.n - (self._cursor.n if self._cursor else 0)
+        self._cursor, self._buried = cursor, self._buried - alive
+        self.oldest_s = self._following_s
+        self.rows.settled()
+        return Step(count, job is not None, sum(points.size for points in found))
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _keys_of(self, found: Sequence[Points]) -> set[str]:
+        """Return all keys, if there are dead letters that may be among them."""
+        return {points.key_of(n) for points in found for n in range(points.size)} if self._buried else set()
+
+    def _changed(self, db: sqlite3.Connection) -> tuple[Cursor, Wanted]:
+        """Read what changed since the cursor. Returns where it is to stand afterwards, and the keys."""
+        assert self._cursor is not None
+        cursor, wanted, keys = self._cursor, Wanted([], {}), 0
+        rows = changes.read(db, cursor.n, _ROWS)
+        for n, mark, _, kind, body in rows:
+            if kind == "window":
+                some = changes.unpack(body)
+                if keys and keys + len(some.level) > _KEYS:
+                    break
+                keys += len(some.level)
+                wanted.windows.append(some)
+            else:
+                wanted.found.setdefault(kind, {}).update(
+                    dict.fromkeys(map(followed_rows.frozen, changes.keys_of(body)))
+                )
+            cursor = cursor._replace(n=n, mark=mark)
+        unread = "SELECT count(*), ifnull(min(time_s), 0) FROM change WHERE n > ?"
+        self.behind, self._following_s = db.execute(unread, (cursor.n,)).fetchone()
+        self.oldest_s = rows[0][2] if rows else 0
+        return cursor, wanted
+
+    def _take_up(self, db: sqlite3.Connection) -> None:
+        """See that the file is the one that is followed, and has not gone back; or begin with all that is in it."""
+        registered = changes.registered(db)
+        if registered is None:
+            raise TryAgain(
+                f"the cloud side notes no changes in {self._cloud}",
+                hint="start it, with the same settings: it does where [cloud.influx] has a url",
+            )
+        cursor = self._file.cursor() if self._cursor is None else self._cursor
+        if cursor is None or cursor.registered != registered or not changes.stands(db, cursor):
+            if cursor is not None:
+                log.warning("the cloud's file is another one, or went back: everything is written again")
+            cursor = Cursor(registered, *changes.newest(db), whole=False)
+            self._file.begin(cursor)
+            self.rows.forget_names()
+            reached("sink.begun")
+        self._cursor = cursor
+
+    @contextmanager
+    def _one_state(self) -> Iterator[sqlite3.Connection]:
+        """One commit's state of the cloud's file, opened anew where another one took its place."""
+        try:
+            db = self._opened()
+            db.execute("BEGIN")
+            try:
+                yield db
+            finally:
+                db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self.close()
+            raise trouble(self._cloud, error) from error
+
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            inode = self._cloud.stat().st_ino
+        except FileNotFoundError:
+            self.close()
+            raise TryAgain(f"there is no {self._cloud} yet", hint="start the cloud side") from None
+        if self._reader is None or inode != self._inode:
+            self.close()
+            self._reader, self._inode = (
+                open_reader(self._cloud, application=APPLICATION, version=VERSION),
+                inode,
+            )
+            if check(self._reader, self._cloud, APPLICATION, VERSION) < VERSION:
+                self.close()
+                raise TryAgain(
+                    f"{self._cloud} is of an older version yet", hint="start the cloud side: it brings it up"
+                )
+            followed_rows.prepare(self._reader)
+            self._cursor = None
+            self.rows.forget_names()
+        return self._reader

@@ -1,0 +1,135 @@
+"""Rows of the cloud's file become points of databases: which level is where, whose tags they bear, and how many sets of tags there may be."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+
+from headwater_cloud import followed_rows
+from headwater_cloud.followed_rows import Wanted
+from headwater_cloud.influx_file import Dead, key_text
+from headwater_cloud.influx_lines import database, window_head, window_lines
+from headwater_cloud.influx_write import Points
+from headwater_cloud.merge import Windows
+from headwater_cloud.retention import Keep
+
+FOUND = "found"
+"""In the place of a level: anomalies, alerts, devices."""
+
+_TAGS = re.compile(rb"(?:\\.|[^ \\])+")
+
+
+class PointRows:
+    """Makes points; `fresh` are the sets of tags that were not known before, until `settled`.
+
+    Args:
+        known: the sets of tags that were written before.
+        prefix, batch, most: see the settings.
+        keep: how long a level is kept in the cloud's file, and by default in the store.
+    """
+
+    def __init__(self, known: set[str], prefix: str, batch: int, most: int, keep: Keep) -> None:
+        self.fresh: list[str] = []
+        self.left_out = 0
+        """Points that were not written, for they have sets of tags beyond the most."""
+        self.refused: set[str] = set()
+        """Those sets of tags, some of them."""
+        self._known, self._prefix, self._batch, self._most, self._keep = known, prefix, batch, most, keep
+        self._left_out = 0
+        self._levels: dict[int, str] = {}
+        self._series: dict[int, str] = {}
+        self._heads: dict[tuple[int, int], bytes] = {}
+
+    @property
+    def tag_sets(self) -> int:
+        """How many sets of tags there are."""
+        return len(self._known)
+
+    def settled(self) -> None:
+        """All of `of` is written, and what was fresh is noted in the file."""
+        self.fresh.clear()
+        self.left_out += self._left_out
+
+    def forget_names(self) -> None:
+        """The file is another one: its numbers mean other names."""
+        self._levels, self._series, self._heads = {}, {}, {}
+
+    def of(self, db: sqlite3.Connection, wanted: Wanted) -> Iterator[Points]:
+        """Yield the points of all that is wanted, each of a request's size at most."""
+        self._left_out = 0
+        windows = followed_rows.windows_of(db, wanted.windows)
+        if len(windows):
+            self._read_names(db, windows)
+        for number in np.unique(windows.level).tolist():
+            yield from self._level(number, windows.take(windows.level == number))
+        some = [
+            (found.line, key_text(found.kind, *found.key))
+            for found in followed_rows.found_of(db, wanted.found)
+            if self._may(self._tags_of(found.line))
+        ]
+        for at in range(0, len(some), self._batch):
+            lines, keys = zip(*some[at : at + self._batch], strict=True)
+            name = database(self._prefix, FOUND)
+            yield Points(name, self._keep.found_us, True, b"".join(lines), len(lines), keys.__getitem__)
+
+    def again(self, dead: Dead) -> Points:
+        """Return the point of a dead letter as it was, for its row is gone."""
+        of_found = msgspec.json.decode(dead.key)[0] != "window"
+        return Points(dead.database, None, of_found, dead.line, 1, lambda _: dead.key)
+
+    def _level(self, number: int, windows: Windows) -> Iterator[Points]:
+        level = self._levels[number]
+        heads = [self._head(number, series) for series in windows.series.tolist()]
+        if not all(heads):
+            windows = windows.take(np.array([bool(head) for head in heads]))
+            heads = [head for head in heads if head]
+        for at in range(0, len(windows), self._batch):
+            some = windows.take(slice(at, at + self._batch))
+            lines = window_lines(heads[at : at + self._batch], some)
+
+            def key_of(n: int, some: Windows = some) -> str:
+                return key_text("window", level, self._series[int(some.series[n])], int(some.start[n]))
+
+            yield Points(database(self._prefix, level), self._keep.of(level), False, lines, len(some), key_of)
+
+    def _head(self, level: int, series: int) -> bytes:
+        """Return what lines of a series and level begin with; empty if there are too many such already."""
+        head = self._heads.get((level, series))
+        if head is None:
+            head = window_head(self._series[series], self._levels[level])
+            if not self._may(self._tags_of(head)):
+                return b""
+            self._heads[level, series] = head
+        return head
+
+    def _may(self, tags: str) -> bool:
+        if tags in self._known:
+            return True
+        if len(self._known) >= self._most:
+            self._left_out += 1
+            if len(self.refused) < self._most:
+                self.refused.add(tags)
+            return False
+        self._known.add(tags)
+        self.fresh.append(tags)
+        return True
+
+    @staticmethod
+    def _tags_of(line: bytes) -> str:
+        match = _TAGS.match(line)
+        return match[0].decode() if match else ""
+
+    def _read_names(self, db: sqlite3.Connection, windows: Windows) -> None:
+        """Read names that are new: a number never means another one in one file."""
+        for table, known, numbers in (
+            ("level", self._levels, windows.level),
+            ("series", self._series, windows.series),
+        ):
+            if not known.keys() >= set(np.unique(numbers).tolist()):
+                known.update(
+                    db.execute(f"SELECT id, name FROM {table} WHERE id > ?", (max(known, default=-1),))
+                )

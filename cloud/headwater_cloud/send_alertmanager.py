@@ -1,0 +1,60 @@
+"""A POST of alerts to one Alertmanager's `/api/v2/alerts`, and what its answer means.
+
+https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import threading
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import msgspec
+
+from headwater_cloud.sending import Failed
+from headwater_shared.errors import Refused
+from headwater_shared.webhook import NEVER, Address, cut
+
+_PATH = "/api/v2/alerts"
+_HINT = "check url of this [[cloud.notify]], and the log of Alertmanager"
+
+
+class Posts:
+    """Posts to one address; user and password in it are sent as basic authentication. Calls do not overlap."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        parts = urlsplit(url)
+        place = parts.netloc.rpartition("@")[2]
+        path = parts.path.rstrip("/").removesuffix(_PATH) + _PATH
+        self._address = Address(urlunsplit((parts.scheme, place, path, "", "")), b"", timeout_s)
+        self._headers: dict[str, str] = {}
+        if parts.username:
+            words = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+            self._headers["Authorization"] = f"Basic {base64.b64encode(words).decode()}"
+
+    def post(self, name: str, alerts: list[dict[str, Any]]) -> None:
+        """Post some alerts, and wait for the answer, never longer than the time-out.
+
+        Raises:
+            Failed: none were taken; later they may be.
+            Refused: some are not wanted, whenever they come; all others were taken.
+        """
+        address, made = self._address, self._address.connection()
+        end = threading.Timer(address.timeout_s, cut, (made,))
+        end.start()
+        try:
+            made.connect()
+            answer = address.post(made, name, msgspec.json.encode(alerts), **self._headers)
+        except (OSError, http.client.HTTPException) as error:
+            why = f"{address.host} does not answer within {address.timeout_s:g} s"
+            if not isinstance(error, TimeoutError):
+                why = f"{address.host}: {getattr(error, 'strerror', None) or str(error) or type(error).__name__}"
+            raise Failed(why, hint=_HINT) from None
+        finally:
+            end.cancel()
+        if answer.status in NEVER:
+            raise Refused(f"{address.host} answers {answer.status}: it does not take some alert", hint=_HINT)
+        if not 200 <= answer.status < 300:
+            raise Failed(f"{address.host} answers {answer.status}", hint=_HINT, after_s=answer.retry_after_s)

@@ -1,0 +1,341 @@
+"""A sink follows the cloud's file: whatever ends it, or the cloud side, in between, the store has what the file has, once."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from headwater_cloud import changes, influx_file
+from headwater_cloud.influx_file import followed
+from headwater_cloud.retention import Keep
+from headwater_cloud.store import APPLICATION, SCHEMA
+from headwater_shared import records
+from headwater_shared.bus import Record
+from headwater_shared.errors import TryAgain
+from headwater_shared.records import RegistryChange
+from headwater_shared.sqlite_file import open_writer
+from headwater_shared.topics import IN
+from tests.cloud.followed import Sink, of, register, windows_of_file, windows_of_store
+from tests.cloud.line_store import LineStore, Said, line_store
+from tests.cloud.made import DAY, SHARD, T0, Agent, row
+from tests.cloud.on_pieces import PieceSide
+from tests.cloud.side import FILE, Side
+
+A, B = ("a1", 1, 1), ("a2", 3, 1)
+
+
+@pytest.fixture
+def store() -> Iterator[LineStore]:
+    with line_store() as made:
+        yield made
+
+
+@pytest.fixture
+def followed_side(side: Side) -> Side:
+    """A cloud side that a sink is registered with."""
+    register(side.store)
+    side.clock.wall_us = T0
+    return side
+
+
+@pytest.fixture
+def sink(followed_side: Side, store: LineStore) -> Iterator[Sink]:
+    made = Sink(followed_side.folder, store.url)
+    yield made
+    made.close()
+
+
+def equal(side: Side | PieceSide, store: LineStore) -> bool:
+    """Whether the store has all windows of the file, and no others."""
+    return windows_of_store(store) == windows_of_file(side.folder)
+
+
+def test_windows_come_to_the_store_with_revisions_over_them(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """New windows, a revision and a part of another agent: one point a window, as the file has it at last."""
+    agent = Agent()
+    followed_side.take(agent.frame(row(0, 1.0, opened=A), row(20, 3.0, 4.0)))
+    sink.run()
+    assert equal(followed_side, store)
+    followed_side.take(
+        agent.frame(row(0, 1.0, 2.0, opened=A, revision=1)), Agent("a2").frame(row(3, 9.0, opened=B))
+    )
+    sink.run()
+    assert equal(followed_side, store)
+    assert windows_of_store(store)["s1/d1/temp", "10s", T0][0] == 3
+
+
+def test_a_key_that_changed_often_is_written_once(followed_side: Side, sink: Sink) -> None:
+    """What came while the store was away is written as it is by then: a catch-up does not repeat history."""
+    sink.run()
+    agent = Agent()
+    for revision in range(5):
+        followed_side.take(agent.frame(row(0, *map(float, range(revision + 1)), opened=A, revision=revision)))
+    assert sink.run() == len(windows_of_file(followed_side.folder))
+
+
+def test_r28_a_retry_is_built_anew(followed_side: Side, sink: Sink, store: LineStore) -> None:
+    """The store refuses a batch; a revision comes; what is tried again is the revision."""
+    sink.run()
+    agent = Agent()
+    followed_side.take(agent.frame(row(0, 1.0, opened=A)))
+    store.say(Said(503))
+    assert "503" in sink.try_to()
+    followed_side.take(agent.frame(row(0, 1.0, 2.0, opened=A, revision=1)))
+    store.say(None)
+    store.requests.clear()
+    sink.run()
+    assert [len(lines) for database, lines in store.requests if database == "hw_10s"] == [1]
+    assert equal(followed_side, store)
+
+
+def test_the_cursor_moves_only_after_the_store_has_the_points(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """Not while it refuses them: whoever looks into the file of the sink sees the same cursor."""
+    sink.run()
+    before = followed(followed_side.folder / influx_file.FILE)
+    followed_side.take(Agent().frame(row(0, 1.0)))
+    store.say(Said(500))
+    sink.try_to()
+    assert followed(followed_side.folder / influx_file.FILE) == before
+    store.say(None)
+    sink.run()
+    assert followed(followed_side.folder / influx_file.FILE) != before
+
+
+def test_a_sink_that_is_registered_later_misses_nothing(side: Side, store: LineStore) -> None:
+    """What was there before, what comes while that is written, and what comes after: all of it, in pieces of one window."""
+    side.clock.wall_us = T0
+    agent = Agent()
+    side.take(agent.frame(*(row(10 * n, 1.0 + n) for n in range(7))))
+    register(side.store)
+    side.take(agent.frame(row(100, 1.0)))
+    sink = Sink(side.folder, store.url, batch=1)
+    for n in range(4):
+        sink.follower.step()
+        side.take(agent.frame(row(200 + 10 * n, 1.0)))
+    sink.run()
+    assert equal(side, store)
+    assert not sink.file.job()
+    sink.close()
+
+
+def test_a_window_that_is_none_any_more_is_written_as_count_0(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """A session that was bridged comes as a revision of count 0: its row goes, and its point says 0."""
+    agent = Agent()
+    followed_side.take(agent.frame(row(0, 1.0, opened=A)))
+    sink.run()
+    key = ("s1/d1/temp", "10s", T0)
+    assert key in windows_of_store(store)
+    followed_side.take(agent.frame(row(0, opened=A, revision=1)))
+    assert key not in windows_of_file(followed_side.folder)
+    sink.run()
+    assert equal(followed_side, store)
+    assert {point["count"] for point in of(store, "windows") if point["level"] == "10s"} == {0}
+
+
+def test_the_same_again_after_a_kill_changes_nothing(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """The store has the points, and the process ends before its commit: the next one writes the same again."""
+    sink.run()
+    followed_side.take(Agent().frame(row(0, 1.0), row(20, 2.0)))
+    kept = sink.file.path.with_name("kept.db")
+    with closing(sqlite3.connect(sink.file.path)) as before, closing(sqlite3.connect(kept)) as copy:
+        before.backup(copy)
+    sink.run()
+    points = dict(store.points)
+    sink.close()
+    shutil.copy(kept, sink.file.path)
+    sink.file, sink.follower = sink._make()
+    assert sink.run() > 0
+    assert store.points == points
+
+
+def test_r27_retention_leaves_what_a_registered_sink_has_not_read(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """A week passes while the store is away: windows, and what was found, stay until they are written, and go then."""
+    sink.run()
+    agent = Agent()
+    followed_side.take(agent.frame(row(0, 1.0)), agent.anomaly("begin", 0))
+    keep = Keep({"10s": DAY}, 7 * DAY, DAY, followed=lambda: followed(sink.file.path))
+    followed_side.put_clock(seconds=8 * 86_400)
+    followed_side.run()
+    while followed_side.runner.prune(keep):
+        pass
+    of_10s = [key for key in windows_of_file(followed_side.folder) if key[1] == "10s"]
+    assert of_10s
+    assert followed_side.rows("SELECT count(*) FROM anomaly") == [(1,)]
+    sink.run()
+    while followed_side.runner.prune(keep):
+        pass
+    assert not [key for key in windows_of_file(followed_side.folder) if key[1] == "10s"]
+    assert followed_side.rows("SELECT count(*) FROM anomaly") == [(0,)]
+    assert set(of_10s) <= windows_of_store(store).keys()
+    assert sink.run() == 0  # nothing is written as gone
+
+
+def test_r27_retention_waits_for_a_sink_that_never_began(followed_side: Side) -> None:
+    """Registered, and no file of it is there: nothing of windows goes, nor of changes."""
+    followed_side.take(Agent().frame(row(0, 1.0)))
+    followed_side.put_clock(seconds=8 * 86_400)
+    followed_side.run()
+    path = followed_side.folder / influx_file.FILE
+    while followed_side.runner.prune(Keep({"10s": DAY}, 7 * DAY, followed=lambda: followed(path))):
+        pass
+    assert [key for key in windows_of_file(followed_side.folder) if key[1] == "10s"]
+    assert followed_side.rows("SELECT count(*) FROM change") != [(0,)]
+    register(followed_side.store, wanted=False)
+    assert followed_side.rows("SELECT count(*) FROM change") == [(0,)]
+    while followed_side.runner.prune(Keep({"10s": DAY}, 7 * DAY, followed=lambda: followed(path))):
+        pass
+    assert not [key for key in windows_of_file(followed_side.folder) if key[1] == "10s"]
+
+
+def test_changes_are_let_go_when_they_are_read(followed_side: Side, sink: Sink) -> None:
+    """All but the row that the cursor stands at, by which the file is known."""
+    agent = Agent()
+    for n in range(5):
+        followed_side.take(agent.frame(row(10 * n, 1.0)))
+    sink.run()
+    followed_side.runner.prune(Keep({}, DAY, followed=lambda: followed(sink.file.path)))
+    assert len(followed_side.rows("SELECT n FROM change")) == 1
+    followed_side.take(agent.frame(row(100, 1.0)))
+    assert sink.run() > 0
+
+
+def test_no_row_is_noted_where_nobody_follows(side: Side) -> None:
+    """It costs nothing where there is no store."""
+    side.take(Agent().frame(row(0, 1.0)))
+    assert side.rows("SELECT count(*) FROM change") == [(0,)]
+
+
+def test_a_file_that_went_back_is_written_whole_again(
+    followed_side: Side, sink: Sink, store: LineStore, folder: Path
+) -> None:
+    """A backup of the cloud's file is put back, and the cloud side goes on: what it writes then is under numbers that the sink has read
+    already, and comes to the store all the same.
+    """
+    agent = Agent()
+    followed_side.take(agent.frame(row(0, 1.0)))
+    backup = folder / "backup.db"
+    followed_side.store.connection.execute("VACUUM INTO ?", (str(backup),))
+    for n in range(1, 5):
+        followed_side.take(agent.frame(row(10 * n, 1.0)))
+    sink.run()
+    followed_side.close()
+    for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
+        (followed_side.folder / name).unlink(missing_ok=True)
+    backup.rename(followed_side.folder / FILE)
+    store.points.clear()  # what the store is to have is what it is told from now on
+    followed_side.open()
+    register(followed_side.store)
+    followed_side.run()  # the log is read again from where the backup was
+    for n in range(5, 9):
+        followed_side.take(agent.frame(row(10 * n, 2.0)))
+    keep = Keep({}, DAY, followed=lambda: followed(sink.file.path))
+    followed_side.runner.prune(keep)  # by a cursor of before
+    sink.run()
+    assert equal(followed_side, store)
+
+
+def test_another_registration_is_another_beginning(followed_side: Side, sink: Sink, store: LineStore) -> None:
+    """The cloud side ran for a while without a sink in its settings: what it wrote then is noted nowhere, and is written all the same."""
+    agent = Agent()
+    followed_side.take(agent.frame(row(0, 1.0)))
+    sink.run()
+    register(followed_side.store, wanted=False)
+    followed_side.take(agent.frame(row(10, 1.0)))
+    with pytest.raises(TryAgain, match="notes no changes"):
+        sink.follower.step()
+    register(followed_side.store)
+    followed_side.take(agent.frame(row(20, 1.0)))
+    sink.run()
+    assert equal(followed_side, store)
+
+
+def test_what_was_found_comes_too(followed_side: Side, sink: Sink, store: LineStore) -> None:
+    """An anomaly is open and then over, its alert fires and resolves: one point each, and one a change."""
+    agent = Agent()
+    followed_side.take(agent.anomaly("begin", 0))
+    sink.run()
+    assert [point["open"] for point in of(store, "anomalies")] == [True]
+    assert [point["open"] for point in of(store, "alerts")] == [True]
+    followed_side.take(agent.anomaly("end", 60, begin=0))
+    followed_side.put_clock(seconds=3600)
+    followed_side.run()
+    sink.run()
+    assert [(point["open"], point["seconds"]) for point in of(store, "anomalies")] == [(False, 60.0)]
+    assert [point["open"] for point in of(store, "alerts")] == [False]
+    assert len(of(store, "alert_events")) == followed_side.rows("SELECT count(*) FROM alert_event")[0][0] >= 2
+
+
+def test_a_device_and_what_the_registry_says_of_it(followed_side: Side, sink: Sink, store: LineStore) -> None:
+    """Each change of status is a point; the latest has what the registry knows now."""
+    agent = Agent()
+    followed_side.take(
+        agent.status("s1/d1", "online", 0), agent.status("s1/d1", "offline", 1, before="online")
+    )
+    sink.run()
+    assert [(point["status"], point["code"]) for point in of(store, "devices")] == [
+        ("online", 2),
+        ("offline", 0),
+    ]
+    body = records.encode(RegistryChange("s1/d1", T0, model="P100"))
+    followed_side.take(
+        Record(IN.name, SHARD, "s1/d1", records.headers(records.REGISTRY, "registry/s1/d1", "test", T0), body)
+    )
+    sink.run()
+    assert [(point["code"], point["model"]) for point in of(store, "devices")] == [(2, ""), (0, "P100")]
+
+
+def test_more_sets_of_tags_than_may_be_are_counted_and_left_out(
+    followed_side: Side, store: LineStore
+) -> None:
+    """They stay in the cloud's file; those that were there first are written on, also after a start."""
+    sink = Sink(followed_side.folder, store.url, max_series=2)
+    sink.run()
+    agent = Agent()
+    followed_side.take(agent.frame(*(row(0, 1.0, series=f"s1/d{n}/temp") for n in range(4))))
+    sink.run()
+    assert len({point["device"] for point in of(store, "windows")}) <= 2
+    assert sink.follower.rows.left_out > 0
+    known = sink.follower.rows.tag_sets
+    sink.reopen()
+    followed_side.take(agent.frame(*(row(10, 1.0, series=f"s1/d{n}/temp") for n in range(4))))
+    sink.run()
+    assert sink.follower.rows.tag_sets == known == 2
+    assert len(of(store, "windows")) == 4
+    sink.close()
+
+
+def test_workers_of_one_file_note_changes_in_the_order_of_their_commits(
+    folder: Path, store: LineStore
+) -> None:
+    """Two processes write in turns, with a sink between: whoever has read up to a number never meets a lower one later."""
+    one, other = PieceSide(folder), PieceSide(folder, log="other.db")
+    with closing(open_writer(folder / FILE, application=APPLICATION, schema=SCHEMA, wal=False)) as connection:
+        changes.register(connection, wanted=True)
+    sink = Sink(folder, store.url)
+    for n in range(6):
+        each = (one, other)[n % 2]
+        each.take(
+            Agent(f"a{n % 2}").frame(row(10 * n, 1.0, series=f"s{n % 2}/d/temp", opened=(f"a{n % 2}", 1, n)))
+        )
+        if n % 3:
+            sink.follower.step()
+    sink.run()
+    assert equal(one, store)
+    for each in (one, other):
+        each.close()
+    sink.close()
