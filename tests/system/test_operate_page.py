@@ -69,6 +69,7 @@ class Machine:
             "HEADWATER_CLOUD__INFLUX__HEALTH_PORT": self.port("9662"),
         }
         self._defined = "\n".join(_DEFINED.findall(PAGE))
+        self._pasted = 0
 
     def port(self, usual: str) -> str:
         return str(self.ports[usual])
@@ -84,7 +85,8 @@ class Machine:
 
     def paste(self, block: str) -> str:
         """Paste a block; start again what it says is to be."""
-        log = self.folder / "pasted.log"
+        self._pasted += 1
+        log = self.folder / f"pasted-{self._pasted}.log"
         with log.open("wb") as out:
             done = subprocess.run(
                 ["bash", "-ec", f"{self._defined}\n{block}" if "() {" not in block else block],
@@ -123,8 +125,8 @@ class Machine:
             arguments = shlex.split(shlex.split(given.removeprefix("ARGS="))[0])
             command = [find(service, service), *arguments, f"--storage.path={self.folder}/alertmanager"]
             usual, ready = "9093", "/-/ready"
-        out = (self.folder / f"{service}.log").open("ab")
-        process = subprocess.Popen(command, env=environment, cwd=self.folder, stdout=out, stderr=out)
+        with (self.folder / f"{service}.log").open("ab") as out:
+            process = subprocess.Popen(command, env=environment, cwd=self.folder, stdout=out, stderr=out)
         self._running.callback(_end, process)
         until(lambda: self._answers(usual, ready), 30, f"{service} answers")
 
@@ -187,6 +189,8 @@ def _paste_all(machine: Machine, hook: Hook, blocks: list[str]) -> None:
     with pytest.raises(TryAgain, match="401"):
         influxql(machine.url("8086"), "SHOW DATABASES")  # nobody said who asks
     assert "the settings are right" in machine.paste(box)
+    data = machine.folder / "plant" / "headwater-data"
+    until(lambda: read_running(data, "up"), 60, "it says ready three times")
     assert "SUCCESS" in machine.paste(prometheus)
     # Whom it calls is the user's to change: here all of them are a webhook of the test.
     machine.routes = settings_of.alertmanager(hook.url)

@@ -214,7 +214,7 @@ async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes], around: Stac
         if around is not None and behind is not None:
             await settled(behind, lambda: _tell_news(news, clock))
             now_us = clock.now().wall_us
-            said = await asyncio.to_thread(verdict, around, behind, began_us, now_us, len(places))
+            said = await asyncio.to_thread(verdict, around, behind, now_us, len(places))
             print(
                 "\n".join(("Behind it:", *said.lines, *(f"  WRONG  {one}" for one in said.wrong))), flush=True
             )

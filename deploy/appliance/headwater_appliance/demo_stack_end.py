@@ -11,10 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from headwater_appliance.demo_stack import Stack
-from headwater_appliance.demo_stack_panels import Shown, queries, rows
 from headwater_appliance.demo_stack_query import get, promql
 from headwater_appliance.demo_stack_story import StackStory
-from headwater_shared.errors import TryAgain
 
 _SETTLED_S = 40.0
 _RIGHT = {
@@ -44,46 +42,37 @@ async def settled(story: StackStory, say: Callable[[], None]) -> None:
         say()
 
 
-def verdict(stack: Stack, story: StackStory, began_us: int, now_us: int, processes: int) -> Verdict:
+def verdict(stack: Stack, story: StackStory, now_us: int, processes: int) -> Verdict:
     """Ask all of them; this takes some seconds.
 
     Args:
         stack: the servers.
         story: what was told meanwhile.
-        began_us, now_us: the time that the panels show.
+        now_us: the time up to which the panels show it.
         processes: that Prometheus is to scrape.
 
     Raises:
         TryAgain: one of them does not answer.
     """
+    story.look(now_us)
     found = [
-        _of_panels(stack, story, began_us, now_us),
+        _of_panels(story),
         _of_prometheus(stack, processes),
         _of_calls(story),
     ]
     return Verdict([line for one in found for line in one.lines], [line for one in found for line in one.wrong])  # fmt: skip
 
 
-def _of_panels(stack: Stack, story: StackStory, began_us: int, now_us: int) -> Verdict:
+def _of_panels(story: StackStory) -> Verdict:
+    panels = story.panels
     shown: dict[str, Counter[bool]] = {}
-    empty: list[str] = []
-    wrong: list[str] = []
-    for query in queries(story.chosen, Shown(began_us, now_us)):
-        try:
-            some = rows(query, stack.store.url, stack.prometheus.url) > 0
-        except TryAgain as error:
-            wrong.append(f"the panel {query.panel!r} of {query.dashboard!r}: {error}")
-            continue
-        shown.setdefault(query.dashboard, Counter())[some] += 1
-        if not some:
-            empty.append(query.panel)
-    lines = [
-        f"  panels of {name!r}: {count[True]} of {count.total()} queries have rows"
-        for name, count in shown.items()
-    ]
+    for (dashboard, _, _), had in panels.had.items():
+        shown.setdefault(dashboard, Counter())[had] += 1
+    lines = [f"  {name}: {count[True]} of {count.total()} queries of its panels had rows" for name, count in shown.items()]  # fmt: skip
+    empty = dict.fromkeys(panel for (_, panel, _), had in panels.had.items() if not had)
     if empty:
-        lines.append(f"    of these there was nothing to show: {', '.join(dict.fromkeys(empty))}")
-    return Verdict(lines, wrong)
+        lines.append(f"    nothing to show: {', '.join(empty)}")
+    return Verdict(lines, panels.wrong)
 
 
 def _of_prometheus(stack: Stack, processes: int) -> Verdict:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from headwater_appliance.demo_stack_query import influxql, promql
-from headwater_shared.errors import PartMissing
+from headwater_shared.errors import PartMissing, TryAgain
 
 FOLDER = Path(__file__).parents[2] / "grafana" / "dashboards"
 """In a checkout: a package brings no dashboards along."""
@@ -57,6 +57,29 @@ def queries(chosen: Mapping[str, str], shown: Shown, folder: Path = FOLDER) -> I
                 to_prometheus = target["datasource"]["type"] == "prometheus"
                 text = _filled(target["expr" if to_prometheus else "query"], values)
                 yield Query(board["title"], panel.get("title", ""), text, to_prometheus)
+
+
+class Panels:
+    """Which queries have had rows whenever they were asked: some have only while something is wrong."""
+
+    def __init__(self, influx: str, prometheus: str) -> None:
+        """Take the addresses; nothing is asked yet."""
+        self._influx, self._prometheus = influx, prometheus
+        self.had: dict[tuple[str, str, str], bool] = {}
+        """By dashboard, panel and number."""
+        self.wrong: list[str] = []
+        """What was not answered."""
+
+    def look(self, chosen: Mapping[str, str], shown: Shown) -> None:
+        """Ask all, with what was chosen; it takes a second."""
+        for number, query in enumerate(queries(chosen, shown)):
+            key = (query.dashboard, query.panel, str(number))
+            try:
+                some = rows(query, self._influx, self._prometheus) > 0
+            except TryAgain as error:
+                self.wrong.append(f"the panel {query.panel!r} of {query.dashboard!r}: {error}")
+                some = False
+            self.had[key] = self.had.get(key, False) or some
 
 
 def rows(query: Query, influx: str, prometheus: str) -> int:

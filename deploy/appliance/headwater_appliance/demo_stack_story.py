@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from headwater_appliance.demo_stack import Stack
+from headwater_appliance.demo_stack_panels import Panels, Shown
 from headwater_appliance.demo_stack_query import influxql
 from headwater_appliance.view import View
 from headwater_cloud.views import AlertView
@@ -25,6 +26,8 @@ class StackStory:
         self._calls: Counter[tuple[str, str, str]] = Counter()
         """How often Alertmanager told of a rule and subject, by state, whichever the receiver."""
         self._receivers: Counter[str] = Counter()
+        self.panels = Panels(stack.store.url, stack.prometheus.url)
+        self._began_us = 0
 
     @property
     def calls(self) -> Mapping[str, int]:
@@ -39,9 +42,16 @@ class StackStory:
         return {"level": "10s", "site": site, "device": device, "metric": metric}
 
     def news(self, now_us: int) -> list[str]:
-        """Return the lines since the last look; the time is not asked for."""
-        del now_us
-        return [*self._of_store(), *self._of_hook()]
+        """Return the lines since the last look."""
+        self._began_us = self._began_us or now_us
+        lines = [*self._of_store(), *self._of_hook()]
+        if not self.panels.had and "firing" in self._stored.values() and self.chosen["device"]:
+            self.look(now_us)  # while it fires: at the end these panels are empty
+        return lines
+
+    def look(self, now_us: int) -> None:
+        """Ask what all panels show, from the beginning up to now, of what somebody who was called looks at."""
+        self.panels.look(self.chosen, Shown(self._began_us, now_us))
 
     def missing(self) -> list[str]:
         """Name what should have come and has not: an alert's state in the store, a call, the end of one."""
