@@ -51,15 +51,17 @@ def test_the_whole_story_is_told(demos: Demos) -> None:
         rf"^ +CALLED firing  {_PUMP}",
         rf"^ +OVER .*{_PUMP}",
         rf"^ +CALLED resolved  {_PUMP}",
-        r"^ +panels of .*: \d+ of \d+ queries have rows",
-        r"^ +Prometheus scrapes (\d+) of \1 processes, has [1-9]\d* rules loaded, and of these fire: none",
+        r"^  Headwater: device: [1-9]\d* of \d+ queries of its panels had rows",
+        r"^  Prometheus scrapes 5 of 5 processes, and has [1-9]\d* rules loaded",
+        r"^    Watchdog: the dead man's switch",
+        r"^  Alertmanager called, alerts by receiver: .*pager [1-9]",
     )
     at = [line for pattern in patterns for line in (demo.said(pattern) or [(0.0, f"no {pattern}")])[:1]]
     assert not [line for _, line in at if line.startswith("no ")], demo.lines
     assert [when for when, _ in at] == sorted(when for when, _ in at)
     assert demo.said(rf"^ +STORED .*{_PUMP}: a point in InfluxDB, state firing")
     assert demo.said(rf"^ +STORED .*{_PUMP}: a point in InfluxDB, state resolved")
-    assert len(demo.said(r"^ +panels of ")) == 4
+    assert len(demo.said(r"queries of its panels had rows$")) == 4
     assert not demo.said("WRONG")
     ((_, memory),) = demo.said("all of it together took")
     assert float(re.findall(r"took (\S+) GB", memory)[0]) <= 2.0
