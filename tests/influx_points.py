@@ -6,9 +6,9 @@ import http.client
 from collections.abc import Iterable
 from urllib.parse import urlencode
 
-from headwater_appliance.audit_store import database
 from headwater_appliance.audit_stored import Stored, Windows
 from headwater_appliance.stack_servers import Influx
+from headwater_cloud.influx_lines import database
 from tests.stack import influxql
 
 

@@ -93,6 +93,8 @@ class Store:
         self.most_lines = 0
         """Of a body; above: 413. 0: any number."""
         self.may_make_buckets = True
+        self.refuses: Callable[[Point], str] = lambda _: ""
+        """Why a point is none, for reasons of the test's own; empty: it is taken."""
         self.token, self.org = TOKEN, ORG
         self.at_once = 0
         """The largest number of writes that were under way at one time."""
@@ -184,7 +186,10 @@ class Store:
         bad: list[dict[str, Any]] = []
         for number, line in lines(body):
             try:
-                good.append((number, line, parse(line, precision)))
+                point = parse(line, precision)
+                if why := self.refuses(point):
+                    raise Malformed(why)
+                good.append((number, line, point))
             except Malformed as why:
                 bad.append({"original_line": line, "line_number": number, "error_message": str(why)})
         if bad and self.version == "2":

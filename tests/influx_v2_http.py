@@ -107,7 +107,7 @@ class Handler(BaseHTTPRequestHandler):
             lines = 0
             try:
                 text = self._readable(words, body, zipped=zipped)
-                lines = text.count("\n") + 1
+                lines = counted(text)
                 self._instead(fault)
                 status, answer = store.take(name, text, precision)
             except Refusal as why:
@@ -145,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
             text = plain.decode()
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise Refusal(400, f"failed to read the body: {error}") from None
-        many = store.most_lines and text.count("\n") + 1 > store.most_lines
+        many = store.most_lines and counted(text) > store.most_lines
         if len(plain) > store.most_bytes or many:
             raise Refusal(413, "unable to read data: points batch is too large")
         if not text.strip():
@@ -213,6 +213,11 @@ class Handler(BaseHTTPRequestHandler):
         """End the connection without a word, as a network does that goes away."""
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def counted(text: str) -> int:
+    """Return how many lines a body has."""
+    return text.rstrip("\n").count("\n") + 1
 
 
 def _shown(name: str, bucket: Bucket) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from headwater_cloud import (
     maintenance_commands,
     notify_commands,
     order_commands,
+    sink_commands,
     status_command,
     topics_command,
 )
@@ -35,6 +36,7 @@ app.command()(status_command.status)
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.add_typer(devices_command.app, name="devices")
 app.add_typer(notify_commands.app, name="notify")
+app.add_typer(sink_commands.app, name="sink")
 
 
 def main() -> None:

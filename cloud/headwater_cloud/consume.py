@@ -13,6 +13,7 @@ from headwater_cloud import rule_records
 from headwater_cloud.book import Book
 from headwater_cloud.outputs import REPLAY_OF, DeadLetter, Why
 from headwater_cloud.rule_records import Noted, home_of
+from headwater_cloud.told import Told, told_of
 from headwater_shared import actions, frame, peers, records, registry, trace
 from headwater_shared.alert_records import Action
 from headwater_shared.avro import UnknownVersion
@@ -49,6 +50,8 @@ class Arrived(NamedTuple):
     """Whether a person had it taken again: it was a dead letter."""
     trace: str = ""
     """Its `traceparent`."""
+    made_us: int = 0
+    """When its tick was, by the agent's clock; 0: it was sent late, or does not say."""
 
 
 class Taken(msgspec.Struct):
@@ -63,6 +66,7 @@ class Taken(msgspec.Struct):
     actions: list[Action] = []
     """What people did with alerts."""
     findings: list[Finding] = []
+    statuses: list[Told] = []
     clock_us: int = 0
     """The largest believable clock record, 0 without one."""
     dead: list[DeadLetter] = []
@@ -102,6 +106,8 @@ def consume(
             _registry(taken, stored)
         elif kind in {rule_records.RULES, rule_records.EVIDENCE}:
             _rules(taken, stored, kind)
+        elif kind == records.AGENT_STATUS:
+            _status(taken, stored, wall_of)
         elif kind in _FROM_US:
             _FROM_US[kind](taken, stored)
         else:
@@ -133,6 +139,7 @@ def _take(taken: Taken, stored: Stored, what: Frame | Anomaly | Command | Device
                 what.predecessor,
                 replayed,
                 trace.of(stored.headers),
+                _made_us(stored),
             )
         )
         return
@@ -142,6 +149,11 @@ def _take(taken: Taken, stored: Stored, what: Frame | Anomaly | Command | Device
     else:
         agent, epoch, _, seq = identity
         taken.arrived.append(Arrived(agent, epoch, seq, check, what, None, replayed))
+
+
+def _made_us(stored: Stored) -> int:
+    text = stored.headers.get(records.MADE, "")
+    return int(text) if text.isdecimal() and len(text) < 18 else 0
 
 
 def _frame(stored: Stored) -> Frame | DeadLetter:
@@ -232,6 +244,18 @@ def _finding(taken: Taken, stored: Stored) -> None:
         taken.dead.append(DeadLetter("wrong-shard", f"it is of shard {found.shard}", stored))
     else:
         taken.findings.append(found)
+
+
+def _status(taken: Taken, stored: Stored, wall_of: Callable[[int], int]) -> None:
+    try:
+        told = told_of(stored, wall_of)
+    except ValueError as error:
+        taken.dead.append(_unreadable(stored, error))
+        return
+    if told.shard != stored.partition:
+        taken.dead.append(DeadLetter("wrong-shard", f"{told.agent} tells shard {told.shard}", stored))
+    else:
+        taken.statuses.append(told)
 
 
 _FROM_US: dict[str, Callable[[Taken, Stored], None]] = {

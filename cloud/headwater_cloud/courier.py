@@ -19,7 +19,7 @@ from headwater_cloud import posted
 from headwater_cloud.alertmanager import Alertmanager
 from headwater_cloud.notify_file import Cursor, Taken, Wanted
 from headwater_cloud.notify_hours import Zones
-from headwater_cloud.notify_route import Route, moment
+from headwater_cloud.notify_route import Delivered, Route, moment
 from headwater_cloud.notify_settings import Rules
 from headwater_cloud.notify_store import NotifyStore
 from headwater_cloud.notify_words import Ack
@@ -69,6 +69,8 @@ class Courier:
         """Why it does not work; empty while it does, or while another process has the file."""
         self.opened: Callable[[], None] = lambda: None
         """Called when this process has the file."""
+        self.delivered: Delivered = lambda _route, _began_us, _now_us: None
+        """Called when a route took the first message of an incident."""
         self._cloud, self._rules, self._zones, self._clock, self._send_of = (
             cloud,
             routes,
@@ -125,7 +127,9 @@ class Courier:
             return Alertmanager(
                 rules, self._cloud, store, self._clock, self._zones, self._ack, self._news.set
             )
-        return Route(rules, self._send_of(rules), store, self._clock, self._zones, broke=self._news.set)
+        route = Route(rules, self._send_of(rules), store, self._clock, self._zones, broke=self._news.set)
+        route.delivered = lambda *told: self.delivered(*told)  # noqa: PLW0108 - it is set later
+        return route
 
     def step(self) -> int:
         """Take up what is new, up to a chunk. Returns how many rows of the cloud's table were read.

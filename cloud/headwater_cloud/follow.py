@@ -1,7 +1,8 @@
 """The follower: keys of changes in the cloud's file, which it only reads, become points of the rows as they are now.
 
 A step reads what is new, writes it, and moves the cursor: in this order. Whatever ends it in between, the next one begins with the same
-keys, and builds them anew (R28).
+keys, and builds them anew (R28). A write whose answer never came may still be under way, and arrive after the one that was built anew: what
+was sent then is written once more, a while later, before the cursor moves.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from headwater_cloud import changes, followed_rows, jobs
 from headwater_cloud.changes import Cursor
 from headwater_cloud.followed_rows import Wanted
 from headwater_cloud.influx_file import InfluxFile
-from headwater_cloud.influx_write import Points, Writer
+from headwater_cloud.influx_write import Later, Points, Writer
 from headwater_cloud.point_rows import PointRows
 from headwater_cloud.retention import Keep
 from headwater_cloud.store import APPLICATION, VERSION, trouble
@@ -40,6 +41,8 @@ class Step(NamedTuple):
     job: bool
     """Whether there was something to do beside changes."""
     points: int
+    again_s: float = 0.0
+    """The same is to be written once more after so many seconds, and not before: an older write may be under way. Nothing moved."""
 
 
 class Follower:
@@ -51,6 +54,8 @@ class Follower:
         writer: writes points.
         prefix, batch, max_series: see the settings.
         keep: how long levels, and what was found, are kept.
+        settle_s: after which a write that nobody answered has arrived, or never will.
+        unsure: the process before may have left one under way.
     """
 
     def __init__(
@@ -63,6 +68,8 @@ class Follower:
         batch: int,
         max_series: int,
         keep: Keep,
+        settle_s: float = 10.0,
+        unsure: bool = False,
     ) -> None:
         self.rows = PointRows(file.known(), prefix, batch, max_series, keep)
         self.behind = 0
@@ -75,6 +82,7 @@ class Follower:
         self._cursor: Cursor | None = None
         self._following_s = 0
         self._buried = {one.key for one in file.dead()}
+        self._settle_s, self._unsure = settle_s, unsure and file.cursor() is not None
 
     def step(self) -> Step:
         """Write what is new, and a piece of what is written beside.
@@ -101,10 +109,17 @@ class Follower:
         written = self._keys_of(found)
         found += [self.rows.again(one) for one in again if one.key not in written]
         dead: set[str] = set()
-        for points in found:
-            dead.update(self._writer.write(points))
-            self._buried |= dead
-            reached("sink.written")
+        try:
+            for points in found:
+                dead.update(self._writer.write(points))
+                self._buried |= dead
+                reached("sink.written")
+        except Later as later:
+            self._unsure |= later.unsure
+            raise
+        if self._unsure and found:
+            self._unsure = False
+            return Step(0, job is not None, sum(points.size for points in found), self._settle_s)
         alive = self._buried & (written | {one.key for one in again}) - dead
         moved_on = cursor if cursor != self._cursor else None
         if moved_on is not None or moved is not None or alive or self.rows.fresh:
@@ -114,6 +129,11 @@ class Follower:
         self.oldest_s = self._following_s
         self.rows.settled()
         return Step(count, job is not None, sum(points.size for points in found))
+
+    @property
+    def dead_letters(self) -> int:
+        """How many points the store refused for ever."""
+        return len(self._buried)
 
     def close(self) -> None:
         if self._reader is not None:

@@ -215,4 +215,7 @@ def _set(connection: sqlite3.Connection, cursor: Cursor) -> None:
 
 def _dead(connection: sqlite3.Connection, which: str) -> list[Dead]:
     query = f"SELECT key, database, line, status, why, time_us, again FROM dead {which} ORDER BY time_us, key"
-    return [Dead(*row[:-1], bool(row[-1])) for row in connection.execute(query)]
+    return [
+        Dead(key, name, line, status, why, time_us, bool(again))
+        for key, name, line, status, why, time_us, again in connection.execute(query)
+    ]

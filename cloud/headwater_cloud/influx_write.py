@@ -23,6 +23,10 @@ from headwater_shared.errors import TryAgain
 _FIRST_S, _LONGEST_S = 0.5, 60.0
 _LONGEST_ASKED_S = 600.0
 """For so long at most a store is left alone, whatever it asks for."""
+_UNSURE = {0, 500, 502, 504}
+"""Nothing came, or the store, or something between, gave up waiting: InfluxDB 1.x goes on with a write that it calls timed out."""
+_MOST, _FEWEST = 1_000_000, 50
+"""Lines of a request, where nothing else limits them, and where a line is so slow that larger ones get no answer in time."""
 _SHOWN = 300
 _BEYOND = re.compile(r"points beyond retention policy dropped=(\d+)")
 
@@ -66,9 +70,11 @@ class Points(NamedTuple):
 class Later(TryAgain):
     """The store does not take it now: the same is built anew, and tried again after so many seconds."""
 
-    def __init__(self, message: str, *, hint: str = "", after_s: float) -> None:
+    def __init__(self, message: str, *, hint: str = "", after_s: float, unsure: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.after_s = after_s
+        self.unsure = unsure
+        """Nobody knows whether it has the points, or will have them in a while."""
 
 
 class Verdict(Enum):
@@ -152,6 +158,8 @@ class Writer:
         self._transport, self._bury, self._chance = transport, bury, chance
         self._monotonic, self._wall_us, self._took = monotonic, wall_us, took
         self._wait_s = 0.0
+        self._most = _MOST
+        """Lines of one request: half of what got no answer, an eighth more after each that got one."""
         self._dead: list[Dead] = []
 
     def write(self, points: Points) -> list[str]:
@@ -170,6 +178,9 @@ class Writer:
         return [one.key for one in self._dead]
 
     def _send(self, points: Points, lines: bytes, first: int, count: int) -> None:
+        if count > self._most:
+            self._halves(points, lines, first, count)
+            return
         answer = self._tried(points, lines)
         verdict, hint = judge(answer)
         if verdict is Verdict.MAKE:
@@ -182,10 +193,14 @@ class Writer:
                 verdict, hint = Verdict.WAIT, self._transport.missing(points.database)
         if verdict is Verdict.WAIT:
             self.counts.failed += 1
+            if answer.status == 0:
+                self._most = max(_FEWEST, count // 2)
             raise Later(
-                f"the store did not take points into {points.database}: {_short(answer)}", hint=hint, after_s=self._after(answer.after_s)
+                f"the store did not take points into {points.database}: {_short(answer)}", hint=hint, after_s=self._after(answer.after_s),
+                unsure=answer.status in _UNSURE,
             )  # fmt: skip
         self._wait_s = 0.0
+        self._most = min(_MOST, self._most + self._most // 8)
         if verdict is Verdict.DONE:
             beyond = _BEYOND.search(answer.text)
             dropped = int(beyond[1]) if beyond else 0
@@ -204,10 +219,13 @@ class Writer:
             )
         else:
             self.counts.split += 1
-            rows = lines.splitlines(keepends=True)
-            half = count // 2
-            self._send(points, b"".join(rows[:half]), first, half)
-            self._send(points, b"".join(rows[half:]), first + half, count - half)
+            self._halves(points, lines, first, count)
+
+    def _halves(self, points: Points, lines: bytes, first: int, count: int) -> None:
+        rows = lines.splitlines(keepends=True)
+        half = count // 2
+        self._send(points, b"".join(rows[:half]), first, half)
+        self._send(points, b"".join(rows[half:]), first + half, count - half)
 
     def _tried(self, points: Points, lines: bytes) -> Answer:
         self.counts.requests += 1

@@ -55,9 +55,11 @@ def _windows(db: sqlite3.Connection, job: Job, at: list[int], most: int) -> tupl
 
 
 def _found(db: sqlite3.Connection, job: Job, at: list[Any], most: int) -> tuple[Job, Wanted]:
-    kind, word, number = [*at, *["", _BEFORE][len(at) - 1 :]]
+    kind = at[0]
+    word, number = at[1:2] or [""], at[2:3] or [_BEFORE]
     rows = db.execute(
-        _FOUND[kind], {"word": word, "from": job.from_us, "to": job.to_us, "most": most, "number": number}
+        _FOUND[kind],
+        {"word": word[0], "from": job.from_us, "to": job.to_us, "most": most, "number": number[0]},
     ).fetchall()
     if not rows:
         return _after(job, kind), Wanted([], {})

@@ -1,11 +1,14 @@
-"""The process's counters and gauges, under names that stay."""
+"""The process's counters and gauges; names and texts stand in `metric_names`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from headwater_cloud.metric_names import cloud
+from headwater_cloud.outputs import ReportKind
 from headwater_cloud.skew import Skew
 
 
@@ -14,41 +17,47 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        counter, gauge = self._counter, self._gauge
-        self.records = counter("records", "Records read from the bus.")
-        self.frames = counter("frames", "Frames taken in, repeats not counted.")
-        self.rows = counter("rows", "Parts taken in.")
-        self.windows = counter("windows", "Windows written, each time they changed.")
-        self.rollups = counter("rollups", "Rollups of sites, and of all sites, taken in by second stages.")
-        self.compared = counter("compared", "Windows of cohorts in shards taken in by comparisons.")
-        self.compared_late = counter("compared_late", "Those that came for windows that are no longer kept.")
-        self.found = counter("found", "Devices found to be outliers among their peers, or found no longer.")
-        self.anomalies = counter("anomalies", "Anomalies taken in.")
-        self.commands = counter("commands", "Records of commands to devices taken in.")
-        self.repeats = counter("repeats", "Rows that came again and were dropped.")
-        self.clocks_ignored = counter("clocks_ignored", "Clock records too far from their append time.")
-        self.evidence_forgotten = counter(
-            "evidence_forgotten",
-            "Evidence of patterns let go, for it was old, or one of too many of its key.",
-        )
-        self.commits = counter("commits", "Commits of the cloud's file.")
-        self.dead = counter("dead_letters", "What was not taken.", "reason")
-        self.reports = counter("reports", "Reports about agents' streams.", "kind")
-        self.alerts = counter("alert_changes", "Alerts that fired or were resolved.", "state")
-        self.shard_rows = counter("shard_rows", "Parts taken in, by shard.", "shard")
+        ProcessCollector(registry=self.registry)
+        self.records = self._counter("records")
+        self.commits = self._counter("commits")
+        self.dead = self._counter("dead_letters")
+        self.reports = self._counter("reports")
+        self.alerts = self._counter("alert_changes")
+        self._shard_parts = self._counter("shard_parts")
+        self._counted = {key: self._counter(name) for key, name in _COUNTED.items()}
+        for kind in get_args(ReportKind):
+            self.reports.labels(kind)  # from 0 on: a rate does not see the first of what was not there
+        for reason in _REASONS:
+            self.dead.labels(reason)
         self._skew = Skew()
-        skew = gauge(
-            "skew", "Rows of the busiest shard against the mean of this process's, over the last minutes."
-        )
-        skew.set_function(self._skew.value)
-        self.lag = gauge("lag_records", "Records appended and not yet read.")
-        self.outputs = gauge("outputs_waiting", "Outputs committed and not yet on the bus.")
+        self._gauge("shard_skew_ratio").set_function(self._skew.value)
+        self.lag = self._gauge("lag_records")
+        self.outputs = self._gauge("outputs_waiting")
+        self.commit_seconds = self._histogram("commit_seconds", _COMMIT_S)
+        self._commit_latency = self._histogram("commit_latency_seconds", _LATENCY_S)
+        self._told_latency = self._histogram("notification_latency_seconds", _LATENCY_S)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"headwater_cloud_{name}", text, labels, registry=self.registry)
+    def _counter(self, name: str) -> Counter:
+        metric = cloud(f"{name}_total")
+        return Counter(metric.family, metric.text, metric.labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"headwater_cloud_{name}", text, registry=self.registry)
+    def _gauge(self, name: str) -> Gauge:
+        metric = cloud(name)
+        return Gauge(metric.name, metric.text, metric.labels, registry=self.registry)
+
+    def _histogram(self, name: str, buckets: tuple[float, ...]) -> Histogram:
+        metric = cloud(name)
+        return Histogram(metric.name, metric.text, metric.labels, registry=self.registry, buckets=buckets)
+
+    def committed(self, made: Iterable[tuple[int, str]], now_us: int) -> None:
+        """Rows are committed: when each was made, and its `traceparent`; all in the machine's wall time."""
+        for made_us, traceparent in made:
+            exemplar = {"trace_id": traceparent.split("-")[1]} if traceparent else None
+            self._commit_latency.observe(max(0, now_us - made_us) / 1e6, exemplar)
+
+    def delivered(self, route: str, began_us: int, now_us: int) -> None:
+        """A route took the first message of an incident: since when there was something to tell, and when that was; as `committed`."""
+        self._told_latency.labels(route).observe(max(0, now_us - began_us) / 1e6)
 
     def count(self, counts: Mapping[str, int]) -> None:
         """Add what a batch counted; "dead REASON" goes by reason, "shard N" are rows."""
@@ -57,7 +66,31 @@ class Metrics:
                 self.dead.labels(name.removeprefix("dead ")).inc(number)
             elif name.startswith("shard "):
                 shard = name.removeprefix("shard ")
-                self.shard_rows.labels(shard).inc(number)
+                self._shard_parts.labels(shard).inc(number)
                 self._skew.add(int(shard), number)
             elif name != "dead":
-                getattr(self, name).inc(number)
+                self._counted[name].inc(number)
+
+
+_REASONS = ("damaged", "unknown-version", "unknown-kind", "wrong-shard", "poison", "late")
+_COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_LATENCY_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0)
+"""Upper ends of buckets, in seconds."""
+
+_COUNTED = {
+    "frames": "frames",
+    "rows": "parts",
+    "windows": "windows_written",
+    "rollups": "rollups",
+    "compared": "compared_windows",
+    "compared_late": "compared_late_windows",
+    "found": "outliers",
+    "anomalies": "anomalies",
+    "commands": "commands",
+    "repeats": "repeated_rows",
+    "clocks_ignored": "clock_records_ignored",
+    "evidence_forgotten": "evidence_forgotten",
+    "statuses": "status_frames",
+    "statuses_unknown": "status_values_unknown",
+}
+"""By what the operators count, the metric."""

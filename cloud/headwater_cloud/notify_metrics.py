@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
+
+from headwater_cloud.metric_names import cloud
+from headwater_shared.metric import shown
 
 
 class NotifyMetrics(Collector):
@@ -18,14 +21,14 @@ class NotifyMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Make the families."""
         routes = self._status().get("routes", {})
-        for kind, name, text, key in (
-            (CounterMetricFamily, "sent", "Notifications delivered.", "sent"),
-            (CounterMetricFamily, "failed", "Tries that did not deliver.", "failed"),
-            (GaugeMetricFamily, "waiting", "Notifications that wait.", "waiting"),
-            (GaugeMetricFamily, "refused", "Notifications that were refused, and that nobody had tried again.", "refused"),
-            (GaugeMetricFamily, "oldest_seconds", "How long the oldest waits.", "oldest_s"),
-        ):  # fmt: skip
-            family = kind(f"headwater_cloud_notifications_{name}", text, labels=["route"])
-            for route, of in routes.items():
-                family.add_metric([route], of[key])
-            yield family
+        for name, key in (
+            ("sent_total", "sent"),
+            ("failed_total", "failed"),
+            ("waiting", "waiting"),
+            ("refused", "refused"),
+            ("oldest_seconds", "oldest_s"),
+        ):
+            values = [((route,), float(of[key])) for route, of in routes.items()]
+            yield shown(cloud(f"notifications_{name}"), values)
+        failing = [((route,), float(bool(of["failing"]))) for route, of in routes.items()]
+        yield shown(cloud("notifications_failing"), failing)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,6 +24,10 @@ from headwater_shared.errors import HeadwaterError, Refused
 from headwater_shared.logs import get_logger
 
 log = get_logger()
+
+
+Delivered = Callable[[str, int, int], None]
+"""Takes a route's name, since when there was something to tell, and when it was told: the machine's wall time, in microseconds."""
 
 
 class Moment(NamedTuple):
@@ -58,6 +62,7 @@ class Route(Stepped):
         self.failing_since_us = 0
         self._send, self._store, self._clock, self._zones = send, store, clock, zones
         self._chance = chance
+        self.delivered: Delivered = lambda _route, _began_us, _now_us: None
         self._failures = 0
         self._not_before_us = 0
         self._result: Callable[[], None] | None = None
@@ -102,10 +107,19 @@ class Route(Stepped):
         else:
             self._record(partial(self._store.sent, self.rules.name, letter, moment(self._clock).real_us))
             self.sent += len(found.some)
+            self._measure(found.some)
             if self.failing:
                 log.info("notifications are delivered again", route=self.rules.name)
             self.failing, self._failures = "", 0
         return 0
+
+    def _measure(self, some: Sequence[Waiting]) -> None:
+        """Tell how long first messages took, of what is not known to have been tried before."""
+        now_us = moment(self._clock).real_us
+        for one in some:
+            told = one.notification
+            if told.state == "firing" and not (told.possible_repeat or told.over or one.repeat):
+                self.delivered(self.rules.name, wall_of(self._clock, told.time_us), now_us)
 
     def try_out(self, message: Message) -> str:
         """Send a message beside all that waits, once. Returns why it was not delivered, "" if it was."""

@@ -45,6 +45,7 @@ from headwater_cloud.outputs import (
 )
 from headwater_cloud.rows import PartRows, columns_of
 from headwater_cloud.shard import Shard
+from headwater_cloud.told import Told
 from headwater_cloud.watch import Seen
 from headwater_shared.bus import Record, Stored
 from headwater_shared.frame import Frame
@@ -78,6 +79,8 @@ class Output:
     """Changes of devices' status."""
     registry: list[RegistryChange] = field(default_factory=list)
     """What the registry says of devices, where that is new."""
+    statuses: list[Told] = field(default_factory=list)
+    """Status frames of agents, in the order of the bus."""
     findings: list[Finding] = field(default_factory=list)
     """What was found of devices among their peers, or is found no longer."""
     watched: dict[int, list[Watched]] = field(default_factory=dict)
@@ -94,11 +97,13 @@ class Output:
     notifications: list[Notification] = field(default_factory=list)
     traces: dict[Identity, str] = field(default_factory=dict)
     """The `traceparent` of anomalies, for what comes of them."""
+    made: list[tuple[int, str]] = field(default_factory=list)
+    """Of rows that came at once: when their tick was by the agent's clock, and their `traceparent`."""
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
     def can_wait(self) -> bool:
-        """Whether it holds nothing but clocks and heartbeats, which can be read once more after a crash."""
+        """Whether it holds nothing but clocks, heartbeats and status frames, which can be read once more after a crash."""
         return self.merged is None and not (
             self.anomalies
             or self.commands
@@ -113,6 +118,7 @@ class Output:
     def after(self, earlier: Output) -> None:
         """Take along what an earlier output that could wait still has to write."""
         self.progress = earlier.progress | self.progress
+        self.statuses = earlier.statuses + self.statuses
         self.pieces = {
             number: earlier.pieces.get(number, {}) | self.pieces.get(number, {})
             for number in earlier.pieces.keys() | self.pieces.keys()
@@ -232,13 +238,18 @@ def _shard(shard: Shard, taken: Taken, limits: Limits, out: Output) -> list[obje
             out.traces[_identity(row.what)] = row.trace
     out.commands += [row.what for row in found.fresh if isinstance(row.what, Command)]
     out.devices += [row.what for row in found.fresh if isinstance(row.what, Device)]
+    out.made += [(row.made_us, row.trace) for row in found.fresh if row.made_us]
     out.findings += taken.findings
+    out.statuses += taken.statuses
     out.registry += [shard.registered[device] for device in registered]
     out.records += [dead_letter_record(letter) for letter in dead]
     out.records += [have_record(have, now_us) for have in found.haves]
     out.reports += found.reports
     out.progress.update({(shard.number, agent): shard.agents[agent] for agent in agents})
     out.pieces[shard.number] = shard.pieces(found.changed, agents, registered)
+    out.counts.update(
+        statuses=len(taken.statuses), statuses_unknown=sum(told.unknown for told in taken.statuses)
+    )
     out.counts.update(repeats=found.repeats, clocks_ignored=taken.clocks_ignored, dead=len(dead))
     out.counts.update(f"dead {letter.reason}" for letter in dead)
     return [row.what for row in found.fresh]

@@ -15,6 +15,7 @@ from typing import Any
 from headwater_cloud import changes, influx_file, maintenance, sends, worker
 from headwater_cloud.ack_links import AckLinks
 from headwater_cloud.acknowledged import acknowledged
+from headwater_cloud.agents_shown import AgentsShown
 from headwater_cloud.courier import Courier
 from headwater_cloud.notify_file import FILE as NOTIFY
 from headwater_cloud.notify_file import taken_up_to
@@ -26,11 +27,13 @@ from headwater_cloud.reload import Reloading
 from headwater_cloud.retention import Keep
 from headwater_cloud.runner import Runner
 from headwater_cloud.settings import CloudSettings, in_data
+from headwater_cloud.shard_metrics import ShardMetrics
 from headwater_cloud.store import Store, damaged
 from headwater_shared import health, logs, registry
 from headwater_shared.buses import opener
 from headwater_shared.clock import parse_clock
 from headwater_shared.errors import BusUnavailable, HeadwaterError, TryAgain
+from headwater_shared.identity import SHARDS
 from headwater_shared.kafka_settings import KafkaSettings, is_kafka
 from headwater_shared.reload import Wish
 from headwater_shared.settings import Common, duration, load
@@ -104,6 +107,12 @@ class Process:
             maintenance=maintenance.looking(data / maintenance.FILE, clock),
         )
         self.runner.metrics.registry.register(NotifyMetrics(self.courier.status))
+        self.courier.delivered = self.runner.metrics.delivered
+        cloud_file = in_data(common.data, settings.file)
+        self.runner.metrics.registry.register(
+            ShardMetrics(cloud_file, self.runner.shards, clock, self.health)
+        )
+        self.agents = AgentsShown(cloud_file, lambda: range(SHARDS))
         self._clock_at = self._prune_at = time.monotonic()
 
     def _identity(self) -> str:
@@ -168,6 +177,7 @@ class Process:
             "reasons": [*([self.trouble] if self.trouble else []), *self.courier.troubles()],
             "lag_records": self.lag,
             "notify": self.courier.status(),
+            "last_turn_s": self.pulse.last_turn_s,
         } | ({"reload": self.reloading.last} if self.reloading.last else {})
 
     def close(self) -> None:
@@ -213,9 +223,10 @@ def run(
     server = health.serve(
         settings.health_host,
         settings.health_port,
-        lambda: {**process.health(), "last_turn_s": process.pulse.last_turn_s},
+        process.health,
         process.runner.metrics.registry,
         process.pages.pages(),
+        process.agents.text,
     )
     process.pages.at(server.port)
     process.courier.start()

@@ -32,6 +32,7 @@ from headwater_shared.errors import StartAgain, TryAgain
 from headwater_shared.health import Pulse
 from headwater_shared.kafka_client import MESSAGE_BYTES
 from headwater_shared.logs import get_logger
+from headwater_shared.sqlite_log import wall_us
 from headwater_shared.topics import IN, SECOND
 
 with lean():
@@ -204,7 +205,8 @@ class QuixRunner(BaseSink):
             batches = [batch for at in sorted(arrived) for batch in self._take(at, arrived[at][1])]
             reached("quix.taken")
             ahead = [batch for batch in batches if not self._sink.behind(batch.at, batch.offset)]
-            self._sink.write(ahead, self._names)
+            with self.metrics.commit_seconds.time():
+                self._sink.write(ahead, self._names)
             reached("quix.written")
         except TryAgain as error:
             log.warning("the sink takes nothing now", error=error)
@@ -212,10 +214,12 @@ class QuixRunner(BaseSink):
             raise SinkBackpressureError(_RETRY_S) from error
         if self._context.checkpoint is not checkpoint:
             raise StartAgain("this checkpoint was given up meanwhile", hint=_AWAY)
+        now_us = wall_us()
         for batch in batches:
             for record in batch.out.records:
                 self._produce(record)
             self.metrics.count(batch.out.counts)
+            self.metrics.committed([(self._wall_of(made_us), of) for made_us, of in batch.out.made], now_us)
             notify.report(batch.out.reports, self.metrics)
         self.metrics.records.inc(sum(len(some) for _, some in arrived.values()))
         self.metrics.commits.inc()

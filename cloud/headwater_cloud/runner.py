@@ -22,6 +22,7 @@ from headwater_cloud.retention import Keep
 from headwater_cloud.rule_records import up_to_rules
 from headwater_cloud.rules_copies import RulesCopies
 from headwater_cloud.second_state import SecondState
+from headwater_cloud.shard import Shard
 from headwater_cloud.store import Store
 from headwater_cloud.write import write, write_outputs, write_second
 from headwater_shared.bus import Bus, Stored
@@ -89,6 +90,10 @@ class Runner:
         """By partition and offset, how a record broke the operators."""
         self._careful: dict[int, int] = {}
         """By partition, up to where records are taken one by one, for one of them is poison."""
+
+    def shards(self) -> dict[int, Shard]:
+        """Return the state of all shards that had input; to look at only."""
+        return self._shards
 
     def follow(self, batch: int, limits: Limits) -> None:
         """Go by other settings from the next step on."""
@@ -278,6 +283,9 @@ class Runner:
         assert out is not None
         moved = {p: offset for p, offset in self._offsets.items() if offset != self._committed[p]}
         self._write(out, moved, {})
+        self.metrics.committed(
+            [(wall_of(self._clock, made_us), of) for made_us, of in out.made], wall_of(self._clock, self._clock.now().wall_us)
+        )  # fmt: skip
         self._output = None
         self._committed.update(moved)
         notify.report(out.reports, self.metrics)
@@ -289,7 +297,7 @@ class Runner:
 
     def _write(self, out: Output, moved: dict[int, int], second: dict[str, dict[int, int]]) -> None:
         """Commit what a batch changed, with how far its topics are read."""
-        with self._store.transaction() as connection:
+        with self.metrics.commit_seconds.time(), self._store.transaction() as connection:
             reached("cloud.commit.begun")
             connection.execute("DELETE FROM output WHERE id <= ?", (self._publisher.published,))
             outputs = write(connection, out, self._names, moved, self._store.producer)

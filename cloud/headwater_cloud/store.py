@@ -151,12 +151,19 @@ SCHEMA = (
         n INTEGER PRIMARY KEY AUTOINCREMENT, mark INTEGER NOT NULL, time_s INTEGER NOT NULL, kind TEXT NOT NULL, oldest TEXT NOT NULL,
         body BLOB NOT NULL);
     """,
+    """
+    CREATE TABLE agent_status(
+        agent TEXT PRIMARY KEY, shard INTEGER, site TEXT, time_us INTEGER, heard_us INTEGER, offset_us INTEGER,
+        shape BLOB, numbers BLOB);
+    CREATE INDEX agent_status_heard ON agent_status(heard_us);
+    """,
 )
 """A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
 those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted.
 `window.shard`: NULL of windows that were written before version 7, -1 of rollups. `second`: offsets of the second stages' topics.
 `output.producer`: under which name it is appended, with its id (version 1 had one name a file, in `meta`).
 `finding`: of each device and window of a comparison the latest word; not `outlier`: it was taken back.
+`agent_status`: of each agent its latest status frame, by the bus's time (`heard_us`), for a week.
 `notification`: what people are told, by `n` in the order in which it was decided, each id once ever; the courier reads it.
 `time_us`: when it was decided, by the operators' clock; 0 of what version 7 had not, or perhaps not, sent.
 `sink`: who follows the file; `change`: what commits wrote since, see `changes`. `mark`: random bits, by which a file that went back, or a

@@ -19,6 +19,7 @@ from typing import Any
 from headwater_cloud import clock_records, influx_file, maintenance, sends
 from headwater_cloud.ack_links import AckLinks
 from headwater_cloud.acknowledged import acknowledged
+from headwater_cloud.agents_shown import AgentsShown
 from headwater_cloud.courier import Courier
 from headwater_cloud.notify_file import FILE as NOTIFY
 from headwater_cloud.notify_file import taken_up_to
@@ -29,6 +30,7 @@ from headwater_cloud.place import say_where
 from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.rules_copies import RulesCopies
 from headwater_cloud.settings import CloudSettings, in_data
+from headwater_cloud.shard_metrics import ShardMetrics
 from headwater_shared import health, logs, registry
 from headwater_shared.clock import Clock, parse_clock, wall_of
 from headwater_shared.errors import BusUnavailable, HeadwaterError, SettingsError, StartAgain
@@ -109,6 +111,7 @@ def run(
         )  # fmt: skip
         courier.begin()
         runner.metrics.registry.register(NotifyMetrics(courier.status))
+        courier.delivered = runner.metrics.delivered
         copies = RegistryCopies(bus, data / registry.FILE, spread_of(settings.spread))
         rules = _Rules(
             RulesCopies(bus, clock, settings.book(), maintenance.looking(data / maintenance.FILE, clock)),
@@ -116,9 +119,12 @@ def run(
             wish,
         )
         beside = _Beside(bus, clock, runner, copies, rules, courier)
+        cloud_file = in_data(common.data, settings.file)
+        runner.metrics.registry.register(ShardMetrics(cloud_file, runner.held, clock, beside.health))
         server = health.serve(
             settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,
             beside.health, runner.metrics.registry, pages.pages(),
+            AgentsShown(cloud_file, runner.shards).text,
         )  # fmt: skip
         pages.at(server.port)
         say_where(data / f"worker-{slot}.json", server.port)

@@ -25,6 +25,7 @@ from headwater_cloud.names import Names
 from headwater_cloud.outputs import Notification, Report, Waiting
 from headwater_cloud.pipeline import Output
 from headwater_cloud.store import opener_row
+from headwater_cloud.told import write_told
 from headwater_shared.alert_records import Alert
 from headwater_shared.bus import Record
 from headwater_shared.parts import COARSENED
@@ -63,6 +64,7 @@ def write_found(connection: sqlite3.Connection, out: Output) -> None:
     write_alerts(connection, out.alerts)
     _progress(connection, out.progress)
     _reports(connection, out.reports)
+    write_told(connection, out.statuses)
 
 
 def _names(connection: sqlite3.Connection, names: Names) -> None:

@@ -85,38 +85,27 @@ class _Collector:
 
     def collect(self) -> Iterator[Metric]:
         """Make the metrics of this moment."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        from headwater_shared.agent_metrics import edge
+        from headwater_shared.metric import shown
 
-        for kind, name, text in (
-            (GaugeMetricFamily, "connected", "1 while the broker is connected."),
-            (CounterMetricFamily, "connects", "Connects to the broker."),
-            (CounterMetricFamily, "sessions_lost", "Connects at which the broker had lost the session."),
-            (CounterMetricFamily, "messages", "Messages received."),
-            (CounterMetricFamily, "bytes", "Bytes received."),
-            (CounterMetricFamily, "acknowledgements", "Acknowledgements sent."),
-            (CounterMetricFamily, "retained", "Retained messages, which are skipped."),
-            (CounterMetricFamily, "canaries", "Canaries that came back."),
-            (GaugeMetricFamily, "canary_s", "Seconds that the last canary took through the broker."),
-            (
-                CounterMetricFamily,
-                "left_with_broker",
-                "Bursts of which messages were left with the broker, as the dead letters are full.",
-            ),
-            (
-                CounterMetricFamily,
-                "held_back",
-                "Times that the broker was not read, as too much waited for the disk.",
-            ),
+        for name, attribute in (
+            ("connected", "connected"),
+            ("canary_seconds", "canary_s"),
+            ("connects_total", "connects"),
+            ("sessions_lost_total", "sessions_lost"),
+            ("messages_total", "messages"),
+            ("received_bytes_total", "bytes"),
+            ("acknowledgements_total", "acknowledgements"),
+            ("retained_total", "retained"),
+            ("canaries_total", "canaries"),
+            ("left_with_broker_total", "left_with_broker"),
+            ("held_back_total", "held_back"),
         ):
-            shown = name.removesuffix("_s") + ("_seconds" if name.endswith("_s") else "")
-            family = kind(f"headwater_broker_{shown}", text, labels=["broker"])
-            for counts in self._brokers:
-                family.add_metric([counts.name], float(getattr(counts, name)))
-            yield family
-        lost = CounterMetricFamily(
-            "headwater_broker_lost", "Connections lost or failed, by reason.", labels=["broker", "reason"]
-        )
-        for counts in self._brokers:
-            for reason, count in counts.lost.copy().items():
-                lost.add_metric([counts.name, reason], count)
-        yield lost
+            values = [((counts.name,), float(getattr(counts, attribute))) for counts in self._brokers]
+            yield shown(edge(f"broker_{name}"), values)
+        lost = [
+            ((counts.name, reason), float(count))
+            for counts in self._brokers
+            for reason, count in counts.lost.copy().items()
+        ]
+        yield shown(edge("broker_connections_lost_total"), lost)

@@ -23,10 +23,12 @@ from headwater_edge.broker_retry import Retry
 from headwater_edge.forward_settings import ForwardSettings
 from headwater_edge.haves import Haves, Unconfirmed
 from headwater_edge.heartbeats import Heartbeats
+from headwater_edge.made import Made
 from headwater_edge.order_reader import OrderReader
 from headwater_edge.outbox import Batch, Outbox, Row
 from headwater_edge.output import Completeness
 from headwater_edge.stall import Watch
+from headwater_edge.statuses import Statuses
 from headwater_edge.store import Chores
 from headwater_edge.ungiven import Ungiven
 from headwater_shared import records, trace
@@ -88,7 +90,9 @@ class Forward:
         self._haves = Haves()
         self._have_offset = 0
         self._unconfirmed = Unconfirmed()
+        self._made = Made()
         self._heartbeats = Heartbeats(agent)
+        self.statuses = Statuses(agent)
         self._retry = Retry(_FIRST_S, _MOST_S, _STABLE_S)
         self._back_at = monotonic()
         self._drain_at = self._look_at = self._age_at = 0.0
@@ -131,8 +135,9 @@ class Forward:
         made_us = self.outbox.oldest_us
         return 0.0 if made_us is None else max(0.0, (self._clock.now().wall_us - made_us) / 1e6)
 
-    def wake(self, rows: int) -> None:
-        """So many new rows were committed."""
+    def wake(self, rows: int, tick: int = 0, wall_us: int = 0) -> None:
+        """So many new rows were committed; of which tick, and what the clock showed then."""
+        self._made.note(tick, wall_us)
         self.outbox.wake(rows)
         self._wake.set()
 
@@ -277,6 +282,7 @@ class Forward:
         """Send a batch and the heartbeats that are due in one append."""
         out = [self._record(row, replayed=replayed) for row in batch.rows]
         out += self._heartbeats.due(self.complete, self._clock.now(), in_company=bool(out))
+        out += self.statuses.due(self.mode, self._monotonic())
         if out:
             reached("forward.before")
             self.watch.asked()
@@ -284,6 +290,7 @@ class Forward:
                 bus.append(out)
             except BaseException:
                 self._heartbeats.forget()
+                self.statuses.forget()
                 raise
             reached("forward.after")
         self.watch.answered()
@@ -304,9 +311,8 @@ class Forward:
         except zlib.error as error:  # the next start makes it again from the journal, if it can
             raise journal.Damaged(f"outbox row {row.n} cannot be read: {error}") from error
         name = records.identity_text(self._agent, int.from_bytes(row.epoch, "little"), row.shard, row.seq)
-        more = {trace.HEADER: trace.traceparent(name)}
-        if replayed:
-            more["replayed"] = "true"
+        more = {"replayed": "true"} if replayed else self._made.header(row.tick)
+        more[trace.HEADER] = trace.traceparent(name)
         source = f"headwater-edge/{self._agent}"
         headers = records.headers(row.kind, name, source, self._clock.now().wall_us, **more)
         return Record(IN.name, row.shard, self._agent, headers, body)

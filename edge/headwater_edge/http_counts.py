@@ -47,27 +47,20 @@ class _Collector:
 
     def collect(self) -> Iterator[Metric]:
         """Make the metrics of this moment."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        from headwater_shared.agent_metrics import edge
+        from headwater_shared.metric import shown
 
-        counts, name = self._counts, "headwater_http_"
-        yield GaugeMetricFamily(name + "connections", "HTTP connections open now.", self._connections())
-        yield GaugeMetricFamily(
-            name + "waiting_bytes", "Bytes of bodies on the way in or waiting for the disk.", self._waiting()
-        )
-        for word, value, text in (
-            ("accepted", counts.accepted, "HTTP connections accepted."),
-            ("messages", counts.messages, "Messages received by HTTP."),
-            ("bytes", counts.bytes, "Bytes received by HTTP."),
-            ("repeated", counts.repeated, "HTTP requests that came again under their idempotency key."),
+        counts = self._counts
+        yield shown(edge("http_connections"), self._connections())
+        yield shown(edge("http_waiting_bytes"), self._waiting())
+        for name, value in (
+            ("connections_accepted", counts.accepted),
+            ("messages", counts.messages),
+            ("received_bytes", counts.bytes),
+            ("repeated", counts.repeated),
         ):
-            yield CounterMetricFamily(name + word, text, value)
-        answers = CounterMetricFamily(name + "answers", "HTTP answers by status.", labels=["status"])
-        for status, count in counts.answers.copy().items():
-            answers.add_metric([str(status)], count)
-        yield answers
-        refused = CounterMetricFamily(
-            name + "refused", "HTTP requests and connections of which nothing was taken.", labels=["reason"]
-        )
-        for reason, count in counts.refused.copy().items():
-            refused.add_metric([reason], count)
-        yield refused
+            yield shown(edge(f"http_{name}_total"), value)
+        answers = [((str(status),), count) for status, count in counts.answers.copy().items()]
+        yield shown(edge("http_answers_total"), answers)
+        refused = [((reason,), count) for reason, count in counts.refused.copy().items()]
+        yield shown(edge("http_refused_total"), refused)

@@ -102,32 +102,28 @@ class _Collector:
 
     def collect(self) -> Iterator[Metric]:
         """Make the metrics of this moment."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        from headwater_shared.agent_metrics import edge
+        from headwater_shared.metric import shown
 
-        counts, name = self._counts, "headwater_listener_"
-        yield GaugeMetricFamily(name + "connections", "Clients connected now.", self._connections())
-        yield GaugeMetricFamily(
-            name + "at_the_door", "Connections that have not said who they are yet.", self._at_the_door()
-        )
+        counts = self._counts
+        yield shown(edge("listener_connections"), self._connections())
+        yield shown(edge("listener_unidentified_connections"), self._at_the_door())
         ends_s = self._certificate_ends_s()
         if ends_s is not None:
-            text = "When the certificate for TLS ends, seconds since 1970."
-            yield GaugeMetricFamily(name + "certificate_ends_seconds", text, ends_s)
-        for word, value, text in (
-            ("accepted", counts.accepted, "Connections accepted."),
-            ("handshakes", counts.handshakes, "TLS handshakes that succeeded."),
-            ("messages", counts.messages, "Messages received."),
-            ("bytes", counts.bytes, "Bytes received."),
-            ("acknowledgements", counts.acknowledgements, "PUBACKs and PUBRECs sent."),
-            ("dropped", counts.dropped, "Messages at QoS 0 dropped while nothing was taken in."),
+            yield shown(edge("listener_certificate_expiry_timestamp_seconds"), ends_s)
+        for name, value in (
+            ("connections_accepted", counts.accepted),
+            ("handshakes", counts.handshakes),
+            ("messages", counts.messages),
+            ("received_bytes", counts.bytes),
+            ("acknowledgements", counts.acknowledgements),
+            ("dropped", counts.dropped),
         ):
-            yield CounterMetricFamily(name + word, text, value)
-        for word, by_reason, text in (
-            ("ended", counts.ended, "Connections of clients that ended, by why."),
-            ("refused", counts.refused, "Clients that were not let in, by reason."),
-            ("malformed", counts.malformed, "Packets that are malformed or not allowed, by reason."),
+            yield shown(edge(f"listener_{name}_total"), value)
+        for name, by_reason in (
+            ("connections_ended", counts.ended),
+            ("refused", counts.refused),
+            ("malformed", counts.malformed),
         ):
-            family = CounterMetricFamily(name + word, text, labels=["reason"])
-            for reason, count in by_reason.copy().items():
-                family.add_metric([reason], count)
-            yield family
+            values = [((reason,), count) for reason, count in by_reason.copy().items()]
+            yield shown(edge(f"listener_{name}_total"), values)

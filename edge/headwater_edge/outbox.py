@@ -26,7 +26,7 @@ _GO_AT_ONCE = 500
 _GAPS = 64
 """More are joined: what lies between them then goes out twice, which changes nothing (R1, R23)."""
 
-_ROW = "SELECT n, epoch, shard, seq, kind, body FROM outbox"
+_ROW = "SELECT n, epoch, shard, seq, kind, body, tick FROM outbox"
 
 
 class Row(NamedTuple):
@@ -38,6 +38,7 @@ class Row(NamedTuple):
     seq: int
     kind: str
     body: bytes
+    tick: int = 0
 
 
 class Batch(NamedTuple):

@@ -85,8 +85,8 @@ class Agent:
         self.index = SeriesIndex([], settings.max_series, settings.new_series_per_hour)
         self.decode = decoder(settings, self.index, path.parent)
         self.path = path
-        self._clock = clock
-        self._version = version
+        self.clock = clock
+        self.version = version
         ballast, began = for_start(path), time.monotonic_ns()
         opened = open_state(path, self._step_settings, clock.now(), adopt=adopt, seal=seal)
         resumed, self._lock, connection = opened.resumed, opened.lock, opened.connection
@@ -136,9 +136,9 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self.failed = self._loop.create_future()
         self._writer.start()
-        now = self._clock.now()
+        now = self.clock.now()
         body = msgspec.json.encode(bearable(self._step_settings, self.state.names)).decode()
-        begin = Start(new_epoch(), self._version, announces=True)
+        begin = Start(new_epoch(), self.version, announces=True)
         start = quiet_tick(now, begin, *self._events, Settings(body))
         start.new_series, start.numbers = self.index.take_fresh(), self.index.taken  # new rates of counters
         done = self._awaited.of_this()
@@ -159,7 +159,7 @@ class Agent:
 
     def events(self, *events: Event) -> Burst:
         """Make a burst of events only."""
-        return Burst(self._clock.now().wall_us, events=[(0, event) for event in events])
+        return Burst(self.clock.now().wall_us, events=[(0, event) for event in events])
 
     async def take_in(self, bursts: Sequence[tuple[Burst, Decoded | None]]) -> int:
         """Take in what no source brought, and wait for its commit; return the tick."""
@@ -209,7 +209,7 @@ class Agent:
 
     def _end_tick_if_over(self) -> None:
         if not self._busy and (own := self.pressure.own_tick()) is not None:
-            self._take(quiet_tick(self._clock.now(), *own.events), [], rewrites=own.rewrites)
+            self._take(quiet_tick(self.clock.now(), *own.events), [], rewrites=own.rewrites)
         if self._busy or not self._gather or self.pressure.holding:
             return
         self.ticker.began(now_us := mono_us())  # by what no source brought, too
@@ -234,7 +234,7 @@ class Agent:
     def _end_tick(self) -> None:
         gather, self._gather = self._gather, Gather()
         self.ticker.ended(mono_us(), gather.readings)
-        tick, dead = gather.tick(self._clock.now(), self.index.take_fresh())
+        tick, dead = gather.tick(self.clock.now(), self.index.take_fresh())
         self.evicting.look(tick)
         self._under_way = gather.bursts
         self._awaited.ended()
@@ -288,7 +288,7 @@ class Agent:
             self._writer.take_along(chores, now=not busy)
         if busy or self.pressure.holding:
             return
-        now = self._clock.now()
+        now = self.clock.now()
         if self.state.is_due(now):
             self._take(quiet_tick(now), [])
 
@@ -307,7 +307,7 @@ class Agent:
             self._completed_us = mono_us()
             self.forward.complete = completeness(self.state)  # of this tick: the next is not stepped yet
         if rows:
-            self.forward.wake(rows)
+            self.forward.wake(rows, job.output.tick, job.tick.now.wall_us)
         bursts, self._under_way = self._under_way, []
         reached("acknowledge.before")
         self.sources.acknowledge(bursts, job.output)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headwater_edge import aside, device_list, health, open_commands, words
+from headwater_edge import aside, device_list, health, metrics, open_commands, statuses, words
 from headwater_edge.about import about_of
 from headwater_edge.broker import Broker
 from headwater_edge.brokers import attach_brokers, passwords_of, with_status, with_troubles
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from headwater_edge.http_source import HttpSource
+    from headwater_shared.agent_status import AgentStatus
 
 log = get_logger()
 
@@ -83,7 +84,7 @@ async def run(
     MODELS.look_beside(data / FILE, keep=True)
     seal = FileSeal(key_path(data, settings.state_key), settings.name)
     agent = Agent(settings, data / FILE, clock, open_bus, _version(), adopt=adopt, seal=seal)
-    registry = health.registry(agent)
+    registry = metrics.registry(agent)
     numbers = count(1)
     sessions = agent.state.sessions
     listener = agent.attach(
@@ -103,6 +104,7 @@ async def run(
     brokers = attach_brokers(
         agent, settings.name, settings.broker, broker_passwords, clock, numbers, registry, settings.act
     )
+    agent.forward.statuses.tell = partial(_told, agent, registry)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -149,6 +151,12 @@ async def run(
         if agent.failed.done():
             agent.failed.result()
     log.info("ended", tick=agent.committed)
+
+
+def _told(agent: Agent, registry: CollectorRegistry) -> AgentStatus:
+    """Make a status frame; called in the forwarder's thread."""
+    devices = list(agent.state.device_numbers)
+    return statuses.status(agent.state.settings.agent, agent.clock.now().wall_us, devices, registry)
 
 
 async def _beat(pulse: Pulse) -> None:

@@ -20,8 +20,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
 
 from headwater_shared.errors import SettingsError, cannot_listen
 from headwater_shared.settings import listen_address
@@ -51,6 +51,9 @@ class Answered(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
+More = Callable[[bool], str]
+"""Called in a thread of the server: more metrics than the registry's, as text; told whether in OpenMetrics, or in Prometheus' own format."""
+
 Page = Callable[[Asked], Answered]
 """Called in a thread of the server, for every path that begins with the page's."""
 
@@ -78,9 +81,15 @@ class HealthServer:
     """A running server: `port` is the one it got, `close` ends it and its thread."""
 
     def __init__(
-        self, host: str, port: int, health: Health, registry: CollectorRegistry, pages: Mapping[str, Page]
+        self,
+        host: str,
+        port: int,
+        health: Health,
+        registry: CollectorRegistry,
+        pages: Mapping[str, Page],
+        more: More,
     ) -> None:
-        self._server = _Server(host, port, health, registry, pages)
+        self._server = _Server((host, port), health, registry, pages, more)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="health", daemon=True
@@ -99,6 +108,7 @@ def serve(
     health: Health,
     registry: CollectorRegistry,
     pages: Mapping[str, Page] = MappingProxyType({}),
+    more: More = lambda _: "",
 ) -> HealthServer:
     """Serve from now on; port 0 takes any free one. `pages` are by what their paths begin with, such as `/ack/`.
 
@@ -113,8 +123,9 @@ def serve(
             f"health and metrics on {host}:{port} would answer anyone",
             hint="they know no users: set health_host to 127.0.0.1, or leave it out",
         ) from None
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each: nobody asks for them
     try:
-        return HealthServer(host, port, health, registry, pages)
+        return HealthServer(host, port, health, registry, pages, more)
     except OSError as error:
         raise cannot_listen(host, port, error) from error
 
@@ -124,13 +135,18 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False  # a client that reads slowly does not hold up the end of the process
 
     def __init__(
-        self, host: str, port: int, health: Health, registry: CollectorRegistry, pages: Mapping[str, Page]
+        self,
+        at: tuple[str, int],
+        health: Health,
+        registry: CollectorRegistry,
+        pages: Mapping[str, Page],
+        more: More,
     ) -> None:
-        self.pages = pages
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.pages, self.more = pages, more
+        self.address_family = socket.AF_INET6 if ":" in at[0] else socket.AF_INET
         self.health = health
         self.registry = registry
-        super().__init__((host, port), _Answer)
+        super().__init__(at, _Answer)
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -143,7 +159,7 @@ class _Answer(BaseHTTPRequestHandler):
         if self._page():
             return
         if path == "/metrics":
-            self._send(200, CONTENT_TYPE_LATEST, generate_latest(self.server.registry))
+            self._send_metrics()
         elif path in ("/health", "/ready"):
             self._send_health(path)
         else:
@@ -170,6 +186,15 @@ class _Answer(BaseHTTPRequestHandler):
             found = Answered(500, "text/plain; charset=utf-8", f"{type(error).__name__}\n".encode())
         self._send(found.status, found.content_type, found.body, found.headers)
         return True
+
+    def _send_metrics(self) -> None:
+        """Answer in the format that is asked for: exemplars stand in OpenMetrics only."""
+        encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+        openmetrics = "openmetrics" in content_type
+        end = b"# EOF\n" if openmetrics else b""
+        text = encode(self.server.registry)
+        more = self.server.more(openmetrics).encode()
+        self._send(200, content_type, text.removesuffix(end) + more + end)
 
     def _send_health(self, path: str) -> None:
         try:

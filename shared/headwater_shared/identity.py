@@ -50,6 +50,11 @@ def agent_partition(agent: str, partitions: int) -> int:
     return crc32(agent.encode()) % partitions
 
 
+def agent_shard(agent: str) -> int:
+    """Return the shard where an agent itself is decided on, and that its status frames go to."""
+    return crc32(f"agent:{agent}".encode()) % SHARDS
+
+
 def new_epoch() -> int:
     """Draw the 64 random bits of an agent's start; compared for equality only (R6)."""
     return secrets.randbits(64)

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import msgspec
 
 from headwater_shared import avro
+from headwater_shared.agent_status import AgentStatus
 from headwater_shared.alert_records import Action, Alert
 from headwater_shared.identity import stable_id
 
@@ -18,9 +19,12 @@ ORDER = "order"
 DEVICE = "device"
 REGISTRY = "registry"
 ACTION = "action"
+AGENT_STATUS = "agent-status"
 """Kinds of record: the end of `ce_type`."""
 
 CE_TYPE = "io.headwater."
+MADE = "made"
+"""A header of what an agent sends at once: when the tick was that put it out, in microseconds of the agent's clock."""
 
 
 class Predecessor(NamedTuple):
@@ -194,11 +198,14 @@ _KINDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
     Have: ("have-1",),
     Alert: ("alert-2", "alert-1"),
     Action: ("action-1",),
+    AgentStatus: ("agent-status-1",),
 }
 """The schemas each kind can be read from, the one it is written under first."""
 
 
-T = TypeVar("T", Anomaly, Command, Order, Device, RegistryChange, Heartbeat, ClockRecord, Have, Alert, Action)
+T = TypeVar(
+    "T", Anomaly, Command, Order, Device, RegistryChange, Heartbeat, ClockRecord, Have, Alert, Action, AgentStatus
+)  # fmt: skip
 
 
 def encode(
@@ -211,7 +218,8 @@ def encode(
     | ClockRecord
     | Have
     | Alert
-    | Action,
+    | Action
+    | AgentStatus,
 ) -> bytes:
     """Encode under the newest schema of its kind."""
     datum: dict[str, Any] = msgspec.structs.asdict(record)
@@ -251,6 +259,8 @@ def decode(kind: type[T], body: bytes) -> T:
         datum["metrics"] = dict(sorted(datum["metrics"].items()))
     if kind is Have and not _ascend(datum["intervals"]):
         raise ValueError(f"a damaged have record: {datum['intervals'][:8]} are no intervals of seqs")
+    if kind is AgentStatus and len({len(datum[name]) for name in ("names", "labels", "values")}) > 1:
+        raise ValueError("a damaged agent-status record: its columns are not of one length")
     if "scores" in datum:
         datum["scores"] = [Score(**score) for score in datum["scores"]]
     stands = datum.pop("stands", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -263,24 +264,31 @@ def _rollups_of_all(found: Stored) -> list[tuple[str, Windows]]:
     return out
 
 
+@pytest.mark.parametrize("says", [True, False])
 def test_what_the_stores_retention_deletes_is_not_missed(
-    tmp_path: Path, influx: Influx, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, influx: Influx, capsys: pytest.CaptureFixture[str], says: bool
 ) -> None:
-    """A database that keeps 7 days is not asked for windows that are older, which it refuses."""
-    import time
-
-    old = (time.time_ns() // 1000 - 8 * 86_400_000_000) // 3_600_000_000 * 3_600_000_000
+    """A database that keeps 7 days is not asked for windows that are older, which it refuses; version 2 does not say how long it keeps
+    them, but the settings do.
+    """
+    now = time.time_ns() // 1000
+    old = (now - 8 * 86_400_000_000) // 3_600_000_000 * 3_600_000_000
     run = Run(tmp_path / "ledger", samples=0)
     for second in range(90):
         run.send(0, old + second * 1_000_000, [float(second), 1.0])
         run.send(0, old + (2 * 86_400 + second) * 1_000_000, [float(second), 2.0])
     found = stored(run.readings)
     files.save(tmp_path, Stored([], []), [])
-    influxql(influx, 'CREATE DATABASE "headwater_10s" WITH DURATION 168h')
+    influxql(influx, f'CREATE DATABASE "headwater_10s" {"WITH DURATION 168h" if says else ""}')
     base = found.levels[0]
     base = base.take(base.start >= old + 86_400_000_000)
     save(influx, Stored(found.names, [base, *found.levels[1:]]))
-    assert run_audit(run.close(), tmp_path, store=Source(influx.url), looks=1) == 0
+    source, ledger = Source(influx.url), run.close()
+    if not says:
+        assert run_audit(ledger, tmp_path, store=source, looks=1) == 1
+        source = source._replace(kept={"10s": 7 * 86_400_000_000}.get)
+        capsys.readouterr()
+    assert run_audit(ledger, tmp_path, store=source, looks=1) == 0
     assert capsys.readouterr().out == "audit: acknowledged 360, counted 180, dead 0, lost 0, twice 0\n"
 
 

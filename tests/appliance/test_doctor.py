@@ -18,10 +18,11 @@ from headwater_appliance.box import box_of
 from headwater_edge import words
 from headwater_edge.store import open_store, write_store
 from tests.appliance.patient import Patient, lying, port, with_mount
+from tests.cloud.line_store import line_store
 from tests.cloud.receivers import webhook
 from tests.fault.small_disks import Ext4
 from tests.support import mosquitto_broker, until
-from tests.system.box import CLOUD, EDGE
+from tests.system.box import CLOUD, EDGE, SINK
 
 Case = Callable[[Patient], Generator[str, str, None]]
 """Makes the cause, yields what the check must say, and applies the remedy, given the finding's, when it goes on."""
@@ -229,6 +230,21 @@ def notifications(patient: Patient) -> Generator[str, str, None]:
     until(lambda: patient.examine("notify").verdict == "good", 20, "and is noted")
 
 
+def sink(patient: Patient) -> Generator[str, str, None]:
+    nobody = port()
+    store = f'[cloud.influx]\nurl = "http://127.0.0.1:{nobody}"\nhealth_port = 0\ntimeout = "1s"\n'
+    patient.settings.write_text(patient.settings.read_text() + store)
+    patient.box.up()
+    patient.box.start(SINK)
+    patient.send("hw/home/stove/data/temperature", b"95")
+    until(lambda: "did not take" in patient.examine("sink").text, 20, "it fails")
+    remedy = yield "the store did not take points into headwater_"
+    assert "[cloud.influx] url" in remedy
+    store_there = patient.open.enter_context(line_store(nobody))
+    until(lambda: bool(store_there.points), 20, "points arrive")
+    until(lambda: patient.examine("sink").verdict == "good", 20, "and it says so")
+
+
 def broker(patient: Patient) -> Generator[str, str, None]:
     nobody = port()
     patient.set(
@@ -260,6 +276,7 @@ CASES: dict[str, tuple[str, Case]] = {
     "agent-stands-still": ("agent", agent_stands_still),
     "cloud-side": ("cloud-side", cloud_side),
     "notify": ("notify", notifications),
+    "sink": ("sink", sink),
     "forwarding": ("forwarding", forwarding),
     "dead-letters": ("dead-letters", dead_letters),
     "broker": ("broker", broker),

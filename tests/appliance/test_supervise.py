@@ -58,6 +58,26 @@ def test_a_part_that_exits_too_often_ends_all_with_its_own_exit_code() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("code", [3, 78])
+def test_a_part_that_the_others_do_without_ends_none_of_them(code: int) -> None:
+    """The sink cannot start, or exits again and again: agent and cloud side run on."""
+
+    async def scenario() -> None:
+        parts = [
+            _part(SLEEPS),
+            _part(f"raise SystemExit({code})")._replace(name="two", beside=True),
+        ]
+        supervisor = Supervisor(parts, budget=Budget(0, 60.0))
+        running = asyncio.ensure_future(supervisor.run())
+        await until_async(lambda: supervisor.pids.keys() == {"one"}, what="one runs, and two does not")
+        await until_async(lambda: supervisor.restarts > 1 or code == 78, what="it is tried again")
+        assert not supervisor.stopping
+        supervisor.stop()
+        assert await asyncio.wait_for(running, 20) == 0
+
+    asyncio.run(scenario())
+
+
 def test_exits_far_apart_use_no_budget_up() -> None:
     """Only those within the time count."""
 

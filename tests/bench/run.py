@@ -31,6 +31,7 @@ from tests.bench import (
     with_detectors,
 )
 from tests.bench.cloud import alert_latency as cloud_alert_latency
+from tests.bench.cloud import catch_up, storm, wire
 from tests.bench.cloud import influx as cloud_influx
 from tests.bench.cloud import kill as cloud_kill
 from tests.bench.cloud import latency as cloud_latency
@@ -38,7 +39,6 @@ from tests.bench.cloud import local as cloud_local
 from tests.bench.cloud import patterns as cloud_patterns
 from tests.bench.cloud import rows as cloud_rows
 from tests.bench.cloud import state as cloud_state
-from tests.bench.cloud import storm, wire
 from tests.bench.results import GOALS, Result, keep
 
 BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
@@ -80,6 +80,7 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("patterns-1000",): cloud_patterns.run,
     ("wire-bytes",): wire.run,
     ("sink-influx",): cloud_influx.run,
+    ("sink-catch-up",): catch_up.run,
     ("audit-10m",): audit.run,
     ("sim-fleet-10k",): fleet.run,
     ("edge-disk-pages",): pages.run,

@@ -28,7 +28,7 @@ class Said(NamedTuple):
 class LineStore:
     """The store: `points` are all it has; `answer` may return something else than to take them."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.points: dict[At, dict[str, Any]] = {}
         self.requests: list[tuple[str, list[str]]] = []
         """Database and lines of each that came, taken or not."""
@@ -36,7 +36,7 @@ class LineStore:
         """None: whatever is written to is there."""
         self.made: list[str] = []
         self.answer: Callable[[str, list[str]], Said | None] = _taken
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
@@ -77,9 +77,9 @@ def _taken(_database: str, _lines: list[str]) -> Said | None:
 
 
 @contextmanager
-def line_store() -> Iterator[LineStore]:
+def line_store(port: int = 0) -> Iterator[LineStore]:
     """Run a store; it is ended with the block."""
-    made = LineStore()
+    made = LineStore(port)
     try:
         yield made
     finally:

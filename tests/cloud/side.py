@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from headwater_cloud.history import History
+from headwater_cloud.metric_names import cloud
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.retention import Keep
 from headwater_cloud.runner import Runner
@@ -135,7 +136,7 @@ class Side:
 
     def count(self, name: str, **labels: str) -> float:
         """A counter or gauge of the metrics."""
-        found = self.runner.metrics.registry.get_sample_value(f"headwater_cloud_{name}", labels)
+        found = self.runner.metrics.registry.get_sample_value(cloud(name).name, labels)
         return found or 0.0
 
     @contextmanager

@@ -66,7 +66,7 @@ def test_a_dead_letter_that_comes_again_is_kept_once(side: Side) -> None:
     side.take(broken)
     side.take(broken)
     assert len(dead(side)) == 1
-    assert side.count("repeats_total") == 1
+    assert side.count("repeated_rows_total") == 1
 
 
 def test_bytes_without_an_identity_are_kept_too(side: Side) -> None:

@@ -34,10 +34,10 @@ def test_what_comes_again_with_the_same_bytes_is_dropped(side: Side) -> None:
     sent = frames(Agent(), 3)
     side.take(*sent, sent[1])
     side.take(sent[0])
-    assert (side.count("frames_total"), side.count("repeats_total")) == (3, 2)
+    assert (side.count("frames_total"), side.count("repeated_rows_total")) == (3, 2)
     side.reopen()
     side.take(*sent)
-    assert (side.count("frames_total"), side.count("repeats_total")) == (0, 3)
+    assert (side.count("frames_total"), side.count("repeated_rows_total")) == (0, 3)
     assert side.rows("SELECT count(*), sum(count) FROM window") == [(3, 3)]
     assert kinds(side) == []
 
@@ -60,7 +60,7 @@ def test_an_old_seq_that_comes_again_is_let_through_and_changes_nothing(side: Si
     side.take(*sent)
     rows = side.rows("SELECT * FROM window")
     side.take(sent[0], sent[-1])
-    assert side.count("repeats_total") == 1
+    assert side.count("repeated_rows_total") == 1
     assert side.rows("SELECT * FROM window") == rows
     assert kinds(side) == []
 
@@ -72,7 +72,7 @@ def test_a_row_that_comes_very_late_takes_no_newer_ones_place(side: Side) -> Non
     side.take(*sent)
     side.take(lost)
     side.take(sent[-1], sent[-2])
-    assert side.count("repeats_total") == 2
+    assert side.count("repeated_rows_total") == 2
     assert side.haves() == {("a1", 1, SHARD): [1, REMEMBERED + 1]}
     assert kinds(side) == []
 
@@ -194,7 +194,7 @@ def test_a_gap_is_reported_once(side: Side) -> None:
         side.take(sent[6])
         side.reopen()
     assert missing(side) == ["seqs 3 to 4 are missing"]
-    assert side.count("repeats_total") == 0
+    assert side.count("repeated_rows_total") == 0
 
 
 def test_what_stays_of_a_gap_has_its_time_anew(side: Side) -> None:

@@ -105,7 +105,7 @@ def test_r25_a_device_is_compared_with_its_peers_on_all_sites(settled: Side) -> 
     )
     assert (found.start_us, found.length_us, found.value, found.peers) == (T0, 60 * S, 40.0, 7)
     assert found.text == "s1/d0 is odd: 40.0, where 7 peers have 12.4 give or take 1.0: 28.8 spreads away"
-    assert settled.count("found_total") == 1
+    assert settled.count("outliers_total") == 1
     assert settled.topic(DEAD_LETTERS) == []
 
 

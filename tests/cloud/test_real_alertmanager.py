@@ -30,7 +30,7 @@ def hook() -> Iterator[Hook]:
 
 
 @pytest.fixture
-def manager(tmp_path: Path, hook: Hook) -> Iterator[Running]:
+def manager(tmp_path: Path, hook: Hook) -> Iterator[Running[Alertmanager]]:
     """It writes down what it told every 100 ms: what a kill makes it forget is a matter of that setting."""
     server = make(Alertmanager, tmp_path / "manager", SETTINGS.format(url=hook.url), snapshot="100ms")
     with running(server) as one:
@@ -51,7 +51,7 @@ def alerts(hook: Hook) -> list[dict[str, Any]]:
 
 @pytest.mark.covers("R29")
 def test_r29_two_senders_of_one_alert_are_one_notification(
-    folder: Path, manager: Running, hook: Hook
+    folder: Path, manager: Running[Alertmanager], hook: Hook
 ) -> None:
     """They know it by another id, another value and another version of the rule's text, at other moments. Another alert of the same
     site is another message, and says that the first one goes on; the end, said by both, is one message too.
@@ -85,7 +85,7 @@ def test_r29_two_senders_of_one_alert_are_one_notification(
 
 @pytest.mark.covers("R29")
 def test_r29_kills_of_both_repeat_nothing_and_the_end_comes_through(
-    folder: Path, manager: Running, hook: Hook
+    folder: Path, manager: Running[Alertmanager], hook: Hook
 ) -> None:
     """Both processes are new: it fires on, and nobody is told again. One alert ended while nobody posted, and is told as over."""
     some = Fires(folder / "one", [route(manager.url)], RealClock())
@@ -110,7 +110,7 @@ def test_r29_kills_of_both_repeat_nothing_and_the_end_comes_through(
 
 @pytest.mark.covers("R29")
 def test_r29_an_end_that_it_took_and_forgot_is_told_all_the_same(
-    folder: Path, manager: Running, hook: Hook
+    folder: Path, manager: Running[Alertmanager], hook: Hook
 ) -> None:
     """It keeps no alerts: killed between our POST and its message, it would never say the end, were it not posted again."""
     some = Fires(folder / "one", [route(manager.url)], RealClock())
@@ -132,7 +132,7 @@ def test_r29_an_end_that_it_took_and_forgot_is_told_all_the_same(
     some.close()
 
 
-def test_what_a_person_tries_out_arrives(folder: Path, manager: Running, hook: Hook) -> None:
+def test_what_a_person_tries_out_arrives(folder: Path, manager: Running[Alertmanager], hook: Hook) -> None:
     """By its name; Alertmanager knows it as firing."""
     some = Fires(folder / "one", [route(manager.url)], RealClock())
     some.courier.open()

@@ -244,7 +244,7 @@ def test_another_log_is_read_from_its_beginning_and_nothing_counts_twice(side: S
     assert side.haves() == haves
     side.take(sent[2])
     side.take(agent.frame(row(40, 1.0)))
-    assert side.count("repeats_total") == 1
+    assert side.count("repeated_rows_total") == 1
     assert [window for window in windows_of(side) if window in rows["window"]] == rows["window"]
     assert len(windows_of(side)) == len(rows["window"]) + 1
     had = side.topic(HAVE)[-1].offset + 1
@@ -295,7 +295,7 @@ def test_a_log_that_went_back_is_read_from_its_beginning(side: Side) -> None:
     assert side.haves() == haves
     side.take(*(agent.frame(row(10 * n, 1.0)) for n in range(4, 6)))
     assert len(windows_of(side)) == 6
-    assert side.count("repeats_total") == 1
+    assert side.count("repeated_rows_total") == 1
 
 
 def test_r27_a_file_that_was_restored_from_a_backup_loses_no_output(side: Side) -> None:

@@ -140,9 +140,9 @@ def test_skew_is_a_metric(side: Side) -> None:
         agent.frame(*(row(0, 1.0, series=f"s1/d{n}/x") for n in range(9))),
         agent.frame(row(0, 1.0, series="s2/d/x"), *(row(10 * n, 1.0, series="s2/d/y") for n in range(2))),
     )
-    assert side.count("shard_rows_total", shard=str(SHARD)) == 9
-    assert side.count("shard_rows_total", shard=str(OTHER)) == 3
-    assert side.count("skew") == 1.5
+    assert side.count("shard_parts_total", shard=str(SHARD)) == 9
+    assert side.count("shard_parts_total", shard=str(OTHER)) == 3
+    assert side.count("shard_skew_ratio") == 1.5
 
 
 def test_skew_forgets() -> None:

@@ -12,8 +12,10 @@ from headwater_edge.outbox import BEHIND as _BACKLOG
 from headwater_edge.output import Completeness
 from headwater_edge.store import ANOMALIES, WINDOWS, Chores, write
 from headwater_shared import records, trace
+from headwater_shared.agent_status import AgentStatus
+from headwater_shared.identity import agent_shard
 from headwater_shared.records import Heartbeat
-from tests.edge.forwarding import EPOCH, SHARD, Desk, have_record
+from tests.edge.forwarding import AGENT, EPOCH, SHARD, Desk, have_record
 from tests.edge.running import AwayBus
 
 
@@ -270,3 +272,66 @@ def test_the_reader_cannot_write(desk: Desk) -> None:
     """R32: the forwarder's connection is for reading; the writer's is the only one that writes."""
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         desk.forward.outbox._reader.execute("DELETE FROM outbox")
+
+
+def _statuses(desk: Desk) -> list[AgentStatus]:
+    return [
+        records.decode(AgentStatus, s.body)
+        for s in desk.on_bus(agent_shard(AGENT))
+        if records.kind_of(s.headers) == records.AGENT_STATUS
+    ]
+
+
+def _telling(desk: Desk) -> list[int]:
+    """Have the agent tell how often it was asked."""
+    asked: list[int] = []
+
+    def tell() -> AgentStatus:
+        asked.append(len(asked))
+        return AgentStatus(AGENT, "s1", len(asked), ["headwater_edge_series"], [""], [1.0])
+
+    desk.forward.statuses.tell = tell
+    return asked
+
+
+def test_status_frames_go_every_30_s_beside_the_rows_and_take_no_seq(desk: Desk) -> None:
+    """One at the start, then one in 30 seconds, on the agent's own shard; nothing of it is in the outbox."""
+    _telling(desk)
+    for _ in range(90):
+        desk.once(1)
+    desk.put()
+    desk.once()
+    assert [one.time_us for one in _statuses(desk)] == [1, 2, 3]
+    assert desk.arrived() == [1]
+    assert len(desk.outbox()) == 1
+
+
+def test_a_change_of_mode_is_told_sooner(desk: Desk) -> None:
+    """An agent that was cut off says that it is back when the bus is, not half a minute later."""
+    _telling(desk)
+    desk.once()
+    desk.bus.away = True
+    desk.put()
+    desk.once(10)
+    assert desk.forward.mode == "offline"
+    desk.bus.away = False
+    desk.once(20)
+    desk.once(1)
+    assert desk.forward.mode == "live"
+    told = len(_statuses(desk))
+    assert told == 2
+    desk.once(1)
+    assert len(_statuses(desk)) == told
+
+
+def test_a_status_that_cannot_be_made_holds_nothing_up(desk: Desk) -> None:
+    """Rows go whatever becomes of the numbers beside them."""
+
+    def tell() -> AgentStatus:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    desk.forward.statuses.tell = tell
+    desk.put()
+    desk.once()
+    assert desk.arrived() == [1]
+    assert _statuses(desk) == []

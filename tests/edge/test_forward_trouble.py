@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater_edge import forward, health
+from headwater_edge import forward, health, metrics
 from headwater_edge.forward_settings import ForwardSettings
 from headwater_edge.outbox import BEHIND
 from headwater_edge.pipeline import Agent
@@ -270,9 +270,9 @@ def test_status_health_and_metrics_say_how_forwarding_stands(tmp_path: Path) -> 
                 await box.publish(Publish("hw/s1/d1/data/temp", b'{"t":%d,"v":1}' % (T + 20 * at)))
             await until_async(lambda: box.agent.forward.mode == "offline")
             box.clock.advance(30)
-            registry = health.registry(box.agent)
-            assert registry.get_sample_value("headwater_edge_forward", {"mode": "offline"}) == 1
-            assert registry.get_sample_value("headwater_edge_forward", {"mode": "live"}) == 0
+            registry = metrics.registry(box.agent)
+            assert registry.get_sample_value("headwater_edge_forward_mode", {"mode": "offline"}) == 1
+            assert registry.get_sample_value("headwater_edge_forward_mode", {"mode": "live"}) == 0
             said = health.health(box.agent)
             assert said["forward"] == "offline"
             assert said["reasons"] == ["the bus is away; everything waits in the outbox"]
@@ -281,8 +281,8 @@ def test_status_health_and_metrics_say_how_forwarding_stands(tmp_path: Path) -> 
             await until_async(lambda: box.agent.forward.mode == "backlog", 20)
             assert health.health(box.agent)["reasons"] == []
             await until_async(lambda: box.agent.forward.mode == "live", 20)
-            assert (registry.get_sample_value("headwater_edge_replayed_total") or 0) > BEHIND
-            assert registry.get_sample_value("headwater_edge_backlog") == 0
+            assert (registry.get_sample_value("headwater_edge_replayed_rows_total") or 0) > BEHIND
+            assert registry.get_sample_value("headwater_edge_backlog_rows") == 0
             assert health.status(box.agent)["oldest_unsent_s"] == 0
 
     asyncio.run(test())

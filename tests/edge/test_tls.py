@@ -442,7 +442,7 @@ def test_a_certificate_that_ends_is_said(made: Made, tmp_path: Path, clients: st
         assert [said in line["error"] for line in logged] == ([True] if said else [])
         assert (found.ends_s is None) is (said == "has expired")
     with listening(tls=good, registry=registry):
-        ends = registry.get_sample_value("headwater_listener_certificate_ends_seconds")
+        ends = registry.get_sample_value("headwater_edge_listener_certificate_expiry_timestamp_seconds")
         assert ends == made.server.ends.timestamp()
 
 

@@ -143,7 +143,7 @@ def test_r11_r18_a_disk_that_others_fill_to_the_last_byte(tmp_path: Path) -> Non
         assert (done["connections"], done["drops"], done["resent"]) == (200, 0, 0)
         until(lambda: here.status().get("ballast_bytes"), what="the ballast is there again")
         assert health(here) == []
-        assert metric(here, "headwater_edge_ballasts_given_up") == 1
+        assert metric(here, "headwater_edge_ballasts_given_up_total") == 1
         assert said(here, "going on")
         audited(here, fleet, "full disk")
 
@@ -213,7 +213,7 @@ def test_r22_a_quota_that_is_reached_while_the_cloud_is_away(
                 )
                 assert pressed["making_room"]
                 assert any("coalesced" in reason for reason in health(here))
-                assert metric(here, "headwater_edge_coalesced_total") > 10_000
+                assert metric(here, "headwater_edge_parts_coalesced_total") > 10_000
                 let_in()
                 until_holding(here, "quota")
                 assert any("holding back: the quota" in reason for reason in health(here))

@@ -19,6 +19,7 @@ from tests.shared import avro_plain
 
 FINGERPRINTS = {
     "action-1": "9940c4a3d92166e9",
+    "agent-status-1": "59c241ff9f626831",
     "alert-1": "5033df148f895c0d",
     "alert-2": "f0e91d692f210de0",
     "anomaly-1": "2756c7efa62fc900",
@@ -41,6 +42,7 @@ FINGERPRINTS = {
 
 CONTENTS = {
     "action-1": "88ad8ea890649c27",
+    "agent-status-1": "75a4c3d3891fa035",
     "alert-1": "1e02853031d944b1",
     "alert-2": "fe46adc31e36b0e6",
     "anomaly-1": "13ce9970a24ab375",

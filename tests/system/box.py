@@ -20,8 +20,8 @@ from headwater_shared.crash import VARIABLE
 from headwater_shared.errors import Refused
 from tests.support import ROOT, until
 
-EDGE, CLOUD = "edge", "cloud"
-MODULES = {EDGE: "headwater_edge", CLOUD: "headwater_cloud"}
+EDGE, CLOUD, SINK = "edge", "cloud", "sink"
+MODULES = {EDGE: "headwater_edge", CLOUD: "headwater_cloud", SINK: "headwater_cloud"}
 WORKER = "worker-{}"
 """A worker of the cloud side, by its slot: `headwater-cloud worker --slot N`."""
 SMALL_SNAPSHOTS = "tests.system.agent_with_small_snapshots"
@@ -59,6 +59,8 @@ def _module(part: str) -> str:
 
 
 def _words(part: str) -> list[str]:
+    if part == SINK:
+        return ["--sink"]
     return ["--slot", part.removeprefix("worker-")] if part.startswith("worker-") else []
 
 

@@ -55,6 +55,17 @@ def mode(here: Box) -> str:
 
 def ring(here: Box, ledger: Path, number: int) -> float:
     """Let a device break a limit, with the truth kept in the fleet's ledger; return how long its anomaly took to the bus, seconds."""
+    began = break_limit(here, ledger, number)
+    log = SqliteLog(here.folder / "mount" / "log.db")
+    try:
+        until(lambda: _is_there(log, f"alarm/alarm-{number}/temperature"), 20, "the anomaly is on the bus")
+    finally:
+        log.close()
+    return time.monotonic() - began
+
+
+def break_limit(here: Box, ledger: Path, number: int) -> float:
+    """Let the device `alarm/alarm-NUMBER` send a temperature that is too high; return when it did, monotonic seconds."""
     now = time.time_ns() // 1000
     book = Ledger(ledger)
     device, metric = book.device("alarm", f"alarm-{number}"), book.metric("temperature")
@@ -72,12 +83,7 @@ def ring(here: Box, ledger: Path, number: int) -> float:
     book.acknowledged(device, 0)
     book.commit()
     book.close()
-    log = SqliteLog(here.folder / "mount" / "log.db")
-    try:
-        until(lambda: _is_there(log, f"alarm/alarm-{number}/temperature"), 20, "the anomaly is on the bus")
-    finally:
-        log.close()
-    return time.monotonic() - began
+    return began
 
 
 def _is_there(log: SqliteLog, series: str) -> bool:

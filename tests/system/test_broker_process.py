@@ -60,9 +60,12 @@ def test_two_brokers_at_once_and_one_away_at_boot(tmp_path: Path) -> None:
             assert _get(health, "/health")[0] == 200
             metrics = _get(health, "/metrics")[1]
             for name in ("plant", "office"):
-                assert f'headwater_broker_connected{{broker="{name}"}} 1.0' in metrics
-                assert f'headwater_broker_messages_total{{broker="{name}"}} 1.0' in metrics
-            assert 'headwater_broker_lost_total{broker="office",reason="unreachable"}' in metrics
+                assert f'headwater_edge_broker_connected{{broker="{name}"}} 1.0' in metrics
+                assert f'headwater_edge_broker_messages_total{{broker="{name}"}} 1.0' in metrics
+            assert (
+                'headwater_edge_broker_connections_lost_total{broker="office",reason="unreachable"}'
+                in metrics
+            )
             said = here.run("headwater-edge", "status")
             (line,) = (line for line in said.splitlines() if line.startswith("broker plant"))
             assert "connected True, since 20" in line

@@ -193,9 +193,9 @@ def test_what_came_and_went_is_shown(here: Box) -> None:
     assert _curl(port, "-d", "5", "/nowhere")[0] == 404
     with urllib.request.urlopen(f"http://127.0.0.1:{here.ready(EDGE)['health']}/metrics", timeout=10) as page:
         metrics = dict(line.rsplit(" ", 1) for line in page.read().decode().splitlines() if line[:1] != "#")
-    assert float(metrics['headwater_http_answers_total{status="404"}']) >= 1
-    assert float(metrics['headwater_http_refused_total{reason="topic"}']) >= 1
-    assert float(metrics["headwater_http_waiting_bytes"]) == 0
+    assert float(metrics['headwater_edge_http_answers_total{status="404"}']) >= 1
+    assert float(metrics['headwater_edge_http_refused_total{reason="topic"}']) >= 1
+    assert float(metrics["headwater_edge_http_waiting_bytes"]) == 0
     until(lambda: here.status().get("tick", 0) > 0)
 
 

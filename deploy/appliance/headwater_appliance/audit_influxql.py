@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import http.client
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlencode, urlsplit
 
@@ -35,6 +35,8 @@ class Source(NamedTuple):
     password: str = ""
     prefix: str = "headwater"
     """Of the databases' names."""
+    kept: Callable[[str], int | None] = lambda _: None
+    """How long it keeps a level, microseconds, where it does not say so itself: InfluxDB 2 tells of every bucket that it keeps all."""
 
 
 class Chunk(NamedTuple):

@@ -19,9 +19,13 @@ from headwater_appliance.audit_findings import Finding, Findings, iso
 from headwater_appliance.audit_influxql import Chunk, Source, chunks, names, quoted, retention_us
 from headwater_appliance.audit_rollups import compare_rows
 from headwater_appliance.audit_stored import EVER, Stored, Windows, kept_from_of, with_agents
+from headwater_cloud.influx_lines import database
+from headwater_cloud.settings import CloudSettings
 from headwater_shared.aggregates import Aggregates
+from headwater_shared.errors import Refused
 from headwater_shared.identity import is_rollup
 from headwater_shared.parts import level_of
+from headwater_shared.settings import secret
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -77,9 +81,20 @@ def read(
     return found
 
 
-def database(prefix: str, level: str) -> str:
-    """Return the name of a level's database, or bucket."""
-    return f"{prefix}_{''.join(c if c.isascii() and c.isalnum() else '_' for c in level)}"
+def source_of(cloud: CloudSettings, url: str | None = None) -> Source:
+    """Return the store that the sink writes into, or one at another address as the same user.
+
+    Raises:
+        Refused: no address is known. SettingsError: a secret is not to be had.
+    """
+    influx = cloud.influx
+    if not (url or influx.url):
+        raise Refused(
+            "no store is known", hint="set url in [cloud.influx], or give --store-url http://127.0.0.1:8086"
+        )
+    token, password = (secret(text) if text else "" for text in (influx.token, influx.password))
+    source = Source(url or influx.url, token, influx.user, password, influx.prefix)
+    return source._replace(kept=cloud.kept().of) if influx.api == "2" else source
 
 
 def judge(found: InStore, findings: Findings) -> None:
@@ -128,7 +143,6 @@ def _read_database(
     source: Source, name: str, kept: dict[str, int], now_us: int, series: _Names, found: InStore
 ) -> None:
     length = retention_us(source, name)
-    oldest = now_us - length if length else EVER
     columns = ", ".join(map(quoted, _FIELDS))
     query = f'SELECT {columns} FROM {quoted(name)}.."windows" WHERE "count" > 0 GROUP BY *'
     levels: dict[str, list[tuple[int, Floats]]] = {}
@@ -140,6 +154,8 @@ def _read_database(
         of = _name(chunk.tags)
         levels.setdefault(level, []).append((series[of], chunk.rows))
     for level, pieces in sorted(levels.items()):
+        length_us = length or source.kept(level)
+        oldest = now_us - length_us if length_us else EVER
         windows = _windows(level, pieces, max(oldest, kept.get(level, EVER)))
         windows = _once(windows, found)
         rollup = np.array([is_rollup(one) for one in found.windows.names], np.bool_)[windows.series]

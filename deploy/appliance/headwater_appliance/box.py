@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from headwater_cloud import influx_file
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_edge import places
 from headwater_edge.settings import EdgeSettings
@@ -85,6 +86,15 @@ class Box(NamedTuple):
             Process(name, self.data / name, self.data / f"{name}.json", port + number if port else 0)
             for number, name in enumerate(names)
         ]
+
+    @property
+    def sink_process(self) -> Process | None:
+        """What writes into InfluxDB, if the settings have one."""
+        if not self.cloud.influx.url:
+            return None
+        return Process(
+            "sink", self.data / influx_file.FILE, self.data / "sink.json", self.cloud.influx.health_port
+        )
 
     @property
     def bus_file(self) -> Path:

@@ -139,15 +139,31 @@ def audit(
     settings: SettingsFile = None,
     data: Annotated[Path | None, typer.Option(help="Data folder; that of the settings without it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The evidence as one JSON object.")] = False,
+    store: Annotated[
+        bool,
+        typer.Option(
+            "--store", help="Hold what InfluxDB has, not what cloud.db has; [cloud.influx] says where."
+        ),
+    ] = False,
+    store_url: Annotated[
+        str | None, typer.Option(help="Its address, if not that of the settings; implies --store.")
+    ] = None,
 ) -> None:
     """Hold the stored windows against what the fleet sent: exit code 1 if anything is lost, twice or altered."""
     from headwater_appliance.audit import run_audit
+    from headwater_appliance.audit_store import source_of
+    from headwater_cloud.settings import CloudSettings
     from headwater_edge.settings import EdgeSettings, step_settings
 
     edge = step_settings(load(settings, "edge", EdgeSettings))
     some = {level.name: level.series for level in edge.some_levels}
+    source = None
+    if store or store_url:
+        source = source_of(load(settings, "cloud", CloudSettings), store_url)
     raise typer.Exit(
-        run_audit(ledger, data or folder(settings), levels=edge.levels, some=some, as_json=as_json)
+        run_audit(
+            ledger, data or folder(settings), levels=edge.levels, some=some, store=source, as_json=as_json
+        )
     )
 
 

@@ -45,6 +45,7 @@ CHECKS: Sequence[tuple[str, Check]] = (
     ("agent", doctor_running.agent),
     ("cloud-side", doctor_running.cloud_side),
     ("notify", doctor_notify.notifications),
+    ("sink", doctor_running.sink),
     ("forwarding", doctor_running.forwarding),
     ("dead-letters", doctor_data.dead_letters),
     ("broker", doctor_running.broker),

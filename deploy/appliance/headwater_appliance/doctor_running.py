@@ -8,7 +8,7 @@ from typing import Any
 from headwater_appliance.box import Box, Process
 from headwater_appliance.findings import Bad, Good, Note, Verdict
 from headwater_appliance.growth import outbox_of
-from headwater_appliance.look import health_of
+from headwater_appliance.look import health_of, sink_health_of
 from headwater_appliance.processes import listener_of, name_of, writer_of
 from headwater_appliance.shown import ago, amount
 from headwater_edge import words
@@ -21,11 +21,14 @@ _CONNECT_S = 3.0
 def ports(box: Box) -> Verdict:
     """Are the ports of the settings free, or ours already?"""
     edge, cloud = box.edge, box.cloud_processes
-    ours = {writer_of(box.edge_file), *(writer_of(process.file) for process in cloud)} - {None}
+    sinks = [box.sink_process] if box.sink_process else []
+    ours = {writer_of(box.edge_file), *(writer_of(process.file) for process in (*cloud, *sinks))} - {None}
     wanted = {
         "edge.health_port": (edge.health_host, edge.health_port),
         **{_health_port(box, process): (box.cloud.health_host, process.port) for process in cloud},
     }
+    for process in sinks:
+        wanted["cloud.influx.health_port"] = (box.cloud.health_host, process.port)
     if edge.listener.plain:
         wanted["edge.listener.port"] = (edge.listener.host, edge.listener.port)
     if edge.listener.tls.certificate:
@@ -109,6 +112,36 @@ def cloud_side(box: Box) -> Verdict:
             f"the cloud side (process {pid}) says: {'; '.join(health['reasons'])}", "its log says more"
         )
     return Good(f"process {pid} answers; {amount(health.get('lag_records', 0), 'record')} to read")
+
+
+def sink(box: Box) -> Verdict:
+    """Does the store get what it is to have?"""
+    process = box.sink_process
+    if process is None:
+        return Good("no store is set: windows are in the cloud side's own file")
+    pid = writer_of(process.file)
+    if pid is None:
+        return Bad(
+            "the sink does not run: InfluxDB gets nothing, which waits in the cloud side's file",
+            f"start it: {box.command('headwater up')}; if it ends at once, its last lines say why",
+        )
+    health, why = sink_health_of(box)
+    if not health:
+        return Bad(
+            f"the sink (process {pid}) runs and does not answer: {why}",
+            f"it may be starting: look again in a minute; if it stays so, kill {pid}: 'headwater up' starts it again, nothing is lost",
+        )
+    if health.get("reasons"):
+        text, _, hint = str(health["reasons"][0]).partition("\n  hint: ")
+        return Bad(f"the sink (process {pid}) says: {text}", hint or "its log says more; nothing is lost")
+    of = health["sink"]
+    if of["dead_letters"]:
+        return Note(
+            f"process {pid} writes; InfluxDB refused {amount(of['dead_letters'], 'point')} for ever",
+            f"{box.command('headwater-cloud sink list')} says why, then 'headwater-cloud sink retry' tries them again",
+        )
+    behind = f"; {amount(of['behind'], 'commit')} behind" if of["behind"] else ""
+    return Good(f"process {pid} writes into {box.cloud.influx.url}{behind}")
 
 
 def forwarding(box: Box) -> Verdict:

@@ -46,6 +46,10 @@ class Look(msgspec.Struct):
     agent_why: str = ""
     cloud_health: dict[str, Any] = {}
     cloud_why: str = ""
+    sink: Running | None = None
+    """What writes into InfluxDB."""
+    sink_health: dict[str, Any] = {}
+    sink_why: str = ""
     records: int | None = None
     """Ever written to `hw-in`, the bus's main topic."""
     read: int | None = None
@@ -75,6 +79,9 @@ def look(box: Box) -> Look:
     seen.agent, seen.agent_why = agent_of(box)
     seen.mono_s = time.monotonic()  # of the counters, which rates are made of
     seen.cloud_health, seen.cloud_why = health_of(box)
+    if box.sink_process is not None:
+        seen.sink = running(writer_of(box.sink_process.file))
+        seen.sink_health, seen.sink_why = sink_health_of(box)
     seen.records = _number(box.bus_file, "SELECT sum(next) FROM partition WHERE topic = ?", (IN.name,))
     seen.read = _number(box.cloud_file, 'SELECT sum(next) FROM "offset"')
     seen.files = _sizes(box)
@@ -106,6 +113,12 @@ def health_of(box: Box) -> tuple[dict[str, Any], str]:
     if said and why:
         said.append({"reasons": [why]})
     return status_of(said), "" if said else why
+
+
+def sink_health_of(box: Box) -> tuple[dict[str, Any], str]:
+    """Ask what writes into InfluxDB how it is, likewise."""
+    process = box.sink_process
+    return ({}, "") if process is None else _health(process.place, box.cloud.health_host)
 
 
 def _health(place: Path, host: str) -> tuple[dict[str, Any], str]:

@@ -36,6 +36,7 @@ def told(state: State, found: list[Trouble]) -> dict[str, Any]:
         "works": not exit_code(now, found),
         "agent": {"process": now.edge, "version": state.agent_version, "why": now.agent_why, **now.agent},
         "cloud": {"process": now.cloud, **({"workers": now.workers} if now.workers else {}), "why": now.cloud_why, **now.cloud_health},
+        **({"sink": {"process": now.sink, "why": now.sink_why, **now.sink_health}} if now.sink or now.sink_health else {}),
         "installed": state.installed,
         "rates_per_s": {name: round(rate, 3) for name, rate in state.rates.items()},
         "rates_over_s": round(state.between_s, 3),

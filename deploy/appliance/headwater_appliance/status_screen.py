@@ -50,6 +50,8 @@ def facts(box: Box, state: State) -> RenderableType:
     lines.add_column()
     lines.add_row("agent", _process(now.edge, bool(agent), state.rates.get("edge_cpu"), state.agent_version))
     lines.add_row("cloud side", _cloud_side(state))
+    if box.sink_process is not None:
+        lines.add_row("store", _sink(state))
     if agent:
         lines.add_row(
             "readings",
@@ -92,6 +94,18 @@ def _cloud_side(state: State) -> Text:
     if now.workers and now.cloud is not None:
         there = [name for name, worker in now.workers.items() if worker is not None]
         said.append(f"; {', '.join(there)} of {len(now.workers)}")
+    return said
+
+
+def _sink(state: State) -> Text:
+    now = state.now
+    said = _process(now.sink, bool(now.sink_health), None, "")
+    of = now.sink_health.get("sink")
+    if of:
+        behind = f"{ago(of['behind_s'])} behind" if of["behind"] else "up to date"
+        said.append(
+            f"; {of['points']:,} points, {behind}{', older rows beside' if of['catching_up'] else ''}"
+        )
     return said
 
 

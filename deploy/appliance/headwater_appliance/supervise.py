@@ -26,6 +26,8 @@ GAVE_UP, AT_ONCE = 70, 130
 _FIRST_S, _LONGEST_S, _STABLE_S = 0.2, 5.0, 30.0
 """A process that exits is started again after the first pause, doubled each time up to the longest; one that ran for
 `_STABLE_S` begins at the first again."""
+_PERSON_S = 60.0
+"""After so long a part that needed a person is tried again, if the others do without it."""
 _PATIENCE_S = 20.0
 _PIPE_S = 2.0
 """So long is waited for the rest of what a part wrote that is gone."""
@@ -38,6 +40,8 @@ class Part(NamedTuple):
     name: str
     command: Sequence[str]
     answers: Answers | None = None
+    beside: bool = False
+    """Whether the others go on without it, however it ends."""
 
 
 class Budget(NamedTuple):
@@ -121,12 +125,16 @@ class Supervisor:
             code = await self._run_once(part)
             if self._stop.is_set():
                 return
+            if part.beside and code == NeedsPerson.exit_code:
+                log.error("a part needs a person; the others go on", which=part.name, next_s=_PERSON_S)
+                await self.or_stop(_PERSON_S)
+                continue
             if code == NeedsPerson.exit_code:
                 self.exit_code = code
                 self._stop.set()
                 return
             exits.append(time.monotonic())
-            if self._is_used_up(part, exits, code):
+            if not part.beside and self._is_used_up(part, exits, code):
                 self.exit_code = GAVE_UP
                 self._stop.set()
                 return

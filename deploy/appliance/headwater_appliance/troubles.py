@@ -29,7 +29,13 @@ class Trouble(msgspec.Struct, frozen=True):
 
 def troubles(box: Box, state: State) -> list[Trouble]:
     """Return all that is wrong; empty if nothing is."""
-    found = [*_of_parts(box, state), *_of_disk(box, state), *_of_data(box, state), *_of_clock(box, state)]
+    found = [
+        *_of_parts(box, state),
+        *_of_sink(box, state),
+        *_of_disk(box, state),
+        *_of_data(box, state),
+        *_of_clock(box, state),
+    ]
     return sorted(found, key=lambda one: one.severity != "wrong")
 
 
@@ -81,6 +87,33 @@ def _of_parts(box: Box, state: State) -> Iterator[Trouble]:
         yield Trouble(
             "warning", f"the agent runs version {state.agent_version}, installed is {state.installed}",
             "start Headwater again to run what is installed",
+        )  # fmt: skip
+
+
+def _of_sink(box: Box, state: State) -> Iterator[Trouble]:
+    """Of what writes into InfluxDB: nothing else waits for it, and cloud.db keeps what it has not written."""
+    now = state.now
+    if box.sink_process is None or (now.cloud is None and now.sink is None):
+        return
+    if now.sink is None:
+        yield Trouble(
+            "wrong", "the sink does not run: InfluxDB gets nothing, which waits in the cloud side's file",
+            f"'headwater up' starts it again by itself; its log says why it ends; else {box.command('headwater-cloud sink run')}",
+        )  # fmt: skip
+        return
+    if not now.sink_health:
+        yield Trouble(
+            "wrong", f"the sink (process {now.sink.pid}) runs and does not answer: {now.sink_why}",
+            "it may be starting; if it stays so, end it: 'headwater up' starts it again, nothing is lost",
+        )  # fmt: skip
+    for reason in now.sink_health.get("reasons", []):
+        text, _, hint = reason.partition("\n  hint: ")
+        yield Trouble("wrong", f"the sink says: {text}", hint or "its log says more; nothing is lost")
+    dead = now.sink_health.get("sink", {}).get("dead_letters", 0)
+    if dead:
+        yield Trouble(
+            "warning", f"InfluxDB refused {amount(dead, 'point')} for ever",
+            f"{box.command('headwater-cloud sink list')} says why, then 'headwater-cloud sink retry' tries them again",
         )  # fmt: skip
 
 

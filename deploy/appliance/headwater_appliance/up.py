@@ -18,6 +18,7 @@ from headwater_appliance.log_file import LogFile
 from headwater_appliance.service import Service
 from headwater_appliance.supervise import Budget, Part, Supervisor, python, stops_on_signals
 from headwater_appliance.up_settings import UpSettings
+from headwater_cloud.influx_settings import check as check_influx
 from headwater_cloud.notify_settings import check_zones, read_routes
 from headwater_cloud.settings import CloudSettings
 from headwater_edge.settings import EdgeSettings
@@ -46,8 +47,9 @@ def parts(settings: Path | None, checked: Checked | None = None) -> list[Part]:
     """Return the processes of one box; with the settings, whether they answer is watched too."""
     box = box_of(settings)
     edge, cloud = agent(settings), cloud_side(settings, box)
+    sink = sink_of(settings, box)
     if checked is None:
-        return [edge, *cloud]
+        return [edge, *cloud, *sink]
     limit_s = duration(checked.up.unanswered) / 1e6
     places = [process.place for process in box.cloud_processes]
     return [
@@ -55,6 +57,11 @@ def parts(settings: Path | None, checked: Checked | None = None) -> list[Part]:
         *(
             part._replace(answers=Answers(place, checked.cloud.health_host, limit_s))
             for part, place in zip(cloud, places, strict=True)
+        ),
+        *(
+            part._replace(answers=Answers(process.place, checked.cloud.health_host, limit_s))
+            for part in sink
+            if (process := box.sink_process) is not None
         ),
     ]
 
@@ -75,6 +82,14 @@ def cloud_side(settings: Path | None, box: Box) -> list[Part]:
     ]
 
 
+def sink_of(settings: Path | None, box: Box) -> list[Part]:
+    """Return the process that writes into InfluxDB, if the settings have one: no other part ends with it."""
+    if box.sink_process is None:
+        return []
+    command = python("headwater_cloud", "--sink", *([str(settings)] if settings else []))
+    return [Part(box.sink_process.name, command, beside=True)]
+
+
 def check(settings: Path | None) -> Checked:
     """Read and check every table of a box, so that a mistake is told once and before anything starts.
 
@@ -91,6 +106,8 @@ def check(settings: Path | None) -> Checked:
         cloud.notify, cloud.notifications, secrets=False
     )  # the addresses are the cloud side's to check
     check_zones(cloud.zones)
+    if cloud.influx.url:
+        check_influx(cloud.influx)
     if cloud.workers and not is_kafka(cloud.bus):
         raise SettingsError(
             f"cloud.workers = {cloud.workers}, and the bus of the cloud side is the file {cloud.bus}, which one process reads",
@@ -136,7 +153,8 @@ def up(settings: Path | None) -> int:
         )
         stops_on_signals(supervisor)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _hung_up(supervisor, wish))
-        telling = asyncio.ensure_future(_tell(supervisor, len(kept), Service(), ready))
+        needed = {part.name for part in kept if not part.beside}
+        telling = asyncio.ensure_future(_tell(supervisor, needed, Service(), ready))
         try:
             return await supervisor.run()
         finally:
@@ -159,12 +177,14 @@ def _hung_up(supervisor: Supervisor, wish: Wish) -> Callable[[], None]:
     return hung_up
 
 
-async def _tell(supervisor: Supervisor, parts: int, service: Service, when_ready: Callable[[], None]) -> None:
-    """Tell the service manager, and `when_ready`, once that all is ready; and the manager again and again that this loop goes round."""
+async def _tell(
+    supervisor: Supervisor, needed: set[str], service: Service, when_ready: Callable[[], None]
+) -> None:
+    """Tell the service manager, and `when_ready`, once that all that is needed is ready; and the manager again and again that this loop goes round."""
     ready = stopping = False
     wait_s = min(_TELL_S, service.watchdog_s / 3) if service.watchdog_s else _TELL_S
     while True:
-        if not ready and len(supervisor.ready) == parts:
+        if not ready and supervisor.ready >= needed:
             ready = True
             when_ready()
             service.say(READY="1", STATUS="agent and cloud side run")
