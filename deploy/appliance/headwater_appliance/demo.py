@@ -240,7 +240,7 @@ async def _ready(run: Run, stand: Stand, running: asyncio.Future[int]) -> dict[s
     """Wait until all say where they are; return their ports of health, by name."""
     wait_s = _ALL_READY_S if run.on_kafka else _READY_S
     wanted = {one.name: one.data / PLACE for one in stand.agents}
-    wanted |= {process.name: process.place for process in stand.box.cloud_processes}
+    wanted |= {process.name: process.place for process in stand.processes}
     found: dict[str, int] = {}
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline and not running.done():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from headwater_appliance.box import Box, box_of
+from headwater_appliance.box import Box, Process, box_of
 from headwater_appliance.demo_settings import Told, agent_settings, cloud_settings
 from headwater_appliance.ports import steady_port
 from headwater_appliance.supervise import Part
-from headwater_appliance.up import agent, cloud_side, parts
+from headwater_appliance.up import agent, cloud_side, parts, sink_of
 
 AGENTS, WORKERS = 4, 2
 _WITH_BROKER = 2
@@ -42,6 +42,12 @@ class Stand(NamedTuple):
     """The cloud side with the first agent; the other agents stand beside it."""
     agents: list[Agent]
 
+    @property
+    def processes(self) -> list[Process]:
+        """Those of the cloud side, and the sink, if there is one."""
+        sink = self.box.sink_process
+        return [*self.box.cloud_processes, *([sink] if sink is not None else [])]
+
 
 def one_box(folder: Path, told: Told) -> Stand:
     """Write the settings of one box."""
@@ -72,4 +78,4 @@ def cluster(folder: Path, told: Told, sites: list[str], bus: str, broker: int = 
     first, *others = agents
     box = box_of(first.settings)._replace(beside=tuple(one.data for one in others))
     edges = [agent(one.settings, f"agent-{one.name}") for one in agents]
-    return Stand([*edges, *cloud_side(first.settings, box)], box, agents)
+    return Stand([*edges, *cloud_side(first.settings, box), *sink_of(first.settings, box)], box, agents)

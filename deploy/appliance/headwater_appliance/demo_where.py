@@ -37,7 +37,7 @@ def where(run: Run, stand: Stand, health: Mapping[str, int], more: Sequence[str]
     for one in stand.agents:
         who = f"the agent {one.name}" if run.on_kafka else "the agent"
         lines.append(place(who, f"http://127.0.0.1:{health[one.name]}/health  and /metrics"))
-    for process in stand.box.cloud_processes:
+    for process in stand.processes:
         who = process.name if run.on_kafka else "the cloud side"
         lines.append(place(who, f"http://127.0.0.1:{health[process.name]}/health  and /metrics"))
     if run.on_kafka:
