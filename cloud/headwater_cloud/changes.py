@@ -20,7 +20,7 @@ from headwater_cloud.merge import Windows
 from headwater_shared.squeeze import squeezed
 
 Ints = NDArray[np.int64]
-Kind = Literal["window", "anomaly", "alert", "alert_event", "device", "registry"]
+Kind = Literal["window", "anomaly", "alert", "alert_event", "device", "registry", "command"]
 
 SINK = "influx"
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from headwater_cloud.changes import Keys
 from headwater_cloud.columns import WINDOW_COLUMNS, window_rows
-from headwater_cloud.influx_found import alert_line, anomaly_line, device_line, event_line
+from headwater_cloud.influx_found import alert_line, anomaly_line, command_line, device_line, event_line
 from headwater_cloud.merge import Windows
-from headwater_cloud.views import AlertEventView, AlertView, AnomalyView, DeviceChangeView
+from headwater_cloud.views import AlertEventView, AlertView, AnomalyView, CommandView, DeviceChangeView
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.parts import Sketches
 from headwater_shared.records import RegistryChange
@@ -131,6 +131,8 @@ def found_of(db: sqlite3.Connection, found: Mapping[str, Mapping[Any, None]]) ->
 
 _ANOMALY = ", ".join(f'"{name}"' for name in AnomalyView.__struct_fields__)
 _ALERT = ", ".join(f'"{name}"' for name in AlertView.__struct_fields__)
+_OTHERWISE = {"let_out_us": "0", "changed_us": "time_us"}
+_COMMAND = ", ".join(_OTHERWISE.get(name, name) for name in CommandView.__struct_fields__)
 _EVENT = ", ".join(f'"{name}"' for name in AlertEventView.__struct_fields__)
 
 
@@ -186,9 +188,19 @@ def _entry(db: sqlite3.Connection, device: str) -> RegistryChange | None:
     return RegistryChange(device, time_us, bool(removed), model, place, owner, cohort, known, runbook)
 
 
+def _command(db: sqlite3.Connection, command_id: str, status: str) -> bytes:
+    """Of a word that came several times the first."""
+    row = db.execute(
+        f"SELECT {_COMMAND} FROM command WHERE id = ? AND status = ? ORDER BY time_us, agent, seq LIMIT 1",
+        (command_id, status),
+    ).fetchone()
+    return b"" if row is None else command_line(CommandView(*row))
+
+
 _LINES: dict[str, Callable[..., bytes]] = {
     "anomaly": _anomaly,
     "alert": _alert,
     "alert_event": _event,
     "device": _device,
+    "command": _command,
 }

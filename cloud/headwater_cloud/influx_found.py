@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from headwater_cloud.alert_history import OPEN
 from headwater_cloud.influx_lines import line, place_of
-from headwater_cloud.views import AlertEventView, AlertView, AnomalyView, DeviceChangeView
+from headwater_cloud.views import AlertEventView, AlertView, AnomalyView, CommandView, DeviceChangeView
 from headwater_shared.records import RegistryChange
 
 CODES = {"offline": 0, "silent": 1, "online": 2}
@@ -74,6 +74,23 @@ def device_line(change: DeviceChangeView, entry: RegistryChange | None) -> bytes
             "place": known.place if known else "", "owner": known.owner if known else "",
         },
         change.time_us * 1000,
+    )  # fmt: skip
+
+
+def command_line(command: CommandView) -> bytes:
+    """One point of each thing that became of a command, at the time at which its agent noted it; nothing of a point changes."""
+    site, device, _ = place_of(command.device)
+    _, _, metric = place_of(command.series)
+    return line(
+        "commands",
+        {
+            "site": site, "device": device, "metric": metric, "name": command.name, "rule": command.rule, "status": command.status,
+        },
+        {
+            "id": command.id, "reason": command.reason, "arguments": command.arguments, "act": command.act, "series": command.series,
+            "undoes": command.undoes, "agent": command.agent,
+        },
+        command.changed_us * 1000,
     )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ _FOUND = {
     " ORDER BY alert, n LIMIT $most",
     "device": "SELECT DISTINCT device, time_us FROM device_change WHERE (device, time_us) > ($word, $number) AND time_us >= $from AND time_us < $to"
     " ORDER BY device, time_us LIMIT $most",
+    "command": "SELECT DISTINCT id, status FROM command WHERE (id, status) > ($word, $number) AND time_us >= $from AND time_us < $to"
+    " ORDER BY id, status LIMIT $most",
 }  # fmt: skip
 """Of what was found, the keys after one; a key of two words ends with $number."""
 

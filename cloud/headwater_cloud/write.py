@@ -139,7 +139,7 @@ def _findings(connection: sqlite3.Connection, findings: Iterable[Finding]) -> No
     )
 
 
-def _commands(connection: sqlite3.Connection, commands: Iterable[Command]) -> None:
+def _commands(connection: sqlite3.Connection, commands: Sequence[Command]) -> None:
     connection.executemany(
         f"INSERT OR REPLACE INTO command VALUES ({', '.join('?' * 20)})",
         [
@@ -150,6 +150,7 @@ def _commands(connection: sqlite3.Connection, commands: Iterable[Command]) -> No
             for c in commands
         ],
     )  # fmt: skip
+    changes.note(connection, "command", {(c.id, c.status) for c in commands})
 
 
 def _devices(connection: sqlite3.Connection, devices: Sequence[Device]) -> None:

@@ -22,7 +22,7 @@ from headwater_shared.sqlite_file import open_writer
 from headwater_shared.topics import IN
 from tests.cloud.followed import Sink, of, register, windows_of_file, windows_of_store
 from tests.cloud.line_store import LineStore, Said, line_store
-from tests.cloud.made import DAY, SHARD, T0, Agent, row
+from tests.cloud.made import DAY, SHARD, T0, Agent, S, row
 from tests.cloud.on_pieces import PieceSide
 from tests.cloud.side import FILE, Side
 
@@ -278,6 +278,21 @@ def test_what_was_found_comes_too(followed_side: Side, sink: Sink, store: LineSt
     assert [(point["open"], point["seconds"]) for point in of(store, "anomalies")] == [(False, 60.0)]
     assert [point["open"] for point in of(store, "alerts")] == [False]
     assert len(of(store, "alert_events")) == followed_side.rows("SELECT count(*) FROM alert_event")[0][0] >= 2
+
+
+def test_what_became_of_a_command_is_a_point_each(followed_side: Side, sink: Sink, store: LineStore) -> None:
+    """That it was let out, and how it ended, each at its time; what came twice is one point."""
+    agent = Agent()
+    followed_side.take(agent.ended("s1/d1", "shut", "open", 0), agent.ended("s1/d1", "shut", "done", 9))
+    sink.run()
+    told = of(store, "commands")
+    assert [(one["device"], one["name"], one["status"], one["time"]) for one in told] == [
+        ("d1", "shut", "open", T0 * 1000),
+        ("d1", "shut", "done", (T0 + 9 * S) * 1000),
+    ]
+    followed_side.take(agent.ended("s1/d1", "shut", "done", 9))
+    sink.run()
+    assert of(store, "commands") == told
 
 
 def test_a_device_and_what_the_registry_says_of_it(followed_side: Side, sink: Sink, store: LineStore) -> None:

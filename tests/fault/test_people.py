@@ -48,6 +48,6 @@ def test_r26_kills_on_kafka_leave_people_with_the_same(
     kafka_topics: MadeTopics, tmp_path: Path, recorded: Recorded
 ) -> None:
     """Agent and two workers, 20 times each; the undisturbed run is one on SQLite."""
-    killed, undisturbed = people.both(tmp_path, SECONDS, times=TIMES, seed=3, topics=kafka_topics)
+    killed, undisturbed = people.both(tmp_path, 2 * SECONDS, times=TIMES, seed=3, topics=kafka_topics)
     assert killed.deaths.keys() == {EDGE, *WORKERS}
     judged(killed, undisturbed, recorded)

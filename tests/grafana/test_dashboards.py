@@ -194,7 +194,7 @@ def test_the_data_sources_have_the_uids_that_are_asked(influx: str) -> None:
         assert one["access"] == "proxy"
         assert re.fullmatch(r"\$\{HEADWATER_[A-Z]+_URL\}", one["url"])
         for secret in one.get("secureJsonData", {}).values():
-            assert re.fullmatch(r"(Token )?(\$\{[A-Z_]+\}|\$__file\{/run/secrets/\w+\})", secret)
+            assert re.fullmatch(r"(Token )?(\$\{[A-Z_]+\}|\$__file\{/run/tokens/grafana\})", secret)
 
 
 def test_the_dashboards_are_provisioned_into_a_folder() -> None:

@@ -6,14 +6,17 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from headwater_shared import ledger as ledgers
 from tests.grafana.asked import ALL, Chosen, interval_ms, text_of
 from tests.grafana.boards import INFLUX, Query, panels, queries, read, variables
-from tests.grafana.conftest import Looked
+from tests.grafana.looked import Looked
+from tests.grafana.pictures import all_of
 from tests.grafana.stores import Frame
+from tests.support import ROOT
 
 BOARDS = read()
 ASKED = [one for board in BOARDS.values() for one in queries(board) if one.source == INFLUX]
@@ -219,7 +222,7 @@ def test_tables_have_a_row_for_each(looked: Looked) -> None:
     changed = "SELECT count(*) FROM alert_event WHERE changed_us <= ?"
     assert len(frame.columns["time"]) == _one(looked, changed, looked.story.end_us)
     (frame,) = _found(looked, _query("headwater-device", "Commands"), **DEVICES[0])
-    told = "SELECT count(DISTINCT id) FROM command WHERE device = 'south/pump-007' AND status = 'open'"
+    told = "SELECT count(*) FROM (SELECT DISTINCT id, status FROM command WHERE device = 'south/pump-007')"
     assert len(frame.columns["time"]) == _one(looked, told)
 
 
@@ -277,3 +280,18 @@ def test_all_is_all(looked: Looked) -> None:
     assert shown.chosen["level"] == "1m"
     text = text_of(_query("headwater-findings", "Open alerts"), BOARDS["headwater-findings"], shown)
     assert re.findall(r"/\^(.*?)\$/", text) == [".*", ".*"]
+
+
+def test_every_dashboard_can_be_drawn(looked: Looked, tmp_path: Path) -> None:
+    """The pictures of docs/dashboards.md are made of what the queries find: of the fleet and of what was found no panel is empty."""
+    empty = all_of(looked, tmp_path)
+    assert [path.name for path in sorted(tmp_path.glob("*.png"))] == [
+        path.name for path in sorted((ROOT / "docs" / "pictures").glob("dashboard-*.png"))
+    ]
+    assert set(empty["headwater-fleet"]) <= {"Agents and their versions"}
+    assert empty["headwater-findings"] == []
+    assert set(empty["headwater-device"]) <= {
+        "Open alerts",
+        "Open anomalies",
+        "Windows corrected by late readings",
+    }

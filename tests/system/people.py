@@ -278,7 +278,8 @@ def _know(here: Box, cloud: Sequence[str], topics: MadeTopics | None) -> None:
 
 def _wait(here: Box, fleet: Load, part: str, chance: random.Random, apart: tuple[int, int]) -> None:
     """Wait until it is time for a part to die: the fleet has got on; of the cloud side, it too, more often than not."""
-    fleet.goes_on(chance.randint(*apart), 60)
+    written = fleet.written() + chance.randint(*apart)
+    until(lambda: fleet.written() >= written or not fleet.sending(), 60, "the fleet gets on, or has sent all")
     if part != EDGE and chance.random() < 0.7:
         before, some = sum(offsets(here).values()), chance.randint(1, 20)
         until(

@@ -8,6 +8,8 @@ from headwater_dashboards.links import OUT, TO_DEVICE, TO_SITE
 from headwater_dashboards.panels import Column
 from headwater_dashboards.variables import FOUND
 
+_TEXT = Column(long=True)
+_WHOSE = ("site", "device")
 _TIME = Column(unit="dateTimeAsIso", width=160)
 
 ANOMALY: Mapping[str, Column] = {
@@ -17,6 +19,7 @@ ANOMALY: Mapping[str, Column] = {
     "device": TO_DEVICE,
     "metric": Column(width=110),
     "rule": Column(width=150),
+    "text": _TEXT,
     "value": Column(unit="short", width=90),
     "limit": Column(unit="short", width=80),
     "seconds": Column(unit="dtdurations", width=130, named="lasted"),
@@ -29,16 +32,17 @@ ALERT: Mapping[str, Column] = {
     "site": TO_SITE,
     "device": TO_DEVICE,
     "rule": Column(width=150),
+    "text": _TEXT,
+    "do": _TEXT._replace(named="what to do"),
     "acked": Column(width=110, named="acknowledged by"),
     "runbook": OUT._replace(width=140),
     "link": OUT._replace(width=140),
 }
 COMMAND: Mapping[str, Column] = {
-    "Time": _TIME._replace(named="let out"),
-    "name": Column(width=100),
-    "status": Column(width=90, coloured=True),
+    "Time": _TIME._replace(named="when"),
+    "name": Column(width=100, named="command"),
+    "status": Column(width=110, coloured=True, named="what became of it"),
     "rule": Column(width=130),
-    "answered": Column(unit="dateTimeAsIso", width=160),
 }
 CHANGE: Mapping[str, Column] = {
     "Time": _TIME._replace(named="when"),
@@ -47,6 +51,7 @@ CHANGE: Mapping[str, Column] = {
     "site": TO_SITE,
     "device": TO_DEVICE,
     "what": Column(width=110),
+    "text": _TEXT,
     "rule": Column(width=150),
     "who": Column(width=110),
 }
@@ -60,15 +65,17 @@ DEVICE: Mapping[str, Column] = {
 }
 
 
-def anomalies(where: str) -> str:
-    """Ask for anomalies, one a row."""
-    columns = '"severity", "site", "device", "metric", "rule", "text", "value", "limit", "seconds", "open"'
+def anomalies(where: str, *, of_one: bool = False) -> str:
+    """Ask for anomalies, one a row; `of_one`: device, which need not be named."""
+    columns = _columns(
+        "severity", *_whose(of_one), "metric", "rule", "text", "value", "limit", "seconds", "open"
+    )
     return f'SELECT {columns} FROM {FOUND}.."anomalies" WHERE {where}'
 
 
-def alerts(where: str) -> str:
+def alerts(where: str, *, of_one: bool = False) -> str:
     """Ask for alerts, one a row, the columns first that tell what to do: a phone shows few."""
-    columns = '"severity", "site", "device", "text", "do", "state", "acked", "rule", "runbook", "link"'
+    columns = _columns("severity", *_whose(of_one), "text", "do", "state", "acked", "rule", "runbook", "link")
     return f'SELECT {columns} FROM {FOUND}.."alerts" WHERE {where}'
 
 
@@ -79,8 +86,8 @@ def changes(where: str) -> str:
 
 
 def commands(where: str) -> str:
-    """Ask for commands, one a row."""
-    columns = '"name", "status", "reason", "rule", "arguments", "changed_us" / 1000 AS "answered"'
+    """Ask for commands: a row when one was let out, and one for its end."""
+    columns = _columns("name", "status", "reason", "rule", "arguments")
     return f'SELECT {columns} FROM {FOUND}.."commands" WHERE {where}'
 
 
@@ -88,3 +95,16 @@ def latest_devices(columns: str, where: str) -> str:
     """Ask for the last word on each device that was said before the end of the time that is shown, however long ago."""
     last = f'SELECT last("code") AS "code", {columns} FROM {FOUND}.."devices" WHERE time <= ${{__to}}ms AND {where}'
     return f'{last} GROUP BY "site", "device"'
+
+
+def without_place(columns: Mapping[str, Column]) -> Mapping[str, Column]:
+    """Return the columns of a table of one device."""
+    return {name: column for name, column in columns.items() if name not in _WHOSE}
+
+
+def _whose(of_one: bool) -> tuple[str, ...]:
+    return () if of_one else _WHOSE
+
+
+def _columns(*names: str) -> str:
+    return ", ".join(f'"{name}"' for name in names)

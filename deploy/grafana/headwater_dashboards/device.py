@@ -42,7 +42,7 @@ def made() -> dashboard.Dashboard:
             _marks("anomalies", "orange", "false", '"end_us" / 1000 AS "end_ms"', "anomalies.end_ms"),
             _marks("anomalies that go on", "red", "true", '"severity"', ""),
             Marks(
-                "commands", "blue", f'SELECT "name", "status" FROM {FOUND}.."commands" WHERE {PLACE} AND $timeFilter', tags="status", text="name"
+                "commands", "blue", f'SELECT "act", "name", "status" FROM {FOUND}.."commands" WHERE {PLACE} AND $timeFilter', tags="status", text="name"
             ),
         ],
     )  # fmt: skip
@@ -142,21 +142,21 @@ def _before(of: str) -> str:
 def _alerts() -> Panel:
     where = f"{PLACE} AND {_BEGUN}"
     return listed(
-        "Alerts", "Its alerts that began in the time that is shown, or in the week before.", INFLUX, rows(columns.alerts(where)),
-        columns=columns.ALERT, height=7,
+        "Alerts", "Its alerts that began in the time that is shown, or in the week before.", INFLUX, rows(columns.alerts(where, of_one=True)),
+        columns=columns.without_place(columns.ALERT), height=7,
     )  # fmt: skip
 
 
 def _anomalies() -> Panel:
     return listed(
         "Anomalies", "What was found on it, and why; those that began in the time that is shown, or in the week before.", INFLUX,
-        rows(columns.anomalies(f"{PLACE} AND {_BEGUN} AND {_METRIC}")), columns=columns.ANOMALY, height=7,
+        rows(columns.anomalies(f"{PLACE} AND {_BEGUN} AND {_METRIC}", of_one=True)), columns=columns.without_place(columns.ANOMALY), height=7,
     )  # fmt: skip
 
 
 def _commands() -> Panel:
     return listed(
-        "Commands", "What it was told to do by a rule or a person, and what it answered.", INFLUX,
+        "Commands", "What it was told to do by a rule or a person (open: let out, and not answered yet), and what became of that.", INFLUX,
         rows(columns.commands(f"{PLACE} AND {_BEGUN}")), columns=columns.COMMAND, height=6,
     )  # fmt: skip
 

@@ -69,6 +69,8 @@ class Column(NamedTuple):
     coloured: bool = False
     """Severities, states and status have a colour."""
     hidden: bool = False
+    long: bool = False
+    """A sentence: it goes on in the next line."""
 
 
 _EDGE = [
@@ -76,7 +78,6 @@ _EDGE = [
     DynamicConfigValue("custom.fillOpacity", 20),
     DynamicConfigValue("custom.showPoints", "never"),
     DynamicConfigValue("color", {"mode": "fixed", "fixedColor": "blue"}),
-    DynamicConfigValue("custom.hideFrom", {"legend": True, "tooltip": False, "viz": False}),
 ]
 
 _COLOURS = ValueMap(
@@ -85,7 +86,7 @@ _COLOURS = ValueMap(
         for at, (word, colour) in enumerate(
             {
                 "critical": RED, "warning": YELLOW, "info": "blue", "firing": RED, "acknowledged": YELLOW, "resolved": GREEN,
-                "online": GREEN, "silent": YELLOW, "offline": RED, "done": GREEN, "open": YELLOW, "refused": RED, "expired": RED,
+                "online": GREEN, "silent": YELLOW, "offline": RED, "done": GREEN, "refused": RED, "expired": RED,
             }.items()
         )
     }
@@ -236,6 +237,8 @@ def _shown(column: Column) -> list[DynamicConfigValue]:
         shown |= {"mappings": [_COLOURS], "custom.cellOptions": {"type": "color-text"}}
     if column.hidden:
         shown["custom.hidden"] = True
+    if column.long:
+        shown["custom.cellOptions"] = {"type": "auto", "wrapText": True}
     return [DynamicConfigValue(name, value) for name, value in shown.items()]
 
 

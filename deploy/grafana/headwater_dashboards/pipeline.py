@@ -34,6 +34,7 @@ def made() -> dashboard.Dashboard:
             Section("What was not taken, what came twice or late", [_dead(), _dead_cloud(), _again()]),
             Section("Agents", [_agents(), _clock(), _written(), _disk()]),
             Section("The cloud side", [_cloud_disk(), _reports(), _notified()]),
+            Section("Into InfluxDB", [_sink_behind(), _sink_points(), _sink_refused()]),
         ],
     )
 
@@ -249,4 +250,33 @@ def _notified() -> Panel:
     return over_time(
         "Notifications that wait", says, PROMETHEUS, asked("sum by (route) (headwater_cloud_notifications_waiting)", "{{route}}"),
         asked("sum by (route) (headwater_cloud_notifications_refused)", "{{route}}, refused"), unit="short", width=8,
+    )  # fmt: skip
+
+
+def _sink_behind() -> Panel:
+    says = "How long ago the oldest commit of the cloud side was made that is not in InfluxDB yet: so old are the other dashboards. Nothing is lost while it grows."
+    return over_time(
+        "Store is behind by", says, PROMETHEUS, asked("max(headwater_sink_behind_seconds)", "behind"),
+        unit="s", width=8,
+    )  # fmt: skip
+
+
+def _sink_points() -> Panel:
+    says = "Points a second that InfluxDB took, and how long it took to answer, for nearly all requests."
+    slow = (
+        "histogram_quantile(0.99, sum by (le) (rate(headwater_sink_write_seconds_bucket[$__rate_interval])))"
+    )
+    return over_time(
+        "Points into the store", says, PROMETHEUS, asked(_rate("headwater_sink_points_total"), "points a second"),
+        asked(slow, "99% answered within, s"), unit="short", width=8,
+    )  # fmt: skip
+
+
+def _sink_refused() -> Panel:
+    says = "What InfluxDB did not take: tries of the last hour that are made again, points that it refused for ever, points beyond the limit of distinct tags."
+    return over_time(
+        "Not taken by the store", says, PROMETHEUS,
+        asked("sum(increase(headwater_sink_requests_failed_total[1h]))", "tries that failed, last hour"),
+        asked("sum(headwater_sink_dead_letters)", "refused for ever"),
+        asked("sum(increase(headwater_sink_points_left_out_total[1h]))", "beyond max_series, last hour"), unit="short", width=8,
     )  # fmt: skip
