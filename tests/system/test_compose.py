@@ -136,10 +136,12 @@ def test_secrets_are_files_that_git_does_not_see(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ours())
 def test_every_command_is_one_that_the_program_takes(name: str) -> None:
     """Commands and options of each service exist, by the program's own reading of them."""
-    words = [str(word) for word in services()[name]["command"]]
-    command: Any = typer.main.get_command(_CLIS[words[0]])
-    inner = command.commands[words[1]]
-    assert inner.make_context(words[1], words[2:]).params
+    program, *words = map(str, services()[name]["command"])
+    command: Any = typer.main.get_command(_CLIS[program])
+    while hasattr(command, "commands"):  # of a group
+        name, *words = words
+        command = command.commands[name]
+    assert command.make_context(name, words).params
 
 
 @pytest.mark.parametrize("name", [name for name in ours() if binds(services()[name])])

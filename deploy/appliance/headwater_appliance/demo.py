@@ -209,12 +209,12 @@ async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes], around: Stac
             view.hours_since_us = began_us
         fleet = await _start_fleet(run, stand, runs, began_us, out)
         await _tell(stand.box, view, news, fleet, running, clock)
+        ended_us = clock.now().wall_us
         await _drain(view, stand)
         _tell_news(news, clock)
         if around is not None and behind is not None:
-            await settled(behind, lambda: _tell_news(news, clock))
-            now_us = clock.now().wall_us
-            said = await asyncio.to_thread(verdict, around, behind, now_us, len(places))
+            await settled(behind, ended_us, lambda: _tell_news(news, clock))
+            said = await asyncio.to_thread(verdict, around, behind, ended_us, len(places))
             print(
                 "\n".join(("Behind it:", *said.lines, *(f"  WRONG  {one}" for one in said.wrong))), flush=True
             )

@@ -29,36 +29,37 @@ class Verdict(NamedTuple):
     wrong: list[str]
 
 
-async def settled(story: StackStory, say: Callable[[], None]) -> None:
+async def settled(story: StackStory, until_us: int, say: Callable[[], None]) -> None:
     """Wait until the store has every alert as it stands, and the webhook heard of the end of those that are over.
 
     Args:
         story: knows both.
+        until_us: the end of the fleet: alerts that begin later are of pumps that are no longer there.
         say: is called again and again: it tells what came.
     """
     deadline = time.monotonic() + _SETTLED_S
-    while story.missing() and time.monotonic() < deadline:
+    while story.missing(until_us) and time.monotonic() < deadline:
         await asyncio.sleep(0.3)
         say()
 
 
-def verdict(stack: Stack, story: StackStory, now_us: int, processes: int) -> Verdict:
+def verdict(stack: Stack, story: StackStory, until_us: int, processes: int) -> Verdict:
     """Ask all of them; this takes some seconds.
 
     Args:
         stack: the servers.
         story: what was told meanwhile.
-        now_us: the time up to which the panels show it.
+        until_us: the end of the fleet, up to which panels show it.
         processes: that Prometheus is to scrape.
 
     Raises:
         TryAgain: one of them does not answer.
     """
-    story.look(now_us)
+    story.look(until_us)
     found = [
         _of_panels(story),
         _of_prometheus(stack, processes),
-        _of_calls(story),
+        _of_calls(story, until_us),
     ]
     return Verdict([line for one in found for line in one.lines], [line for one in found for line in one.wrong])  # fmt: skip
 
@@ -96,6 +97,6 @@ def _of_prometheus(stack: Stack, processes: int) -> Verdict:
     return Verdict(lines, wrong)
 
 
-def _of_calls(story: StackStory) -> Verdict:
+def _of_calls(story: StackStory, until_us: int) -> Verdict:
     heard = ", ".join(f"{name} {count}" for name, count in sorted(story.calls.items()))
-    return Verdict([f"  Alertmanager called, alerts by receiver: {heard or 'nobody'}"], [f"missing: {one}" for one in story.missing()])  # fmt: skip
+    return Verdict([f"  Alertmanager called, alerts by receiver: {heard or 'nobody'}"], [f"missing: {one}" for one in story.missing(until_us)])  # fmt: skip

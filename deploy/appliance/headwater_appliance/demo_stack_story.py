@@ -13,6 +13,7 @@ from headwater_cloud.views import AlertView
 from headwater_shared.errors import TryAgain
 
 _ALERTS = 'SELECT "id", "state", "value" FROM "headwater_found".."alerts"'
+_CALLS = ("firing", "resolved")
 
 
 class StackStory:
@@ -27,6 +28,8 @@ class StackStory:
         """How often Alertmanager told of a rule and subject, by state, whichever the receiver."""
         self._receivers: Counter[str] = Counter()
         self.panels = Panels(stack.store.url, stack.prometheus.url)
+        self._looked: set[str] = set()
+        """Alerts for which the panels were looked at."""
         self._began_us = 0
 
     @property
@@ -45,7 +48,9 @@ class StackStory:
         """Return the lines since the last look."""
         self._began_us = self._began_us or now_us
         lines = [*self._of_store(), *self._of_hook()]
-        if not self.panels.had and "firing" in self._stored.values() and self.chosen["device"]:
+        firing = {id_ for id_, state in self._stored.items() if state == "firing"}
+        if not firing <= self._looked and self.chosen["device"]:
+            self._looked |= firing
             self.look(now_us)  # while it fires: at the end these panels are empty
         return lines
 
@@ -53,20 +58,25 @@ class StackStory:
         """Ask what all panels show, from the beginning up to now, of what somebody who was called looks at."""
         self.panels.look(self.chosen, Shown(self._began_us, now_us))
 
-    def missing(self) -> list[str]:
-        """Name what should have come and has not: an alert's state in the store, a call, the end of one."""
+    def missing(self, until_us: int) -> list[str]:
+        """Name what should have come of alerts that began before a time, and has not: a state in the store, a call, its end.
+
+        What was over before it was found is nobody's call; what is critical was not.
+        """
         missing: list[str] = []
         for alert in self._alerts():
+            if alert.episode_us > until_us:
+                continue
             if self._stored.get(alert.id) != alert.state:
                 missing.append(f"{alert.rule} of {alert.subject} as {alert.state} in InfluxDB")
             if alert.muted or alert.state == "pending":
                 continue
-            wanted = ["firing"] if alert.state in {"firing", "acknowledged"} else ["resolved"]
-            missing += [
-                f"{alert.rule} of {alert.subject} as {state} at the webhook"
-                for state in wanted
-                if not self._calls[alert.rule, alert.subject, state]
-            ]
+            called = {state for state in _CALLS if self._calls[alert.rule, alert.subject, state]}
+            wanted = (
+                {"firing"} if called or alert.severity == "critical" or alert.state != "resolved" else set()
+            )
+            wanted |= {"resolved"} if wanted and alert.state == "resolved" else set()
+            missing += [f"{alert.rule} of {alert.subject} as {state} at the webhook" for state in _CALLS if state in wanted - called]  # fmt: skip
         return missing
 
     def _alerts(self) -> list[AlertView]:

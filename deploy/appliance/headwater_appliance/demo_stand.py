@@ -14,6 +14,11 @@ from headwater_appliance.up import agent, cloud_side, parts, sink_of
 AGENTS, WORKERS = 4, 2
 _WITH_BROKER = 2
 """Agents of a stack: one connects to the broker, to the other devices connect themselves."""
+_SOON_SILENT = """
+[edge.devices]
+silent_after = "6s"
+"""
+"""A pump that is not heard for ten seconds is to be seen on the fleet's dashboard."""
 
 
 class Agent(NamedTuple):
@@ -74,6 +79,7 @@ def cluster(folder: Path, told: Told, sites: list[str], bus: str, broker: int = 
         settings, data = (folder / f"{name}.toml", folder / name) if agents else (folder / "headwater.toml", folder / "data")  # fmt: skip
         agents.append(Agent(name, sites[number::number_of], settings, data, steady_port(), 0 if number else broker))  # fmt: skip
         text = agent_settings(told, name, data, agents[-1].port, bus, agents[-1].broker)
+        text += _SOON_SILENT if broker else ""
         settings.write_text(text if number else f"{text}{cloud_settings(told, bus, WORKERS)}\n{behind}")
     first, *others = agents
     box = box_of(first.settings)._replace(beside=tuple(one.data for one in others))
