@@ -38,8 +38,9 @@ _AT = {metric.name: number for number, metric in enumerate(_FAMILIES)}
 _AGE, _OFFSET = 0, 1
 _MOST_SHAPES = 1_000
 
-Lines = dict[int, str]
-"""Of one agent, by number of the family."""
+Lines = list[str]
+"""Of one agent, family by family; empty where it tells nothing."""
+_NONE = [""] * len(_FAMILIES)
 
 
 class AgentsShown:
@@ -70,10 +71,9 @@ class AgentsShown:
                 log.warning("agents are not shown", error=str(error))
                 return ""
             found = []
-            for number, metric in enumerate(_FAMILIES):
-                lines = "".join([of[number] for of in some if number in of])
-                if lines:
-                    found.append(_head(metric, openmetrics=openmetrics) + lines)
+            for metric, lines in zip(_FAMILIES, zip(*some, strict=True), strict=False):
+                if any(lines):
+                    found += [_head(metric, openmetrics=openmetrics), *lines]
             return "".join(found)
 
     def _read(self) -> list[Lines]:
@@ -97,7 +97,7 @@ class AgentsShown:
                 known = heard_us, *self._lines(f'{{agent="{_escaped(agent)}",site="{_escaped(site)}"', *told)
             self._of[agent] = known
             age_us = max(0, now_us - heard_us)
-            lines = known[2] if age_us <= SHOWN_US else {}
+            lines = known[2] if age_us <= SHOWN_US else _NONE.copy()
             lines[_AGE] = f"{known[1]}{age_us / 1e6}\n"
             shown.append(lines)
         return shown
@@ -110,8 +110,8 @@ class AgentsShown:
             shape = self._shapes[packed] = _shape(packed)
         values = struct.unpack(f"<{len(numbers) // 8}d", numbers)
         text = (shape.template % tuple([values[at] for at in shape.order])).replace(_WHO, who)
-        lines = dict(zip(shape.families, text.split(_NEXT), strict=True)) if shape.families else {}
-        lines[_OFFSET] = f"{_FAMILIES[_OFFSET].name}{who}}} {offset_us / 1e6}\n"
+        offset = f"{_FAMILIES[_OFFSET].name}{who}}} {offset_us / 1e6}\n"
+        lines = ["", offset, *text.split(_NEXT)]
         return f"{_FAMILIES[_AGE].name}{who}}} ", lines
 
 
@@ -120,9 +120,8 @@ class _Shape(NamedTuple):
 
     order: list[int]
     """Of the values: those that are known, family by family."""
-    families: list[int]
     template: str
-    """Of all families."""
+    """Of all families, also of those that it does not tell."""
 
 
 _WHO, _NEXT = "\x01", "\x00"
@@ -140,10 +139,10 @@ def _shape(packed: bytes) -> _Shape:
             more = "".join(f',{label}="{_escaped(_CONTROL.sub("", text))}"' for label, text in pairs)
             line = f"{metric.name}{_WHO}{more}}} ".replace("%", "%%") + "%r\n"
             found.setdefault(_AT[metric.name], []).append((at, line))
+    families = [found.get(number, []) for number in range(len(OF_AGENTS), len(_FAMILIES))]
     return _Shape(
-        [at for some in found.values() for at, _ in some],
-        list(found),
-        _NEXT.join("".join(line for _, line in some) for some in found.values()),
+        [at for some in families for at, _ in some],
+        _NEXT.join("".join(line for _, line in some) for some in families),
     )
 
 

@@ -26,6 +26,7 @@ SINK = "influx"
 
 _EVERYTHING = -(2**63)
 _CHUNK = 5_000
+_SHORT = 1 << 15
 
 
 class Keys(NamedTuple):
@@ -79,9 +80,8 @@ def note_windows(connection: sqlite3.Connection, windows: Windows) -> None:
     if len(windows) and registered(connection) is not None:
         keys = Keys(windows.level, windows.start, windows.series)
         groups = _groups(keys)
-        oldest: dict[str, int] = {}
-        for level, start in zip(keys.level[groups].tolist(), keys.start[groups].tolist(), strict=True):
-            oldest[str(level)] = min(start, oldest.get(str(level), start))
+        levels, starts = keys.level[groups].tolist(), keys.start[groups].tolist()
+        oldest = dict(sorted(zip(map(str, levels), starts, strict=True), key=lambda item: -item[1]))
         _insert(connection, "window", oldest, pack(keys, groups))
 
 
@@ -110,31 +110,34 @@ def keys_of(body: bytes) -> list[Any]:
 
 def _groups(keys: Keys) -> Ints:
     """Return where level or start is another than before: windows come sorted, or nearly."""
-    other = (keys.level[1:] != keys.level[:-1]) | (keys.start[1:] != keys.start[:-1])
-    return np.append(0, np.flatnonzero(other) + 1)
+    other = keys.start[1:] != keys.start[:-1]
+    other |= keys.level[1:] != keys.level[:-1]
+    return np.concatenate(([0], np.flatnonzero(other) + 1))
 
 
 def pack(keys: Keys, groups: Ints | None = None) -> bytes:
-    """Write keys in about a byte each where many windows of one start are side by side; at least one.
+    """Write keys in less than a byte each where many windows of one start are side by side; at least one.
 
-    Squeezed: the number of groups and of keys, of each group level, start and first key (int64, little-endian), and the series, as
-    differences (int32), all first bytes first.
+    Squeezed: the number of groups, that of keys, and the bytes of a difference (2 or 4); of each group level, start and first key; all of
+    these as int64; then the series, as differences. Little-endian.
     """
     groups = _groups(keys) if groups is None else groups
-    series = np.diff(keys.series, prepend=0).astype("<i4").view(np.uint8).reshape(-1, 4)
-    head = np.array([len(groups), len(keys.series)], "<i8").tobytes()
-    of_groups = np.stack((keys.level[groups], keys.start[groups], groups)).astype("<i8").tobytes()
-    return squeezed(head + of_groups + series.T.tobytes())
+    series = np.empty_like(keys.series)
+    series[0] = keys.series[0]
+    np.subtract(keys.series[1:], keys.series[:-1], out=series[1:])
+    width = 2 if int(series.max()) < _SHORT and int(series.min()) >= -_SHORT else 4
+    head = np.array([len(groups), len(series), width], "<i8").tobytes()
+    of_groups = np.concatenate((keys.level[groups], keys.start[groups], groups)).astype("<i8", copy=False)
+    return squeezed(head + of_groups.tobytes() + series.astype(f"<i{width}").tobytes())
 
 
 def unpack(body: bytes) -> Keys:
     """Read what `pack` wrote."""
     raw = zlib.decompress(body)
-    groups, count = np.frombuffer(raw, "<i8", 2).tolist()
-    level, start, first = np.frombuffer(raw, "<i8", 3 * groups, 16).reshape(3, -1)
+    groups, count, width = np.frombuffer(raw, "<i8", 3).tolist()
+    level, start, first = np.frombuffer(raw, "<i8", 3 * groups, 24).reshape(3, -1)
     sizes = np.diff(np.append(first, count))
-    series = np.frombuffer(raw, np.uint8, offset=16 + 24 * groups).reshape(4, count).T
-    differences = np.ascontiguousarray(series).view("<i4").ravel()
+    differences = np.frombuffer(raw, f"<i{width}", offset=24 + 24 * groups)
     return Keys(np.repeat(level, sizes), np.repeat(start, sizes), np.cumsum(differences, dtype=np.int64))
 
 

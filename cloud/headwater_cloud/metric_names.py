@@ -23,7 +23,7 @@ _PROCESS = (
     _count("windows_written", "Windows written, each time they changed."),
     _count("rollups", "Rollups of sites, and of all sites, taken in by second stages."),
     _count("compared_windows", "Windows of cohorts in shards taken in by comparisons."),
-    _count("compared_late_windows", "Those that came for windows that are no longer kept."),
+    _count("compared_late_windows", "Windows of cohorts in shards that came for windows that are no longer kept."),
     _count("outliers", "Devices found to be outliers among their peers, or found no longer."),
     _count("anomalies", "Anomalies taken in."),
     _count("commands", "Records of commands to devices taken in."),
@@ -52,7 +52,7 @@ _PROCESS = (
 
 _FILE = (
     _now("file_bytes", "Bytes of the cloud's file and its log."),
-    _now("disk_free_bytes", "Bytes that are free on its disk."),
+    _now("disk_free_bytes", "Bytes that are free on the disk of the cloud's file."),
     _now("complete_lag_seconds", "How far behind this machine's clock all windows are complete, of the agent that is furthest behind and not silent."),
     _now("clock_lag_seconds", "How far behind this machine's clock the clock of the shard is that is furthest behind: operators' time stands if it grows."),
     _now("agents", "Agents by whether they are heard: heard or silent.", "state"),
@@ -78,7 +78,7 @@ SINK = by_name((
     Shown("headwater_sink_dead_letters", "gauge", "Points that the store refused for ever."),
     Shown("headwater_sink_tag_sets", "gauge", "Distinct sets of tags that were written."),
     Shown("headwater_sink_changes_behind", "gauge", "Commits of the cloud side that are not in the store yet."),
-    Shown("headwater_sink_behind_seconds", "gauge", "How long ago the oldest of these was made."),
+    Shown("headwater_sink_behind_seconds", "gauge", "How long ago the oldest commit of the cloud side was made that is not in the store yet; 0: there is none."),
     Shown("headwater_sink_catching_up", "gauge", "Whether older rows are being written beside."),
     Shown("headwater_sink_failing", "gauge", "Whether the store takes nothing now."),
     Shown("headwater_sink_write_seconds", "histogram", "How long the store took to answer."),

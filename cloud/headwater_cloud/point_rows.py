@@ -18,7 +18,7 @@ from headwater_cloud.merge import Windows
 from headwater_cloud.retention import Keep
 
 FOUND = "found"
-"""In the place of a level: anomalies, alerts, devices."""
+"""In the place of a level: anomalies, alerts, devices; for ever, for the last word on a device may be old."""
 
 _TAGS = re.compile(rb"(?:\\.|[^ \\])+")
 
@@ -74,7 +74,7 @@ class PointRows:
         for at in range(0, len(some), self._batch):
             lines, keys = zip(*some[at : at + self._batch], strict=True)
             name = database(self._prefix, FOUND)
-            yield Points(name, self._keep.found_us, True, b"".join(lines), len(lines), keys.__getitem__)
+            yield Points(name, None, True, b"".join(lines), len(lines), keys.__getitem__)
 
     def again(self, dead: Dead) -> Points:
         """Return the point of a dead letter as it was, for its row is gone."""

@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-_SHOWN = (
-    (CounterMetricFamily, "points", "Points that the store took.", "points"),
-    (CounterMetricFamily, "requests", "Requests to the store.", "requests"),
-    (CounterMetricFamily, "requests_failed", "Requests that the store did not take, and that are tried again.", "failed"),
-    (CounterMetricFamily, "splits", "Requests that were cut in halves, for a line of it was refused.", "split"),
-    (CounterMetricFamily, "points_beyond_retention", "Points that the store dropped: older than it keeps them.", "beyond_retention"),
-    (CounterMetricFamily, "points_left_out", "Points that were not written: beyond max_series.", "left_out"),
-    (GaugeMetricFamily, "dead_letters", "Points that the store refused for ever.", "dead_letters"),
-    (GaugeMetricFamily, "tag_sets", "Distinct sets of tags that were written.", "tag_sets"),
-    (GaugeMetricFamily, "changes_behind", "Commits of the cloud side that are not in the store yet.", "behind"),
-    (GaugeMetricFamily, "behind_seconds", "How long ago the oldest of these was made.", "behind_s"),
-    (GaugeMetricFamily, "catching_up", "Whether older rows are being written beside.", "catching_up"),
-    (GaugeMetricFamily, "failing", "Whether the store takes nothing now.", "failing"),
-)  # fmt: skip
+from headwater_cloud.metric_names import SINK
+from headwater_shared.metric import shown
+
+_SHOWN = {
+    "points_total": "points",
+    "requests_total": "requests",
+    "requests_failed_total": "failed",
+    "splits_total": "split",
+    "points_beyond_retention_total": "beyond_retention",
+    "points_left_out_total": "left_out",
+    "dead_letters": "dead_letters",
+    "tag_sets": "tag_sets",
+    "changes_behind": "behind",
+    "behind_seconds": "behind_s",
+    "catching_up": "catching_up",
+    "failing": "failing",
+}
+"""By the end of the metric's name, the key of the status."""
 
 
 class SinkMetrics(Collector):
@@ -33,7 +37,5 @@ class SinkMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Make the families."""
         status = self._status()
-        for kind, name, text, key in _SHOWN:
-            family = kind(f"headwater_sink_{name}", text)
-            family.add_metric([], float(status[key]))
-            yield family
+        for name, key in _SHOWN.items():
+            yield shown(SINK[f"headwater_sink_{name}"], float(status[key]))

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 
 from headwater_cloud import influx_file, sink_pages
 from headwater_cloud.follow import Follower, Step
 from headwater_cloud.influx_file import InfluxFile
 from headwater_cloud.influx_settings import InfluxSettings, check
 from headwater_cloud.influx_write import Later, Transport, Writer
+from headwater_cloud.metric_names import SINK
 from headwater_cloud.place import say_where
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_cloud.sink_metrics import SinkMetrics
@@ -57,9 +58,9 @@ class SinkProcess:
         self.failing = False
         self.steps = 0
         self._job = False
-        self._seconds = Histogram(
-            "headwater_sink_write_seconds", "How long the store took to answer.", registry=self.registry, buckets=_BUCKETS
-        )  # fmt: skip
+        ProcessCollector(registry=self.registry)
+        metric = SINK["headwater_sink_write_seconds"]
+        self._seconds = Histogram(metric.name, metric.text, registry=self.registry, buckets=_BUCKETS)
         self._transport = transport_of(influx)
         self.file = InfluxFile(data / influx_file.FILE)
         self._writer = Writer(self._transport, self.file.bury, took=self._took)

@@ -59,6 +59,7 @@ GOALS: dict[str, str] = {
     "patterns-1000": "at most 500 us of CPU an anomaly: half a core at 1,000 a second",
     "wire-bytes": "at most 70 bytes a row",
     "sink-influx": "at least 5 times fewer us a point than influxdb-client's Point objects",
+    "scrape": "at most 50 ms with 1,000 agents",
     "sink-catch-up": "at least 20 times real time",
     "audit-10m": "at most 60 s and 1 GB",
     "sim-fleet-10k": "at most 20 us a message, 40,000 messages/s into a bare sink, 15,000/s through the agent, at most 1 GB",

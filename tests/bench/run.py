@@ -38,6 +38,7 @@ from tests.bench.cloud import latency as cloud_latency
 from tests.bench.cloud import local as cloud_local
 from tests.bench.cloud import patterns as cloud_patterns
 from tests.bench.cloud import rows as cloud_rows
+from tests.bench.cloud import scrape as cloud_scrape
 from tests.bench.cloud import state as cloud_state
 from tests.bench.results import GOALS, Result, keep
 
@@ -80,6 +81,7 @@ BENCHES: dict[tuple[str, ...], Callable[[Path], Iterator[Result]]] = {
     ("patterns-1000",): cloud_patterns.run,
     ("wire-bytes",): wire.run,
     ("sink-influx",): cloud_influx.run,
+    ("scrape",): cloud_scrape.run,
     ("sink-catch-up",): catch_up.run,
     ("audit-10m",): audit.run,
     ("sim-fleet-10k",): fleet.run,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,19 +14,21 @@ import pytest
 
 from headwater_cloud import changes, influx_file
 from headwater_cloud.influx_file import followed
+from headwater_cloud.rebuild import made_again
 from headwater_cloud.retention import Keep
 from headwater_cloud.store import APPLICATION, SCHEMA
 from headwater_shared import records
 from headwater_shared.bus import Record
 from headwater_shared.errors import TryAgain
 from headwater_shared.records import RegistryChange
-from headwater_shared.sqlite_file import open_writer
+from headwater_shared.sqlite_file import open_reader, open_writer
 from headwater_shared.topics import IN
 from tests.cloud.followed import Sink, of, register, windows_of_file, windows_of_store
 from tests.cloud.line_store import LineStore, Said, line_store
 from tests.cloud.made import DAY, SHARD, T0, Agent, S, row
 from tests.cloud.on_pieces import PieceSide
 from tests.cloud.side import FILE, Side
+from tests.support import until
 
 A, B = ("a1", 1, 1), ("a2", 3, 1)
 
@@ -202,6 +206,52 @@ def test_r27_retention_waits_for_a_sink_that_never_began(followed_side: Side) ->
     assert not [key for key in windows_of_file(followed_side.folder) if key[1] == "10s"]
 
 
+def test_r27_retention_waits_until_all_that_was_there_is_written(side: Side, store: LineStore) -> None:
+    """A sink is registered with a file of old windows: none goes before the first copy of them all is in the store."""
+    side.clock.wall_us = T0
+    side.take(Agent().frame(*(row(10 * n, 1.0) for n in range(7))))
+    register(side.store)
+    side.put_clock(seconds=8 * 86_400)
+    side.run()
+    sink = Sink(side.folder, store.url, batch=2)
+    keep = Keep({"10s": DAY}, 7 * DAY, followed=lambda: followed(sink.file.path))
+    for _ in range(2):
+        sink.follower.step()
+        while side.runner.prune(keep):
+            pass
+    there = windows_of_file(side.folder)
+    sink.run()
+    assert windows_of_store(store) == there
+    assert len([key for key in there if key[1] == "10s"]) >= 7
+    while side.runner.prune(keep):
+        pass
+    assert not [key for key in windows_of_file(side.folder) if key[1] == "10s"]
+    sink.close()
+
+
+def test_a_dead_letter_whose_row_retention_took_is_tried_as_it_was(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """It is not written as a window that is none any more."""
+    sink.run()
+    followed_side.take(Agent().frame(row(0, 1.0, 2.0)))
+    store.say(Said(400, '{"error":"field type conflict"}'))
+    sink.run()
+    assert {one.database for one in sink.file.dead()} >= {"hw_10s"}
+    keep = Keep({"10s": DAY}, 7 * DAY, followed=lambda: followed(sink.file.path))
+    followed_side.put_clock(seconds=8 * 86_400)
+    followed_side.run()
+    sink.run()
+    while followed_side.runner.prune(keep):
+        pass
+    assert not [key for key in windows_of_file(followed_side.folder) if key[1] == "10s"]
+    store.say(None)
+    assert sink.file.retry() > 0
+    sink.run()
+    assert sink.file.dead() == []
+    assert windows_of_store(store)["s1/d1/temp", "10s", T0][0] == 2
+
+
 def test_changes_are_let_go_when_they_are_read(followed_side: Side, sink: Sink) -> None:
     """All but the row that the cursor stands at, by which the file is known."""
     agent = Agent()
@@ -249,10 +299,16 @@ def test_a_file_that_went_back_is_written_whole_again(
     assert equal(followed_side, store)
 
 
-def test_another_registration_is_another_beginning(followed_side: Side, sink: Sink, store: LineStore) -> None:
-    """The cloud side ran for a while without a sink in its settings: what it wrote then is noted nowhere, and is written all the same."""
+@pytest.mark.parametrize("first", [True, False])
+def test_another_registration_is_another_beginning(
+    followed_side: Side, sink: Sink, store: LineStore, *, first: bool
+) -> None:
+    """The cloud side ran for a while without a sink in its settings: what it wrote then is noted nowhere, and is written all the same,
+    also if there was nothing before.
+    """
     agent = Agent()
-    followed_side.take(agent.frame(row(0, 1.0)))
+    if first:
+        followed_side.take(agent.frame(row(0, 1.0)))
     sink.run()
     register(followed_side.store, wanted=False)
     followed_side.take(agent.frame(row(10, 1.0)))
@@ -326,12 +382,81 @@ def test_more_sets_of_tags_than_may_be_are_counted_and_left_out(
     assert len({point["device"] for point in of(store, "windows")}) <= 2
     assert sink.follower.rows.left_out > 0
     known = sink.follower.rows.tag_sets
+    there = {point["device"] for point in of(store, "windows")}
     sink.reopen()
-    followed_side.take(agent.frame(*(row(10, 1.0, series=f"s1/d{n}/temp") for n in range(4))))
-    sink.run()
+    for devices in ({"d0", "d1", "d2", "d3"} - there, there - {"+"}):
+        followed_side.take(agent.frame(*(row(10, 1.0, series=f"s1/{device}/temp") for device in devices)))
+        sink.run()
     assert sink.follower.rows.tag_sets == known == 2
+    assert {point["device"] for point in of(store, "windows")} == there
     assert len(of(store, "windows")) == 4
     sink.close()
+
+
+def test_alerts_that_are_made_again_are_written_again(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """`alerts rebuild` throws the tables away and makes them from the topics: what comes of it is noted, too."""
+    followed_side.take(Agent().anomaly("begin", 0))
+    sink.run()
+    before = of(store, "alerts"), of(store, "alert_events")
+    store.points.clear()
+    with followed_side.store.transaction() as connection:
+        made_again(connection, followed_side.log)
+    sink.run()
+    assert (of(store, "alerts"), of(store, "alert_events")) == before
+    assert before[0]
+
+
+def test_a_commit_that_failed_notes_nothing(followed_side: Side, sink: Sink, store: LineStore) -> None:
+    """Keys and rows are one transaction: what was taken back is not noted, and what is written in its place is."""
+    sink.run()
+    noted = followed_side.rows("SELECT max(n) FROM change")
+    followed_side.put(Agent().frame(*(row(10 * n, 1.0) for n in range(500))))
+    (pages,) = followed_side.store.connection.execute("PRAGMA page_count").fetchone()
+    followed_side.store.connection.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(TryAgain):
+        followed_side.runner.step()
+    followed_side.store.connection.execute("PRAGMA max_page_count=1000000")
+    followed_side.run()
+    assert followed_side.rows("SELECT max(n) FROM change") != noted
+    sink.run()
+    assert equal(followed_side, store)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from headwater_cloud import changes
+from headwater_cloud.store import APPLICATION, SCHEMA, one_commit
+from headwater_shared.sqlite_file import open_writer
+path = Path(sys.argv[1])
+connection = open_writer(path, application=APPLICATION, schema=SCHEMA, wal=False)
+for n in range(int(sys.argv[2])):
+    with one_commit(connection, path):
+        changes.note(connection, "alert", [n])
+        if n % 3 == 0:
+            changes.note(connection, "anomaly", [n])
+"""
+
+
+def test_r27_the_order_of_changes_is_that_of_commits_whatever_processes_write(folder: Path) -> None:
+    """Three processes commit at once: who reads from the last number that it saw never sees a lower one come later, and misses none."""
+    path = folder / FILE
+    with closing(open_writer(path, application=APPLICATION, schema=SCHEMA, wal=False)) as connection:
+        changes.register(connection, wanted=True)
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), "60"]) for _ in range(3)]
+    seen: list[int] = []
+    with closing(open_reader(path, application=APPLICATION, version=len(SCHEMA))) as reader:
+
+        def read_on() -> bool:
+            over = all(writer.poll() is not None for writer in writers)
+            seen.extend(row[0] for row in changes.read(reader, seen[-1] if seen else 0, 7))
+            return over and seen[-1:] == [3 * 80]
+
+        until(read_on, 60, "all is read")
+        assert seen == [n for (n,) in reader.execute("SELECT n FROM change ORDER BY n")]
+    assert [writer.wait(20) for writer in writers] == [0, 0, 0]
 
 
 def test_workers_of_one_file_note_changes_in_the_order_of_their_commits(

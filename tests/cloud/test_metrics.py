@@ -9,9 +9,11 @@ import msgspec
 import pytest
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from headwater_cloud.metric_names import BY_NAME
+from headwater_cloud.influx_settings import InfluxSettings
+from headwater_cloud.metric_names import BY_NAME, SINK
 from headwater_cloud.process import Process
 from headwater_cloud.settings import CloudSettings
+from headwater_cloud.sink_process import SinkProcess
 from headwater_shared import trace
 from headwater_shared.bus import Record
 from headwater_shared.records import MADE
@@ -116,3 +118,17 @@ def test_the_way_to_a_notification_is_measured_by_route(process: Process, folder
     log.close()
     assert registry.get_sample_value(count, {"route": "file"}) == 1
     assert 5 <= _value(process, TOLD + "_sum", route="file") < 60
+
+
+def test_the_sink_shows_what_the_list_says(folder: Path) -> None:
+    """The names that rules and dashboards ask for."""
+    made = SinkProcess(
+        Common(data=str(folder)), CloudSettings(influx=InfluxSettings(url="http://127.0.0.1:1"))
+    )
+    found = {
+        (one.name, one.type, one.documentation)
+        for one in made.registry.collect()
+        if not one.name.startswith("process_")
+    }
+    made.close()
+    assert found == {(metric.family, metric.kind, metric.text) for metric in SINK.values()}

@@ -45,7 +45,7 @@ def settings(side: Side, store: LineStore) -> Path:
     side.clock.wall_us = T0
     path = side.folder / "headwater.toml"
     path.write_text(
-        f'[common]\ndata = "{side.folder}"\n[cloud.influx]\nurl = "{store.url}"\nprefix = "hw"\nhealth_port = 0\nbatch = 3\n'
+        f'[common]\ndata = "{side.folder}"\n[cloud.influx]\nurl = "{store.url}"\nprefix = "hw"\nhealth_port = 0\nbatch = 3\ntimeout = "1s"\n'
     )
     return path
 

@@ -223,6 +223,8 @@ class _Panel:
         for mapping in self._defaults.get("mappings", []):
             if str(value) in mapping["options"]:
                 return str(mapping["options"][str(value)]["text"])
+        if self._defaults.get("decimals") == 0:
+            value = round(float(str(value)))
         return in_unit(value, self._defaults["unit"], self._shown.to_ms)
 
     def _colour(self, value: float) -> str:

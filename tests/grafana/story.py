@@ -18,9 +18,9 @@ from headwater_cloud.query import iso
 from headwater_firmware_sim import scenario as scenarios
 from headwater_shared import registry
 from headwater_shared.clock import Clock, parse_clock
-from tests.cloud.followed import Sink
 from tests.support import ROOT, until
-from tests.system.box import Box
+from tests.system.box import CLOUD, EDGE, SINK, Box
+from tests.system.stored import behind
 
 SCENARIO = ROOT / "tests" / "grafana" / "pumps.toml"
 _PLACE, _OWNER, _RUNBOOK = "Hall 3", "Anna", "https://wiki.example.org/pumps"
@@ -46,6 +46,7 @@ _ELSE = {
 }
 """Of a demo's settings at that pace: finer windows, other patience, and one more that is critical. On a busy machine nobody falls silent
 but the one that is to."""
+_PARTS = (EDGE, CLOUD, SINK)
 _SEEN = (
     "SELECT count(*) FROM device WHERE status = 'silent'",
     "SELECT count(*) > 1 FROM device WHERE status = 'offline'",
@@ -72,13 +73,13 @@ class Story(NamedTuple):
 
 
 @contextmanager
-def told(folder: Path, influx: str, when_up: Callable[[Box], None] = lambda _: None) -> Iterator[Story]:
-    """Run it; agent and cloud side still run when it is told, and all that was sent is in the cloud's file, and in InfluxDB by the sink.
+def told(folder: Path, influx: str, when_up: Callable[[list[int]], None] = lambda _: None) -> Iterator[Story]:
+    """Run it; agent, cloud side and sink still run when it is told, and all that was sent is in the cloud's file and in InfluxDB.
 
     Args:
         folder: a new one is made.
         influx: where an InfluxDB answers.
-        when_up: called when both run, before the pumps begin.
+        when_up: called with the ports of metrics when all run, before the pumps begin.
     """
     runs = clock_of(_PACE)
     clock = parse_clock(runs)
@@ -97,8 +98,11 @@ def told(folder: Path, influx: str, when_up: Callable[[Box], None] = lambda _: N
             known[name] = replace(entry, place=_PLACE, owner=_OWNER, runbook=_RUNBOOK)
     fleets: list[subprocess.Popen[bytes]] = []
     try:
-        here.up()
-        when_up(here)
+        here.start(EDGE, module="tests.grafana.agent_that_tells")
+        here.start(CLOUD)
+        here.ready(CLOUD)
+        here.start(SINK)
+        when_up([here.ready(part)["health"] for part in _PARTS])
         began_us = clock.now().wall_us
         fleets = [
             _fleet(here, runs, began_us, "guests", str(guests), _GUESTS_S, "--rate", "20"),
@@ -120,9 +124,7 @@ def told(folder: Path, influx: str, when_up: Callable[[Box], None] = lambda _: N
             assert fleet.wait(60) == 0, (here.folder / "ledger.out").read_text()[-2000:]
         end_us = clock.now().wall_us
         here.closed()
-        sink = Sink(here.data, influx, prefix="headwater")
-        sink.run()
-        sink.close()
+        until(lambda: behind(here) == 0, 60, "the store has all")
         yield Story(here, here.folder / "ledger", clock, began_us, end_us)
     finally:
         for fleet in fleets:

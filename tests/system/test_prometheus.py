@@ -39,7 +39,7 @@ def _prometheus(folder: Path, box: Box) -> Prometheus:
 
 
 def _asked(server: Running[Any], path: str) -> Any:
-    return json.loads(_got(server.server.port, f"/api/v1/{path}"))["data"]
+    return json.loads(page_of(server.server.port, f"/api/v1/{path}"))["data"]
 
 
 def _values(server: Running[Any], query: str) -> list[tuple[dict[str, str], float]]:
@@ -48,10 +48,10 @@ def _values(server: Running[Any], query: str) -> list[tuple[dict[str, str], floa
 
 
 def _page(port: int, accept: str = "*/*") -> str:
-    return _got(port, "/metrics", accept)
+    return page_of(port, "/metrics", accept)
 
 
-def _got(port: int, path: str, accept: str = "*/*") -> str:
+def page_of(port: int, path: str, accept: str = "*/*") -> str:
     asked = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         asked.request("GET", path, headers={"Accept": accept})

@@ -20,6 +20,11 @@ def _rate(metric: str, by: str = "", labelled: str = "") -> str:
     return f"sum{grouped} (rate({metric}{labelled}[$__rate_interval]))"
 
 
+def _of_agent(gauge: str) -> str:
+    """A line an agent, also where another worker shows it now, or its site changed."""
+    return f"max by (agent) ({gauge}{_AGENT})"
+
+
 def made() -> dashboard.Dashboard:
     return page(
         PIPELINE,
@@ -64,7 +69,7 @@ def _numbers() -> list[Panel]:
         number(
             "Dead letters, last hour", "Messages and records that could not be taken in, on agents and in the cloud; each is kept with its bytes.",
             PROMETHEUS,
-            now("sum(increase(headwater_agent_dead_letters_total[1h])) + (sum(increase(headwater_cloud_dead_letters_total[1h])) or vector(0))"),
+            now("sum(increase(headwater_agent_dead_letters_total[1h])) + sum(increase(headwater_cloud_dead_letters_total[1h]))"),
             unit="short", steps=panels.NONE_IS_BETTER, none="?", decimals=0,
         ),
     ]  # fmt: skip
@@ -74,7 +79,7 @@ def _complete() -> Panel:
     says = "How far behind its own clock each agent's windows are out, and (cloud) how far behind they are complete in the cloud: the watermark's lag."
     return over_time(
         "Completeness and watermark lag", says, PROMETHEUS,
-        asked(f"headwater_agent_complete_lag_seconds{_AGENT}", "{{agent}}"),
+        asked(_of_agent("headwater_agent_complete_lag_seconds"), "{{agent}}"),
         asked("max(headwater_cloud_complete_lag_seconds)", "cloud, complete"),
         asked("max(headwater_cloud_clock_lag_seconds)", "cloud, the operators' clock"),
         unit="s",
@@ -96,8 +101,8 @@ def _outbox() -> Panel:
         "Rows in each agent's outbox: it grows while the bus or the cloud side is away, and drains by itself."
     )
     return over_time(
-        "Outboxes", says, PROMETHEUS, asked(f"headwater_agent_outbox_rows{_AGENT}", "{{agent}}"),
-        asked(f"headwater_agent_backlog_rows{_AGENT}", "{{agent}}, backlog"), unit="short", width=8,
+        "Outboxes", says, PROMETHEUS, asked(_of_agent("headwater_agent_outbox_rows"), "{{agent}}"),
+        asked(_of_agent("headwater_agent_backlog_rows"), "{{agent}}, backlog"), unit="short", width=8,
     )  # fmt: skip
 
 
@@ -117,7 +122,7 @@ def _oldest() -> Panel:
         "Oldest that waits",
         says,
         PROMETHEUS,
-        asked(f"headwater_agent_oldest_unsent_seconds{_AGENT}", "{{agent}}"),
+        asked(_of_agent("headwater_agent_oldest_unsent_seconds"), "{{agent}}"),
         unit="s",
         width=8,
     )
@@ -208,7 +213,7 @@ def _agents() -> Panel:
 def _clock() -> Panel:
     says = "Each agent's clock less that of the bus. Readings that devices stamp themselves do not depend on it; those without a time do."
     return over_time(
-        "Clocks of agents", says, PROMETHEUS, asked(f"headwater_agent_clock_offset_seconds{_AGENT}", "{{agent}}"),
+        "Clocks of agents", says, PROMETHEUS, asked(_of_agent("headwater_agent_clock_offset_seconds"), "{{agent}}"),
         unit="s", width=8, from_zero=False,
     )  # fmt: skip
 
@@ -223,7 +228,7 @@ def _written() -> Panel:
 
 def _disk() -> Panel:
     says = "How much of its quota each agent has taken: near 1 fine windows are let go for coarser ones, at 1 it holds back."
-    query = f"headwater_agent_disk_taken_bytes{_AGENT} / (headwater_agent_disk_quota_bytes{_AGENT} > 0)"
+    query = f"{_of_agent('headwater_agent_disk_taken_bytes')} / ({_of_agent('headwater_agent_disk_quota_bytes')} > 0)"
     return over_time(
         "Disk quota of agents", says, PROMETHEUS, asked(query, "{{agent}}"), unit="percentunit", width=8
     )

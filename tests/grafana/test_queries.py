@@ -1,4 +1,4 @@
-"""Every query of InfluxQL of every panel, variable and annotation on a real InfluxDB; what it finds is what the cloud's file says."""
+"""Every query of every panel, variable and annotation on a real InfluxDB or Prometheus; what it finds is what the cloud's file and the ledger say."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from headwater_appliance.metrics_page import everything
 from headwater_shared import ledger as ledgers
+from headwater_shared.metric import Shown
 from tests.grafana.asked import ALL, Chosen, interval_ms, text_of
-from tests.grafana.boards import INFLUX, Query, panels, queries, read, variables
+from tests.grafana.boards import INFLUX, PROMETHEUS, Query, panels, queries, read, variables
+from tests.grafana.drawn import draw
 from tests.grafana.looked import Looked
-from tests.grafana.pictures import all_of
+from tests.grafana.pictures import FOLDER
 from tests.grafana.stores import Frame
-from tests.support import ROOT
+from tests.support import until
 
 BOARDS = read()
 ASKED = [one for board in BOARDS.values() for one in queries(board) if one.source == INFLUX]
@@ -44,8 +47,7 @@ def _found(looked: Looked, query: Query, **chosen: Chosen) -> list[Frame]:
     wanted = {
         name: value for name, value in chosen.items() if value != ["vibration"] or chosen["site"] != "yard"
     }
-    shown = looked.opened(query.board, **wanted)
-    return looked.store.ask(text_of(query, BOARDS[query.board], shown))
+    return looked.find(query, looked.opened(query.board, **wanted))
 
 
 @pytest.mark.parametrize("query", ASKED, ids=lambda query: query.name)
@@ -282,16 +284,89 @@ def test_all_is_all(looked: Looked) -> None:
     assert re.findall(r"/\^(.*?)\$/", text) == [".*", ".*"]
 
 
-def test_every_dashboard_can_be_drawn(looked: Looked, tmp_path: Path) -> None:
-    """The pictures of docs/dashboards.md are made of what the queries find: of the fleet and of what was found no panel is empty."""
-    empty = all_of(looked, tmp_path)
-    assert [path.name for path in sorted(tmp_path.glob("*.png"))] == [
-        path.name for path in sorted((ROOT / "docs" / "pictures").glob("dashboard-*.png"))
-    ]
-    assert set(empty["headwater-fleet"]) <= {"Agents and their versions"}
-    assert empty["headwater-findings"] == []
-    assert set(empty["headwater-device"]) <= {
-        "Open alerts",
-        "Open anomalies",
-        "Windows corrected by late readings",
+def test_a_dashboard_can_be_drawn(looked: Looked, tmp_path: Path) -> None:
+    """The pictures of docs/dashboards.md are made of what the queries find: of the fleet no panel is empty."""
+    shown = looked.opened("headwater-fleet")
+    assert draw(BOARDS["headwater-fleet"], shown, looked.find, tmp_path / "fleet.png") == []
+    assert (tmp_path / "fleet.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in FOLDER.glob("dashboard-*.png")} == {
+        f"{uid.replace('headwater', 'dashboard')}.png" for uid in BOARDS
     }
+
+
+SHOWN = everything()
+PROMQL = [one for board in BOARDS.values() for one in queries(board) if one.source == PROMETHEUS]
+
+
+def _metric(name: str) -> Shown:
+    return SHOWN[name] if name in SHOWN else SHOWN[name.removesuffix("_bucket")]
+
+
+@pytest.mark.parametrize("query", PROMQL, ids=lambda query: query.name)
+def test_a_query_names_metrics_and_labels_that_there_are(query: Query) -> None:
+    """Each metric is in the registry of metrics, a counter is asked for its rate or increase, a histogram for its buckets; labels are theirs."""
+    named = re.findall(r"headwater_\w+", query.text)
+    assert named
+    for name in named:
+        kind = _metric(name).kind
+        grows = re.search(rf"(rate|increase)\({name}(\{{[^}}]*\}})?\[", query.text) is not None
+        assert grows == (kind in {"counter", "histogram"}), name
+        assert name.endswith("_bucket") == (kind == "histogram"), name
+    labels = {label for name in named for label in _metric(name).labels} | {"instance", "job"}
+    asked = {
+        *re.findall(r"\{(\w+)=", query.text),
+        *(one for some in re.findall(r" by \(([\w, ]+)\)", query.text) for one in some.split(", ")),
+        *re.findall(r"\{\{(\w+)\}\}", query.target.get("legendFormat", "")),
+    }
+    assert asked <= labels | ({"le"} if "_bucket" in query.text else set())
+
+
+@pytest.mark.parametrize("query", PROMQL, ids=lambda query: query.name)
+def test_a_query_finds_series(looked: Looked, query: Query) -> None:
+    """Each is one that Prometheus takes, and finds a series in the pumps' story."""
+    if query.owner.startswith("variable"):
+        assert looked.opened(query.board).chosen["agent"] == ALL
+        return
+    found = looked.find(query, looked.opened(query.board))
+    assert found
+    if query.panel["type"] == "table":
+        styled = {override["matcher"]["options"] for override in query.panel["fieldConfig"]["overrides"]}
+        assert styled <= {"Time", *found[0].columns, *(f"Value #{letter}" for letter in "ABCDE")}
+
+
+def test_the_numbers_of_the_pipeline_are_those_of_the_story(looked: Looked) -> None:
+    """Nothing waits any more, nobody is missing; what the agent says it counted is what was sent, and the store took at least what it has."""
+
+    def last(text: str) -> float:
+        query = Query("headwater-pipeline", "", text, PROMETHEUS, {}, {"instant": True, "legendFormat": ""})
+        (frame,) = looked.find(query, looked.opened("headwater-pipeline"))
+        return float(str(frame.columns["Value"][0]))
+
+    truths = [ledgers.read(looked.story.ledger.with_name(name)) for name in ("ledger", "guests", "late")]
+    sent = [
+        (truth.series[number], *more)
+        for truth in truths
+        for number, *more in zip(
+            truth.series_of.tolist(), truth.time.tolist(), truth.value.tolist(), strict=True
+        )
+    ]
+    until(
+        lambda: last("sum(headwater_agent_readings_counted_total)") == len(set(sent)),
+        20,
+        "the agent has told",
+    )
+    for title, wanted in (("Agents not heard", 0), ("Waits on agents", 0), ("Waits on the bus", 0)):
+        (asked,) = [one for one in PROMQL if one.owner == title]
+        assert last(asked.text.replace("$agent", ".*")) == wanted, title
+    stored = sum(int(str(value)) for value in _counts(looked))
+    assert last("sum(headwater_sink_points_total)") >= stored
+    assert last("max(headwater_sink_changes_behind)") == 0
+
+
+def _counts(looked: Looked) -> list[object]:
+    """Return how many windows each level has in the store, those of count 0 too."""
+    levels = ("1m", "10m", "1h")
+    return [
+        looked.store.ask(f'SELECT count("count") FROM "headwater_{level}".."windows"')[0].columns["count"][0]
+        for level in levels
+    ]
