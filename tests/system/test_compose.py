@@ -26,6 +26,7 @@ from headwater_shared.settings import Common, load
 from tests.kafka import KafkaServer
 from tests.support import ROOT, part_required, until
 from tests.system.composed import FILE, Composed, binds, ours, read, services
+from tests.system.influx_setup import set_up
 
 _CLIS = {"headwater-edge": edge_cli.app, "headwater-cloud": cloud_cli.app, "headwater-sim": sim_cli.app}
 _FIRST = ("agent-north", "fleet-north")
@@ -182,16 +183,20 @@ def _kafka(folder: Path) -> KafkaServer:
 
 
 def test_its_services_run_with_what_it_gives_them(tmp_path: Path) -> None:
-    """Kafka, the broker, two agents, the topics' job, a worker and two fleets run as they are written: the agents start before there is a
-    topic, devices come in with the passwords of the secrets, what they send is stored in windows, and every health check says so.
+    """Kafka, the broker, two agents, the topics' job, a worker, two fleets, the sink and Alertmanager run as they are written: the agents start
+    before there is a topic, devices come in with the passwords of the secrets, what they send is stored in windows, the sink writes them to an
+    InfluxDB 2 with the token that the job made for it, Alertmanager takes alerts, and every health check says so.
     """
     part_required("mosquitto")
+    part_required("alertmanager")
     server = _kafka(tmp_path / "kafka")
-    broker = steady_port()
+    broker, alertmanager, sink = steady_port(), steady_port(), steady_port()
     here = Composed(
         tmp_path,
         {
             "kafka:9092": server.servers,
+            "http://alertmanager:9093": f"http://127.0.0.1:{alertmanager}",
+            'health_host = "0.0.0.0"': 'health_host = "127.0.0.1"',
             "listener 1883": f"listener {broker} 127.0.0.1",
             r"-h 127.0.0.1\n": rf"-h 127.0.0.1\n-p {broker}\n",
             'host = "0.0.0.0"': 'host = "127.0.0.1"',
@@ -201,7 +206,8 @@ def test_its_services_run_with_what_it_gives_them(tmp_path: Path) -> None:
     )
     ports = {"agent-north": steady_port(), "agent-west": steady_port()}
     health = {name: steady_port() for name in ports}
-    with ExitStack() as running:
+    with set_up() as store, ExitStack() as running:
+        here.replace["http://influxdb:8086"] = store.url
         server.begin()
         running.callback(server.stop)
         running.callback(_end, here.start("mosquitto"))
@@ -225,8 +231,14 @@ def test_its_services_run_with_what_it_gives_them(tmp_path: Path) -> None:
         )
         server.wait()
         assert here.start("topics").wait(120) == 0, here.log("topics").read_text()
+        (tmp_path / "secrets" / "influxdb_admin_token").write_text(store.token)
+        assert here.start("influxdb-init").wait(60) == 0, here.log("influxdb-init").read_text()
+        running.callback(_end, here.start("alertmanager", None, f"--web.listen-address=127.0.0.1:{alertmanager}"))  # fmt: skip
         own_port = steady_port()
-        shifted = {"HEADWATER_CLOUD__HEALTH_PORT": str(own_port)}
+        shifted = {
+            "HEADWATER_CLOUD__HEALTH_PORT": str(own_port),
+            "HEADWATER_CLOUD__INFLUX__HEALTH_PORT": str(sink),
+        }
         worker = [here.start("worker-2", shifted)]
         running.callback(lambda: _end(worker[-1]))
         more = ["--duration=2", "--devices=10", "--host=127.0.0.1"]
@@ -253,7 +265,10 @@ def test_its_services_run_with_what_it_gives_them(tmp_path: Path) -> None:
             return "north/pump-001/flow" in said.stdout and "west/pump-001/flow" in said.stdout
 
         until(stored, 120, "the windows of both sites are stored")
-        assert _well(here, "worker-2", ["healthy", str(own_port + 1)])
+        until(partial(_well, here, "worker-2", ["healthy", str(own_port + 1)]), 60, "Alertmanager takes what fires")  # fmt: skip
+        running.callback(_end, here.start("sink", shifted))
+        until(lambda: store.points("headwater_10s", "windows"), 60, "the sink writes")
+        until(partial(_well, here, "sink", ["healthy", str(sink)]), 30, "the sink is well")
 
 
 def _well(here: Composed, name: str, words: list[str]) -> bool:

@@ -6,13 +6,9 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 from ruamel.yaml import YAML
 
@@ -20,74 +16,27 @@ from headwater_appliance.stack_servers import find
 from headwater_cloud.influx_lines import database
 from headwater_cloud.settings import CloudSettings
 from headwater_edge.settings import EdgeSettings, step_settings
-from tests.influx_v2 import Store
-from tests.influx_v2_http import ORG_ID, Handler, Refusal
 from tests.support import ROOT, free_port, part_required
 from tests.system.composed import binds, ours, services
+from tests.system.influx_setup import SetUp, set_up
 
 _JOB = ROOT / "deploy" / "compose" / "influxdb" / "init.sh"
 
 
-class _Tokens(Handler):
-    """The stand-in with mappings of databases, and authorizations, as InfluxDB 2 keeps them."""
-
-    def _route(self, path: str, words: dict[str, str], body: bytes) -> None:
-        kept = self.store
-        assert isinstance(kept, _Store)
-        if path == "/api/v2/dbrps" and self.command == "GET":
-            self._known()
-            found = [one for one in kept.mapped if one["database"] == words["db"]]
-            self._json(200, {"content": found})
-        elif path == "/api/v2/dbrps":
-            self._known()
-            made = {"id": f"{len(kept.mapped) + 1:016x}", **msgspec.json.decode(body)}
-            if made["bucketID"] not in {one.id for one in kept.buckets.values()} or made["orgID"] != ORG_ID:
-                raise Refusal(404, "bucket not found")
-            kept.mapped.append(made)
-            self._json(201, made)
-        elif path == "/api/v2/authorizations" and self.command == "POST":
-            self._known()
-            made = {"id": f"{len(kept.tokens) + 1:016x}", "token": f"a-token-{len(kept.tokens)}==", **msgspec.json.decode(body)}  # fmt: skip
-            kept.tokens.append(made)
-            self._json(201, made)
-        else:
-            super()._route(path, words, body)
-
-
-class _Store(Store):
-    def __init__(self) -> None:
-        super().__init__()
-        self.mapped: list[dict[str, Any]] = []
-        self.tokens: list[dict[str, Any]] = []
-
-
 @pytest.fixture
-def store() -> Iterator[_Store]:
-    """An InfluxDB 2 as its set-up leaves it: one bucket, and a token that may do all."""
-    made = _Store()
-    made.bucket("headwater_found")
-
-    class Mine(_Tokens):
-        store = made
-
-    server = ThreadingHTTPServer(("127.0.0.1", made.port), Mine)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    try:
+def store() -> Iterator[SetUp]:
+    with set_up() as made:
         yield made
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
-def _job(store: _Store, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+def _job(store: SetUp, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the job as the compose file does, with its variables; files and the address are those of here."""
     given = services()["influxdb-init"]["environment"]
     (folder / "admin").write_text(store.token)
     (folder / "tokens").mkdir(exist_ok=True)
     here = {"INFLUX_URL": store.url, "ADMIN_TOKEN": str(folder / "admin"), "TOKENS": str(folder / "tokens")}
     script, *rest = services()["influxdb-init"]["entrypoint"]
-    assert rest == ["/init/init.sh"]
+    assert rest == ["/setup/init.sh"]
     return subprocess.run(
         [script, str(_JOB)],
         env={"PATH": os.environ["PATH"], **given, **here, **more},
@@ -98,7 +47,7 @@ def _job(store: _Store, folder: Path, **more: str) -> subprocess.CompletedProces
     )
 
 
-def test_the_job_makes_buckets_mappings_and_tokens_once(store: _Store, tmp_path: Path) -> None:
+def test_the_job_makes_buckets_mappings_and_tokens_once(store: SetUp, tmp_path: Path) -> None:
     """A bucket a level with its retention, each a database of InfluxQL; the sink's token writes and reads these, Grafana's only reads; again: nothing."""
     done = _job(store, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -125,7 +74,7 @@ def test_the_job_makes_buckets_mappings_and_tokens_once(store: _Store, tmp_path:
     assert store.token not in done.stdout + done.stderr
 
 
-def test_a_level_more_makes_tokens_that_know_it(store: _Store, tmp_path: Path) -> None:
+def test_a_level_more_makes_tokens_that_know_it(store: SetUp, tmp_path: Path) -> None:
     """With a bucket more the tokens are made anew."""
     assert _job(store, tmp_path).returncode == 0
     more = services()["influxdb-init"]["environment"]["BUCKETS"] + " headwater_1d=0"
@@ -135,7 +84,7 @@ def test_a_level_more_makes_tokens_that_know_it(store: _Store, tmp_path: Path) -
     assert new == {one.id for one in store.buckets.values()}
 
 
-def test_the_job_says_what_the_store_said(store: _Store, tmp_path: Path) -> None:
+def test_the_job_says_what_the_store_said(store: SetUp, tmp_path: Path) -> None:
     """A wrong token, and nobody there: an exit code that has docker try again, and a line that says why."""
     (tmp_path / "other").mkdir()
     given = store.token
