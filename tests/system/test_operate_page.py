@@ -68,7 +68,7 @@ class Machine:
             "HEADWATER_CLOUD__HEALTH_PORT": self.port("9642"),
             "HEADWATER_CLOUD__INFLUX__HEALTH_PORT": self.port("9662"),
         }
-        self._defined = "\n".join(_DEFINED.findall(PAGE))
+        self._defined = self.here("\n".join(_DEFINED.findall(PAGE)))
         self._pasted = 0
 
     def port(self, usual: str) -> str:
@@ -218,7 +218,8 @@ def _paste_all(machine: Machine, hook: Hook, blocks: list[str]) -> None:
         60,
         "Prometheus scrapes all three",
     )
-    assert {labels["alertname"] for labels, _ in promql(url, 'ALERTS{alertstate="firing"}')} == {"Watchdog"}
+    firing = 'ALERTS{alertstate="firing"}'
+    until(lambda: {labels["alertname"] for labels, _ in promql(url, firing)} == {"Watchdog"}, 60, "it alone fires")  # fmt: skip
     assert msgspec.json.decode(get(url, "/api/v1/rules"))["data"]["groups"]
     until(lambda: "headwater_found" in machine.paste(machine.here('cd ~/plant; ask "SHOW DATABASES" as-sink')), 60, "the sink writes")  # fmt: skip
     machine.paste(grants)
