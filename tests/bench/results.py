@@ -58,7 +58,7 @@ GOALS: dict[str, str] = {
     "alert-storm": "at most 10 notifications, no alert lost from the list",
     "patterns-1000": "at most 500 us of CPU an anomaly: half a core at 1,000 a second",
     "wire-bytes": "at most 70 bytes a row",
-    "sink-influx": "at least 5 times fewer us a point than influxdb-client's Point objects",
+    "sink-influx": "at least 5 times fewer us a point than influxdb-client's Point objects and batching",
     "scrape": "at most 50 ms with 1,000 agents",
     "sink-catch-up": "at least 20 times real time",
     "audit-10m": "at most 60 s and 1 GB",

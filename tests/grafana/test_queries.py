@@ -161,24 +161,23 @@ def test_rates_add_up_to_what_was_counted(looked: Looked) -> None:
 
 
 def test_a_chart_shows_the_windows(looked: Looked) -> None:
-    """Mean, lowest and highest of each point are those of its readings, weighted by their counts."""
+    """Mean, lowest and highest of each point are those of its readings, weighted by their counts: points of several windows."""
     query = _query("headwater-device", "$metric")
-    (frame,) = _found(looked, query, **DEVICES[0], metric=["temperature"])
-    stored = (
-        "SELECT sum(mean * count) / sum(count), min(min), max(max) "
-        + _OF_LEVEL
-        + " AND series.name = 'south/pump-007/temperature'"
-    )
-    wide = interval_ms(looked.opened("headwater-device", **DEVICES[0]), query.panel)
+    shown = looked.opened("headwater-device", **DEVICES[0], metric=["temperature"])
+    shown = shown._replace(from_ms=shown.to_ms - 5 * 86_400_000)
+    (frame,) = looked.find(query, shown)
+    wide_us = interval_ms(shown, query.panel) * 1000
+    assert wide_us > 5 * 60_000_000
+    of = "AND series.name = 'south/pump-007/temperature' AND start >= ? AND start < ?"
+    stored = f"SELECT sum(mean * count) / sum(count), min(min), max(max) {_OF_LEVEL} {of}"
+    assert len(frame.columns["time"]) > 5
     with closing(sqlite3.connect(looked.story.file)) as file:
-        for at, mean, low, high in zip(
+        for at, *found in zip(
             *(frame.columns[name] for name in ("time", "mean", "lowest", "highest")), strict=True
         ):
             begin_us = int(str(at)) * 1000
-            row = file.execute(
-                f"{stored} AND start >= ? AND start < ?", (begin_us, begin_us + wide * 1000)
-            ).fetchone()
-            assert (mean, low, high) == pytest.approx(row, rel=1e-9)
+            row = file.execute(stored, (begin_us, begin_us + wide_us)).fetchone()
+            assert found == pytest.approx(row, rel=1e-9)
 
 
 def test_the_expected_band_holds_what_is_usual_and_not_what_is_not(looked: Looked) -> None:
