@@ -22,7 +22,7 @@ demo: $(RUNS) ## devices, agent, cloud side and audit on this machine; DEMO_SECO
 demo-kafka: $(KAFKA) ## the same on a real Kafka: 200 devices, four agents, two workers; needs Java 17 and Maven, takes 1 GB of memory
 	@$(BIN)/headwater demo --kafka
 
-demo-stack: $(STACK) ## the same, real time, with Mosquitto before it and InfluxDB, Prometheus and Alertmanager behind it; takes 1.2 GB of memory
+demo-stack: $(STACK) ## the same, real time, with Mosquitto before it and InfluxDB, Prometheus and Alertmanager behind it; takes 1 GB of memory
 	@deploy/stack.sh
 	@$(BIN)/headwater demo --stack
 
