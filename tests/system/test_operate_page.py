@@ -115,20 +115,31 @@ class Machine:
             for name in ("targets/headwater.yml", "alertmanagers/alertmanager.yml"):
                 file = self.etc / "prometheus" / name
                 file.write_text(self.here(file.read_text()))
-            command = [find("prometheus", "prometheus"), f"--config.file={self.etc}/prometheus/prometheus.yml",
-                       f"--storage.tsdb.path={self.folder}/prometheus", f"--web.listen-address=127.0.0.1:{self.port('9090')}"]  # fmt: skip
+            command = [
+                find(service, service),
+                *self._arguments(service),
+                f"--config.file={self.etc}/prometheus/prometheus.yml",
+                f"--storage.tsdb.path={self.folder}/prometheus",
+            ]
             usual, ready = "9090", "/-/ready"
         else:
             assert service == "prometheus-alertmanager"
             (self.etc / "alertmanager" / "alertmanager.yml").write_text(self.routes)
-            given = (self.etc / "default" / service).read_text().strip()
-            arguments = shlex.split(shlex.split(given.removeprefix("ARGS="))[0])
-            command = [find(service, service), *arguments, f"--storage.path={self.folder}/alertmanager"]
+            command = [
+                find(service, service),
+                *self._arguments(service),
+                f"--storage.path={self.folder}/alertmanager",
+            ]
             usual, ready = "9093", "/-/ready"
         with (self.folder / f"{service}.log").open("ab") as out:
             process = subprocess.Popen(command, env=environment, cwd=self.folder, stdout=out, stderr=out)
         self._running.callback(_end, process)
         until(lambda: self._answers(usual, ready), 30, f"{service} answers")
+
+    def _arguments(self, service: str) -> list[str]:
+        """Return what Debian's unit gives the service."""
+        given = (self.etc / "default" / service).read_text().strip()
+        return shlex.split(shlex.split(given.removeprefix("ARGS="))[0])
 
     def _answers(self, usual: str, path: str) -> bool:
         with suppress(OSError, http.client.HTTPException):
