@@ -71,6 +71,4 @@ $(STACK): $(KAFKA)
 $(TESTS): uv.lock pyproject.toml deploy/venv.sh
 	@deploy/venv.sh
 	@echo "headwater: installing what uv.lock names"; $(SYNC) --extra parquet --extra river --extra onnx --extra kafka --extra quix --extra influx --extra otel --group dev
-	@touch $(RUNS) $(KAFKA) $@
-	@echo "headwater: installing what uv.lock names"; $(SYNC) --extra parquet --extra river --extra onnx --extra kafka --extra quix --extra influx --group dev
 	@touch $(RUNS) $(KAFKA) $(STACK) $@
