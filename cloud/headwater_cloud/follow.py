@@ -30,7 +30,7 @@ from headwater_shared.sqlite_file import check, open_reader
 
 log = get_logger()
 
-_ROWS, _KEYS = 500, 50_000
+_ROWS, _KEYS = 500, 20_000
 """Of changes in one step at most; a row that has more keys is one step."""
 
 
@@ -104,7 +104,8 @@ class Follower:
                 wanted.windows.extend(piece.windows)
                 for kind, keys in piece.found.items():
                     wanted.found.setdefault(kind, {}).update(keys)
-            found = list(self.rows.of(db, wanted))
+            points_of = self.rows.of(db, wanted)
+        found = list(points_of)  # workers wait for who reads their file: no longer than it must
         reached("sink.read")
         written = self._keys_of(found)
         found += [self.rows.again(one) for one in again if one.key not in written]

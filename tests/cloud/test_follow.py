@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from headwater_cloud import changes, influx_file
+from headwater_cloud.changes import Cursor, Followed
 from headwater_cloud.influx_file import followed
 from headwater_cloud.rebuild import made_again
 from headwater_cloud.retention import Keep
@@ -172,7 +173,7 @@ def test_r27_retention_leaves_what_a_registered_sink_has_not_read(
     sink.run()
     agent = Agent()
     followed_side.take(agent.frame(row(0, 1.0)), agent.anomaly("begin", 0))
-    keep = Keep({"10s": DAY}, 7 * DAY, DAY, followed=lambda: followed(sink.file.path))
+    keep = Keep({"10s": DAY}, 7 * DAY, DAY, followed=Followed(lambda: followed(sink.file.path)))
     followed_side.put_clock(seconds=8 * 86_400)
     followed_side.run()
     while followed_side.runner.prune(keep):
@@ -195,13 +196,13 @@ def test_r27_retention_waits_for_a_sink_that_never_began(followed_side: Side) ->
     followed_side.put_clock(seconds=8 * 86_400)
     followed_side.run()
     path = followed_side.folder / influx_file.FILE
-    while followed_side.runner.prune(Keep({"10s": DAY}, 7 * DAY, followed=lambda: followed(path))):
+    while followed_side.runner.prune(Keep({"10s": DAY}, 7 * DAY, followed=Followed(lambda: followed(path)))):
         pass
     assert [key for key in windows_of_file(followed_side.folder) if key[1] == "10s"]
     assert followed_side.rows("SELECT count(*) FROM change") != [(0,)]
     register(followed_side.store, wanted=False)
     assert followed_side.rows("SELECT count(*) FROM change") == [(0,)]
-    while followed_side.runner.prune(Keep({"10s": DAY}, 7 * DAY, followed=lambda: followed(path))):
+    while followed_side.runner.prune(Keep({"10s": DAY}, 7 * DAY, followed=Followed(lambda: followed(path)))):
         pass
     assert not [key for key in windows_of_file(followed_side.folder) if key[1] == "10s"]
 
@@ -214,7 +215,7 @@ def test_r27_retention_waits_until_all_that_was_there_is_written(side: Side, sto
     side.put_clock(seconds=8 * 86_400)
     side.run()
     sink = Sink(side.folder, store.url, batch=2)
-    keep = Keep({"10s": DAY}, 7 * DAY, followed=lambda: followed(sink.file.path))
+    keep = Keep({"10s": DAY}, 7 * DAY, followed=Followed(lambda: followed(sink.file.path)))
     for _ in range(2):
         sink.follower.step()
         while side.runner.prune(keep):
@@ -238,7 +239,7 @@ def test_a_dead_letter_whose_row_retention_took_is_tried_as_it_was(
     store.say(Said(400, '{"error":"field type conflict"}'))
     sink.run()
     assert {one.database for one in sink.file.dead()} >= {"hw_10s"}
-    keep = Keep({"10s": DAY}, 7 * DAY, followed=lambda: followed(sink.file.path))
+    keep = Keep({"10s": DAY}, 7 * DAY, followed=Followed(lambda: followed(sink.file.path)))
     followed_side.put_clock(seconds=8 * 86_400)
     followed_side.run()
     sink.run()
@@ -252,13 +253,35 @@ def test_a_dead_letter_whose_row_retention_took_is_tried_as_it_was(
     assert windows_of_store(store)["s1/d1/temp", "10s", T0][0] == 2
 
 
+def test_r27_a_sink_that_was_away_for_long_is_looked_at_in_pieces(
+    followed_side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each unread change is looked at once; nothing may go before all are; what was read since holds nothing back any more."""
+    monkeypatch.setattr(changes, "_LOOK", 2)
+    db = followed_side.store.connection
+    (mark,) = db.execute("SELECT mark FROM sink").fetchone()
+    with followed_side.store.transaction() as connection:
+        for n in range(5):
+            changes.note(connection, "anomaly", [n], 100 - n)
+        changes.note(connection, "alert", [9], 7)
+    marks = dict(db.execute("SELECT n, mark FROM change"))
+    retained, at_first = Followed(), Cursor(mark, 1, marks[1], whole=True)
+    assert [retained.held(db, at_first).of("found") for _ in range(2)] == [-(2**63)] * 2
+    for _ in range(2):
+        assert retained.held(db, at_first).of("found") == 7
+    assert retained.held(db, at_first).of(3) is None
+    assert retained.held(db, Cursor(mark, 5, marks[5], whole=True)).of("found") == 7
+    assert retained.held(db, Cursor(mark, 6, marks[6], whole=True)).of("found") is None
+    assert Followed().held(db, None).of(3) == -(2**63)
+
+
 def test_changes_are_let_go_when_they_are_read(followed_side: Side, sink: Sink) -> None:
     """All but the row that the cursor stands at, by which the file is known."""
     agent = Agent()
     for n in range(5):
         followed_side.take(agent.frame(row(10 * n, 1.0)))
     sink.run()
-    followed_side.runner.prune(Keep({}, DAY, followed=lambda: followed(sink.file.path)))
+    followed_side.runner.prune(Keep({}, DAY, followed=Followed(lambda: followed(sink.file.path))))
     assert len(followed_side.rows("SELECT n FROM change")) == 1
     followed_side.take(agent.frame(row(100, 1.0)))
     assert sink.run() > 0
@@ -293,7 +316,7 @@ def test_a_file_that_went_back_is_written_whole_again(
     followed_side.run()  # the log is read again from where the backup was
     for n in range(5, 9):
         followed_side.take(agent.frame(row(10 * n, 2.0)))
-    keep = Keep({}, DAY, followed=lambda: followed(sink.file.path))
+    keep = Keep({}, DAY, followed=Followed(lambda: followed(sink.file.path)))
     followed_side.runner.prune(keep)  # by a cursor of before
     sink.run()
     assert equal(followed_side, store)
