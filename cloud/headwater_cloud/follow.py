@@ -22,11 +22,11 @@ from headwater_cloud.influx_file import InfluxFile
 from headwater_cloud.influx_write import Later, Points, Writer
 from headwater_cloud.point_rows import PointRows
 from headwater_cloud.retention import Keep
-from headwater_cloud.store import APPLICATION, VERSION, trouble
+from headwater_cloud.store import APPLICATION, VERSION, damaged
 from headwater_shared.crash import reached
 from headwater_shared.errors import TryAgain
 from headwater_shared.logs import get_logger
-from headwater_shared.sqlite_file import check, open_reader
+from headwater_shared.sqlite_file import check, open_reader, says_damaged
 
 log = get_logger()
 
@@ -197,7 +197,12 @@ class Follower:
                 db.execute("COMMIT")
         except sqlite3.Error as error:
             self.close()
-            raise trouble(self._cloud, error) from error
+            if says_damaged(error):
+                raise damaged(self._cloud, error) from error
+            # It is held for long, say, or a worker that was killed left a journal, which only one that writes rolls back.
+            raise TryAgain(
+                f"{self._cloud} cannot be read now: {error}", hint="see that the cloud side runs"
+            ) from error
 
     def _opened(self) -> sqlite3.Connection:
         try:

@@ -38,6 +38,8 @@ class PointRows:
         """Points that were not written, for they have sets of tags beyond the most."""
         self.refused: set[str] = set()
         """Those sets of tags, some of them."""
+        self.example = ""
+        """The first of them."""
         self._known, self._prefix, self._batch, self._most, self._keep = known, prefix, batch, most, keep
         self._left_out = 0
         self._levels: dict[int, str] = {}
@@ -114,6 +116,7 @@ class PointRows:
             return True
         if len(self._known) >= self._most:
             self._left_out += 1
+            self.example = self.example or tags
             if len(self.refused) < self._most:
                 self.refused.add(tags)
             return False
