@@ -104,12 +104,11 @@ class Followed:
 
 
 def register(connection: sqlite3.Connection, *, wanted: bool) -> None:
-    """Have changes noted from this open transaction on, or no longer; what was noted for nobody goes."""
+    """Have changes noted from this open transaction on, or no longer but for windows that are none any more."""
     if wanted:
         connection.execute("INSERT OR IGNORE INTO sink VALUES (?, random())", (SINK,))
     else:
         connection.execute("DELETE FROM sink WHERE name = ?", (SINK,))
-        connection.execute("DELETE FROM change")
 
 
 def registered(connection: sqlite3.Connection) -> int | None:
@@ -119,13 +118,28 @@ def registered(connection: sqlite3.Connection) -> int | None:
 
 
 def note_windows(connection: sqlite3.Connection, windows: Windows) -> None:
-    """Note windows that were written, or that are none any more."""
-    if len(windows) and registered(connection) is not None:
-        keys = Keys(windows.level, windows.start, windows.series)
-        groups = _groups(keys)
-        levels, starts = keys.level[groups].tolist(), keys.start[groups].tolist()
-        oldest = dict(sorted(zip(map(str, levels), starts, strict=True), key=lambda item: -item[1]))
-        _insert(connection, "window", oldest, pack(keys, groups))
+    """Note windows that were written, or that are none any more.
+
+    These also while no sink is registered, once there was one: a file does not show what is none any more, but the store may have its
+    point, and must hear of it when it is followed again.
+    """
+    if not len(windows):
+        return
+    if registered(connection) is None:
+        gone = windows.aggregates.count == 0
+        if not gone.any() or not _was_followed(connection):
+            return
+        windows = windows.take(gone)
+    keys = Keys(windows.level, windows.start, windows.series)
+    groups = _groups(keys)
+    levels, starts = keys.level[groups].tolist(), keys.start[groups].tolist()
+    oldest = dict(sorted(zip(map(str, levels), starts, strict=True), key=lambda item: -item[1]))
+    _insert(connection, "window", oldest, pack(keys, groups))
+
+
+def _was_followed(connection: sqlite3.Connection) -> bool:
+    """Tell whether anything was ever noted: SQLite remembers the last number that it gave."""
+    return connection.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'change'").fetchone() is not None
 
 
 def note(
@@ -184,9 +198,17 @@ def unpack(body: bytes) -> Keys:
     return Keys(np.repeat(level, sizes), np.repeat(start, sizes), np.cumsum(differences, dtype=np.int64))
 
 
-def forget(connection: sqlite3.Connection, cursor: Cursor | None) -> int:
-    """Delete a chunk of what the sink has read, but for the row that its cursor stands at. Returns how many rows."""
+def forget(connection: sqlite3.Connection, cursor: Cursor | None, keep_us: int | None) -> int:
+    """Delete a chunk of what the sink has read, but for the row that its cursor stands at. Returns how many rows.
+
+    Args:
+        cursor: how far it is; None: nobody knows.
+        keep_us: how long is kept what nobody is registered to read; None: for ever.
+    """
     mark = registered(connection)
+    if mark is None and keep_us is not None:
+        aged = "DELETE FROM change WHERE n < (SELECT min(n) FROM change) + ? AND time_s < strftime('%s') - ?"
+        return connection.execute(aged, (_CHUNK, keep_us // 1_000_000)).rowcount
     if cursor is None or mark is None or not _is_of(connection, mark, cursor):
         return 0
     return connection.execute(

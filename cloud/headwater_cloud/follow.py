@@ -179,7 +179,7 @@ class Follower:
         if cursor is None or cursor.registered != registered or not changes.stands(db, cursor):
             if cursor is not None:
                 log.warning("the cloud's file is another one, or went back: everything is written again")
-            cursor = Cursor(registered, *changes.newest(db), whole=False)
+            cursor = Cursor(registered, 0, 0, whole=False)  # what is noted says, too, what is none any more
             self._file.begin(cursor)
             self.rows.forget_names()
             reached("sink.begun")

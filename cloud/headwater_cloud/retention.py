@@ -64,7 +64,7 @@ def prune_levels(
     """As `prune`: of a file whose levels have these numbers; `gone` is told of each level that was cut, and from when on it is kept."""
     cursor = keep.followed.cursor()
     with transaction() as connection:
-        deleted = changes.forget(connection, cursor)
+        deleted = changes.forget(connection, cursor, keep.found_us)
     for number, name in levels:
         ended = now_us - length_us(name)
         with transaction() as connection:
