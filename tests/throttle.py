@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from headwater_appliance.ports import steady_port
 
@@ -47,10 +47,13 @@ class Throttle:
         self._ready.set()
         loop.run_forever()
         server.close()
-        for task in self._tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+        loop.run_until_complete(self._end())
         loop.close()
+
+    async def _end(self) -> None:
+        for task in (tasks := list(self._tasks)):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _accept(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -71,8 +74,11 @@ class Throttle:
         finally:
             for way in ways:
                 way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
             for writer in (forth, back):
                 writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
             self._tasks.discard(task)
 
     async def _slowly(self, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:

@@ -292,6 +292,31 @@ def test_what_the_stores_retention_deletes_is_not_missed(
     assert capsys.readouterr().out == "audit: acknowledged 360, counted 180, dead 0, lost 0, twice 0\n"
 
 
+def test_what_is_older_than_a_database_keeps_is_not_missed_though_it_is_empty(
+    tmp_path: Path, influx: Influx, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All windows of a level are too old for the store, which has none of them."""
+    old = (time.time_ns() // 1000 - 9 * 86_400_000_000) // 3_600_000_000 * 3_600_000_000
+    run = Run(tmp_path / "ledger", samples=0)
+    run.send(0, old, [1.0, 2.0])
+    found = stored(run.readings)
+    files.save(tmp_path, Stored([], []), [])
+    influxql(influx, 'CREATE DATABASE "headwater_10s" WITH DURATION 168h')
+    save(influx, Stored(found.names, found.levels[1:]))
+    assert run_audit(run.close(), tmp_path, store=Source(influx.url), looks=1) == 0
+    assert capsys.readouterr().out.endswith("lost 0, twice 0\n")
+
+
+def test_another_prefix_in_the_same_store_is_left_alone(
+    case: Case, influx: Influx, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two boxes may write into one InfluxDB, one as `headwater`, the other as `headwater_demo`."""
+    case.save()
+    influxql(influx, "CREATE DATABASE headwater_demo_10s")
+    write(influx, "headwater_demo_10s", points(case.found.levels[0], case.found.names)[:3])
+    assert case.audit(capsys) == (0, [GOOD])
+
+
 def test_a_store_that_does_not_answer_is_no_verdict(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is called lost: the error says that nobody listens."""
     with pytest.raises(TryAgain, match="does not answer"):

@@ -37,9 +37,9 @@ class Sink:
 
     def __init__(
         self, folder: Path, url: str = "", *, batch: int = 5_000, max_series: int = 1_000, keep: Keep = FOREVER,
-        transport: Transport | None = None, prefix: str = "hw",
+        transport: Transport | None = None, prefix: str = "hw", unsure: bool = False,
     ) -> None:  # fmt: skip
-        self.folder = folder
+        self.folder, self._unsure = folder, unsure
         self._make: Callable[[], tuple[InfluxFile, Follower]] = lambda: self._open(
             url, batch, max_series, keep, transport, prefix
         )
@@ -59,6 +59,7 @@ class Sink:
             batch=batch,
             max_series=max_series,
             keep=keep,
+            unsure=self._unsure,
         )
 
     def run(self) -> int:

@@ -67,3 +67,22 @@ def test_r28_a_write_that_comes_late_is_written_over(side: Side, store: LineStor
     sink.run()
     assert windows_of_store(store) == windows_of_file(side.folder)
     sink.close()
+
+
+def test_r28_a_process_that_was_killed_may_have_left_a_write_under_way(side: Side, store: LineStore) -> None:
+    """What was sent when the sink was killed arrives after the next one's first write: it is written over, too."""
+    register(side.store)
+    side.clock.wall_us = T0
+    late = Late(V1(store.url, "", "", 5.0), Answer(0, "nobody waits for it"))
+    agent = Agent()
+    first = Sink(side.folder, transport=late)
+    first.run()
+    side.take(agent.frame(row(0, 1.0, opened=A)))
+    assert first.try_to()
+    first.close()
+    side.take(agent.frame(row(0, 1.0, 2.0, opened=A, revision=1)))
+    late.holds = False
+    following = Sink(side.folder, transport=late, unsure=True)
+    following.run()
+    assert windows_of_store(store) == windows_of_file(side.folder)
+    following.close()

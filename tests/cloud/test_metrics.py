@@ -132,3 +132,9 @@ def test_the_sink_shows_what_the_list_says(folder: Path) -> None:
     }
     made.close()
     assert found == {(metric.family, metric.kind, metric.text) for metric in SINK.values()}
+
+
+def test_what_may_be_counted_stands_at_0_before(process: Process) -> None:
+    """The first gap and the first dead letter are a rise that a rule sees."""
+    assert _value(process, "headwater_cloud_reports_total", kind="gap") == 0
+    assert _value(process, "headwater_cloud_dead_letters_total", reason="late") == 0

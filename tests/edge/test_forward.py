@@ -335,3 +335,15 @@ def test_a_status_that_cannot_be_made_holds_nothing_up(desk: Desk) -> None:
     desk.once()
     assert desk.arrived() == [1]
     assert _statuses(desk) == []
+
+
+def test_a_status_that_the_bus_did_not_take_goes_when_it_is_back(desk: Desk) -> None:
+    """Not half a minute after the try that failed."""
+    _telling(desk)
+    desk.bus.away = True
+    desk.once()
+    desk.bus.away = False
+    desk.once(20)
+    desk.once(1)
+    assert desk.forward.mode == "live"
+    assert len(_statuses(desk)) == 1

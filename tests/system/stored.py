@@ -24,7 +24,7 @@ from tests.system.test_up import up
 SINK = "sink"
 PUMPS = Path(fleet_pipeline.__file__).parent / "scenarios" / "pumps.toml"
 HOUR_S = 3600.0
-DEVICES = ("--devices", "12", "--in-flight", "16")
+DEVICES = ("--devices", "8", "--in-flight", "16")
 INFLUX = '[cloud.influx]\nhealth_port = 0\nurl = "{url}"\n{more}'
 RATE = 20.0
 """How many times real time the sink must catch up with."""

@@ -16,9 +16,8 @@ from tests.system.box import Box
 from tests.system.stored import Away, Told
 
 MINUTES_S = 300.0
-FEW = ("--devices", "8", "--in-flight", "16")
-QUICK = 'timeout = "1s"\n'
-"""How long the sink waits for an answer: not so long that a frozen store makes a test long."""
+QUICK = 'timeout = "3s"\n'
+"""How long the sink waits for an answer: not so long that a frozen store makes a test long, and long enough for a busy machine."""
 PATIENT = 'timeout = "5s"\n'
 """The stand-in reads line protocol in Python, and strictly."""
 
@@ -61,7 +60,7 @@ def test_r28_a_store_that_is_frozen_and_then_killed(tmp_path: Path, recorded: Re
             Away(lambda: store.signal(SIGSTOP), lambda: store.signal(SIGCONT)),
             Away(store.kill, store.start),
         ]
-        told = stored.through(here, ways, MINUTES_S, *FEW)
+        told = stored.through(here, ways, MINUTES_S)
         over(told, MINUTES_S, "store frozen and killed", 2, recorded)
 
 
@@ -100,7 +99,7 @@ def test_r28_a_store_that_refuses_and_cuts(tmp_path: Path, recorded: Recorded) -
             refusing(store, Fault(429, retry_after="1"), Fault(503, retry_after="1"), Fault(500)),
             refusing(store, Fault(cut="before"), Fault(cut="after")),
         ]
-        told = stored.through(here, ways, MINUTES_S, *FEW)
+        told = stored.through(here, ways, MINUTES_S)
         over(told, MINUTES_S, "store that refuses and cuts", len(store.statuses()), recorded)
         assert {401, 0, 204} <= set(store.statuses())
         assert store.at_once == 1

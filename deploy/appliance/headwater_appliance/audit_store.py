@@ -7,6 +7,7 @@ A point of count 0 is a window that was taken back. Dead letters are those of th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +32,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _FIELDS = ("count", "digest_hi", "digest_lo", "mean", "min", "max", "first", "last", "flags")
-_FOUND = "found"
-"""The database of what was found, not of a level."""
+_LEVEL = re.compile("_(?:[0-9]+[smhd](?:_[0-9]+[smhd])?|session_[0-9]+[smhd])(?:_arrival)?")
+"""What a level's database is called, after the prefix: not so that of what was found, nor those of a longer prefix."""
 _TAGS = ("site", "device", "metric")
 BACKSLASH = "\uff3c"
 
@@ -70,13 +71,14 @@ def read(
         TryAgain: the store does not answer; StateError: it will not, or one of the files is not there.
     """
     found = InStore(Stored([], []), prefix=source.prefix)
-    there = set(names(source))
-    found.missing = [level for level in levels if database(source.prefix, level) not in there]
+    there, wanted = set(names(source)), list(levels)
+    found.missing = [level for level in wanted if database(source.prefix, level) not in there]
     kept = kept_from_of(history)
     series = _Names(found.windows.names)
-    own = f"{source.prefix}_"
-    for name in sorted(one for one in there if one.startswith(own) and one != own + _FOUND):
-        _read_database(source, name, kept, now_us, series, found)
+    for name in sorted(there):
+        if name.startswith(source.prefix) and _LEVEL.fullmatch(name.removeprefix(source.prefix)):
+            of = [level for level in wanted if database(source.prefix, level) == name]
+            _read_database(source, name, of, kept, now_us, series, found)
     with_agents(found.windows, agents)
     return found
 
@@ -140,12 +142,19 @@ class _Names:
 
 
 def _read_database(
-    source: Source, name: str, kept: dict[str, int], now_us: int, series: _Names, found: InStore
+    source: Source,
+    name: str,
+    wanted: Iterable[str],
+    kept: dict[str, int],
+    now_us: int,
+    series: _Names,
+    found: InStore,
 ) -> None:
+    """Read the levels of a database, those that are wanted of it though it is empty: it may keep nothing any more."""
     length = retention_us(source, name)
     columns = ", ".join(map(quoted, _FIELDS))
     query = f'SELECT {columns} FROM {quoted(name)}.."windows" WHERE "count" > 0 GROUP BY *'
-    levels: dict[str, list[tuple[int, Floats]]] = {}
+    levels: dict[str, list[tuple[int, Floats]]] = {level: [] for level in wanted}
     for chunk in chunks(source, query, name):
         level = chunk.tags.get("level", "")
         if database(source.prefix, level) != name:
@@ -166,7 +175,7 @@ def _read_database(
 
 def _windows(level: str, pieces: Sequence[tuple[int, Floats]], kept_from: int) -> Windows:
     """Make columns of points; a field that is not there is 0, or NaN."""
-    rows = np.concatenate([rows for _, rows in pieces])
+    rows = np.concatenate([np.zeros((0, len(_FIELDS) + 1)), *(rows for _, rows in pieces)])
     whole = np.nan_to_num(rows, nan=0.0)
     by_name: dict[str, Any] = {name: rows[:, at] for at, name in enumerate(("time", *_FIELDS))}
     ints = {name: whole[:, at].astype(np.int64) for at, name in enumerate(("time", *_FIELDS))}

@@ -33,7 +33,7 @@ def made() -> dashboard.Dashboard:
         "One device: is it heard, what does it measure, is that as usual, what was found, what was it told to do.",
         [variables.level(), variables.site(several=False), variables.device(), variables.metric()],
         [
-            Section("", [*_now(), _latest()]),
+            Section("", [*_now(), _latest(), _whose()]),
             Section("Readings, and what is expected of them", [_readings()]),
             Section("What was found, and what was done", [_alerts(), _anomalies(), _commands()]),
             Section("Is it heard?", [_status(), _rate(), _late()]),
@@ -101,6 +101,21 @@ def _latest() -> Panel:
         none="nothing in this time",
         width=24,
         spark=True,
+    )
+
+
+def _whose() -> Panel:
+    latest = columns.latest_devices('"status", "reason", "place", "owner", "model", "agent"', PLACE)
+    query = f'SELECT "status", "place", "owner", "model", "agent", "reason" FROM ({latest})'
+    says = "What the registry of devices says of it, which agent hears it, and its status with the reason for it."
+    return listed(
+        "Where it is, and whose",
+        says,
+        INFLUX,
+        rows(query),
+        columns=columns.without_place(columns.DEVICE),
+        height=4,
+        none="never heard",
     )
 
 

@@ -38,7 +38,6 @@ def _with_status(code: int) -> str:
 
 
 def _numbers() -> list[Panel]:
-    sends = f'SELECT sum("count") AS "n" FROM {WINDOWS} WHERE {_COUNTED} GROUP BY "site", "device"'
     late = f'SELECT max("revision") AS "n" FROM {WINDOWS} WHERE {_COUNTED} GROUP BY "site", "device"'
     unusual = f'SELECT count("id") AS "n" FROM {FOUND}.."anomalies" WHERE {_OPEN} GROUP BY "site", "device"'
     return [
@@ -62,8 +61,9 @@ def _numbers() -> list[Panel]:
             INFLUX, lines(f'SELECT count("n") FROM ({late}) WHERE "n" > 0'), unit="none", steps=panels.NONE_IS_BETTER,
         ),
         number(
-            "Sent readings", "Devices with readings in the time that is shown.", INFLUX, lines(f'SELECT count("n") FROM ({sends})'),
-            unit="none",
+            "Newest window", "When the newest window began that the store has: are these numbers of now? If not, the pipeline says why.", INFLUX,
+            rows(f'SELECT last("count") FROM {WINDOWS} WHERE {_SITE} AND {NO_ROLLUP} AND "count" > 0 AND time <= ${{__to}}ms'),
+            unit="dateTimeFromNow", none="nothing", field="/^Time$/",
         ),
     ]  # fmt: skip
 
