@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -511,7 +511,7 @@ def test_whatever_happens_in_whatever_order_the_store_has_what_the_file_has(
         with suppress(TryAgain):
             sink.follower.step()
 
-    acts = [
+    acts: list[Callable[[], object]] = [
         write, write, write, write, step, step, kill, register_again, go_back, sink.try_to,
         lambda: store.say(None), lambda: store.say(Said(draw.choice([503, 500, 401]))),
         lambda: side.runner.prune(keep),
