@@ -7,10 +7,11 @@ BIN := .venv/bin
 SYNC := $(BIN)/uv sync --quiet --frozen --inexact --extra edge --extra cloud --extra sim --extra certs
 RUNS := .venv/.synced-to-run
 KAFKA := .venv/.synced-to-run-kafka
+STACK := .venv/.synced-to-run-stack
 TESTS := .venv/.synced-to-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test check bench fault mutants dashboards clean
+.PHONY: help demo demo-kafka demo-stack test check bench fault mutants dashboards clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | while IFS='|' read -r name what; do printf '%-15s %s\n' "$$name" "$$what"; done
@@ -20,6 +21,10 @@ demo: $(RUNS) ## devices, agent, cloud side and audit on this machine; DEMO_SECO
 
 demo-kafka: $(KAFKA) ## the same on a real Kafka: 200 devices, four agents, two workers; needs Java 17 and Maven, takes 1 GB of memory
 	@$(BIN)/headwater demo --kafka
+
+demo-stack: $(STACK) ## the same, real time, with Mosquitto before it and InfluxDB, Prometheus and Alertmanager behind it; takes 1 GB of memory
+	@deploy/stack.sh
+	@$(BIN)/headwater demo --stack
 
 test: $(TESTS) ## every test that takes no longer than make test may (6 minutes); ARGS="-k settings" to choose
 	@tests/parts.sh
@@ -59,7 +64,11 @@ $(KAFKA): $(RUNS)
 	@echo "headwater: installing the clients of Kafka"; $(SYNC) --extra kafka --extra quix --no-dev
 	@touch $@
 
+$(STACK): $(KAFKA)
+	@echo "headwater: installing the client of InfluxDB"; $(SYNC) --extra kafka --extra quix --extra influx --no-dev
+	@touch $@
+
 $(TESTS): uv.lock pyproject.toml deploy/venv.sh
 	@deploy/venv.sh
-	@echo "headwater: installing what uv.lock names"; $(SYNC) --extra parquet --extra river --extra onnx --extra kafka --extra quix --extra influx --group dev
-	@touch $(RUNS) $(KAFKA) $@
+	@echo "headwater: installing what uv.lock names"; $(SYNC) --extra parquet --extra river --extra onnx --extra kafka --extra quix --extra influx --extra otel --group dev
+	@touch $(RUNS) $(KAFKA) $(STACK) $@

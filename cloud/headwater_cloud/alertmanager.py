@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from headwater_cloud import alert_history, posted
+from headwater_cloud import alert_history, posted, traced
 from headwater_cloud.alertmanager_words import SOURCE, annotations_of, labels_of
 from headwater_cloud.mutes import asked_for
 from headwater_cloud.notify import iso
@@ -28,6 +28,7 @@ from headwater_cloud.send_alertmanager import Posts
 from headwater_cloud.sending import Message
 from headwater_cloud.store import APPLICATION, VERSION, trouble
 from headwater_cloud.views import AlertView
+from headwater_shared import tracing
 from headwater_shared.clock import Clock, wall_of
 from headwater_shared.crash import reached
 from headwater_shared.errors import HeadwaterError, Refused
@@ -248,6 +249,7 @@ class Alertmanager(Stepped):
         labels = [one for one in some if one in self._said]
         for first in range(0, len(labels), _MANY):
             chunk = labels[first : first + _MANY]
+            began_us = tracing.begun()
             try:
                 self._posts.post(f"{self.rules.name}/{now_us}", [self._alert(one, now_us) for one in chunk])
             except Refused as error:  # it took all others
@@ -262,8 +264,18 @@ class Alertmanager(Stepped):
                     log.info("alerts are posted again", route=self.rules.name)
                 self.failing, self._failures = "", 0
             reached("cloud.alertmanager.posted")
+            if began_us:
+                self._trace(self._unsent.keys() & set(chunk), began_us)
             self._taken(chunk, now_us)
         return True
+
+    def _trace(self, some: Iterable[str], began_us: int) -> None:
+        """Put a span for each alert that fires there since people were told of it."""
+        for labels in some:
+            said = self._said[labels]
+            told = self._store.last_about(said.get("incident") or said["alert"])
+            if told is not None and told.alert == said["alert"] and self._rows[labels].over_us is None:
+                traced.sent(self.rules.name, [told], began_us)
 
     def _taken(self, chunk: list[str], now_us: int) -> None:
         self.sent += len(self._unsent.keys() & set(chunk))

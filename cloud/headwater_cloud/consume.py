@@ -152,7 +152,7 @@ def _take(taken: Taken, stored: Stored, what: Frame | Anomaly | Command | Device
 
 
 def _made_us(stored: Stored) -> int:
-    text = stored.headers.get(records.MADE, "")
+    text = "" if REPLAY_OF in stored.headers else stored.headers.get(records.MADE, "")
     return int(text) if text.isdecimal() and len(text) < 18 else 0
 
 

@@ -24,6 +24,7 @@ from headwater_cloud.notify_settings import Rules
 from headwater_cloud.notify_store import NotifyStore
 from headwater_cloud.notify_words import Ack
 from headwater_cloud.outputs import Notification, as_repeat
+from headwater_cloud.send_timed import TimedSend
 from headwater_cloud.sending import Send
 from headwater_cloud.store import APPLICATION, VERSION, trouble
 from headwater_shared.clock import Clock
@@ -69,8 +70,10 @@ class Courier:
         """Why it does not work; empty while it does, or while another process has the file."""
         self.opened: Callable[[], None] = lambda: None
         """Called when this process has the file."""
-        self.delivered: Delivered = lambda _route, _began_us, _now_us: None
+        self.delivered: Delivered = lambda _route, _began_us, _now_us, _trace: None
         """Called when a route took the first message of an incident."""
+        self.took: Callable[[str, float], None] = lambda _route, _took_s: None
+        """Called with how long the receiver of a route took."""
         self._cloud, self._rules, self._zones, self._clock, self._send_of = (
             cloud,
             routes,
@@ -127,7 +130,8 @@ class Courier:
             return Alertmanager(
                 rules, self._cloud, store, self._clock, self._zones, self._ack, self._news.set
             )
-        route = Route(rules, self._send_of(rules), store, self._clock, self._zones, broke=self._news.set)
+        send = TimedSend(self._send_of(rules), lambda took_s: self.took(rules.name, took_s))
+        route = Route(rules, send, store, self._clock, self._zones, broke=self._news.set)
         route.delivered = lambda *told: self.delivered(*told)  # noqa: PLW0108 - it is set later
         return route
 

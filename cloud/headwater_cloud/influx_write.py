@@ -251,5 +251,7 @@ class Writer:
 
 
 def _short(answer: Answer) -> str:
-    text = " ".join(answer.text.split())[:_SHOWN]
+    text = " ".join(answer.text.split())
+    if len(text) > _SHOWN:  # the reason stands at the end: unable to parse 'LINE': REASON
+        text = f"{text[: _SHOWN // 3]} ... {text[-_SHOWN * 2 // 3 :]}"
     return f"{answer.status} {text}" if answer.status else text

@@ -40,6 +40,7 @@ _PROCESS = (
     _now("outputs_waiting", "Outputs committed and not yet on the bus."),
     _now("shards", "Shards that this process works on, of those that had input."),
     _now("troubles", "Reasons for which /health fails."),
+    _count("spans", "Spans of traces, by what became of them: sent, or dropped, for the collector was away or slow.", "became"),
     _now("last_turn_seconds", "How long ago the loop last went round."),
     _count("status_frames", "Status frames of agents taken in."),
     _count("status_values_unknown", "Values in them that this version does not know, and does not show."),
@@ -48,6 +49,7 @@ _PROCESS = (
          " committed here; not of a backlog.", kind="histogram"),
     _now("notification_latency_seconds", "From the event time of what a notification tells of, until the route took it; first messages of incidents.",
          "route", kind="histogram"),
+    _now("notification_send_seconds", "How long the receiver of a route took to take a message.", "route", kind="histogram"),
 )  # fmt: skip
 
 _FILE = (

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from headwater_cloud.metrics import Metrics
 from headwater_cloud.outputs import Notification, Report
 from headwater_shared.logs import get_logger
+from headwater_shared.trace import trace_of
 
 log = get_logger()
 
@@ -15,15 +16,20 @@ log = get_logger()
 def say(notifications: Sequence[Notification]) -> None:
     """Say it in the log too."""
     for n in notifications:
-        tell = log.info if n.state == "resolved" else log.warning
-        tell(
-            f"alert {n.state}",
-            subject=n.subject,
-            rule=n.rule,
-            value=n.value,
-            text=n.text,
-            since=iso(n.begin_us),
-        )
+        fields: dict[str, object] = {
+            "state": n.state,
+            "subject": n.subject,
+            "rule": n.rule,
+            "value": n.value,
+            "text": n.text,
+        }
+        fields |= {"since": iso(n.begin_us), "alert": n.alert}
+        if n.trace:
+            fields["trace"] = trace_of(n.trace)
+        if n.state == "resolved":
+            log.info("alert resolved", **fields)
+        else:
+            log.warning("alert firing", **fields)
 
 
 def report(reports: Iterable[Report], metrics: Metrics) -> None:

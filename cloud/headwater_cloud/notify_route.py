@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from headwater_cloud import traced
 from headwater_cloud.notify_file import Waiting
 from headwater_cloud.notify_hours import Zones
 from headwater_cloud.notify_plan import next_message
@@ -19,15 +20,18 @@ from headwater_cloud.notify_store import NotifyStore
 from headwater_cloud.notify_thread import Stepped
 from headwater_cloud.outputs import as_repeat
 from headwater_cloud.sending import Message, Send
+from headwater_shared import tracing
 from headwater_shared.clock import Clock, wall_of
 from headwater_shared.errors import HeadwaterError, Refused
 from headwater_shared.logs import get_logger
+from headwater_shared.trace import trace_of
 
 log = get_logger()
 
 
-Delivered = Callable[[str, int, int], None]
-"""Takes a route's name, since when there was something to tell, and when it was told: the machine's wall time, in microseconds."""
+Delivered = Callable[[str, int, int, str], None]
+"""Takes a route's name, since when there was something to tell and when it was told (the machine's wall time, in microseconds), and the
+`traceparent`, if there is one."""
 
 
 class Moment(NamedTuple):
@@ -62,7 +66,7 @@ class Route(Stepped):
         self.failing_since_us = 0
         self._send, self._store, self._clock, self._zones = send, store, clock, zones
         self._chance = chance
-        self.delivered: Delivered = lambda _route, _began_us, _now_us: None
+        self.delivered: Delivered = lambda _route, _began_us, _now_us, _trace: None
         self._failures = 0
         self._not_before_us = 0
         self._result: Callable[[], None] | None = None
@@ -91,12 +95,15 @@ class Route(Stepped):
         if not found.some:
             return found.again_us
         letter = self._store.sending(self.rules.name, found.some, now_us)
+        began_us = tracing.begun()
+        said = [one.notification for one in found.some]
         try:
             with self._sending:
                 self._send.send(message_of(self.rules.name, letter, found.some))
         except Refused as error:
             self.failed += 1
-            log.error("a notification was refused", route=self.rules.name, ids=_ids(found.some), error=error)
+            log.error("a notification was refused", route=self.rules.name, **_about(found.some), error=error)
+            traced.sent(self.rules.name, said, began_us, error.message)
             self._record(
                 partial(
                     self._store.refused, self.rules.name, letter, error.message, moment(self._clock).real_us
@@ -104,7 +111,9 @@ class Route(Stepped):
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again, and others wait behind it
             self._fail(letter, found.some, error)
+            traced.sent(self.rules.name, said, began_us, self.failing)
         else:
+            traced.sent(self.rules.name, said, began_us)
             self._record(partial(self._store.sent, self.rules.name, letter, moment(self._clock).real_us))
             self.sent += len(found.some)
             self._measure(found.some)
@@ -119,7 +128,7 @@ class Route(Stepped):
         for one in some:
             told = one.notification
             if told.state == "firing" and not (told.possible_repeat or told.over or one.repeat):
-                self.delivered(self.rules.name, wall_of(self._clock, told.time_us), now_us)
+                self.delivered(self.rules.name, wall_of(self._clock, told.time_us), now_us, told.trace)
 
     def try_out(self, message: Message) -> str:
         """Send a message beside all that waits, once. Returns why it was not delivered, "" if it was."""
@@ -163,7 +172,7 @@ class Route(Stepped):
         if not self.failing:
             self.failing_since_us = now_us
             log.warning(
-                "a notification cannot be delivered; it is kept and tried again", route=self.rules.name, ids=_ids(some), why=why,
+                "a notification cannot be delivered; it is kept and tried again", route=self.rules.name, **_about(some), why=why,
                 hint=getattr(error, "hint", ""),
             )  # fmt: skip
         self.failing = why
@@ -181,5 +190,7 @@ def message_of(route: str, letter: int, some: tuple[Waiting, ...]) -> Message:
     return Message(said[0].id if len(said) == 1 else f"{route}/{letter}", said)
 
 
-def _ids(some: tuple[Waiting, ...]) -> list[str]:
-    return [one.notification.id for one in some[:5]]
+def _about(some: tuple[Waiting, ...]) -> dict[str, list[str]]:
+    """Ids and traces of the first of some messages, for the log."""
+    few = [one.notification for one in some[:5]]
+    return {"ids": [one.id for one in few], "traces": [trace_of(one.trace) for one in few if one.trace]}

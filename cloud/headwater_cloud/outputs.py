@@ -99,6 +99,8 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True):
     """The clock when it was decided."""
     over: bool = False
     """It was over already when it was found."""
+    trace: str = ""
+    """The `traceparent` of the change of an alert that it tells of; empty: it comes by the clock, or of what is in no trace."""
 
 
 def as_repeat(notification: Notification) -> Notification:

@@ -23,6 +23,7 @@ from headwater_cloud import (
     findings,
     rollup,
     second_stage,
+    traced,
     watch,
 )
 from headwater_cloud.alert_changes import Change
@@ -47,6 +48,7 @@ from headwater_cloud.rows import PartRows, columns_of
 from headwater_cloud.shard import Shard
 from headwater_cloud.told import Told
 from headwater_cloud.watch import Seen
+from headwater_shared.alert_records import Alert
 from headwater_shared.bus import Record, Stored
 from headwater_shared.frame import Frame
 from headwater_shared.parts import Parts
@@ -97,6 +99,8 @@ class Output:
     notifications: list[Notification] = field(default_factory=list)
     traces: dict[Identity, str] = field(default_factory=dict)
     """The `traceparent` of anomalies, for what comes of them."""
+    led: list[tuple[str, Alert]] = field(default_factory=list)
+    """Changes of alerts that anomalies of the batch brought, each with the `traceparent` of its anomaly."""
     made: list[tuple[int, str]] = field(default_factory=list)
     """Of rows that came at once: when their tick was by the agent's clock, and their `traceparent`."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -271,12 +275,14 @@ def _alert(shard: Shard, taken: Taken, out: Output) -> None:
     described = {change.device for change in taken.registry}
     alerted = alerts.step(shard, out.watched.get(shard.number, []), taken.actions, reports, described)
     out.alerts += alerted.changes
-    out.notifications += alerted.notifications
     out.pieces[shard.number] |= alerted.pieces
     brought = {row.id: out.traces.get(_identity(row), "") for row in found}
     for alert, is_event, is_latest in alerted.changes:
         by = next((brought[one] for one in reversed(alert.evidence) if one in brought), "")
         out.records += alert_records(alert, by, is_event=is_event, is_latest=is_latest)
+        if by and is_event:
+            out.led.append((by, alert))
+    out.notifications += traced.told(alerted.notifications, out.led)
 
 
 def _identity(row: Anomaly) -> Identity:

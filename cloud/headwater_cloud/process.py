@@ -30,7 +30,7 @@ from headwater_cloud.runner import Runner
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_cloud.shard_metrics import ShardMetrics
 from headwater_cloud.store import Store, damaged
-from headwater_shared import health, logs, registry
+from headwater_shared import health, logs, registry, tracing
 from headwater_shared.buses import opener
 from headwater_shared.clock import parse_clock
 from headwater_shared.errors import BusUnavailable, HeadwaterError, TryAgain
@@ -77,6 +77,7 @@ class Process:
         self.lag = 0
         self.reloading = Reloading(common, settings, file, wish)
         self._go_by(settings)
+        tracing.configure(common.otel, "cloud")
         routes, zones = read_routes(settings.notify, settings.notifications), check_zones(settings.zones)
         clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
         links = AckLinks(data, settings.public_url, clock)
@@ -108,7 +109,7 @@ class Process:
             maintenance=maintenance.looking(data / maintenance.FILE, clock),
         )
         self.runner.metrics.registry.register(NotifyMetrics(self.courier.status))
-        self.courier.delivered = self.runner.metrics.delivered
+        self.courier.delivered, self.courier.took = self.runner.metrics.delivered, self.runner.metrics.took
         cloud_file = in_data(common.data, settings.file)
         self.runner.metrics.registry.register(
             ShardMetrics(cloud_file, self.runner.shards, clock, self.health)
@@ -191,6 +192,7 @@ class Process:
             self._bus.close()
             self._store.close()
             self.stop.close()
+            tracing.close()
 
 
 def _tried(act: Callable[[], int], troubles: list[str]) -> int:

@@ -26,6 +26,7 @@ from headwater_cloud.rule_records import cut
 from headwater_cloud.shard import Shard
 from headwater_cloud.shard_run import SecondRun, ShardRun
 from headwater_cloud.sink import At, Batch, Sink
+from headwater_cloud.traced import Laps
 from headwater_shared.bus import Record, Stored
 from headwater_shared.crash import reached
 from headwater_shared.errors import StartAgain, TryAgain
@@ -201,12 +202,17 @@ class QuixRunner(BaseSink):
                     f"partition {at[1]} of {at[0]} was another worker's meanwhile",
                     hint=_AWAY,
                 )
+        laps = Laps()
+        laps.read()
         try:
             batches = [batch for at in sorted(arrived) for batch in self._take(at, arrived[at][1])]
+            laps.ran()
             reached("quix.taken")
             ahead = [batch for batch in batches if not self._sink.behind(batch.at, batch.offset)]
+            laps.commits()
             with self.metrics.commit_seconds.time():
                 self._sink.write(ahead, self._names)
+            laps.committed(batch.out for batch in ahead)
             reached("quix.written")
         except TryAgain as error:
             log.warning("the sink takes nothing now", error=error)

@@ -24,6 +24,7 @@ from headwater_cloud.rules_copies import RulesCopies
 from headwater_cloud.second_state import SecondState
 from headwater_cloud.shard import Shard
 from headwater_cloud.store import Store
+from headwater_cloud.traced import Laps
 from headwater_cloud.write import write, write_outputs, write_second
 from headwater_shared.bus import Bus, Stored
 from headwater_shared.clock import Clock, wall_of
@@ -85,6 +86,7 @@ class Runner:
         self.rules = RulesCopies(bus, clock, book or Book(), maintenance)
         reached("cloud.loaded")
         self._output: Output | None = None
+        self._laps = Laps()
         self._commit_at = 0.0
         self._poison: dict[tuple[int, int], str] = {}
         """By partition and offset, how a record broke the operators."""
@@ -191,6 +193,7 @@ class Runner:
             return 0
         at = (batch[0].partition, batch[0].offset)
         known = {at[1]: Why("poison", self._poison[at])} if at in self._poison else None
+        self._laps.read()
         try:
             out = pipeline.run(
                 self._shards, self._names, self._lookup, batch,
@@ -212,6 +215,7 @@ class Runner:
         else:
             out.after(self._output)
         self._output = out
+        self._laps.ran()
         reached("cloud.consume")
         self.metrics.records.inc(len(batch))
         self.metrics.count(out.counts)
@@ -282,7 +286,9 @@ class Runner:
         out = self._output
         assert out is not None
         moved = {p: offset for p, offset in self._offsets.items() if offset != self._committed[p]}
+        self._laps.commits()
         self._write(out, moved, {})
+        self._laps.committed([out])
         self.metrics.committed(
             [(wall_of(self._clock, made_us), of) for made_us, of in out.made], wall_of(self._clock, self._clock.now().wall_us)
         )  # fmt: skip

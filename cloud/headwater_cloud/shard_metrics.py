@@ -17,6 +17,7 @@ from headwater_cloud.alert_rows import OPEN
 from headwater_cloud.metric_names import cloud
 from headwater_cloud.shard import Shard
 from headwater_cloud.store import APPLICATION, VERSION
+from headwater_shared import tracing
 from headwater_shared.clock import Clock, wall_of
 from headwater_shared.errors import HeadwaterError
 from headwater_shared.metric import shown
@@ -50,6 +51,9 @@ class ShardMetrics(Collector):
         health = self._health()
         yield shown(cloud("build_info"), [((_version(),), 1)])
         yield shown(cloud("shards"), len(shards))
+        yield shown(
+            cloud("spans_total"), [((became,), n) for became, n in tracing.counts()._asdict().items()]
+        )
         yield shown(cloud("troubles"), len(health["reasons"]))
         yield shown(cloud("last_turn_seconds"), health["last_turn_s"])
         yield shown(cloud("clock_lag_seconds"), self._behind_s([shard.clock_us for shard in shards]))

@@ -32,7 +32,7 @@ from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.rules_copies import RulesCopies
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_cloud.shard_metrics import ShardMetrics
-from headwater_shared import health, logs, registry
+from headwater_shared import health, logs, registry, tracing
 from headwater_shared.clock import Clock, parse_clock, wall_of
 from headwater_shared.errors import BusUnavailable, HeadwaterError, SettingsError, StartAgain
 from headwater_shared.extras import load as load_extra
@@ -80,6 +80,7 @@ def run(
 
     data = Path(common.data)
     data.mkdir(parents=True, exist_ok=True)
+    tracing.configure(common.otel, "cloud", f"worker-{slot}")
     routes, zones = read_routes(settings.notify, settings.notifications), check_zones(settings.zones)
     with WriterLock(data / f"worker-{slot}"):
         bus = KafkaBus(client, kafka.prefix)
@@ -112,7 +113,7 @@ def run(
         )  # fmt: skip
         courier.begin()
         runner.metrics.registry.register(NotifyMetrics(courier.status))
-        courier.delivered = runner.metrics.delivered
+        courier.delivered, courier.took = runner.metrics.delivered, runner.metrics.took
         copies = RegistryCopies(bus, data / registry.FILE, spread_of(settings.spread))
         rules = _Rules(
             RulesCopies(bus, clock, settings.book(), maintenance.looking(data / maintenance.FILE, clock)),
@@ -140,6 +141,7 @@ def run(
             server.close()
             courier.close()
             sink.close()
+            tracing.close()
     log.info("ended")
 
 

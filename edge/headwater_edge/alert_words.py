@@ -40,6 +40,8 @@ class Words(msgspec.Struct, frozen=True):
     """Found by readings that still wait for the disk: it comes once more, under the same id, when they are taken in."""
     possible_repeat: bool = False
     """The agent was ended after it had begun to send this: perhaps it came before."""
+    trace: str = ""
+    """The id of the trace in which it reaches the cloud side; empty of a device's status, and of what is provisional."""
 
     @property
     def key(self) -> str:

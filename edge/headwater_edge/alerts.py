@@ -31,9 +31,11 @@ from headwater_edge.alert_words import (
 from headwater_edge.output import Output
 from headwater_edge.store import AlertRow, Chores, read_store
 from headwater_edge.topic_templates import filled
+from headwater_edge.traced import context_of
 from headwater_shared.errors import HeadwaterError, Refused
 from headwater_shared.logs import get_logger
 from headwater_shared.records import Anomaly
+from headwater_shared.trace import trace_of
 
 log = get_logger()
 
@@ -60,7 +62,10 @@ class Alerts:
         """Return what the transaction of a tick writes; called in the writer's thread, and pure."""
         if not self._settings or not (output.anomalies or output.devices):
             return []
-        words: list[Words] = [of_anomaly(one) for one in output.anomalies]
+        words: list[Words] = [
+            msgspec.structs.replace(of_anomaly(one), trace=trace_of(context_of(one)))
+            for one in output.anomalies
+        ]
         words += [said for one in output.devices for said in of_device(one)]
         return [row for one in words for row in self._rows(one)]
 

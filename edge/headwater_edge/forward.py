@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from headwater_edge import journal
+from headwater_edge import journal, traced
 from headwater_edge.broker_retry import Retry
 from headwater_edge.forward_settings import ForwardSettings
 from headwater_edge.haves import Haves, Unconfirmed
@@ -31,7 +31,7 @@ from headwater_edge.stall import Watch
 from headwater_edge.statuses import Statuses
 from headwater_edge.store import Chores
 from headwater_edge.ungiven import Ungiven
-from headwater_shared import records, trace
+from headwater_shared import records, trace, tracing
 from headwater_shared.bus import Bus, Record
 from headwater_shared.clock import Clock
 from headwater_shared.crash import reached
@@ -286,6 +286,7 @@ class Forward:
         if out:
             reached("forward.before")
             self.watch.asked()
+            began_us = tracing.begun()
             try:
                 bus.append(out)
             except BaseException:
@@ -293,6 +294,7 @@ class Forward:
                 self.statuses.forget()
                 raise
             reached("forward.after")
+            traced.forwarded(batch.rows, out, bus.identity, began_us, replayed=replayed)
         self.watch.answered()
         chores = self.outbox.given(batch)
         for row in batch.rows:

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from headwater_edge.health import health, status
 from headwater_edge.pipeline import Agent
+from headwater_shared import tracing
 from headwater_shared.agent_metrics import edge
 from headwater_shared.clock import SYNCHRONISED
 from headwater_shared.metric import Value, shown
@@ -85,10 +86,10 @@ class AgentMetrics(Collector):
             yield shown(edge(name), numbers[key])
         for name, values in _labelled(agent).items():
             yield shown(edge(name), values)
-        yield from self._by_itself()
+        yield from self._by_itself(len(numbers["detector_troubles"]))
         yield from _put_out(agent)
 
-    def _by_itself(self) -> Iterator[Metric]:
+    def _by_itself(self, detector_troubles: int) -> Iterator[Metric]:
         agent = self._agent
         now = agent.clock.now()
         yield shown(edge("start_time_seconds"), self._began_s)
@@ -97,11 +98,12 @@ class AgentMetrics(Collector):
         complete = agent.forward.complete
         behind = [now.wall_us - at for at, _ in complete.shards.values()] if complete is not None else []
         yield shown(edge("complete_lag_seconds"), max(0.0, max(behind, default=0) / 1e6))
-        yield shown(edge("detector_troubles"), len(status(agent)["detector_troubles"]))
+        yield shown(edge("detector_troubles"), detector_troubles)
         yield shown(edge("commands_open"), len(agent.state.commands.open()))
         yield shown(edge("holding_back"), bool(agent.holding))
         yield shown(edge("disk_written_bytes_total"), _written_bytes())
         yield shown(edge("troubles"), len(health(agent)["reasons"]))
+        yield shown(edge("spans_total"), [((became,), n) for became, n in tracing.counts()._asdict().items()])
 
 
 def _labelled(agent: Agent) -> dict[str, list[Value]]:

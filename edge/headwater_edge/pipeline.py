@@ -47,6 +47,7 @@ from headwater_edge.store import Rewrite
 from headwater_edge.tick import Tick, quiet_tick
 from headwater_edge.ticker import Ticker, mono_us
 from headwater_edge.topics import SeriesIndex
+from headwater_edge.traced import Traced
 from headwater_edge.wills import WillSource
 from headwater_shared.bus import Bus
 from headwater_shared.clock import Clock
@@ -110,8 +111,8 @@ class Agent:
         self.sources = Sources(self._deliver, settings.max_unacknowledged)
         self.attach = self.sources.attach
         self._awaited = Awaited()
-        self._completed_us = 0
-        self.committed = 0
+        self._completed_us = self.committed = 0
+        self._traced = Traced(clock)
         self._writer = Writer(
             connection, path, self._in_loop(self._on_commit), self._in_loop(self._on_failure),
             self._in_loop(self._on_picture), self._in_loop(lambda: self.pressure.full()), ballast, seal,  # noqa: PLW0108 - it is made next
@@ -136,10 +137,9 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self.failed = self._loop.create_future()
         self._writer.start()
-        now = self.clock.now()
         body = msgspec.json.encode(bearable(self._step_settings, self.state.names)).decode()
         begin = Start(new_epoch(), self.version, announces=True)
-        start = quiet_tick(now, begin, *self._events, Settings(body))
+        start = quiet_tick(self.clock.now(), begin, *self._events, Settings(body))
         start.new_series, start.numbers = self.index.take_fresh(), self.index.taken  # new rates of counters
         done = self._awaited.of_this()
         self._take(start, [])
@@ -265,11 +265,12 @@ class Agent:
         self._end_timer()
         began = time.monotonic_ns()
         output = self.provisional.stepped = step(self.state, tick)
+        self._traced.stepped()
         self.keeping.stepped((time.monotonic_ns() - began) // 1000)
         if slow := self.state.detection.slow():
             self._gather.add(self.events(*slow), None)
         for warning in output.warnings:
-            log.warning(warning)
+            log.warning("the step warns", text=warning)
         if output.verdicts:
             tick.arrival = excluding(tick.arrival, refused_messages(tick, output.verdicts))
         if output.beyond:
@@ -299,11 +300,11 @@ class Agent:
             return
         self._busy = False
         self.committed = job.output.tick
+        self._traced.committed(job)
         self.horizon.committed(job.output.tick, job.tick.arrival)
         self.keeping.committed(job)
         self.letters.kept(job.dead)
-        rows = job.output.rows
-        if rows or mono_us() > self._completed_us + _COMPLETE_US:
+        if (rows := job.output.rows) or mono_us() > self._completed_us + _COMPLETE_US:
             self._completed_us = mono_us()
             self.forward.complete = completeness(self.state)  # of this tick: the next is not stepped yet
         if rows:

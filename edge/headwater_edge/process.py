@@ -36,7 +36,7 @@ from headwater_edge.reload import Reloading
 from headwater_edge.settings import EdgeSettings
 from headwater_edge.showing import show
 from headwater_edge.users import Users
-from headwater_shared import extras
+from headwater_shared import extras, tracing
 from headwater_shared.buses import opener
 from headwater_shared.clock import Clock, RealClock, parse_clock
 from headwater_shared.errors import HeadwaterError, Refused, StartAgain
@@ -83,6 +83,7 @@ async def run(
     open_bus = opener(settings.bus, data, kafka or KafkaSettings())
     MODELS.look_beside(data / FILE, keep=True)
     seal = FileSeal(key_path(data, settings.state_key), settings.name)
+    tracing.configure(common.otel, "edge", settings.name)
     agent = Agent(settings, data / FILE, clock, open_bus, _version(), adopt=adopt, seal=seal)
     registry = metrics.registry(agent)
     numbers = count(1)
@@ -113,6 +114,7 @@ async def run(
     await agent.start()
     loop.set_exception_handler(_unexpected(agent))
     async with AsyncExitStack() as open_parts:
+        open_parts.callback(tracing.close)
         open_parts.push_async_callback(agent.close)
         pulse = Pulse()
         served = serve(

@@ -80,6 +80,7 @@ _AGENT = (
     _now("lost_outbox_rows", "Outbox rows of the last damaged file that could not be read, in place of which empty frames were sent."),
     _now("salvaged_readings", "Readings of the last damaged file that became dead letters, possibly counted already."),
     _now("troubles", "Reasons for which the agent's /health fails."),
+    _count("spans", "Spans of traces, by what became of them: sent, or dropped, for the collector was away or slow.", "became", told=False),
 )  # fmt: skip
 
 _PUT_OUT = (

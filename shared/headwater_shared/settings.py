@@ -88,6 +88,12 @@ class Common(Section, frozen=True, forbid_unknown_fields=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], msgspec.Meta(description="The least that is logged.")
     ] = "info"
+    otel: Annotated[
+        str,
+        msgspec.Meta(
+            description='Where traces go, by OpenTelemetry over HTTP, such as "http://127.0.0.1:4318" (extra otel; docs/traces.md). Empty: nowhere.'
+        ),
+    ] = ""
 
 
 T = TypeVar("T")

@@ -26,10 +26,10 @@ ROUTES: list[tuple[Mapping[str, str], str]] = [
     ({"source": "headwater", "severity": "warning", "site": "north", "alertname": "too-hot"}, "tickets,chat"),
     ({"source": "headwater", "severity": "info", "site": "north", "alertname": "too-hot"}, "mail"),
     ({"source": "headwater", "severity": "info", "alertname": "headwater-test"}, "everybody"),
-    ({"severity": "critical", "alertname": "HeadwaterNothingArrives"}, "pager,chat"),
-    ({"severity": "warning", "alertname": "HeadwaterBacklogGrows"}, "chat"),
+    ({"source": "prometheus", "severity": "critical", "alertname": "HeadwaterNothingArrives"}, "pager,chat"),
+    ({"source": "prometheus", "severity": "warning", "alertname": "HeadwaterBacklogGrows"}, "chat"),
     ({"severity": "info", "alertname": "SomethingElse"}, "mail"),
-    ({"severity": "none", "alertname": "Watchdog"}, "dead-mans-switch"),
+    ({"source": "prometheus", "severity": "none", "alertname": "Watchdog"}, "dead-mans-switch"),
 ]  # fmt: skip
 
 
@@ -64,6 +64,18 @@ def test_every_receiver_is_asked_for() -> None:
     """By some row of the table above."""
     names = set(re.findall(r"^  - name: (\S+)$", FILE.read_text().partition("receivers:\n")[2], re.MULTILINE))
     assert names == {name for _, receivers in ROUTES for name in receivers.split(",")}
+
+
+def test_prometheus_rules_have_labels_that_are_routed() -> None:
+    """Each rule of deploy/prometheus is of a severity that the table above sends somewhere; those that a rule here mutes are there."""
+    rules = "\n".join(path.read_text() for path in (ROOT / "deploy" / "prometheus" / "rules").glob("*.yml"))
+    names = set(re.findall(r"- alert: (\w+)", rules))
+    labels = set(re.findall(r"labels: \{ severity: (\w+), source: prometheus \}", rules))
+    assert labels == {at["severity"] for at, _ in ROUTES if at.get("source") == "prometheus"}
+    assert len(re.findall(r"source: prometheus \}", rules)) == len(re.findall(r"- alert: ", rules))
+    named = set(re.findall(r"\b(?:Headwater[A-Z]\w+|Watchdog)\b", FILE.read_text()))
+    assert named <= names
+    assert {at["alertname"] for at, _ in ROUTES if at.get("source") == "prometheus"} <= names
 
 
 def test_r29_its_messages_reach_mail_slack_pagerduty_and_a_webhook(folder: Path, tmp_path: Path) -> None:

@@ -58,6 +58,16 @@ def test_bad_lines_are_found_and_all_others_are_written(store: LineStore, wrote:
     assert (wrote.writer.counts.points, wrote.writer.counts.dead) == (97, 3)
 
 
+def test_the_reason_at_the_end_of_long_words_is_kept(store: LineStore, wrote: Wrote) -> None:
+    """InfluxDB 2 says the whole line first, and then what is wrong with it."""
+    store.say(Said(400, f"""{{"code":"invalid","message":"unable to parse '{"x" * 2000}': the reason"}}"""))
+    wrote.write(1)
+    (dead,) = wrote.dead
+    assert "the reason" in dead.why
+    assert "unable to parse" in dead.why
+    assert len(dead.why) < 400
+
+
 def test_a_request_that_is_too_long_is_halved(store: LineStore, wrote: Wrote) -> None:
     """413 says nothing of the lines: all are written."""
     store.answer = lambda _, lines: Said(413) if len(lines) > 10 else None

@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 
 from headwater_cloud.influx_settings import InfluxSettings
 from headwater_cloud.metric_names import BY_NAME, SINK
+from headwater_cloud.outputs import REPLAY_OF
 from headwater_cloud.process import Process
 from headwater_cloud.settings import CloudSettings
 from headwater_cloud.sink_process import SinkProcess
@@ -87,12 +88,14 @@ def _made(record: Record, at_us: int) -> Record:
 
 
 def test_the_way_from_a_tick_to_the_commit_is_measured(side: Side) -> None:
-    """By the time that the agent gives with a row; a backlog has none, a repeat counts once, nonsense not; the bucket's exemplar is its trace."""
+    """By the time that the agent gives with a row; a backlog has none, a repeat counts once, nonsense and a dead letter that is replayed do not; the bucket's exemplar is its trace."""
     agent = Agent()
     first = _made(agent.frame(row(0, 1.0)), side.clock.wall_us - 2 * S)
     side.take(first, agent.frame(row(10, 1.0)))
     side.take(first)
     side.take(_made(agent.frame(row(20, 1.0)), -5))
+    again = _made(agent.frame(row(30, 1.0)), side.clock.wall_us - 99 * S)
+    side.take(msgspec.structs.replace(again, headers={**again.headers, REPLAY_OF: "hw-dead-letters/0/1"}))
     registry = side.runner.metrics.registry
     assert registry.get_sample_value(LATENCY + "_count") == 1
     assert registry.get_sample_value(LATENCY + "_sum") == 2
@@ -106,7 +109,8 @@ def test_the_way_to_a_notification_is_measured_by_route(process: Process, folder
     """From the event time of the evidence until the route took the first message of an incident; its end is not measured."""
     log, agent, now = SqliteLog(folder / LOG), Agent(), wall_us()
     begin = (now - 5 * S - 1_800_000_000 * S) / S
-    log.append([agent.anomaly("begin", begin)])
+    first = agent.anomaly("begin", begin)
+    log.append([_made(first, now)])
     process.courier.start()
     process.turn()
     registry = process.runner.metrics.registry
@@ -118,6 +122,12 @@ def test_the_way_to_a_notification_is_measured_by_route(process: Process, folder
     log.close()
     assert registry.get_sample_value(count, {"route": "file"}) == 1
     assert 5 <= _value(process, TOLD + "_sum", route="file") < 60
+    text = generate_latest(registry).decode()  # type: ignore[no-untyped-call]
+    (line,) = [one for one in text.splitlines() if one.startswith(TOLD) and "trace_id" in one]
+    assert f'trace_id="{trace.trace_of(trace.traceparent("row"))}"' in line
+    took = "headwater_cloud_notification_send_seconds"
+    assert _value(process, took + "_count", route="file") == 2
+    assert 0 < _value(process, took + "_sum", route="file") < 5
 
 
 def test_the_sink_shows_what_the_list_says(folder: Path) -> None:

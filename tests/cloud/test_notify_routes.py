@@ -15,9 +15,14 @@ from headwater_cloud.notify_settings import NotifySettings
 from headwater_cloud.outputs import Notification
 from headwater_cloud.send_apprise import failure, scrubbed
 from headwater_cloud.sending import Failed
+from headwater_cloud.write import write_notifications
+from headwater_shared import trace, tracing
+from headwater_shared.clock import SetClock
 from headwater_shared.errors import Refused
+from tests.cloud.firing import Fires, route
 from tests.cloud.receivers import mail_server, webhook
 from tests.cloud.test_courier import Told, made
+from tests.otlp import collector
 from tests.support import until
 
 
@@ -259,3 +264,28 @@ def test_threads_of_routes_do_not_wait_for_each_other(folder: Path) -> None:
         until(lambda: hook.got and told.lines(), what="others have it")
         assert told.courier.status()["routes"]["hangs"]["waiting"] == 1
         told.close()
+
+
+def test_each_try_is_a_span_of_the_trace_of_its_alert(folder: Path) -> None:
+    """By a webhook, one that fails and the one that delivers; by Alertmanager once the alert fires there; of what is in no trace none."""
+    context = trace.traceparent("alert")
+    with collector() as spans, webhook() as hook, webhook() as manager:
+        tracing.configure(spans.url, "cloud")
+        routes = [NotifySettings("hook", "webhook", url=hook.url), route(manager.url)]
+        some = Fires(folder, routes, SetClock(), lines="")
+        alert = some.put("north/p1")
+        with some.store.transaction() as connection:
+            write_notifications(connection, [made(1, alert=alert.id, incident="i1", trace=context), made(2)])
+        hook.answer = (500, {})
+        some.deliver()
+        hook.answer = (200, {})
+        some.clock.advance(10)
+        some.deliver()
+        until(lambda: len(spans.spans) == 3, 30)
+        tracing.close()
+        some.close()
+    assert [(one.said["route"], one.failed, one.parent) for one in spans.spans] == [
+        ("hook", "127.0.0.1 answers 500", trace.span_of(context)), ("am", "", trace.span_of(context)), ("hook", "", trace.span_of(context)),
+    ]  # fmt: skip
+    assert len({one.span for one in spans.spans}) == 3
+    assert hook.got[0].said["trace"] == context

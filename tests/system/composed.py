@@ -23,6 +23,8 @@ from tests.support import ROOT, program
 FILE = ROOT / "docker-compose.yml"
 BALENA = ROOT / "deploy" / "balena" / "docker-compose.yml"
 Service = dict[str, Any]
+_ENTRYPOINTS = {"prom/alertmanager": ["prometheus-alertmanager"]}
+"""What images start, where the file names options only."""
 
 
 @cache
@@ -59,7 +61,7 @@ class Composed:
             replace: texts of commands, variables and files, and what stands for them here.
         """
         self.folder = folder
-        self._replace = dict(replace)
+        self.replace = dict(replace)
         subprocess.run(
             [str(ROOT / "deploy/compose/secrets.sh"), str(folder / "secrets")], check=True, timeout=10
         )
@@ -92,7 +94,9 @@ class Composed:
         )
 
     def command(self, name: str) -> list[str]:
-        return self._here(name, services()[name]["command"])
+        one = services()[name]
+        image = one["image"].split(":")[0]
+        return self._here(name, [*one.get("entrypoint", _ENTRYPOINTS.get(image, [])), *one["command"]])
 
     def environment(self, name: str, variables: Mapping[str, str] | None = None) -> dict[str, str]:
         given = services()[name].get("environment", {})
@@ -100,7 +104,7 @@ class Composed:
         return {
             **os.environ,
             "PATH": path,
-            **{key: self._text(name, text) for key, text in given.items()},
+            **{key: self._volumes(name).get(text) or self._text(name, text) for key, text in given.items()},
             **(variables or {}),
         }
 
@@ -115,6 +119,13 @@ class Composed:
         found = self.folder / (named[0] if named else name)
         found.mkdir(exist_ok=True)
         return found
+
+    def _volumes(self, name: str) -> dict[str, str]:
+        """Return the folders that stand for the named volumes of a service, by where the service has them."""
+        named = [text.split(":") for text in services()[name].get("volumes", []) if not text.startswith(".")]
+        for volume, *_ in named:
+            (self.folder / volume).mkdir(exist_ok=True)
+        return {inside: str(self.folder / volume) for volume, inside, *_ in named}
 
     def _tools(self) -> Path:
         """Return the folder of what the image has in /usr/local/bin."""
@@ -150,7 +161,9 @@ class Composed:
         volume = self.volume(name)
         found = {inside: str(self._bound(name, inside)) for inside in binds(services()[name])}
         found |= {"/run/secrets": str(self.folder / "secrets"), "/mosquitto/data": str(volume)}
-        found |= {'"/data/': f'"{volume}/', "=/data/": f"={volume}/"} | self._replace
+        found |= {f"={inside}": f"={folder}" for inside, folder in self._volumes(name).items()}
+        found |= {"/run/tokens": str(self.folder / "tokens")}
+        found |= {'"/data/': f'"{volume}/', "=/data/": f"={volume}/"} | self.replace
         temporary = self.folder / f"{name}-tmp"
         temporary.mkdir(exist_ok=True)
         found |= {f"{before}/tmp/": f"{before}{temporary}/" for before in (" ", "=")}  # noqa: S108 - it is what is replaced

@@ -26,9 +26,17 @@ from headwater_shared.settings import Common, load
 from tests.kafka import KafkaServer
 from tests.support import ROOT, part_required, until
 from tests.system.composed import FILE, Composed, binds, ours, read, services
+from tests.system.influx_setup import set_up
 
 _CLIS = {"headwater-edge": edge_cli.app, "headwater-cloud": cloud_cli.app, "headwater-sim": sim_cli.app}
 _FIRST = ("agent-north", "fleet-north")
+JOBS = ("topics", "influxdb-init")
+"""What does something and ends."""
+_SHARED = {
+    "cloud": {"worker-1", "worker-2", "sink"},
+    "tokens": {"influxdb-init", "sink", "grafana"},
+}
+"""Volumes that more than one service has."""
 
 
 def _schema_says(path: Path) -> subprocess.CompletedProcess[str]:
@@ -52,7 +60,7 @@ def test_the_schema_refuses_what_is_not_compose(tmp_path: Path) -> None:
 def test_what_is_published_is_published_on_the_loopback() -> None:
     """Nobody but this machine reaches a port, and no two services want the same."""
     ports = [port for one in services().values() for port in one.get("ports", [])]
-    assert len(ports) == 6
+    assert len(ports) == 10
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports), ports
     assert len({port.split(":")[1] for port in ports}) == len(ports)
     assert not any(one.get("network_mode") for one in services().values())
@@ -63,7 +71,7 @@ def test_every_image_has_a_pinned_tag() -> None:
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
     assert re.search(r"^ARG PYTHON=3\.\d+\.\d+-slim-bookworm$", dockerfile, re.MULTILINE)
     images = {one["image"] for one in services().values()}
-    assert all(re.fullmatch(r"[a-z/-]+:\d+\.\d+\.\d+", image) for image in images), images
+    assert all(re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+", image) for image in images), images
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"headwater:{version}" in images
 
@@ -77,7 +85,7 @@ def test_each_service_is_limited_and_knows_how_it_is(name: str) -> None:
     assert one["cap_drop"] == ["ALL"]
     assert one["security_opt"] == ["no-new-privileges:true"]
     assert one["logging"]["options"]["max-size"]
-    ends = name == "topics" or name.startswith("fleet-")
+    ends = name in JOBS or name.startswith("fleet-")
     assert bool(one["healthcheck"].get("disable")) is ends
     assert one.get("profiles", []) == (["fleet"] if name.startswith("fleet-") else [])
 
@@ -91,19 +99,21 @@ def test_a_worker_is_asked_at_the_port_of_its_slot() -> None:
 
 
 def test_what_it_names_is_there() -> None:
-    """Files that are mounted exist and are read-only; volumes and secrets are declared; a volume is one service's, or the workers'."""
-    volumes: list[str] = []
+    """Files that are mounted exist and are read-only; volumes and secrets are declared; a volume is one service's, but for those that are shared."""
+    volumes: dict[str, set[str]] = {}
     for name, one in services().items():
         for inside, outside in binds(one).items():
             assert (ROOT / outside).exists()
             assert f"{outside}:{inside}:ro" in one["volumes"]
-        named = [text.split(":")[0] for text in one.get("volumes", []) if not text.startswith(".")]
-        volumes += [volume for volume in named if name != "worker-2"]
+        for text in one.get("volumes", []):
+            if not text.startswith("."):
+                volumes.setdefault(text.split(":")[0], set()).add(name)
         assert set(one.get("secrets", [])) <= set(read()["secrets"]), name
         for other, how in one.get("depends_on", {}).items():
             disabled = services()[other]["healthcheck"].get("disable", False)
             assert (how["condition"] == "service_healthy") is not disabled
     assert sorted(volumes) == sorted(read()["volumes"])
+    assert {volume: whose for volume, whose in volumes.items() if len(whose) > 1} == _SHARED
 
 
 def test_secrets_are_files_that_git_does_not_see(tmp_path: Path) -> None:
@@ -127,10 +137,12 @@ def test_secrets_are_files_that_git_does_not_see(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ours())
 def test_every_command_is_one_that_the_program_takes(name: str) -> None:
     """Commands and options of each service exist, by the program's own reading of them."""
-    words = [str(word) for word in services()[name]["command"]]
-    command: Any = typer.main.get_command(_CLIS[words[0]])
-    inner = command.commands[words[1]]
-    assert inner.make_context(words[1], words[2:]).params
+    program, *words = map(str, services()[name]["command"])
+    command: Any = typer.main.get_command(_CLIS[program])
+    while hasattr(command, "commands"):  # of a group
+        name, *words = words
+        command = command.commands[name]
+    assert command.make_context(name, words).params
 
 
 @pytest.mark.parametrize("name", [name for name in ours() if binds(services()[name])])
@@ -171,16 +183,20 @@ def _kafka(folder: Path) -> KafkaServer:
 
 
 def test_its_services_run_with_what_it_gives_them(tmp_path: Path) -> None:
-    """Kafka, the broker, two agents, the topics' job, a worker and two fleets run as they are written: the agents start before there is a
-    topic, devices come in with the passwords of the secrets, what they send is stored in windows, and every health check says so.
+    """Kafka, the broker, two agents, the topics' job, a worker, two fleets, the sink and Alertmanager run as they are written: the agents start
+    before there is a topic, devices come in with the passwords of the secrets, what they send is stored in windows, the sink writes them to an
+    InfluxDB 2 with the token that the job made for it, Alertmanager takes alerts, and every health check says so.
     """
     part_required("mosquitto")
+    part_required("alertmanager")
     server = _kafka(tmp_path / "kafka")
-    broker = steady_port()
+    broker, alertmanager, sink = steady_port(), steady_port(), steady_port()
     here = Composed(
         tmp_path,
         {
             "kafka:9092": server.servers,
+            "http://alertmanager:9093": f"http://127.0.0.1:{alertmanager}",
+            'health_host = "0.0.0.0"': 'health_host = "127.0.0.1"',
             "listener 1883": f"listener {broker} 127.0.0.1",
             r"-h 127.0.0.1\n": rf"-h 127.0.0.1\n-p {broker}\n",
             'host = "0.0.0.0"': 'host = "127.0.0.1"',
@@ -190,7 +206,8 @@ def test_its_services_run_with_what_it_gives_them(tmp_path: Path) -> None:
     )
     ports = {"agent-north": steady_port(), "agent-west": steady_port()}
     health = {name: steady_port() for name in ports}
-    with ExitStack() as running:
+    with set_up() as store, ExitStack() as running:
+        here.replace["http://influxdb:8086"] = store.url
         server.begin()
         running.callback(server.stop)
         running.callback(_end, here.start("mosquitto"))
@@ -214,8 +231,14 @@ def test_its_services_run_with_what_it_gives_them(tmp_path: Path) -> None:
         )
         server.wait()
         assert here.start("topics").wait(120) == 0, here.log("topics").read_text()
+        (tmp_path / "secrets" / "influxdb_admin_token").write_text(store.token)
+        assert here.start("influxdb-init").wait(60) == 0, here.log("influxdb-init").read_text()
+        running.callback(_end, here.start("alertmanager", None, f"--web.listen-address=127.0.0.1:{alertmanager}"))  # fmt: skip
         own_port = steady_port()
-        shifted = {"HEADWATER_CLOUD__HEALTH_PORT": str(own_port)}
+        shifted = {
+            "HEADWATER_CLOUD__HEALTH_PORT": str(own_port),
+            "HEADWATER_CLOUD__INFLUX__HEALTH_PORT": str(sink),
+        }
         worker = [here.start("worker-2", shifted)]
         running.callback(lambda: _end(worker[-1]))
         more = ["--duration=2", "--devices=10", "--host=127.0.0.1"]
@@ -242,7 +265,10 @@ def test_its_services_run_with_what_it_gives_them(tmp_path: Path) -> None:
             return "north/pump-001/flow" in said.stdout and "west/pump-001/flow" in said.stdout
 
         until(stored, 120, "the windows of both sites are stored")
-        assert _well(here, "worker-2", ["healthy", str(own_port + 1)])
+        until(partial(_well, here, "worker-2", ["healthy", str(own_port + 1)]), 60, "Alertmanager takes what fires")  # fmt: skip
+        running.callback(_end, here.start("sink", shifted))
+        until(lambda: store.points("headwater_10s", "windows"), 60, "the sink writes")
+        until(partial(_well, here, "sink", ["healthy", str(sink)]), 30, "the sink is well")
 
 
 def _well(here: Composed, name: str, words: list[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,11 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from headwater_appliance.metrics_page import everything
 from headwater_appliance.stack_servers import Prometheus
+from headwater_shared import agent_metrics
 from tests.stack import Running, make, running
 from tests.support import ROOT, until
 from tests.system.box import CLOUD, EDGE, Box, box
 from tests.system.wire import Wire
 
+LATENCY = "headwater_cloud_commit_latency_seconds_bucket"
 SHIPPED = ROOT / "deploy" / "prometheus"
 
 
@@ -61,7 +64,9 @@ def page_of(port: int, path: str, accept: str = "*/*") -> str:
 
 
 def test_a_real_prometheus_reads_a_box_and_evaluates_every_rule(tmp_path: Path) -> None:
-    """What the agent tells is shown with its site by the cloud; no rule has an error; a process that is killed is an alert that says so."""
+    """What the agent tells is shown with its site by the cloud; exemplars are kept; no rule has an error; a process that is killed is an
+    alert that says so.
+    """
     with box(tmp_path / "box") as here:
         here.up()
         with Wire(here.port, "pump-7") as wire:
@@ -76,6 +81,12 @@ def test_a_real_prometheus_reads_a_box_and_evaluates_every_rule(tmp_path: Path) 
             until(lambda: len(_values(server, 'up{job="headwater"} == 1')) == 2, 20, "both are scraped")
             assert [value for _, value in _values(server, "headwater_edge_readings_total")] == [1.0]
             assert _values(server, "headwater_agent_build_info")[0][0]["version"]
+            asked = f"query_exemplars?query={LATENCY}&start={time.time() - 300}&end={time.time() + 300}"
+            exemplars = until(
+                lambda: _asked(server, asked), 20, "the trace of a row that was measured is kept"
+            )
+            assert exemplars is not None
+            assert re.fullmatch(r"[0-9a-f]{32}", exemplars[0]["exemplars"][0]["labels"]["trace_id"])
             rules = until(lambda: _evaluated(server), 20, "every rule was evaluated")
             assert rules is not None
             assert [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] != "ok"] == []
@@ -102,7 +113,7 @@ def _alerts(server: Running[Any]) -> dict[str, Any]:
 
 
 def test_every_name_on_a_running_boxs_pages_is_on_the_list(tmp_path: Path) -> None:
-    """In both formats; the histogram of the way to the commit has the trace of what it saw in OpenMetrics."""
+    """In both formats, and of the agent every name of the list but those of what is not switched on; the histogram of the way to the commit has the trace of what it saw in OpenMetrics."""
     with box(tmp_path / "box") as here:
         here.up()
         ports = {part: here.ready(part)["health"] for part in (EDGE, CLOUD)}
@@ -119,6 +130,11 @@ def test_every_name_on_a_running_boxs_pages_is_on_the_list(tmp_path: Path) -> No
             families = list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
             seen |= plain | {sample.name for family in families for sample in family.samples}
         assert {name for name in seen - known if not name.startswith("process_")} == set()
+        optional = re.compile("headwater_edge_(http|broker|egress|listener_certificate)_")
+        listed = {
+            metric.family for metric in agent_metrics.BY_NAME.values() if not optional.match(metric.name)
+        }
+        assert listed - {family.name.removesuffix("_total") for family in parse(_page(ports[EDGE]))} == set()
         text = _page(ports[CLOUD], "application/openmetrics-text;version=1.0.0")
         assert re.search(
             r"^headwater_cloud_commit_latency_seconds_bucket.* # \{trace_id=\"[0-9a-f]{32}\"\}",

@@ -110,6 +110,12 @@ def demo(
     kafka: Annotated[
         bool, typer.Option("--kafka", help="Four agents and two workers, with a real Kafka between.")
     ] = False,
+    stack: Annotated[
+        bool,
+        typer.Option(
+            "--stack", help="The same with Mosquitto, InfluxDB, Prometheus and Alertmanager around it."
+        ),
+    ] = False,
 ) -> None:
     """Show it: a fleet of simulated pumps, an agent, the cloud side, an alert, the audit."""
     from headwater_appliance.demo import demo as show
@@ -122,7 +128,7 @@ def demo(
             scale=scale,
             seed=seed,
             origin=origin,
-            on_kafka=kafka,
+            ground="stack" if stack else "kafka" if kafka else "box",
         )
     )
 

@@ -11,18 +11,24 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 import msgspec
 
 from headwater_appliance.audit import run_audit
+from headwater_appliance.audit_influxql import Source
 from headwater_appliance.box import Box
 from headwater_appliance.demo_kafka import clients, kafka
 from headwater_appliance.demo_person import Technician
 from headwater_appliance.demo_registry import register
-from headwater_appliance.demo_settings import FAST, Pace, Told, clock_of, pace_of
+from headwater_appliance.demo_run import Ground, Run
+from headwater_appliance.demo_settings import FAST, pace_of
+from headwater_appliance.demo_stack import Stack, programs, stack
+from headwater_appliance.demo_stack_end import settled, verdict
+from headwater_appliance.demo_stack_story import StackStory
 from headwater_appliance.demo_stand import Stand, cluster, one_box
 from headwater_appliance.demo_story import told
+from headwater_appliance.demo_where import where
 from headwater_appliance.kafka_server import jars
 from headwater_appliance.processes import memory_below
 from headwater_appliance.story import Story
@@ -50,26 +56,11 @@ _READY_S = 20.0
 _ALL_READY_S = 60.0
 """... of seven processes at once."""
 _DRAINED_S = 30.0
-_LEADS_S = {False: 5.0, True: 12.0}
-"""So long before an origin that was asked for the processes start; a fleet that is late makes up for what it missed."""
+_STARTING = {
+    "kafka": "starting Kafka, two workers and four agents",
+    "stack": "starting Mosquitto, InfluxDB, Prometheus, Alertmanager and Kafka",
+}
 _INTERRUPTED = 130
-
-
-class Run(NamedTuple):
-    """How long a demo runs, and what it tells."""
-
-    folder: Path
-    fleet_s: int
-    scenario: str
-    pace: Pace
-    seed: int
-    origin_us: int | None
-    on_kafka: bool
-
-    def told(self) -> Told:
-        """Return what all processes are told that start now."""
-        lead_s = _LEADS_S[self.on_kafka] if self.origin_us is not None else 0.0
-        return Told(self.scenario, clock_of(self.pace, self.origin_us, lead_s), self.pace.scale)
 
 
 def demo(
@@ -80,20 +71,20 @@ def demo(
     scale: float | None = None,
     seed: int = 1,
     origin: str | None = None,
-    on_kafka: bool = False,
+    ground: Ground = "box",
 ) -> int:
     """Run the demo for about so many seconds; return the audit's exit code.
 
     Args:
-        seconds: of the whole; the start of Kafka comes on top.
+        seconds: of the whole; the start of Kafka and other servers comes on top.
         tampered: alter stored windows before the audit.
         scenario: a name, or a file.
         scale: another pace than the scenario's own.
         seed: of the fleet.
         origin: event time at which the fleet begins, ISO 8601; None: as late as it is then.
-        on_kafka: several agents and workers with a Kafka between, instead of one box.
+        ground: what it stands on.
     """
-    pace = pace_of(scenario, scale, kafka=on_kafka)
+    pace = pace_of(scenario, scale, ground)
     run = Run(
         FOLDER.absolute(),
         max(15, seconds - _END_S),
@@ -101,59 +92,78 @@ def demo(
         pace,
         seed,
         time_us(origin) if origin else None,
-        on_kafka,
+        ground,
+        tampered,
     )
     run.told()  # a mistake is told before anything starts
     configure("text", "warning", part="demo")
     try:
-        if on_kafka:
+        if ground == "stack":
+            programs()
+        if run.on_kafka:
             clients()
-        found = jars() if on_kafka else None
+        found = jars() if run.on_kafka else None
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir()
         with (run.folder / "demo.log").open("wb") as out:
-            stand, ended = asyncio.run(_on_kafka(run, found, out) if found else _on_one_box(run, out))
+            if found is None:
+                ended = asyncio.run(_on_one_box(run, out))
+            else:
+                ended = asyncio.run(_on_kafka(run, found, out))
     except TryAgain as error:
         print(f"headwater demo: {error}; see {run.folder / 'demo.log'}", flush=True)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted", flush=True)
         return _INTERRUPTED
-    if ended:
-        return ended
-    return _judged(run, stand, tampered=tampered)
+    return ended
 
 
-def _judged(run: Run, stand: Stand, *, tampered: bool) -> int:
-    """Tell how it went, and audit it."""
+def _judged(run: Run, stand: Stand, store: str = "") -> int:
+    """Tell how it went, and audit it; with the address of a store that, too, and last."""
     data, ledger = stand.box.data, run.folder / "ledger"
-    if tampered:
+    if run.tampered:
         for line in tamper(data / "cloud.db"):
             print(line, flush=True)
     for line in told(ledger, data, run.pace.scale, _patterns(stand.box)):
         print(line, flush=True)
     levels = step_settings(load(stand.agents[0].settings, "edge", EdgeSettings)).levels
-    return run_audit(ledger, data, levels=levels, agents=[one.data / FILE for one in stand.agents])
+    agents = [one.data / FILE for one in stand.agents]
+    if not store:
+        return run_audit(ledger, data, levels=levels, agents=agents)
+    print("The cloud side's file:", flush=True)
+    own = run_audit(ledger, data, levels=levels, agents=agents)
+    print("InfluxDB (headwater audit --store):", flush=True)
+    return run_audit(ledger, data, levels=levels, agents=agents, store=Source(store)) or own
 
 
 def _patterns(box: Box) -> list[str]:
     return [one.name for one in box.cloud.pattern]
 
 
-async def _on_one_box(run: Run, out: IO[bytes]) -> tuple[Stand, int]:
+async def _on_one_box(run: Run, out: IO[bytes]) -> int:
     _cancel_on_signals()
     common = run.told()
     stand = one_box(run.folder, common)
-    return stand, await _shown(run, stand, common.clock, out)
+    return await _shown(run, stand, common.clock, out) or _judged(run, stand)
 
 
-async def _on_kafka(run: Run, jars: Path, out: IO[bytes]) -> tuple[Stand, int]:
+async def _on_kafka(run: Run, jars: Path, out: IO[bytes]) -> int:
     _cancel_on_signals()
-    print("starting Kafka, two workers and four agents", flush=True)
-    async with kafka(run.folder / "kafka", jars) as bus:
-        common = run.told()
-        stand = cluster(run.folder, common, scenarios.read(run.scenario).sites, bus)
-        return stand, await _shown(run, stand, common.clock, out)
+    print(_STARTING[run.ground], flush=True)
+    async with contextlib.AsyncExitStack() as servers:
+        around = None
+        if run.ground == "stack":
+            around = await servers.enter_async_context(stack(run.folder / "stack", _say))
+        bus = await servers.enter_async_context(kafka(run.folder / "kafka", jars))
+        common, sites = run.told(), scenarios.read(run.scenario).sites
+        behind = (around.broker.port, around.settings()) if around else ()
+        stand = cluster(run.folder, common, sites, bus, *behind)
+        return await _shown(run, stand, common.clock, out, around)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _cancel_on_signals() -> None:
@@ -170,13 +180,14 @@ def _cancel_on_signals() -> None:
         loop.add_signal_handler(number, cancel)
 
 
-async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes]) -> int:
+async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes], around: Stack | None = None) -> int:
     """Start everything, tell what happens until the fleet is done, close the windows, end everything."""
     clock = parse_clock(runs)
     fleet_of = scenarios.read(run.scenario)
     register(stand.box.data, fleet_of, run.pace.devices or fleet_of.devices, clock.now().wall_us)
     supervisor = Supervisor(stand.parts, out=out)
     running = asyncio.ensure_future(supervisor.run())
+    judged = 0
     fleet: asyncio.subprocess.Process | None = None
     view = View(stand.box)
     story = Story(view, run.folder / "ledger", stand.box.cloud.alerts.own)
@@ -184,20 +195,36 @@ async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes]) -> int:
         view, in_data(stand.box.common.data, stand.box.cloud.notifications), _patterns(stand.box),
         partial(bus_of, stand.box.settings),
     )  # fmt: skip
+    news = [story.news, person.news]
+    behind = StackStory(around, view) if around is not None else None
+    if behind is not None:
+        news.append(behind.news)
     try:
         places = await _ready(run, stand, running)
-        _say_where(run, stand, places)
+        if around is not None:
+            around.scrape(places)
+        print("\n".join(where(run, stand, places, around.lines() if around else ())), flush=True)
         began_us = clock.now().wall_us if run.origin_us is None else run.origin_us
         if run.pace.scale >= FAST:
             view.hours_since_us = began_us
         fleet = await _start_fleet(run, stand, runs, began_us, out)
-        await _tell(stand.box, view, [story.news, person.news], fleet, running, clock)
+        await _tell(stand.box, view, news, fleet, running, clock)
+        ended_us = clock.now().wall_us
         await _drain(view, stand)
-        for news in (story.news, person.news):
-            for line in news(clock.now().wall_us):
-                print(line, flush=True)
+        _tell_news(news, clock)
+        if around is not None and behind is not None:
+            await settled(behind, ended_us, lambda: _tell_news(news, clock))
+            said = await asyncio.to_thread(verdict, around, behind, ended_us, len(places))
+            print(
+                "\n".join(("Behind it:", *said.lines, *(f"  WRONG  {one}" for one in said.wrong))), flush=True
+            )
+            judged = 1 if said.wrong else 0
         if run.on_kafka:
             print(f"all of it together took {memory_below(os.getpid()) / 1e9:.2f} GB of memory", flush=True)
+            # Rollups follow their windows by way of Kafka, and the store follows both: it is judged while all runs.
+            judged = (
+                await asyncio.to_thread(_judged, run, stand, around.store.url if around else "") or judged
+            )
     finally:
         view.close()
         if fleet is not None and fleet.returncode is None:
@@ -206,14 +233,14 @@ async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes]) -> int:
         supervisor.stop()
         with contextlib.suppress(Exception):
             await running
-    return supervisor.exit_code
+    return supervisor.exit_code or judged
 
 
 async def _ready(run: Run, stand: Stand, running: asyncio.Future[int]) -> dict[str, int]:
     """Wait until all say where they are; return their ports of health, by name."""
     wait_s = _ALL_READY_S if run.on_kafka else _READY_S
     wanted = {one.name: one.data / PLACE for one in stand.agents}
-    wanted |= {process.name: process.place for process in stand.box.cloud_processes}
+    wanted |= {process.name: process.place for process in stand.processes}
     found: dict[str, int] = {}
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline and not running.done():
@@ -225,41 +252,6 @@ async def _ready(run: Run, stand: Stand, running: asyncio.Future[int]) -> dict[s
         await asyncio.sleep(0.1)
     missing = ", ".join(sorted(wanted.keys() - found.keys()))
     raise TryAgain(f"not ready after {wait_s:g} s: {missing}")
-
-
-def _say_where(run: Run, stand: Stand, health: dict[str, int]) -> None:
-    fleet = scenarios.read(run.scenario)
-    hours = run.fleet_s * run.pace.scale / 3600
-    devices = f"{run.pace.devices or fleet.devices} simulated {fleet.name}s on {len(fleet.sites)} sites"
-    settings = os.path.relpath(stand.box.settings or "")
-    if run.on_kafka:
-        lines = [f"Headwater demo: {devices} send MQTT to {len(stand.agents)} agents on this machine, and these to Kafka and two workers."]  # fmt: skip
-    else:
-        lines = [f"Headwater demo: {devices} send MQTT to an agent on this machine."]
-    if run.pace.scale != 1:
-        lines.append(f"Time runs {run.pace.scale:g} times as fast: {hours:.0f} hours in {run.fleet_s} s.")
-    for one in stand.agents:
-        whose = f" of {', '.join(one.sites)}" if one.sites else ""
-        lines.append(f"  devices{whose} connect to".ljust(32) + f"mqtt://127.0.0.1:{one.port}")
-    for one in stand.agents:
-        who = f"  the agent {one.name}" if run.on_kafka else "  the agent"
-        lines.append(who.ljust(32) + f"http://127.0.0.1:{health[one.name]}/health  and /metrics")
-    for process in stand.box.cloud_processes:
-        who = f"  {process.name}" if run.on_kafka else "  the cloud side"
-        lines.append(who.ljust(32) + f"http://127.0.0.1:{health[process.name]}/health  and /metrics")
-    if run.on_kafka:
-        lines.append("  Kafka".ljust(32) + stand.box.cloud.bus)
-    lines += [
-        "  what it stores".ljust(32) + os.path.relpath(stand.box.data),
-        "  logs".ljust(32) + os.path.relpath(run.folder / "demo.log"),
-        "Meanwhile, in another terminal:",
-        f"  .venv/bin/headwater query '{fleet.sites[0]}/*/{next(iter(fleet.metrics))}' --settings {settings} --last 3",
-        f"  .venv/bin/headwater alerts --settings {settings}    (and: alerts show ID, incidents, rules explain ID)",
-        f"  .venv/bin/headwater commands --settings {settings}",
-        f"  .venv/bin/headwater-edge status --settings {settings}",
-        "",
-    ]
-    print("\n".join(lines), flush=True)
 
 
 async def _start_fleet(
@@ -293,15 +285,19 @@ async def _tell(
     with below_lines(box) as draw:
         while not (done.done() or running.done()):
             await asyncio.wait({done}, timeout=0.5)
-            for news in told:
-                for line in news(clock.now().wall_us):
-                    print(line, flush=True)
+            _tell_news(told, clock)
             seconds = time.monotonic() - began
             if not draw() and seconds >= next_line:
                 next_line += 4.0
                 print(view.line(seconds, clock.now().wall_us), flush=True)
     if running.done():
         raise TryAgain("an agent or the cloud side ended")
+
+
+def _tell_news(told: Sequence[Callable[[int], list[str]]], clock: Clock) -> None:
+    for news in told:
+        for line in news(clock.now().wall_us):
+            print(line, flush=True)
 
 
 async def _drain(view: View, stand: Stand) -> None:

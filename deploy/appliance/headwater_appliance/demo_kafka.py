@@ -66,12 +66,12 @@ async def _answers(server: KafkaServer, supervisor: Supervisor) -> None:
     while not await asyncio.to_thread(server.answers):
         if supervisor.restarts or time.monotonic() > deadline:
             log = server.folder / "log"
-            raise TryAgain(f"Kafka does not start: {_why(log.read_text(errors='replace'))}\n(all of it is in {log})")  # fmt: skip
+            raise TryAgain(f"Kafka does not start: {why(log.read_text(errors='replace'))}\n(all of it is in {log})")  # fmt: skip
         await asyncio.sleep(0.1)
 
 
-def _why(log: str) -> str:
-    """Choose what says most of a log: the cause that is named last, or an error, or its last line."""
+def why(log: str) -> str:
+    """Return what says most of a log: the cause that is named last, or an error, or its last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     causes = [line for line in lines if line.startswith("Caused by:")]
     errors = [line for line in lines if " ERROR " in line or " FATAL " in line]

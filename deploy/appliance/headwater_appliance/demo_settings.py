@@ -38,6 +38,8 @@ _PACES = {"pumps": Pace(3000, devices=40, rate=1000)}
 """Two and a half days in 76 seconds, each pump every ten minutes: a bearing wears out in a day."""
 _ON_KAFKA = {"pumps": Pace(3000, devices=200, rate=5000)}
 """The same with all of the pumps, where several agents share them."""
+_ON_STACK = {"pumps": Pace(1, devices=60)}
+"""Prometheus and Alertmanager go by the clock on the wall, so all of it does."""
 
 _SETTINGS = """# The settings of the demo: `headwater init` writes a file with every key and what it means.
 [common]
@@ -52,7 +54,13 @@ health_port = 0
 [edge.listener]
 port = {port}
 
-{patience}{rules}
+{broker}{patience}{rules}
+"""
+_BROKER = """[[edge.broker]]
+name = "mosquitto"
+host = "127.0.0.1"
+port = {port}
+
 """
 _CLOUD = """[cloud]
 health_port = 0
@@ -75,9 +83,17 @@ silent_after = "{long}"
 """
 
 
-def pace_of(scenario: str, scale: float | None, *, kafka: bool = False) -> Pace:
-    """Return how a scenario is told; `scale`: a person wants another pace."""
-    pace = (_ON_KAFKA if kafka else _PACES).get(scenario, Pace())
+def pace_of(scenario: str, scale: float | None, ground: str = "box") -> Pace:
+    """Return how a scenario is told on some ground; `scale`: a person wants another pace.
+
+    Raises:
+        SettingsError: another pace than the wall's, where others go by that.
+    """
+    pace = {"kafka": _ON_KAFKA, "stack": _ON_STACK}.get(ground, _PACES).get(scenario, Pace())
+    if ground == "stack" and scale not in {None, 1}:
+        raise SettingsError(
+            "Prometheus and Alertmanager go by the clock on the wall", hint="--stack without --scale"
+        )
     return pace if scale is None or scale == pace.scale else Pace(scale)
 
 
@@ -113,11 +129,12 @@ class Told(NamedTuple):
     scale: float
 
 
-def agent_settings(told: Told, name: str, data: Path, port: int, bus: str = "") -> str:
-    """Return the settings of an agent as TOML; `bus`: that of a cluster."""
+def agent_settings(told: Told, name: str, data: Path, port: int, bus: str = "", broker: int = 0) -> str:
+    """Return the settings of an agent as TOML; `bus`: that of a cluster; `broker`: the port of one that it connects to."""
     patience = _PATIENCE.format(levels=_LEVELS, **_patience(told.scale)) if told.scale >= FAST else ""
     return _SETTINGS.format(
         data=data, clock=told.clock, agent=name, port=port, patience=patience,
+        broker=_BROKER.format(port=broker) if broker else "",
         rules=rules_of(told.scenario, told.scale), bus=_key("bus", bus),
     )  # fmt: skip
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from headwater_appliance.box import Box, box_of
+from headwater_appliance.box import Box, Process, box_of
 from headwater_appliance.demo_settings import Told, agent_settings, cloud_settings
 from headwater_appliance.ports import steady_port
 from headwater_appliance.supervise import Part
-from headwater_appliance.up import agent, cloud_side, parts
+from headwater_appliance.up import agent, cloud_side, parts, sink_of
 
 AGENTS, WORKERS = 4, 2
+_WITH_BROKER = 2
+"""Agents of a stack: one connects to the broker, to the other devices connect themselves."""
+_SOON_SILENT = """
+[edge.devices]
+silent_after = "6s"
+"""
+"""A pump that is not heard for ten seconds is to be seen on the fleet's dashboard."""
 
 
 class Agent(NamedTuple):
@@ -23,6 +30,13 @@ class Agent(NamedTuple):
     settings: Path
     data: Path
     port: int
+    broker: int = 0
+    """The port of the broker that its devices connect to, and it as well."""
+
+    @property
+    def devices_port(self) -> int:
+        """Where its devices connect to."""
+        return self.broker or self.port
 
 
 class Stand(NamedTuple):
@@ -33,6 +47,12 @@ class Stand(NamedTuple):
     """The cloud side with the first agent; the other agents stand beside it."""
     agents: list[Agent]
 
+    @property
+    def processes(self) -> list[Process]:
+        """Those of the cloud side, and the sink, if there is one."""
+        sink = self.box.sink_process
+        return [*self.box.cloud_processes, *([sink] if sink is not None else [])]
+
 
 def one_box(folder: Path, told: Told) -> Stand:
     """Write the settings of one box."""
@@ -41,16 +61,27 @@ def one_box(folder: Path, told: Told) -> Stand:
     return Stand(parts(only.settings), box_of(only.settings), [only])
 
 
-def cluster(folder: Path, told: Told, sites: list[str], bus: str) -> Stand:
-    """Write the settings of agents that share the sites, the first of which stands in one box with the workers."""
+def cluster(folder: Path, told: Told, sites: list[str], bus: str, broker: int = 0, behind: str = "") -> Stand:
+    """Write the settings of agents that share the sites, the first of which stands in one box with the workers.
+
+    Args:
+        folder: of the demo.
+        told: what all have in common.
+        sites: of the fleet.
+        bus: Kafka's address.
+        broker: the port of a broker that the first agent connects to; 0: there is none.
+        behind: settings of the cloud side for what stands behind it.
+    """
     agents: list[Agent] = []
-    for number in range(min(AGENTS, len(sites))):
+    number_of = min(_WITH_BROKER if broker else AGENTS, len(sites))
+    for number in range(number_of):
         name = sites[number]
         settings, data = (folder / f"{name}.toml", folder / name) if agents else (folder / "headwater.toml", folder / "data")  # fmt: skip
-        agents.append(Agent(name, sites[number::AGENTS], settings, data, steady_port()))
-        text = agent_settings(told, name, data, agents[-1].port, bus)
-        settings.write_text(text if number else text + cloud_settings(told, bus, WORKERS))
+        agents.append(Agent(name, sites[number::number_of], settings, data, steady_port(), 0 if number else broker))  # fmt: skip
+        text = agent_settings(told, name, data, agents[-1].port, bus, agents[-1].broker)
+        text += _SOON_SILENT if broker else ""
+        settings.write_text(text if number else f"{text}{cloud_settings(told, bus, WORKERS)}\n{behind}")
     first, *others = agents
     box = box_of(first.settings)._replace(beside=tuple(one.data for one in others))
     edges = [agent(one.settings, f"agent-{one.name}") for one in agents]
-    return Stand([*edges, *cloud_side(first.settings, box)], box, agents)
+    return Stand([*edges, *cloud_side(first.settings, box), *sink_of(first.settings, box)], box, agents)

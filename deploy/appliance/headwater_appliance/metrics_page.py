@@ -27,7 +27,7 @@ Names go by Prometheus' conventions: seconds and bytes, `_total` for what only g
 Devices and agents sit behind NAT, so nobody need be able to reach an agent: each sends the cloud side a **status frame** every
 30 seconds, beside its readings, and sooner when its mode of forwarding changes. The cloud
 shows what they tell as `headwater_agent_*` with the labels `agent` and `site` (that of most of its devices, empty until it has some); lost frames do not
-matter, the next one tells all again. What is older than an hour is no longer shown, but `headwater_agent_status_age_seconds` is, for a
+matter, the next one tells all again (a kilobyte each, compressed: 3 MB a day an agent). What is older than an hour is no longer shown, but `headwater_agent_status_age_seconds` is, for a
 week. No metric of the cloud side has a label for the device: devices are in the stores.
 
 [deploy/prometheus](../deploy/prometheus) has settings and rules for Prometheus 2: `prometheus --config.file=deploy/prometheus/prometheus.yml` scrapes one box; other

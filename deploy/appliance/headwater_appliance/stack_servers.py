@@ -123,6 +123,7 @@ class Prometheus(Server):
         return [
             self.executable, f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/data",
             f"--web.listen-address=127.0.0.1:{self.port}", "--web.enable-lifecycle", "--log.level=warn",
+            "--enable-feature=exemplar-storage",
         ]  # fmt: skip
 
 
