@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -26,6 +27,12 @@ SINK = "influx"
 
 _EVERYTHING = -(2**63)
 _CHUNK = 5_000
+_LOOK = 20_000
+"""Changes that one look goes through at most."""
+_UNREAD = """
+WITH some AS (SELECT n, oldest FROM change WHERE n > ? AND n <= ? + ?)
+SELECT key, min(value), (SELECT max(n) FROM some) FROM some LEFT JOIN json_each(some.oldest) GROUP BY key
+"""
 _SHORT = 1 << 15
 
 
@@ -60,13 +67,48 @@ class Held(NamedTuple):
         return self.oldest.get(str(what), self.otherwise)
 
 
+class Followed:
+    """How far a sink has followed, and what it has yet to read: for retention, which asks each half minute.
+
+    A sink that is away leaves hundreds of thousands of changes: each is looked at once, not each time.
+
+    Args:
+        cursor: reads how far it is; None: nobody knows.
+    """
+
+    def __init__(self, cursor: Callable[[], Cursor | None] = lambda: None) -> None:
+        self.cursor = cursor
+        self._pieces: deque[tuple[int, dict[str, int]]] = deque()
+        """Of the changes up to a number, from that of the piece before, the oldest times."""
+
+    def held(self, connection: sqlite3.Connection, cursor: Cursor | None) -> Held:
+        """Tell what retention must leave, in its transaction; `cursor`: as `self.cursor` gave it before."""
+        mark = registered(connection)
+        if mark is None:
+            return Held()
+        if cursor is None or not cursor.whole or not _is_of(connection, mark, cursor):
+            return Held(otherwise=_EVERYTHING)
+        while self._pieces and self._pieces[0][0] <= cursor.n:
+            self._pieces.popleft()
+        looked = max(cursor.n, self._pieces[-1][0] if self._pieces else 0)
+        rows = connection.execute(_UNREAD, (looked, looked, _LOOK)).fetchall()
+        if rows:
+            self._pieces.append((rows[0][2], {key: oldest for key, oldest, _ in rows if key is not None}))
+        if rows and newest(connection)[0] > rows[0][2]:
+            return Held(otherwise=_EVERYTHING)  # until all are looked at
+        oldest: dict[str, int] = {}
+        for _, some in self._pieces:
+            for key, time_us in some.items():
+                oldest[key] = min(time_us, oldest.get(key, time_us))
+        return Held(oldest)
+
+
 def register(connection: sqlite3.Connection, *, wanted: bool) -> None:
-    """Have changes noted from this open transaction on, or no longer; what was noted for nobody goes."""
+    """Have changes noted from this open transaction on, or no longer but for windows that are none any more."""
     if wanted:
         connection.execute("INSERT OR IGNORE INTO sink VALUES (?, random())", (SINK,))
     else:
         connection.execute("DELETE FROM sink WHERE name = ?", (SINK,))
-        connection.execute("DELETE FROM change")
 
 
 def registered(connection: sqlite3.Connection) -> int | None:
@@ -76,13 +118,28 @@ def registered(connection: sqlite3.Connection) -> int | None:
 
 
 def note_windows(connection: sqlite3.Connection, windows: Windows) -> None:
-    """Note windows that were written, or that are none any more."""
-    if len(windows) and registered(connection) is not None:
-        keys = Keys(windows.level, windows.start, windows.series)
-        groups = _groups(keys)
-        levels, starts = keys.level[groups].tolist(), keys.start[groups].tolist()
-        oldest = dict(sorted(zip(map(str, levels), starts, strict=True), key=lambda item: -item[1]))
-        _insert(connection, "window", oldest, pack(keys, groups))
+    """Note windows that were written, or that are none any more.
+
+    These also while no sink is registered, once there was one: a file does not show what is none any more, but the store may have its
+    point, and must hear of it when it is followed again.
+    """
+    if not len(windows):
+        return
+    if registered(connection) is None:
+        gone = windows.aggregates.count == 0
+        if not gone.any() or not _was_followed(connection):
+            return
+        windows = windows.take(gone)
+    keys = Keys(windows.level, windows.start, windows.series)
+    groups = _groups(keys)
+    levels, starts = keys.level[groups].tolist(), keys.start[groups].tolist()
+    oldest = dict(sorted(zip(map(str, levels), starts, strict=True), key=lambda item: -item[1]))
+    _insert(connection, "window", oldest, pack(keys, groups))
+
+
+def _was_followed(connection: sqlite3.Connection) -> bool:
+    """Tell whether anything was ever noted: SQLite remembers the last number that it gave."""
+    return connection.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'change'").fetchone() is not None
 
 
 def note(
@@ -141,32 +198,25 @@ def unpack(body: bytes) -> Keys:
     return Keys(np.repeat(level, sizes), np.repeat(start, sizes), np.cumsum(differences, dtype=np.int64))
 
 
-def held(connection: sqlite3.Connection, cursor: Cursor | None) -> Held:
-    """Tell what retention must leave, in its transaction.
+def forget(connection: sqlite3.Connection, cursor: Cursor | None, keep_us: int | None) -> int:
+    """Delete a chunk of what the sink has read, but for the row that its cursor stands at. Returns how many rows.
 
     Args:
-        cursor: how far the sink has followed; None: nobody knows.
+        cursor: how far it is; None: nobody knows.
+        keep_us: how long is kept what nobody is registered to read; None: for ever.
     """
     mark = registered(connection)
-    if mark is None:
-        return Held()
-    if cursor is None or not cursor.whole or not _stands(connection, mark, cursor):
-        return Held(otherwise=_EVERYTHING)
-    unread = "SELECT key, min(value) FROM change, json_each(oldest) WHERE n > ? GROUP BY key"
-    return Held(dict(connection.execute(unread, (cursor.n,)).fetchall()))
-
-
-def forget(connection: sqlite3.Connection, cursor: Cursor | None) -> int:
-    """Delete a chunk of what the sink has read, but for the row that its cursor stands at. Returns how many rows."""
-    mark = registered(connection)
-    if cursor is None or mark is None or not _stands(connection, mark, cursor):
+    if mark is None and keep_us is not None:
+        aged = "DELETE FROM change WHERE n < (SELECT min(n) FROM change) + ? AND time_s < strftime('%s') - ?"
+        return connection.execute(aged, (_CHUNK, keep_us // 1_000_000)).rowcount
+    if cursor is None or mark is None or not _is_of(connection, mark, cursor):
         return 0
     return connection.execute(
         "DELETE FROM change WHERE n < ? AND n < (SELECT min(n) FROM change) + ?", (cursor.n, _CHUNK)
     ).rowcount
 
 
-def _stands(connection: sqlite3.Connection, mark: int, cursor: Cursor) -> bool:
+def _is_of(connection: sqlite3.Connection, mark: int, cursor: Cursor) -> bool:
     return cursor.registered == mark and stands(connection, cursor)
 
 

@@ -70,7 +70,7 @@ class Courier:
         """Why it does not work; empty while it does, or while another process has the file."""
         self.opened: Callable[[], None] = lambda: None
         """Called when this process has the file."""
-        self.delivered: Delivered = lambda _route, _began_us, _now_us: None
+        self.delivered: Delivered = lambda _route, _began_us, _now_us, _trace: None
         """Called when a route took the first message of an incident."""
         self.took: Callable[[str, float], None] = lambda _route, _took_s: None
         """Called with how long the receiver of a route took."""

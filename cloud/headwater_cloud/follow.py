@@ -22,15 +22,15 @@ from headwater_cloud.influx_file import InfluxFile
 from headwater_cloud.influx_write import Later, Points, Writer
 from headwater_cloud.point_rows import PointRows
 from headwater_cloud.retention import Keep
-from headwater_cloud.store import APPLICATION, VERSION, trouble
+from headwater_cloud.store import APPLICATION, VERSION, damaged
 from headwater_shared.crash import reached
 from headwater_shared.errors import TryAgain
 from headwater_shared.logs import get_logger
-from headwater_shared.sqlite_file import check, open_reader
+from headwater_shared.sqlite_file import check, open_reader, says_damaged
 
 log = get_logger()
 
-_ROWS, _KEYS = 500, 50_000
+_ROWS, _KEYS = 500, 20_000
 """Of changes in one step at most; a row that has more keys is one step."""
 
 
@@ -104,7 +104,8 @@ class Follower:
                 wanted.windows.extend(piece.windows)
                 for kind, keys in piece.found.items():
                     wanted.found.setdefault(kind, {}).update(keys)
-            found = list(self.rows.of(db, wanted))
+            points_of = self.rows.of(db, wanted)
+        found = list(points_of)  # workers wait for who reads their file: no longer than it must
         reached("sink.read")
         written = self._keys_of(found)
         found += [self.rows.again(one) for one in again if one.key not in written]
@@ -178,7 +179,7 @@ class Follower:
         if cursor is None or cursor.registered != registered or not changes.stands(db, cursor):
             if cursor is not None:
                 log.warning("the cloud's file is another one, or went back: everything is written again")
-            cursor = Cursor(registered, *changes.newest(db), whole=False)
+            cursor = Cursor(registered, 0, 0, whole=False)  # what is noted says, too, what is none any more
             self._file.begin(cursor)
             self.rows.forget_names()
             reached("sink.begun")
@@ -196,7 +197,12 @@ class Follower:
                 db.execute("COMMIT")
         except sqlite3.Error as error:
             self.close()
-            raise trouble(self._cloud, error) from error
+            if says_damaged(error):
+                raise damaged(self._cloud, error) from error
+            # It is held for long, say, or a worker that was killed left a journal, which only one that writes rolls back.
+            raise TryAgain(
+                f"{self._cloud} cannot be read now: {error}", hint="see that the cloud side runs"
+            ) from error
 
     def _opened(self) -> sqlite3.Connection:
         try:

@@ -24,7 +24,7 @@ def anomaly_line(begin: AnomalyView, end: AnomalyView | None) -> bytes:
         {"site": site, "device": device, "metric": metric, "rule": begin.rule},
         {
             "id": begin.id, "series": begin.series, "severity": begin.severity, "text": begin.text,
-            "value": float(begin.value), "limit": None if begin.limit is None else float(begin.limit),
+            "value": _number(begin.value), "limit": _number(begin.limit),
             "degree": max(begin.degree, end.degree if end else 0.0), "open": end is None, "end_us": end_us,
             "seconds": max(0, end_us - begin.begin_us) / 1e6 if end else 0.0,
         },
@@ -39,7 +39,7 @@ def alert_line(alert: AlertView) -> bytes:
         _tags_of(alert),
         {
             "id": alert.id, "state": alert.state, "severity": alert.severity, "text": alert.text,
-            "value": float(alert.value), "fired_us": alert.fired_us or 0, "end_us": alert.end_us or 0,
+            "value": _number(alert.value), "fired_us": alert.fired_us or 0, "end_us": alert.end_us or 0,
             "incident": alert.incident, "acked": alert.acked, "muted": alert.muted, "do": alert.do, "link": alert.link,
             "runbook": alert.runbook, "model": alert.model, "place": alert.place, "owner": alert.owner,
             "open": alert.state in OPEN,
@@ -55,7 +55,7 @@ def event_line(alert: AlertView, event: AlertEventView, value: float) -> bytes:
         _tags_of(alert),
         {
             "id": alert.id, "n": event.n, "what": event.what, "state": event.state, "severity": event.severity,
-            "text": event.text, "value": float(value), "who": event.who, "why": event.why, "changed_us": event.changed_us,
+            "text": event.text, "value": _number(value), "who": event.who, "why": event.why, "changed_us": event.changed_us,
         },
         _event_ns(alert.id, event),
     )  # fmt: skip
@@ -92,6 +92,11 @@ def command_line(command: CommandView) -> bytes:
         },
         command.changed_us * 1000,
     )  # fmt: skip
+
+
+def _number(value: float | None) -> float | None:
+    """SQLite keeps what is no number as NULL."""
+    return None if value is None else float(value)
 
 
 def _tags_of(alert: AlertView) -> dict[str, str]:

@@ -39,7 +39,7 @@ def database(prefix: str, level: str) -> str:
 
 def window_head(series: str, level: str) -> bytes:
     """Return the beginning of each line of a series and level: measurement and tags."""
-    site, device, metric = series.split("/", 2)
+    site, device, metric, *_ = *series.split("/", 2), "", ""
     tags = _tags({"site": site, "device": device, "metric": metric, "level": level})
     return f"windows{tags} ".encode()
 

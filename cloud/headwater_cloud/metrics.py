@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from headwater_cloud.metric_names import cloud
 from headwater_cloud.outputs import ReportKind
 from headwater_cloud.skew import Skew
+from headwater_shared.trace import trace_of
 
 
 class Metrics:
@@ -53,16 +54,16 @@ class Metrics:
     def committed(self, made: Iterable[tuple[int, str]], now_us: int) -> None:
         """Rows are committed: when each was made, and its `traceparent`; all in the machine's wall time."""
         for made_us, traceparent in made:
-            exemplar = {"trace_id": traceparent.split("-")[1]} if traceparent else None
-            self._commit_latency.observe(max(0, now_us - made_us) / 1e6, exemplar)
+            self._commit_latency.observe(max(0, now_us - made_us) / 1e6, _exemplar(traceparent))
 
     def took(self, route: str, took_s: float) -> None:
         """The receiver of a route took a message."""
         self._send_seconds.labels(route).observe(took_s)
 
-    def delivered(self, route: str, began_us: int, now_us: int) -> None:
+    def delivered(self, route: str, began_us: int, now_us: int, traceparent: str) -> None:
         """A route took the first message of an incident: since when there was something to tell, and when that was; as `committed`."""
-        self._told_latency.labels(route).observe(max(0, now_us - began_us) / 1e6)
+        took_s = max(0, now_us - began_us) / 1e6
+        self._told_latency.labels(route).observe(took_s, _exemplar(traceparent))
 
     def count(self, counts: Mapping[str, int]) -> None:
         """Add what a batch counted; "dead REASON" goes by reason, "shard N" are rows."""
@@ -75,6 +76,10 @@ class Metrics:
                 self._skew.add(int(shard), number)
             elif name != "dead":
                 self._counted[name].inc(number)
+
+
+def _exemplar(traceparent: str) -> dict[str, str] | None:
+    return {"trace_id": trace_of(traceparent)} if traceparent else None
 
 
 _REASONS = ("damaged", "unknown-version", "unknown-kind", "wrong-shard", "poison", "late")

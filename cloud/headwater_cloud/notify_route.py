@@ -29,8 +29,9 @@ from headwater_shared.trace import trace_of
 log = get_logger()
 
 
-Delivered = Callable[[str, int, int], None]
-"""Takes a route's name, since when there was something to tell, and when it was told: the machine's wall time, in microseconds."""
+Delivered = Callable[[str, int, int, str], None]
+"""Takes a route's name, since when there was something to tell and when it was told (the machine's wall time, in microseconds), and the
+`traceparent`, if there is one."""
 
 
 class Moment(NamedTuple):
@@ -65,7 +66,7 @@ class Route(Stepped):
         self.failing_since_us = 0
         self._send, self._store, self._clock, self._zones = send, store, clock, zones
         self._chance = chance
-        self.delivered: Delivered = lambda _route, _began_us, _now_us: None
+        self.delivered: Delivered = lambda _route, _began_us, _now_us, _trace: None
         self._failures = 0
         self._not_before_us = 0
         self._result: Callable[[], None] | None = None
@@ -127,7 +128,7 @@ class Route(Stepped):
         for one in some:
             told = one.notification
             if told.state == "firing" and not (told.possible_repeat or told.over or one.repeat):
-                self.delivered(self.rules.name, wall_of(self._clock, told.time_us), now_us)
+                self.delivered(self.rules.name, wall_of(self._clock, told.time_us), now_us, told.trace)
 
     def try_out(self, message: Message) -> str:
         """Send a message beside all that waits, once. Returns why it was not delivered, "" if it was."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
 
 from headwater_cloud import followed_rows
-from headwater_cloud.followed_rows import Wanted
+from headwater_cloud.followed_rows import FoundLine, Wanted
 from headwater_cloud.influx_file import Dead, key_text
 from headwater_cloud.influx_lines import database, window_head, window_lines
 from headwater_cloud.influx_write import Points
@@ -38,6 +38,8 @@ class PointRows:
         """Points that were not written, for they have sets of tags beyond the most."""
         self.refused: set[str] = set()
         """Those sets of tags, some of them."""
+        self.example = ""
+        """The first of them."""
         self._known, self._prefix, self._batch, self._most, self._keep = known, prefix, batch, most, keep
         self._left_out = 0
         self._levels: dict[int, str] = {}
@@ -59,16 +61,19 @@ class PointRows:
         self._levels, self._series, self._heads = {}, {}, {}
 
     def of(self, db: sqlite3.Connection, wanted: Wanted) -> Iterator[Points]:
-        """Yield the points of all that is wanted, each of a request's size at most."""
+        """Read all that is wanted, and return its points, each of a request's size at most: they are made when the file is let go."""
         self._left_out = 0
         windows = followed_rows.windows_of(db, wanted.windows)
         if len(windows):
             self._read_names(db, windows)
+        return self._points(windows, list(followed_rows.found_of(db, wanted.found)))
+
+    def _points(self, windows: Windows, lines_found: Sequence[FoundLine]) -> Iterator[Points]:
         for number in np.unique(windows.level).tolist():
             yield from self._level(number, windows.take(windows.level == number))
         some = [
             (found.line, key_text(found.kind, *found.key))
-            for found in followed_rows.found_of(db, wanted.found)
+            for found in lines_found
             if self._may(self._tags_of(found.line))
         ]
         for at in range(0, len(some), self._batch):
@@ -111,6 +116,7 @@ class PointRows:
             return True
         if len(self._known) >= self._most:
             self._left_out += 1
+            self.example = self.example or tags
             if len(self.refused) < self._most:
                 self.refused.add(tags)
             return False

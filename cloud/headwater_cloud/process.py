@@ -16,6 +16,7 @@ from headwater_cloud import changes, influx_file, maintenance, sends, worker
 from headwater_cloud.ack_links import AckLinks
 from headwater_cloud.acknowledged import acknowledged
 from headwater_cloud.agents_shown import AgentsShown
+from headwater_cloud.changes import Followed
 from headwater_cloud.courier import Courier
 from headwater_cloud.notify_file import FILE as NOTIFY
 from headwater_cloud.notify_file import taken_up_to
@@ -133,7 +134,7 @@ class Process:
         self._wait_s = duration(settings.wait) / 1e6
         self._keep: Keep = settings.kept()._replace(
             told=partial(taken_up_to, self._data / NOTIFY),
-            followed=partial(influx_file.followed, self._data / influx_file.FILE),
+            followed=Followed(partial(influx_file.followed, self._data / influx_file.FILE)),
         )
 
     def turn(self) -> None:

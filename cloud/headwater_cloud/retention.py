@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from headwater_cloud import changes
-from headwater_cloud.changes import Cursor
+from headwater_cloud.changes import Cursor, Followed
 from headwater_cloud.lookup import Lookup
 from headwater_cloud.names import Names
 from headwater_cloud.store import Store
@@ -30,8 +30,8 @@ class Keep(NamedTuple):
     """Anomalies, alerts that are over, reports, notifications; None: for ever."""
     told: Callable[[], int] = lambda: 0
     """Which row of the notifications the courier took up last: what it has not seen is never deleted."""
-    followed: Callable[[], Cursor | None] = lambda: None
-    """How far the sink has followed, None: nobody knows; what a registered one has not read is never deleted (R27)."""
+    followed: Followed = Followed()
+    """How far the sink has followed: what a registered one has not read is never deleted (R27)."""
 
     def of(self, level: str) -> int | None:
         """Return how long a level is kept, None for ever; `1m@arrival` as long as `1m` unless it is named itself."""
@@ -62,16 +62,16 @@ def prune_levels(
     gone: Callable[[int, int], None] = lambda level, kept_from: None,  # noqa: ARG005 - nobody wants to know
 ) -> int:
     """As `prune`: of a file whose levels have these numbers; `gone` is told of each level that was cut, and from when on it is kept."""
-    cursor = keep.followed()
+    cursor = keep.followed.cursor()
     with transaction() as connection:
-        deleted = changes.forget(connection, cursor)
+        deleted = changes.forget(connection, cursor, keep.found_us)
     for number, name in levels:
         ended = now_us - length_us(name)
         with transaction() as connection:
             deleted += _delete(connection, "part", number, ended - keep.parts_us)[0]
             kept_us = keep.of(name)
             if kept_us is not None:
-                held_from = changes.held(connection, cursor).of(number)
+                held_from = keep.followed.held(connection, cursor).of(number)
                 before = ended - kept_us if held_from is None else min(held_from, ended - kept_us)
                 rows, kept_from = _delete(connection, "window", number, before)
                 if rows:
@@ -79,7 +79,7 @@ def prune_levels(
                     connection.execute("UPDATE level SET kept_from = ? WHERE id = ?", (kept_from, number))
                     gone(number, kept_from)
     if keep.found_us is not None:
-        deleted += _forget(transaction, now_us - keep.found_us, keep.told(), cursor)
+        deleted += _forget(transaction, now_us - keep.found_us, keep, cursor)
     return deleted
 
 
@@ -98,16 +98,16 @@ _FOLLOWED = frozenset({"anomaly", "alert", "alert_event"})
 def _forget(
     transaction: Callable[[], AbstractContextManager[sqlite3.Connection]],
     before: int,
-    told: int,
+    keep: Keep,
     cursor: Cursor | None,
 ) -> int:
     """Delete a chunk of what was found and is over; whatever still fires stays."""
     deleted = 0
     for table, which in _FOUND.items():
         with transaction() as connection:
-            held_from = changes.held(connection, cursor).of("found") if table in _FOLLOWED else None
+            held_from = keep.followed.held(connection, cursor).of("found") if table in _FOLLOWED else None
             before_us = before if held_from is None else min(held_from, before)
-            values = (before_us, _CHUNK, told)[: 3 if "?3" in which else 2]
+            values = (before_us, _CHUNK, keep.told())[: 3 if "?3" in which else 2]
             deleted += connection.execute(f"DELETE FROM {table} WHERE {which}", values).rowcount
     return deleted
 

@@ -33,6 +33,7 @@ PLACE = "sink.json"
 _POLL_S = 0.25
 """How often the cloud's file is looked at."""
 _AFTER_TROUBLE_S = 1.0
+_AFTER_FAILURE_S = 10.0
 _BEAT_S = 1.0
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -83,6 +84,12 @@ class SinkProcess:
         except TryAgain as error:
             self._say(str(error), failing=False)
             rest_s = _AFTER_TROUBLE_S
+        except HeadwaterError:
+            raise
+        except Exception as error:
+            log.exception("the sink failed")
+            self._say(f"the sink failed: {type(error).__name__}: {error}", failing=False)
+            rest_s = _AFTER_FAILURE_S
         else:
             self._say("", failing=False)
             self.steps += 1
@@ -126,7 +133,7 @@ class SinkProcess:
         if self._follower.rows.refused:
             reasons.append(
                 f"{len(self._follower.rows.refused)} sets of tags or more are beyond max_series and not written, such as "
-                f"{min(self._follower.rows.refused)}\n  hint: raise max_series in [cloud.influx], start the sink, then `headwater-cloud sink rerun`"
+                f"{self._follower.rows.example}\n  hint: raise max_series in [cloud.influx], start the sink, then `headwater-cloud sink rerun`"
             )
         return {
             "ready": self.steps > 0,

@@ -20,6 +20,7 @@ from headwater_cloud import clock_records, influx_file, maintenance, sends
 from headwater_cloud.ack_links import AckLinks
 from headwater_cloud.acknowledged import acknowledged
 from headwater_cloud.agents_shown import AgentsShown
+from headwater_cloud.changes import Followed
 from headwater_cloud.courier import Courier
 from headwater_cloud.notify_file import FILE as NOTIFY
 from headwater_cloud.notify_file import taken_up_to
@@ -88,7 +89,7 @@ def run(
         links = AckLinks(data, settings.public_url, clock)
         keep = settings.kept()._replace(
             told=partial(taken_up_to, data / NOTIFY),
-            followed=partial(influx_file.followed, data / influx_file.FILE),
+            followed=Followed(partial(influx_file.followed, data / influx_file.FILE)),
         )
         sink = SharedStore(in_data(common.data, settings.file), keep)
         sink.take_up(bus.identity, followed=bool(settings.influx.url))

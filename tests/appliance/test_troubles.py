@@ -20,6 +20,7 @@ from headwater_appliance.shown import ago, rate_of, shortened, size_of, sparklin
 from headwater_appliance.state_of_box import State
 from headwater_appliance.status_screen import screen
 from headwater_appliance.troubles import troubles
+from headwater_appliance.up import parts
 
 NOW_US = 1_795_000_000_000_000
 AGENT: dict[str, Any] = {
@@ -158,3 +159,28 @@ def test_a_chart_of_any_values_can_be_drawn() -> None:
 def test_what_a_status_holds_can_be_written_as_json(tmp_path: Path) -> None:
     """Its structures are all known to the encoder."""
     assert msgspec.json.encode(_well())
+
+
+@pytest.mark.parametrize(
+    ("running", "health", "said", "remedy"),
+    [
+        (False, {}, "the sink does not run: InfluxDB gets nothing", "headwater up"),
+        (True, {}, "runs and does not answer", "nothing is lost"),
+        (True, {"reasons": ["401\n  hint: look at the token"]}, "the sink says: 401", "look at the token"),
+        (True, {"sink": {"dead_letters": 2}}, "InfluxDB refused 2 points for ever", "sink list"),
+    ],
+)
+def test_what_is_wrong_with_the_sink(
+    tmp_path: Path, running: bool, health: dict[str, Any], said: str, remedy: str
+) -> None:
+    """Only where the settings have a store; nothing else waits for it."""
+    state = _well()
+    assert troubles(_box(tmp_path), state) == []
+    settings = tmp_path / "headwater.toml"
+    settings.write_text(settings.read_text() + '[cloud.influx]\nurl = "http://127.0.0.1:8086"\n')
+    state.now.sink, state.now.sink_health = state.now.cloud if running else None, health
+    (found,) = troubles(box_of(settings), state)
+    assert said in found.text
+    assert remedy in found.remedy
+    (sink,) = [part for part in parts(settings) if part.beside]
+    assert (sink.name, sink.command[-2:]) == ("sink", ["--sink", str(settings)])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from headwater_cloud import changes, influx_file
+from headwater_cloud.changes import Cursor, Followed
 from headwater_cloud.influx_file import followed
 from headwater_cloud.rebuild import made_again
 from headwater_cloud.retention import Keep
@@ -147,6 +149,42 @@ def test_a_window_that_is_none_any_more_is_written_as_count_0(
     assert {point["count"] for point in of(store, "windows") if point["level"] == "10s"} == {0}
 
 
+def test_a_window_that_ended_while_nobody_followed_is_none_in_the_store(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """The file does not show what is none any more: it is noted also while the settings have no sink, once they had one."""
+    agent = Agent()
+    followed_side.take(agent.frame(row(0, 1.0, opened=A)))
+    followed_side.take(agent.frame(row(10, 1.0)))
+    sink.run()
+    followed_side.runner.prune(Keep({}, 7 * DAY, followed=Followed(lambda: followed(sink.file.path))))
+    register(followed_side.store, wanted=False)
+    followed_side.take(agent.frame(row(0, opened=A, revision=1)))
+    register(followed_side.store)
+    sink.run()
+    assert equal(followed_side, store)
+
+
+def test_a_window_that_ended_after_its_file_went_back_is_none_in_the_store(
+    followed_side: Side, sink: Sink, store: LineStore, folder: Path
+) -> None:
+    """It ends before the sink looks at the file that was put back: a new beginning reads all that is noted, too."""
+    agent = Agent()
+    followed_side.take(agent.frame(row(0, 1.0, opened=A), row(10, 1.0)))
+    backup = folder / "backup.db"
+    followed_side.store.connection.execute("VACUUM INTO ?", (str(backup),))
+    followed_side.take(agent.frame(row(20, 1.0)))
+    sink.run()
+    followed_side.close()
+    for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
+        (followed_side.folder / name).unlink(missing_ok=True)
+    backup.rename(followed_side.folder / FILE)
+    followed_side.open()
+    followed_side.take(agent.frame(row(0, opened=A, revision=1)))
+    sink.run()
+    assert equal(followed_side, store)
+
+
 def test_the_same_again_after_a_kill_changes_nothing(
     followed_side: Side, sink: Sink, store: LineStore
 ) -> None:
@@ -172,7 +210,7 @@ def test_r27_retention_leaves_what_a_registered_sink_has_not_read(
     sink.run()
     agent = Agent()
     followed_side.take(agent.frame(row(0, 1.0)), agent.anomaly("begin", 0))
-    keep = Keep({"10s": DAY}, 7 * DAY, DAY, followed=lambda: followed(sink.file.path))
+    keep = Keep({"10s": DAY}, 7 * DAY, DAY, followed=Followed(lambda: followed(sink.file.path)))
     followed_side.put_clock(seconds=8 * 86_400)
     followed_side.run()
     while followed_side.runner.prune(keep):
@@ -195,13 +233,12 @@ def test_r27_retention_waits_for_a_sink_that_never_began(followed_side: Side) ->
     followed_side.put_clock(seconds=8 * 86_400)
     followed_side.run()
     path = followed_side.folder / influx_file.FILE
-    while followed_side.runner.prune(Keep({"10s": DAY}, 7 * DAY, followed=lambda: followed(path))):
+    while followed_side.runner.prune(Keep({"10s": DAY}, 7 * DAY, followed=Followed(lambda: followed(path)))):
         pass
     assert [key for key in windows_of_file(followed_side.folder) if key[1] == "10s"]
     assert followed_side.rows("SELECT count(*) FROM change") != [(0,)]
     register(followed_side.store, wanted=False)
-    assert followed_side.rows("SELECT count(*) FROM change") == [(0,)]
-    while followed_side.runner.prune(Keep({"10s": DAY}, 7 * DAY, followed=lambda: followed(path))):
+    while followed_side.runner.prune(Keep({"10s": DAY}, 7 * DAY, followed=Followed(lambda: followed(path)))):
         pass
     assert not [key for key in windows_of_file(followed_side.folder) if key[1] == "10s"]
 
@@ -214,7 +251,7 @@ def test_r27_retention_waits_until_all_that_was_there_is_written(side: Side, sto
     side.put_clock(seconds=8 * 86_400)
     side.run()
     sink = Sink(side.folder, store.url, batch=2)
-    keep = Keep({"10s": DAY}, 7 * DAY, followed=lambda: followed(sink.file.path))
+    keep = Keep({"10s": DAY}, 7 * DAY, followed=Followed(lambda: followed(sink.file.path)))
     for _ in range(2):
         sink.follower.step()
         while side.runner.prune(keep):
@@ -238,7 +275,7 @@ def test_a_dead_letter_whose_row_retention_took_is_tried_as_it_was(
     store.say(Said(400, '{"error":"field type conflict"}'))
     sink.run()
     assert {one.database for one in sink.file.dead()} >= {"hw_10s"}
-    keep = Keep({"10s": DAY}, 7 * DAY, followed=lambda: followed(sink.file.path))
+    keep = Keep({"10s": DAY}, 7 * DAY, followed=Followed(lambda: followed(sink.file.path)))
     followed_side.put_clock(seconds=8 * 86_400)
     followed_side.run()
     sink.run()
@@ -252,13 +289,35 @@ def test_a_dead_letter_whose_row_retention_took_is_tried_as_it_was(
     assert windows_of_store(store)["s1/d1/temp", "10s", T0][0] == 2
 
 
+def test_r27_a_sink_that_was_away_for_long_is_looked_at_in_pieces(
+    followed_side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each unread change is looked at once; nothing may go before all are; what was read since holds nothing back any more."""
+    monkeypatch.setattr(changes, "_LOOK", 2)
+    db = followed_side.store.connection
+    (mark,) = db.execute("SELECT mark FROM sink").fetchone()
+    with followed_side.store.transaction() as connection:
+        for n in range(5):
+            changes.note(connection, "anomaly", [n], 100 - n)
+        changes.note(connection, "alert", [9], 7)
+    marks = dict(db.execute("SELECT n, mark FROM change"))
+    retained, at_first = Followed(), Cursor(mark, 1, marks[1], whole=True)
+    assert [retained.held(db, at_first).of("found") for _ in range(2)] == [-(2**63)] * 2
+    for _ in range(2):
+        assert retained.held(db, at_first).of("found") == 7
+    assert retained.held(db, at_first).of(3) is None
+    assert retained.held(db, Cursor(mark, 5, marks[5], whole=True)).of("found") == 7
+    assert retained.held(db, Cursor(mark, 6, marks[6], whole=True)).of("found") is None
+    assert Followed().held(db, None).of(3) == -(2**63)
+
+
 def test_changes_are_let_go_when_they_are_read(followed_side: Side, sink: Sink) -> None:
     """All but the row that the cursor stands at, by which the file is known."""
     agent = Agent()
     for n in range(5):
         followed_side.take(agent.frame(row(10 * n, 1.0)))
     sink.run()
-    followed_side.runner.prune(Keep({}, DAY, followed=lambda: followed(sink.file.path)))
+    followed_side.runner.prune(Keep({}, DAY, followed=Followed(lambda: followed(sink.file.path))))
     assert len(followed_side.rows("SELECT n FROM change")) == 1
     followed_side.take(agent.frame(row(100, 1.0)))
     assert sink.run() > 0
@@ -293,7 +352,7 @@ def test_a_file_that_went_back_is_written_whole_again(
     followed_side.run()  # the log is read again from where the backup was
     for n in range(5, 9):
         followed_side.take(agent.frame(row(10 * n, 2.0)))
-    keep = Keep({}, DAY, followed=lambda: followed(sink.file.path))
+    keep = Keep({}, DAY, followed=Followed(lambda: followed(sink.file.path)))
     followed_side.runner.prune(keep)  # by a cursor of before
     sink.run()
     assert equal(followed_side, store)
@@ -390,6 +449,78 @@ def test_more_sets_of_tags_than_may_be_are_counted_and_left_out(
     assert sink.follower.rows.tag_sets == known == 2
     assert {point["device"] for point in of(store, "windows")} == there
     assert len(of(store, "windows")) == 4
+    sink.close()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_happens_in_whatever_order_the_store_has_what_the_file_has(
+    side: Side, store: LineStore, folder: Path, seed: int
+) -> None:
+    """New windows, revisions, windows that end, a store that refuses, kills before a commit, registrations, backups that are put back,
+    retention: drawn at random; at last the store has the windows of the file, and of those that retention took, too.
+    """
+    draw = random.Random(seed)
+    side.clock.wall_us = T0
+    register(side.store)
+    sink = Sink(side.folder, store.url, batch=draw.choice([1, 3, 1000]))
+    keep = Keep({}, 7 * DAY, followed=Followed(lambda: followed(sink.file.path)))
+    agents, revisions = [Agent("a1"), Agent("a2", epoch=9)], dict.fromkeys(range(12), 0)
+
+    def write() -> None:
+        n, at = draw.randrange(2), draw.randrange(6)
+        revisions[6 * n + at] += 1
+        values = [draw.uniform(0, 9) for _ in range(draw.randrange(4))]
+        opened = (agents[n].name, agents[n].epoch, 1)
+        side.take(agents[n].frame(row(10 * at, *values, opened=opened, revision=revisions[6 * n + at])))
+
+    def kill() -> None:
+        """End the sink with the points written and the cursor where it was."""
+        kept = folder / "kept.db"
+        kept.unlink(missing_ok=True)
+        with closing(sqlite3.connect(sink.file.path)) as before, closing(sqlite3.connect(kept)) as copy:
+            before.backup(copy)
+        sink.try_to()
+        sink.close()
+        for end in ("", "-wal", "-shm"):
+            sink.file.path.with_name(sink.file.path.name + end).unlink(missing_ok=True)
+        shutil.copy(kept, sink.file.path)
+        sink.file, sink.follower = sink._make()
+
+    def register_again() -> None:
+        register(side.store, wanted=False)
+        if draw.random() < 0.5:
+            write()
+        register(side.store)
+
+    def go_back() -> None:
+        backup = folder / "backup.db"
+        backup.unlink(missing_ok=True)
+        side.store.connection.execute("VACUUM INTO ?", (str(backup),))
+        for _ in range(draw.randrange(3)):
+            write()
+        if draw.random() < 0.5:
+            sink.try_to()
+        side.close()
+        for end in ("", "-wal", "-shm"):
+            (side.folder / (FILE + end)).unlink(missing_ok=True)
+        backup.rename(side.folder / FILE)
+        side.open()
+        side.run()
+
+    def step() -> None:
+        with suppress(TryAgain):
+            sink.follower.step()
+
+    acts: list[Callable[[], object]] = [
+        write, write, write, write, step, step, kill, register_again, go_back, sink.try_to,
+        lambda: store.say(None), lambda: store.say(Said(draw.choice([503, 500, 401]))),
+        lambda: side.runner.prune(keep),
+    ]  # fmt: skip
+    for _ in range(60):
+        draw.choice(acts)()
+    store.say(None)
+    sink.run()
+    assert windows_of_store(store) == windows_of_file(side.folder)
     sink.close()
 
 

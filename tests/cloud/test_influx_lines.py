@@ -107,6 +107,14 @@ def test_several_quantiles_are_those_of_the_plain_one() -> None:
             assert found[at] == pytest.approx(quantile(bucket, count, q), nan_ok=True)
 
 
+def test_what_an_agent_should_not_send_is_written_all_the_same() -> None:
+    """A series that is none, a value that SQLite keeps as NULL: nobody else's points wait for it."""
+    assert window_head("odd", "10s") == b"windows,level=10s,site=odd "
+    assert window_head("+/+/temp", "10s") == b"windows,device=+,level=10s,metric=temp,site=+ "
+    begin = AnomalyView("a1", "begin", "edge", "hot", "a/b/c", 1, 1, None, None, "info", "", "", "", 0.0)  # type: ignore[arg-type]
+    assert b"value" not in anomaly_line(begin, None)
+
+
 def test_text_cannot_break_a_line() -> None:
     """Quotes, backslashes and newlines of names and texts stay within their tag or field."""
     made = line(

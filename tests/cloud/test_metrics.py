@@ -109,7 +109,8 @@ def test_the_way_to_a_notification_is_measured_by_route(process: Process, folder
     """From the event time of the evidence until the route took the first message of an incident; its end is not measured."""
     log, agent, now = SqliteLog(folder / LOG), Agent(), wall_us()
     begin = (now - 5 * S - 1_800_000_000 * S) / S
-    log.append([agent.anomaly("begin", begin)])
+    first = agent.anomaly("begin", begin)
+    log.append([_made(first, now)])
     process.courier.start()
     process.turn()
     registry = process.runner.metrics.registry
@@ -121,6 +122,9 @@ def test_the_way_to_a_notification_is_measured_by_route(process: Process, folder
     log.close()
     assert registry.get_sample_value(count, {"route": "file"}) == 1
     assert 5 <= _value(process, TOLD + "_sum", route="file") < 60
+    text = generate_latest(registry).decode()  # type: ignore[no-untyped-call]
+    (line,) = [one for one in text.splitlines() if one.startswith(TOLD) and "trace_id" in one]
+    assert f'trace_id="{trace.trace_of(trace.traceparent("row"))}"' in line
     took = "headwater_cloud_notification_send_seconds"
     assert _value(process, took + "_count", route="file") == 2
     assert 0 < _value(process, took + "_sum", route="file") < 5
