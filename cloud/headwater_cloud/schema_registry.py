@@ -16,7 +16,7 @@ from headwater_shared.kafka_settings import KafkaSettings
 from headwater_shared.settings import secret
 
 _PATIENCE_S = 10.0
-_FILE = re.compile(r"(\w+)-(\d+)\.avsc")
+_FILE = re.compile(r"([\w-]+)-(\d+)\.avsc")
 
 
 class Registered(NamedTuple):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 from typing import NamedTuple
 
 from headwater_cloud import changes
@@ -92,7 +93,9 @@ def through(here: Box, store: Sequence[Away], seconds: float = HOUR_S, *options:
     """
     with fleet(here, seconds, *options) as load_:
         told = Told(here, load_.ledger)
-        until(lambda: (at := followed(here.data / FILE)) is not None and at.n > 0, 60, "the sink writes")
+        _goes_on(load_, _BETWEEN)
+        with frozen(load_):  # however slow the sink is, the fleet has most of its readings still to send
+            until(lambda: (at := followed(here.data / FILE)) is not None and at.n > 0, 60, "the sink writes")
         for number, one in enumerate(store):
             assert load_.sending()
             one.away()
@@ -114,6 +117,16 @@ def through(here: Box, store: Sequence[Away], seconds: float = HOUR_S, *options:
 
 _BETWEEN = 1_500
 """Records of the ledger."""
+
+
+@contextmanager
+def frozen(fleet_: Load) -> Iterator[None]:
+    """Stop the fleet's process for the block."""
+    fleet_.process.send_signal(SIGSTOP)
+    try:
+        yield
+    finally:
+        fleet_.process.send_signal(SIGCONT)
 
 
 def _goes_on(fleet_: Load, records: int) -> None:

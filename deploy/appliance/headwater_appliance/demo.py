@@ -288,8 +288,9 @@ async def _tell(
             _tell_news(told, clock)
             seconds = time.monotonic() - began
             if not draw() and seconds >= next_line:
-                next_line += 4.0
                 print(view.line(seconds, clock.now().wall_us), flush=True)
+                # Who waits for the first readings is told each second.
+                next_line = next_line + 4.0 if view.has_readings else seconds + 1.0
     if running.done():
         raise TryAgain("an agent or the cloud side ended")
 

@@ -49,6 +49,11 @@ class View:
                 return None
         return self._history
 
+    @property
+    def has_readings(self) -> bool:
+        """Tell whether the last line had any."""
+        return self._before[1] > 0
+
     def line(self, seconds: float, now_us: int) -> str:
         """Say in one line how the box is."""
         status = self.agent()
