@@ -212,10 +212,14 @@ class Follower:
                 open_reader(self._cloud, application=APPLICATION, version=VERSION),
                 inode,
             )
-            if check(self._reader, self._cloud, APPLICATION, VERSION) < VERSION:
+            found = check(self._reader, self._cloud, APPLICATION, VERSION)
+            if found < VERSION:
                 self.close()
                 raise TryAgain(
-                    f"{self._cloud} is of an older version yet", hint="start the cloud side: it brings it up"
+                    f"{self._cloud} is of an older version yet" if found else f"{self._cloud} is being made",
+                    hint="start the cloud side: it brings it up"
+                    if found
+                    else "it goes on by itself; else start the cloud side",
                 )
             followed_rows.prepare(self._reader)
             self._cursor = None
