@@ -63,7 +63,12 @@ def list_(route: RouteName = "", settings: SettingsFile = None, as_json: AsJson 
         print(msgspec.json.encode({"undelivered": found, "failing": failing}).decode())
         return
     if not found and not failing:
-        print("everything was delivered")
+        began = (Path(common.data) / FILE).exists()
+        print(
+            "everything was delivered"
+            if began
+            else f"nothing was told yet: no cloud side ran with the data folder {common.data}"
+        )
     for one in found:
         print(*_lines(one), sep="\n")
     for name, said in failing.items():

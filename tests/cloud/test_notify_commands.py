@@ -76,7 +76,10 @@ def test_notify_test_list_and_retry(folder: Path, hook: Hook) -> None:
     settings = settings_of(folder, hook)
     here = ("--settings", str(settings))
     assert "the cloud side does not run here" in run("test", *here)[1]
-    assert run("list", *here) == (0, "everything was delivered\n")
+    assert run("list", *here) == (
+        0,
+        f"nothing was told yet: no cloud side ran with the data folder {folder / 'data'}\n",
+    )
     with cloud_side(settings):
         until((folder / "data" / "notify.json").exists, 30, "it answers")
         code, said = run("test", *here)
