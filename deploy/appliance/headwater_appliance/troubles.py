@@ -45,7 +45,9 @@ def _of_parts(box: Box, state: State) -> Iterator[Trouble]:
     if now.edge is None and now.cloud is None:
         other = "" if box.settings else "; or name the settings of the one that runs: --settings FILE"
         yield Trouble(
-            "wrong", f"Headwater does not run here, in the data folder {box.data}", f"start it: {start}{other}"
+            "wrong",
+            f"Headwater does not run here, in the data folder {box.data}",
+            f"start it: {start}{other}",
         )
         return
     if now.edge is None:
