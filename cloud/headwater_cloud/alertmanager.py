@@ -83,6 +83,8 @@ class Alertmanager(Stepped):
         """What changed and was not taken yet, and since when."""
         self._links: dict[str, tuple[str, int]] = {}
         self._all_us = self._not_before_us = self._failures = 0
+        self._began = ""
+        """When the Alertmanager was started that got all of it last."""
 
     def step(self) -> int | None:
         """Look at the cloud's file, and post what changed, and all of it when that is due."""
@@ -90,9 +92,11 @@ class Alertmanager(Stepped):
         due = not self._all_us - _ALL_US <= now_us < self._all_us  # also if the clock went back
         self._follow(now_us, due=due)
         if not self._not_before_us - 2 * round(_RETRY_MOST_S * 1e6) < now_us < self._not_before_us:
-            some = [labels for labels in (self._rows if due else self._unsent) if labels not in self._lost]
+            began = self._posts.began() if due else ""
+            every = self._due(same=bool(began) and began == self._began) if due else self._unsent
+            some = [labels for labels in every if labels not in self._lost]
             if self._post(some, now_us) and due:
-                self._all_us = now_us + _ALL_US
+                self._all_us, self._began = now_us + _ALL_US, began
         return max(self._all_us, self._not_before_us)
 
     def try_out(self, message: Message) -> str:
@@ -161,6 +165,18 @@ class Alertmanager(Stepped):
         for labels in gone:
             self._said.pop(labels, None)
             self._unsent.pop(labels, None)
+
+    def _due(self, *, same: bool) -> list[str]:
+        """Return what is to be posted this minute.
+
+        Of what is over an Alertmanager that took it, and is the `same` still, is told nothing more: it would begin a group anew of nothing, and what
+        fires again in that group would wait for the end of its `group_interval`, and is never told if it is over by then.
+        """
+        return [
+            labels
+            for labels, row in self._rows.items()
+            if not (same and row.over_us is not None and row.taken_us is not None) or labels in self._unsent
+        ]
 
     def _fires(self, reader: sqlite3.Connection, now_us: int) -> dict[str, Posted]:
         """Return what is to fire there."""

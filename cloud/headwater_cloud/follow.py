@@ -73,14 +73,15 @@ class Follower:
     ) -> None:
         self.rows = PointRows(file.known(), prefix, batch, max_series, keep)
         self.behind = 0
-        """Rows of changes that are not written yet, as of the last step."""
+        """Rows of changes that are not written yet, as of the last step: what it read and the store did not take is among them."""
         self.oldest_s = 0
         """When the oldest of them was made (seconds); 0: there is none."""
         self._cloud, self._file, self._writer, self._batch = cloud, file, writer, batch
         self._reader: sqlite3.Connection | None = None
         self._inode = 0
         self._cursor: Cursor | None = None
-        self._following_s = 0
+        self._following = self._following_s = 0
+        """What follows those that were read last: how many, and since when."""
         self._buried = {one.key for one in file.dead()}
         self._settle_s, self._unsure = settle_s, unsure and file.cursor() is not None
 
@@ -127,7 +128,7 @@ class Follower:
             self._file.move(moved_on, moved, self.rows.fresh, alive)
         count = cursor.n - (self._cursor.n if self._cursor else 0)
         self._cursor, self._buried = cursor, self._buried - alive
-        self.oldest_s = self._following_s
+        self.behind, self.oldest_s = self._following, self._following_s
         self.rows.settled()
         return Step(count, job is not None, sum(points.size for points in found))
 
@@ -148,7 +149,7 @@ class Follower:
     def _changed(self, db: sqlite3.Connection) -> tuple[Cursor, Wanted]:
         """Read what changed since the cursor. Returns where it is to stand afterwards, and the keys."""
         assert self._cursor is not None
-        cursor, wanted, keys = self._cursor, Wanted([], {}), 0
+        cursor, wanted, keys, read = self._cursor, Wanted([], {}), 0, 0
         rows = changes.read(db, cursor.n, _ROWS)
         for n, mark, _, kind, body in rows:
             if kind == "window":
@@ -162,9 +163,10 @@ class Follower:
                     dict.fromkeys(map(followed_rows.frozen, changes.keys_of(body)))
                 )
             cursor = cursor._replace(n=n, mark=mark)
+            read += 1
         unread = "SELECT count(*), ifnull(min(time_s), 0) FROM change WHERE n > ?"
-        self.behind, self._following_s = db.execute(unread, (cursor.n,)).fetchone()
-        self.oldest_s = rows[0][2] if rows else 0
+        self._following, self._following_s = db.execute(unread, (cursor.n,)).fetchone()
+        self.behind, self.oldest_s = read + self._following, rows[0][2] if rows else 0
         return cursor, wanted
 
     def _take_up(self, db: sqlite3.Connection) -> None:
@@ -216,10 +218,14 @@ class Follower:
                 open_reader(self._cloud, application=APPLICATION, version=VERSION),
                 inode,
             )
-            if check(self._reader, self._cloud, APPLICATION, VERSION) < VERSION:
+            found = check(self._reader, self._cloud, APPLICATION, VERSION)
+            if found < VERSION:
                 self.close()
                 raise TryAgain(
-                    f"{self._cloud} is of an older version yet", hint="start the cloud side: it brings it up"
+                    f"{self._cloud} is of an older version yet" if found else f"{self._cloud} is being made",
+                    hint="start the cloud side: it brings it up"
+                    if found
+                    else "it goes on by itself; else start the cloud side",
                 )
             followed_rows.prepare(self._reader)
             self._cursor = None

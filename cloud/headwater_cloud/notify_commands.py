@@ -32,6 +32,7 @@ RouteName = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 _TIMEOUT_S = 120.0
+_HEALTH_S = 5.0
 
 
 @app.command("test")
@@ -57,13 +58,25 @@ def list_(route: RouteName = "", settings: SettingsFile = None, as_json: AsJson 
         Path(common.data) / FILE, read_routes(cloud.notify, cloud.notifications, secrets=False), check_zones(cloud.zones), moment(clock)
     )  # fmt: skip
     found = [one for one in found if route in {"", one.route}]
+    failing = {name: said for name, said in _failing(Path(common.data), cloud).items() if route in {"", name}}
     if as_json:
-        print(msgspec.json.encode({"undelivered": found}).decode())
+        print(msgspec.json.encode({"undelivered": found, "failing": failing}).decode())
         return
-    if not found:
-        print("everything was delivered")
+    if not found and not failing:
+        began = (Path(common.data) / FILE).exists()
+        print(
+            "everything was delivered"
+            if began
+            else f"nothing was told yet: no cloud side ran with the data folder {common.data}"
+        )
     for one in found:
         print(*_lines(one), sep="\n")
+    for name, said in failing.items():
+        since = when(said["failing_since_us"], UTC)
+        waits = f"{said['waiting']} wait" if said["waiting"] != 1 else "1 waits"
+        print(
+            f"{name:<12} Alertmanager takes nothing since {since}: {said['failing']}; of alerts that changed {waits}, tried again by itself"
+        )
 
 
 @app.command()
@@ -83,6 +96,18 @@ def _lines(one: Undelivered) -> list[str]:
         f"{one.route:<12} {one.severity:<8} {one.subject}: {one.text}",
         f"{'':<12} since {when(one.since_us, UTC)}: {what}" + (f" ({one.why})" if one.why else ""),
     ]
+
+
+def _failing(data: Path, cloud: CloudSettings) -> dict[str, dict[str, Any]]:
+    """Alertmanagers that do not take what fires, by route: what they are told stands in no list, so the process that sends it is asked."""
+    try:
+        port = int(msgspec.json.decode((data / PLACE).read_bytes())["health"])
+        made = http.client.HTTPConnection(cloud.health_host, port, timeout=_HEALTH_S)
+        made.request("GET", "/health")
+        routes: dict[str, dict[str, Any]] = msgspec.json.decode(made.getresponse().read())["notify"]["routes"]
+    except (OSError, http.client.HTTPException, msgspec.DecodeError, KeyError):
+        return {}  # it does not run: it says at its start what it cannot send
+    return {name: said for name, said in routes.items() if said["to"] == "alertmanager" and said["failing"]}
 
 
 def _asked(settings: Path | None, what: str, route: str) -> dict[str, Any]:

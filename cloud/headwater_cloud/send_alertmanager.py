@@ -18,6 +18,7 @@ from headwater_shared.errors import Refused
 from headwater_shared.webhook import NEVER, Address, cut
 
 _PATH = "/api/v2/alerts"
+_STATUS = "/api/v2/status"
 _HINT = "check url of this [[cloud.notify]], and the log of Alertmanager"
 
 
@@ -27,12 +28,28 @@ class Posts:
     def __init__(self, url: str, timeout_s: float) -> None:
         parts = urlsplit(url)
         place = parts.netloc.rpartition("@")[2]
-        path = parts.path.rstrip("/").removesuffix(_PATH) + _PATH
-        self._address = Address(urlunsplit((parts.scheme, place, path, "", "")), b"", timeout_s)
+        prefix = parts.path.rstrip("/").removesuffix(_PATH)
+        self._address = Address(urlunsplit((parts.scheme, place, prefix + _PATH, "", "")), b"", timeout_s)
+        self._status = prefix + _STATUS
         self._headers: dict[str, str] = {}
         if parts.username:
             words = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             self._headers["Authorization"] = f"Basic {base64.b64encode(words).decode()}"
+
+    def began(self) -> str:
+        """Ask when it was started: as long as that is the same it has all that it took. "" where it does not say."""
+        made = self._address.connection()
+        end = threading.Timer(self._address.timeout_s, cut, (made,))
+        end.start()
+        try:
+            made.connect()
+            made.request("GET", self._status, headers=self._headers)
+            return str(msgspec.json.decode(made.getresponse().read())["uptime"])
+        except (OSError, http.client.HTTPException, msgspec.DecodeError, LookupError, TypeError):
+            return ""
+        finally:
+            end.cancel()
+            made.close()
 
     def post(self, name: str, alerts: list[dict[str, Any]]) -> None:
         """Post some alerts, and wait for the answer, never longer than the time-out.

@@ -60,12 +60,18 @@ def rerun(
 @app.command("list")
 def list_(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     """Show the points that the store refused for ever, and why; they wait for `retry`, or for the next change of their row."""
-    found = dead_letters(Path(load(settings, "common", Common).data) / FILE)
+    data = load(settings, "common", Common).data
+    found = dead_letters(Path(data) / FILE)
     if as_json:
         print(msgspec.json.encode({"dead_letters": [_shown(one) for one in found]}).decode())
         return
     if not found:
-        print("the store refused nothing")
+        began = (Path(data) / FILE).exists()
+        print(
+            "the store refused nothing"
+            if began
+            else f"nothing was written yet: no sink ran with the data folder {data}"
+        )
     for one in found:
         print(
             f"{one.database}  {' '.join(map(str, msgspec.json.decode(one.key)))}  since {when(one.time_us, UTC)}"

@@ -27,14 +27,24 @@ class Posted(NamedTuple):
 
 
 class Hook:
-    """A webhook. `answer` is what it answers with: a status, and headers."""
+    """A webhook. `answer` is what it answers with: a status, and headers; `began` is when it was started, as an Alertmanager says it."""
 
     def __init__(self, port: int) -> None:
         self.got: list[Posted] = []
         self.answer: tuple[int, dict[str, str]] = (200, {})
+        self.began = ""
         hook = self
 
         class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                said = b""
+                if hook.began and self.path.split("?")[0].endswith("/api/v2/status"):
+                    said = msgspec.json.encode({"uptime": hook.began})
+                self.send_response(200 if said else 404)
+                self.send_header("Content-Length", f"{len(said)}")
+                self.end_headers()
+                self.wfile.write(said)
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 status, headers = hook.answer

@@ -47,6 +47,33 @@ def test_r29_what_fires_is_posted_every_minute_for_an_hour_ahead_and_its_end_at_
 
 
 @pytest.mark.covers("R29")
+def test_r29_an_end_is_said_again_only_to_an_alertmanager_that_was_started_since(folder: Path) -> None:
+    """Said to one that has it, it would begin a group of nothing there, and what fires again would wait for that group's next turn."""
+    with webhook() as hook:
+        some = Fires(folder, [route(hook.url)], SetClock())
+        hook.began = "2027-01-15T07:00:00.000Z"
+
+        def a_minute() -> int:
+            before = len(hook.got)
+            some.clock.advance(60)
+            some.deliver()
+            return len(hook.got) - before
+
+        some.put("north/p1")
+        some.deliver()
+        assert a_minute() == 1, "it fires on"
+        some.put("north/p1", "resolved")
+        some.deliver()
+        (ended,) = told(hook).values()
+        assert ends_in(ended, some.clock) == -5.0
+        assert [a_minute() for _ in range(3)] == [0, 0, 0]
+        hook.began, before = "2027-01-15T08:03:00.000Z", len(hook.got)
+        assert [a_minute() for _ in range(3)] == [1, 0, 0]
+        assert [*told(hook, before).values()] == [ended]
+        some.close()
+
+
+@pytest.mark.covers("R29")
 def test_r29_labels_hold_what_is_where_and_annotations_the_rest(folder: Path) -> None:
     """No id, region, value or rule version in labels: two senders of one alert, or two versions of a rule, are one there."""
     with webhook() as hook:

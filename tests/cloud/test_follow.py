@@ -116,6 +116,25 @@ def test_the_cursor_moves_only_after_the_store_has_the_points(
     assert followed(followed_side.folder / influx_file.FILE) != before
 
 
+def test_what_was_read_and_not_taken_is_behind(followed_side: Side, sink: Sink, store: LineStore) -> None:
+    """`headwater status` must not say "up to date" of a store that is away: what it did not take is not in it, whoever has read it."""
+    sink.run()
+    assert (sink.follower.behind, sink.follower.oldest_s) == (0, 0)
+    agent = Agent()
+    followed_side.take(agent.frame(row(0, 1.0)))
+    store.say(Said(503))
+    sink.try_to()
+    first = sink.follower.behind
+    assert first > 0
+    assert sink.follower.oldest_s > 0
+    followed_side.take(agent.frame(row(20, 2.0)))
+    sink.try_to()
+    assert sink.follower.behind > first
+    store.say(None)
+    sink.run()
+    assert (sink.follower.behind, sink.follower.oldest_s) == (0, 0)
+
+
 def test_a_sink_that_is_registered_later_misses_nothing(side: Side, store: LineStore) -> None:
     """What was there before, what comes while that is written, and what comes after: all of it, in pieces of one window."""
     side.clock.wall_us = T0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from tests.cloud.made import Agent
 from tests.cloud.notified import LINES
 from tests.cloud.receivers import Hook, webhook
 from tests.cloud.side import LOG
-from tests.support import until
+from tests.support import free_port, until
 
 
 @contextmanager
@@ -75,7 +76,10 @@ def test_notify_test_list_and_retry(folder: Path, hook: Hook) -> None:
     settings = settings_of(folder, hook)
     here = ("--settings", str(settings))
     assert "the cloud side does not run here" in run("test", *here)[1]
-    assert run("list", *here) == (0, "everything was delivered\n")
+    assert run("list", *here) == (
+        0,
+        f"nothing was told yet: no cloud side ran with the data folder {folder / 'data'}\n",
+    )
     with cloud_side(settings):
         until((folder / "data" / "notify.json").exists, 30, "it answers")
         code, said = run("test", *here)
@@ -116,6 +120,27 @@ def test_notify_test_list_and_retry(folder: Path, hook: Hook) -> None:
         )
         assert _asked(folder, "notify/test", "GET")[0] == 403
         assert _asked(folder, "ack/nonsense", "GET")[0] == 404
+
+
+def test_an_alertmanager_that_is_away_is_listed(folder: Path, hook: Hook) -> None:
+    """What it is told stands in no list: `headwater notify list` must not say of an alert that nobody is called for that all was delivered."""
+    away = (
+        f'[[cloud.notify]]\nname = "on-call"\nto = "alertmanager"\nurl = "http://127.0.0.1:{free_port()}"\n'
+    )
+    settings = settings_of(folder, hook, away)
+    here = ("--settings", str(settings))
+    with cloud_side(settings):
+        until((folder / "data" / "notify.json").exists, 30, "it answers")
+        with closing(SqliteLog(folder / "data" / LOG)) as log:
+            log.append([Agent().anomaly("begin", 1)])
+        until(lambda: json.loads(run("list", *here, "--json")[1])["failing"], 20, "it is listed")
+        said = run("list", *here)[1]
+        assert re.fullmatch(
+            r"on-call +Alertmanager takes nothing since .*: .*Connection refused; of alerts that changed 1 waits, .*\n",
+            said,
+        )
+        assert run("list", "hook", *here) == (0, "everything was delivered\n")
+    assert run("list", *here) == (0, "everything was delivered\n")
 
 
 def _asked(folder: Path, path: str, method: str = "GET") -> tuple[int, str]:

@@ -188,6 +188,6 @@ def test_commands_without_a_sink_say_so(tmp_path: Path) -> None:
     """Nothing is made by asking."""
     (tmp_path / "h.toml").write_text(f'[common]\ndata = "{tmp_path}"\n')
     found = CliRunner().invoke(app, ["sink", "list", "--settings", str(tmp_path / "h.toml")])
-    assert found.output == "the store refused nothing\n"
+    assert found.output == f"nothing was written yet: no sink ran with the data folder {tmp_path}\n"
     found = CliRunner().invoke(app, ["sink", "retry", "--settings", str(tmp_path / "h.toml")])
     assert isinstance(found.exception, Refused)

@@ -57,6 +57,8 @@ class Machine:
         """What Alertmanager gets in the place of the file that was copied."""
         self._asked = folder / "systemctl"
         self._asked.touch()
+        self._umask = folder / "umask"
+        self._umask.write_text("0022\n")
         self._environment = {
             **os.environ,
             "HOME": str(folder),
@@ -84,12 +86,12 @@ class Machine:
         return re.sub(r"(?<![\w/])/etc/", f"{self.etc}/", text)
 
     def paste(self, block: str) -> str:
-        """Paste a block; start again what it says is to be."""
+        """Paste a block; start again what it says is to be. As in one terminal, a umask is that of the next block, too."""
         self._pasted += 1
         log = self.folder / f"pasted-{self._pasted}.log"
         with log.open("wb") as out:
             done = subprocess.run(
-                ["bash", "-ec", f"{self._defined}\n{block}" if "() {" not in block else block],
+                ["bash", "-ec", f"umask {self._umask.read_text()}{'' if '() {' in block else self._defined}\n{block}\numask > {self._umask}"],
                 cwd=self.folder, env=self._environment, stdout=out, stderr=out, timeout=120, check=False,
             )  # fmt: skip
         said = log.read_text()
@@ -152,6 +154,14 @@ class Machine:
         return False
 
 
+def _readable(folder: Path) -> bool:
+    """Whether another user, such as Debian's `prometheus`, can read all of it; secrets are put there for that user."""
+    return all(
+        path.stat().st_mode & (0o005 if path.is_dir() else 0o004) == (0o005 if path.is_dir() else 0o004)
+        for path in (folder, *folder.rglob("*"))
+    )
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     process.wait(30)
@@ -202,10 +212,13 @@ def _paste_all(machine: Machine, hook: Hook, blocks: list[str]) -> None:
     assert "the settings are right" in machine.paste(box)
     data = machine.folder / "plant" / "headwater-data"
     until(lambda: read_running(data, "up"), 60, "it says ready three times")
+    assert (machine.folder / "plant" / "sink.password").stat().st_mode & 0o077 == 0
     assert "SUCCESS" in machine.paste(prometheus)
+    assert _readable(machine.etc / "prometheus")
     # Whom it calls is the user's to change: here all of them are a webhook of the test.
     machine.routes = settings_of.alertmanager(hook.url)
     assert "SUCCESS" in machine.paste(alertmanager)
+    assert _readable(machine.etc / "alertmanager")
     said = machine.paste(hot)
     assert re.search(r"firing .*home/stove/temperature", said)
     told: list[Told] = []
@@ -233,7 +246,9 @@ def _paste_all(machine: Machine, hook: Hook, blocks: list[str]) -> None:
     until(lambda: {labels["alertname"] for labels, _ in promql(url, firing)} == {"Watchdog"}, 60, "it alone fires")  # fmt: skip
     assert msgspec.json.decode(get(url, "/api/v1/rules"))["data"]["groups"]
     until(lambda: "headwater_found" in machine.paste(machine.here('cd ~/plant; ask "SHOW DATABASES" as-sink')), 60, "the sink writes")  # fmt: skip
-    machine.paste(grants)
+    said = machine.paste(grants)
+    for name in ("found", "10s", "1m", "10m", "1h"):
+        assert f'["headwater_{name}","READ"]' in said, "Grafana offers what its user may read"
     reads = f'{_AS_GRAFANA} \'q=SELECT "state" FROM "headwater_found".."alerts"\''
     assert "resolved" in machine.paste(machine.here(reads))
     assert "not authorized" in machine.paste(machine.here(f"{_AS_GRAFANA} 'q=DROP DATABASE headwater_found'"))

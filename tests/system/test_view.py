@@ -419,8 +419,9 @@ def test_status_works_with_parts_down(tmp_path: Path) -> None:
     """Nothing ever ran, the cloud side killed, the agent standing still, all ended: each is said with its remedy, and scripts see a code."""
     with box(tmp_path) as here:
         said = _run(here, "status", expected=3)
-        assert "Headwater does not run here" in said
+        assert "Headwater does not run here, in the data folder" in " ".join(said.split())
         assert "headwater up --settings" in said
+        assert "or name the settings" not in said
         assert "no device has sent anything yet" in _run(here, "devices")
         here.up()
         with Wire(here.port, "one") as wire:

@@ -28,7 +28,7 @@ from headwater_appliance.demo_stack_end import settled, verdict
 from headwater_appliance.demo_stack_story import StackStory
 from headwater_appliance.demo_stand import Stand, cluster, one_box
 from headwater_appliance.demo_story import told
-from headwater_appliance.demo_where import where
+from headwater_appliance.demo_where import place, where
 from headwater_appliance.kafka_server import jars
 from headwater_appliance.processes import memory_below
 from headwater_appliance.story import Story
@@ -155,7 +155,14 @@ async def _on_kafka(run: Run, jars: Path, out: IO[bytes]) -> int:
         around = None
         if run.ground == "stack":
             around = await servers.enter_async_context(stack(run.folder / "stack", _say))
+        began = time.monotonic()
         bus = await servers.enter_async_context(kafka(run.folder / "kafka", jars))
+        if around:  # it takes longest: whoever looks on must not think that it hangs
+            _say(
+                place(
+                    "Kafka answers", f"after {time.monotonic() - began:.1f} s; now the agents and the workers"
+                )
+            )
         common, sites = run.told(), scenarios.read(run.scenario).sites
         behind = (around.broker.port, around.settings()) if around else ()
         stand = cluster(run.folder, common, sites, bus, *behind)
@@ -244,9 +251,9 @@ async def _ready(run: Run, stand: Stand, running: asyncio.Future[int]) -> dict[s
     found: dict[str, int] = {}
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline and not running.done():
-        for name, place in wanted.items():
+        for name, file in wanted.items():
             with contextlib.suppress(OSError, msgspec.DecodeError):
-                found[name] = msgspec.json.decode(place.read_bytes(), type=dict[str, int])["health"]
+                found[name] = msgspec.json.decode(file.read_bytes(), type=dict[str, int])["health"]
         if len(found) == len(wanted):
             return found
         await asyncio.sleep(0.1)

@@ -43,7 +43,12 @@ def _of_parts(box: Box, state: State) -> Iterator[Trouble]:
     now = state.now
     start = box.command("headwater up")
     if now.edge is None and now.cloud is None:
-        yield Trouble("wrong", "Headwater does not run here", f"start it: {start}")
+        other = "" if box.settings else "; or name the settings of the one that runs: --settings FILE"
+        yield Trouble(
+            "wrong",
+            f"Headwater does not run here, in the data folder {box.data}",
+            f"start it: {start}{other}",
+        )
         return
     if now.edge is None:
         yield Trouble(
