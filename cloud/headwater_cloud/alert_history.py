@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from math import nan
 from typing import Any
 
 import msgspec
@@ -145,6 +146,8 @@ def _view(row: tuple[Any, ...]) -> AlertView:
     fields = dict(zip(AlertView.__struct_fields__, row, strict=True))
     for name in ("evidence", "agents"):
         fields[name] = msgspec.json.decode(fields[name])
+    if fields["value"] is None:  # as SQLite keeps NaN
+        fields["value"] = nan
     return AlertView(**fields)
 
 

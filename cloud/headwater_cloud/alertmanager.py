@@ -14,9 +14,8 @@ from typing import Any
 import msgspec
 
 from headwater_cloud import alert_history, posted, traced
-from headwater_cloud.alertmanager_words import SOURCE, annotations_of, labels_of
+from headwater_cloud.alertmanager_words import SOURCE, annotations_of, body_of, labels_of
 from headwater_cloud.mutes import asked_for
-from headwater_cloud.notify import iso
 from headwater_cloud.notify_hours import Zones
 from headwater_cloud.notify_route import moment
 from headwater_cloud.notify_settings import Rules
@@ -82,6 +81,8 @@ class Alertmanager(Stepped):
         self._unsent: dict[str, int] = {}
         """What changed and was not taken yet, and since when."""
         self._links: dict[str, tuple[str, int]] = {}
+        self._refused: set[str] = set()
+        """What Alertmanager would not take when it was posted last."""
         self._all_us = self._not_before_us = self._failures = 0
         self._began = ""
         """When the Alertmanager was started that got all of it last."""
@@ -106,7 +107,7 @@ class Alertmanager(Stepped):
         said = {"summary": one.text, "text": one.text}
         try:
             Posts(self.rules.urls[0], self.rules.timeout_s).post(
-                message.id, [_body(labels, said, now_us, now_us + 300_000_000)]
+                message.id, [body_of(labels, said, now_us, now_us + 300_000_000)]
             )
         except HeadwaterError as error:
             return str(error)
@@ -263,26 +264,35 @@ class Alertmanager(Stepped):
     def _post(self, some: Iterable[str], now_us: int) -> bool:
         """Post what some labels stand for. Returns whether Alertmanager has it."""
         labels = [one for one in some if one in self._said]
-        for first in range(0, len(labels), _MANY):
-            chunk = labels[first : first + _MANY]
+        chunks = [labels[first : first + _MANY] for first in range(0, len(labels), _MANY)]
+        while chunks:
+            chunk = chunks.pop(0)
             began_us = tracing.begun()
             try:
                 self._posts.post(f"{self.rules.name}/{now_us}", [self._alert(one, now_us) for one in chunk])
-            except Refused as error:  # it took all others
+            except Refused as error:
+                if len(chunk) > 1:  # perhaps for one of them: none may count as taken, or wait for that one
+                    half = len(chunk) // 2
+                    chunks[:0] = [chunk[:half], chunk[half:]]
+                    continue
+                self._refused.add(chunk[0])
                 self._fail(error, now_us, 0.0)
+                self._unsent.pop(chunk[0], None)  # it is tried again with all, each minute
+                continue
             except HeadwaterError as error:
                 wait_s = min(self.rules.retry_s * 2.0 ** min(self._failures, 30), self.rules.retry_most_s)
                 wait_s = min(max(wait_s, getattr(error, "after_s", 0.0)), _RETRY_MOST_S)
                 self._fail(error, now_us, wait_s)
                 return False
-            else:
-                if self.failing:
-                    log.info("alerts are posted again", route=self.rules.name)
-                self.failing, self._failures = "", 0
             reached("cloud.alertmanager.posted")
             if began_us:
                 self._trace(self._unsent.keys() & set(chunk), began_us)
             self._taken(chunk, now_us)
+        self._refused &= self._said.keys()
+        if labels and not self._refused:
+            if self.failing:
+                log.info("alerts are posted again", route=self.rules.name)
+            self.failing, self._failures = "", 0
         return True
 
     def _trace(self, some: Iterable[str], began_us: int) -> None:
@@ -303,13 +313,14 @@ class Alertmanager(Stepped):
         if ended:
             posted.save(self._store, self.rules.name, ended)
             self._rows.update((row.labels, row) for row in ended)
+        self._refused.difference_update(chunk)
         for labels in chunk:
             self._unsent.pop(labels, None)
 
     def _alert(self, labels: str, now_us: int) -> dict[str, Any]:
         row = self._rows[labels]
         until_us = now_us + _GOOD_US if row.over_us is None else row.over_us
-        return _body(msgspec.json.decode(labels), self._said[labels], row.begin_us, until_us)
+        return body_of(msgspec.json.decode(labels), self._said[labels], row.begin_us, until_us)
 
     def _fail(self, error: HeadwaterError, now_us: int, wait_s: float) -> None:
         self.failed += 1
@@ -326,10 +337,3 @@ class Alertmanager(Stepped):
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-
-
-def _body(labels: dict[str, str], said: dict[str, str], begin_us: int, end_us: int) -> dict[str, Any]:
-    """One alert as Alertmanager takes it; `generatorURL` is where a click on it leads."""
-    link = said.get("acknowledge") or said.get("link", "")
-    made = {"labels": labels, "annotations": said, "startsAt": iso(begin_us), "endsAt": iso(end_us)}
-    return made | ({"generatorURL": link} if link.startswith(("http://", "https://")) else {})

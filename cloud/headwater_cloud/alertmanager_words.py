@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import tzinfo
+from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -13,6 +16,7 @@ from headwater_cloud.outputs import Notification
 from headwater_cloud.sending import Message
 from headwater_cloud.views import AlertView
 
+_BAD = re.compile(r"%(?![0-9A-Fa-f]{2})")
 SOURCE = "headwater"
 """The label `source`: what tells alerts about machines from those of Prometheus in the same Alertmanager."""
 
@@ -53,3 +57,24 @@ def _notification(alert: AlertView) -> Notification:
         value=alert.value, begin_us=alert.episode_us, time_us=alert.time_us, site=alert.site, incident=alert.incident, do=alert.do,
         link=alert.link, sure=alert.sure, model=alert.model, place=alert.place, owner=alert.owner, runbook=alert.runbook,
     )  # fmt: skip
+
+
+def body_of(labels: dict[str, str], said: dict[str, str], begin_us: int, end_us: int) -> dict[str, Any]:
+    """One alert as Alertmanager takes it; `generatorURL` is where a click on it leads."""
+    link = said.get("acknowledge") or said.get("link", "")
+    made = {"labels": labels, "annotations": said, "startsAt": iso(begin_us), "endsAt": iso(end_us)}
+    return made | ({"generatorURL": link} if _is_link(link) else {})
+
+
+def _is_link(text: str) -> bool:
+    """Tell whether Alertmanager takes it for an address: of one that it does not it refuses all that came along."""
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not _BAD.search(text)
+        )
+    except ValueError:
+        return False

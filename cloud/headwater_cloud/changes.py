@@ -30,7 +30,7 @@ _CHUNK = 5_000
 _LOOK = 20_000
 """Changes that one look goes through at most."""
 _UNREAD = """
-WITH some AS (SELECT n, oldest FROM change WHERE n > ? AND n <= ? + ?)
+WITH some AS (SELECT n, oldest FROM change WHERE n > ? ORDER BY n LIMIT ?)
 SELECT key, min(value), (SELECT max(n) FROM some) FROM some LEFT JOIN json_each(some.oldest) GROUP BY key
 """
 _SHORT = 1 << 15
@@ -91,7 +91,7 @@ class Followed:
         while self._pieces and self._pieces[0][0] <= cursor.n:
             self._pieces.popleft()
         looked = max(cursor.n, self._pieces[-1][0] if self._pieces else 0)
-        rows = connection.execute(_UNREAD, (looked, looked, _LOOK)).fetchall()
+        rows = connection.execute(_UNREAD, (looked, _LOOK)).fetchall()
         if rows:
             self._pieces.append((rows[0][2], {key: oldest for key, oldest, _ in rows if key is not None}))
         if rows and newest(connection)[0] > rows[0][2]:
@@ -232,6 +232,17 @@ def newest(connection: sqlite3.Connection) -> tuple[int, int]:
     """Return number and mark of the last row; 0 and 0 where there is none."""
     row = connection.execute("SELECT n, mark FROM change ORDER BY n DESC LIMIT 1").fetchone()
     return (0, 0) if row is None else (row[0], row[1])
+
+
+def unread(connection: sqlite3.Connection, after: int) -> tuple[int, int]:
+    """Return how many rows there are after a number, and when the first of them was made (seconds); 0 and 0: none.
+
+    They are not counted: one writer at a time numbers them one by one, and only the lowest are deleted.
+    """
+    row = connection.execute(
+        "SELECT n, time_s FROM change WHERE n > ? ORDER BY n LIMIT 1", (after,)
+    ).fetchone()
+    return (0, 0) if row is None else (newest(connection)[0] - row[0] + 1, row[1])
 
 
 def read(

@@ -31,7 +31,9 @@ from headwater_shared.sqlite_file import check, open_reader, says_damaged
 log = get_logger()
 
 _ROWS, _KEYS = 500, 20_000
-"""Of changes in one step at most; a row that has more keys is one step."""
+"""Of changes in one step at most; a row that has more keys is one step. All are read in one transaction, for which workers' commits wait."""
+_FOUND, _AGAIN = 10, 1_000
+"""As many windows a thing that was found takes as long as; dead letters that are written again in one step."""
 
 
 class Step(NamedTuple):
@@ -95,7 +97,7 @@ class Follower:
         with self._one_state() as db:
             self._take_up(db)
             cursor, wanted = self._changed(db)
-            again = self._file.dead(again=True)
+            again = self._file.dead(again=True)[:_AGAIN]
             for one in again:
                 followed_rows.add(db, wanted, msgspec.json.decode(one.key))
             job = self._file.job()
@@ -159,13 +161,14 @@ class Follower:
                 keys += len(some.level)
                 wanted.windows.append(some)
             else:
-                wanted.found.setdefault(kind, {}).update(
-                    dict.fromkeys(map(followed_rows.frozen, changes.keys_of(body)))
-                )
+                found = changes.keys_of(body)
+                if keys and keys + _FOUND * len(found) > _KEYS:
+                    break
+                keys += _FOUND * len(found)
+                wanted.found.setdefault(kind, {}).update(dict.fromkeys(map(followed_rows.frozen, found)))
             cursor = cursor._replace(n=n, mark=mark)
             read += 1
-        unread = "SELECT count(*), ifnull(min(time_s), 0) FROM change WHERE n > ?"
-        self._following, self._following_s = db.execute(unread, (cursor.n,)).fetchone()
+        self._following, self._following_s = changes.unread(db, cursor.n)
         self.behind, self.oldest_s = read + self._following, rows[0][2] if rows else 0
         return cursor, wanted
 

@@ -28,7 +28,10 @@ _UNSURE = {0, 500, 502, 504}
 _MOST, _FEWEST = 1_000_000, 50
 """Lines of a request, where nothing else limits them, and where a line is so slow that larger ones get no answer in time."""
 _SHOWN = 300
-_BEYOND = re.compile(r"points beyond retention policy dropped=(\d+)")
+_BEYOND = re.compile(
+    r"points beyond retention policy dropped=(?P<old>\d+)|dropped (?P<new>\d+) points outside retention policy"
+)
+"""As InfluxDB said it up to 1.8 and 2.6, and as newer ones do."""
 
 
 class Answer(NamedTuple):
@@ -209,7 +212,7 @@ class Writer:
         self._most = min(_MOST, self._most + self._most // 8)
         if verdict is Verdict.DONE:
             beyond = _BEYOND.search(answer.text)
-            dropped = int(beyond[1]) if beyond else 0
+            dropped = int(beyond["old"] or beyond["new"]) if beyond else 0
             self.counts.beyond += dropped
             self.counts.points += count - dropped
         elif count == 1:

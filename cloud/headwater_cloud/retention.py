@@ -76,7 +76,10 @@ def prune_levels(
                 rows, kept_from = _delete(connection, "window", number, before)
                 if rows:
                     deleted += rows
-                    connection.execute("UPDATE level SET kept_from = ? WHERE id = ?", (kept_from, number))
+                    connection.execute(
+                        "UPDATE level SET kept_from = max(ifnull(kept_from, ?1), ?1) WHERE id = ?2",
+                        (kept_from, number),
+                    )
                     gone(number, kept_from)
     if keep.found_us is not None:
         deleted += _forget(transaction, now_us - keep.found_us, keep, cursor)

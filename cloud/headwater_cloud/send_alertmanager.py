@@ -56,7 +56,7 @@ class Posts:
 
         Raises:
             Failed: none were taken; later they may be.
-            Refused: some are not wanted, whenever they come; all others were taken.
+            Refused: some are not wanted, whenever they come; the others were taken, or none was: the answer does not say.
         """
         address, made = self._address, self._address.connection()
         end = threading.Timer(address.timeout_s, cut, (made,))

@@ -102,7 +102,7 @@ class SharedStore:
                         windows += some
                         fresh += news
                     if windows:
-                        write_windows(connection, Windows.concatenate(windows))
+                        write_windows(connection, _latest(Windows.concatenate(windows)))
                     self._note_letters(connection, batches)
                     reached("quix.sink.before")
             except BaseException:
@@ -186,6 +186,20 @@ class SharedStore:
         connection.executemany("DELETE FROM meta WHERE name = ?", [(_letters(at),) for at in found])
         rows = [(_letters(at), msgspec.json.encode(some).decode()) for at, some in found.items() if some]
         connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+
+
+def _latest(windows: Windows) -> Windows:
+    """Of each window the last row: where several batches of a partition are written at once, a later one knows it better, and may have
+    taken it back.
+    """
+    order = np.lexsort(
+        (windows.series, windows.start, windows.level)
+    )  # stable: of one window in the order of batches
+    same = np.ones(len(order), np.bool_)
+    for column in (windows.level, windows.start, windows.series):
+        same[:-1] &= column[order[1:]] == column[order[:-1]]
+    same[-1:] = False
+    return windows.take(np.sort(order[~same])) if same.any() else windows
 
 
 def _numbers() -> dict[str, _Numbers]:

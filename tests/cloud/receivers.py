@@ -27,11 +27,14 @@ class Posted(NamedTuple):
 
 
 class Hook:
-    """A webhook. `answer` is what it answers with: a status, and headers; `began` is when it was started, as an Alertmanager says it."""
+    """A webhook. `answer` is what it answers with: a status, and headers; `refuses` are words of which it refuses whatever holds them, whole;
+    `began` is when it was started, as an Alertmanager says it.
+    """
 
     def __init__(self, port: int) -> None:
         self.got: list[Posted] = []
         self.answer: tuple[int, dict[str, str]] = (200, {})
+        self.refuses = b""
         self.began = ""
         hook = self
 
@@ -47,7 +50,7 @@ class Hook:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                status, headers = hook.answer
+                status, headers = hook.answer if not hook.refuses or hook.refuses not in body else (422, {})
                 if status < 300:
                     hook.got.append(Posted(self.path, dict(self.headers), body))
                 self.send_response(status)

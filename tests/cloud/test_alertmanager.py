@@ -47,6 +47,43 @@ def test_r29_what_fires_is_posted_every_minute_for_an_hour_ahead_and_its_end_at_
 
 
 @pytest.mark.covers("R29")
+def test_r29_one_that_is_refused_keeps_no_other_from_firing_or_ending(folder: Path) -> None:
+    """Alertmanager refuses all of a post for one alert in it: what else is there is taken, and an end among them; the one is said to be refused."""
+    with webhook() as hook:
+        some = Fires(folder, [route(hook.url)], SetClock())
+        hook.refuses = b"no good"
+        for n in range(6):
+            some.put(f"north/p{n}")
+        some.put("north/bad", text="no good")
+        some.deliver()
+        assert sorted(told(hook)) == [f"north/p{n}/temp warning" for n in range(6)]
+        assert "422" in some.courier.status()["routes"]["am"]["failing"]
+        some.put("north/p1", "resolved")
+        some.put("north/bad", "resolved")
+        some.deliver()
+        assert ends_in(told(hook)["north/p1/temp warning"], some.clock) < 0
+        hook.refuses = b""
+        some.clock.advance(60)
+        some.deliver()
+        assert ends_in(told(hook)["north/bad/temp warning"], some.clock) < 0, "its end was not taken for told"
+        assert not some.courier.status()["routes"]["am"]["failing"]
+        some.close()
+
+
+@pytest.mark.parametrize("link", ["http://wiki/%zz", "http://wiki:port/x", "http://[x", "wiki"])
+def test_a_link_that_is_none_goes_along_as_text_only(folder: Path, link: str) -> None:
+    """Alertmanager would refuse it, and all that is posted with it, as the address of an alert."""
+    with webhook() as hook:
+        some = Fires(folder, [route(hook.url)], SetClock())
+        some.put("north/p1", link=link, value=float("nan"))
+        some.deliver()
+        (alert,) = told(hook).values()
+        assert alert["annotations"]["link"] == link
+        assert "generatorURL" not in alert
+        some.close()
+
+
+@pytest.mark.covers("R29")
 def test_r29_an_end_is_said_again_only_to_an_alertmanager_that_was_started_since(folder: Path) -> None:
     """Said to one that has it, it would begin a group of nothing there, and what fires again would wait for that group's next turn."""
     with webhook() as hook:

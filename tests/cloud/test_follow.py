@@ -328,6 +328,9 @@ def test_r27_a_sink_that_was_away_for_long_is_looked_at_in_pieces(
     assert retained.held(db, Cursor(mark, 5, marks[5], whole=True)).of("found") == 7
     assert retained.held(db, Cursor(mark, 6, marks[6], whole=True)).of("found") is None
     assert Followed().held(db, None).of(3) == -(2**63)
+    with followed_side.store.transaction() as connection:
+        connection.execute("DELETE FROM change WHERE n < 6")
+    assert Followed().held(db, Cursor(mark, 0, 0, whole=True)).of("found") == 7, "numbers may begin anywhere"
 
 
 def test_changes_are_let_go_when_they_are_read(followed_side: Side, sink: Sink) -> None:

@@ -140,6 +140,13 @@ def test_nobody_there_is_waited_for(wrote: Wrote, store: LineStore) -> None:
         (Answer(200), Verdict.DONE),
         (Answer(400, '{"error":"partial write: points beyond retention policy dropped=7"}'), Verdict.DONE),
         (
+            Answer(
+                422,
+                '{"code":"unprocessable entity","message":"partial write: dropped 4 points outside retention policy of duration 24h"}',
+            ),
+            Verdict.DONE,
+        ),
+        (
             Answer(422, '{"code":"unprocessable entity","message":"failure: field type conflict"}'),
             Verdict.SPLIT,
         ),

@@ -15,7 +15,7 @@ from headwater_cloud.shared_store import SharedStore
 from headwater_shared import sqlite_file
 from headwater_shared.errors import StartAgain, TryAgain
 from headwater_shared.topics import IN
-from tests.cloud.made import SHARD, Agent, row
+from tests.cloud.made import SHARD, Agent, row, without
 from tests.cloud.notified import LINES
 from tests.cloud.on_pieces import PieceSide
 from tests.cloud.side import FILE
@@ -79,6 +79,18 @@ def test_r27_a_worker_that_was_away_writes_nothing_over_what_another_wrote(
     with pytest.raises(StartAgain):
         side.sink.write(stale, side.names)
     assert windows(side) == [("s1/d1/temp", 2)]
+
+
+@pytest.mark.covers("R27")
+def test_r07_of_several_batches_of_a_checkpoint_the_last_word_on_a_window_counts(side: PieceSide) -> None:
+    """New rules, or a poisonous record, cut a checkpoint into batches: one has a window, a later one takes it back; and the other way round."""
+    agent, some, other = Agent(), row(1, 1.0), row(12, 1.0)
+    side.put(agent.frame(some, without(other, 1)))
+    first = side.work()
+    side.put(agent.frame(without(some, 1), other._replace(revision=2)))
+    side.sink.write([*first, *side.work()], side.names)
+    found = side.rows("SELECT start, count FROM window WHERE shard >= 0")
+    assert found == [(other.start, 1)]
 
 
 @pytest.mark.covers("R27")
