@@ -68,7 +68,7 @@ $(STACK): $(KAFKA)
 	@echo "headwater: installing the client of InfluxDB"; $(SYNC) --extra kafka --extra quix --extra influx --no-dev
 	@touch $@
 
-$(TESTS): uv.lock pyproject.toml deploy/venv.sh
+$(TESTS): uv.lock pyproject.toml deploy/venv.sh Makefile
 	@deploy/venv.sh
 	@echo "headwater: installing what uv.lock names"; $(SYNC) --extra parquet --extra river --extra onnx --extra kafka --extra quix --extra influx --extra otel --group dev
 	@touch $(RUNS) $(KAFKA) $(STACK) $@

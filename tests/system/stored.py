@@ -36,6 +36,8 @@ class Away(NamedTuple):
 
     away: Callable[[], None]
     back: Callable[[], None]
+    met: Callable[[], bool] = lambda: True
+    """Whether the sink has come upon it."""
 
 
 @dataclass
@@ -94,13 +96,17 @@ def through(here: Box, store: Sequence[Away], seconds: float = HOUR_S, *options:
     with fleet(here, seconds, *options) as load_:
         told = Told(here, load_.ledger)
         _goes_on(load_, _BETWEEN)
-        with frozen(load_):  # however slow the sink is, the fleet has most of its readings still to send
+        with frozen(
+            load_
+        ):  # however slow the sink is, here and below, the fleet has most of its readings still to send
             until(lambda: (at := followed(here.data / FILE)) is not None and at.n > 0, 60, "the sink writes")
         for number, one in enumerate(store):
             assert load_.sending()
             one.away()
             if number < len(store) - 1:
                 _goes_on(load_, _BETWEEN)
+                with frozen(load_):
+                    until(one.met, 60, "the sink is refused")
                 one.back()
                 _goes_on(load_, _BETWEEN)
         load_.finished(600)

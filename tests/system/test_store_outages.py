@@ -15,6 +15,7 @@ from tests.system import stored
 from tests.system.box import Box
 from tests.system.stored import Away, Told
 
+OK = 204
 MINUTES_S = 300.0
 QUICK = 'timeout = "3s"\n'
 """How long the sink waits for an answer: not so long that a frozen store makes a test long, and long enough for a busy machine."""
@@ -77,8 +78,11 @@ def on_stand_in(folder: Path, version: str, more: str = PATIENT) -> Iterator[tup
 
 def refusing(store: Store, *faults: Fault) -> Away:
     """A store that answers so, one after the other and from the beginning again, until it is well."""
+    before = 0
 
     def away() -> None:
+        nonlocal before
+        before = len(store.statuses())
         store.standing = faults[0]
         store.faults.extend(faults * 50)
 
@@ -86,7 +90,10 @@ def refusing(store: Store, *faults: Fault) -> Away:
         store.faults.clear()
         store.standing = None
 
-    return Away(away, back)
+    def met() -> bool:
+        return any(status != OK for status in store.statuses()[before:])
+
+    return Away(away, back, met)
 
 
 def test_r28_a_store_that_refuses_and_cuts(tmp_path: Path, recorded: Recorded) -> None:
