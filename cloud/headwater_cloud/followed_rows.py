@@ -10,11 +10,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater_cloud import alert_history
 from headwater_cloud.changes import Keys
 from headwater_cloud.columns import WINDOW_COLUMNS, window_rows
 from headwater_cloud.influx_found import alert_line, anomaly_line, command_line, device_line, event_line
 from headwater_cloud.merge import Windows
-from headwater_cloud.views import AlertEventView, AlertView, AnomalyView, CommandView, DeviceChangeView
+from headwater_cloud.views import AlertEventView, AnomalyView, CommandView, DeviceChangeView
 from headwater_shared.aggregates import Aggregates
 from headwater_shared.parts import Sketches
 from headwater_shared.records import RegistryChange
@@ -130,7 +131,6 @@ def found_of(db: sqlite3.Connection, found: Mapping[str, Mapping[Any, None]]) ->
 
 
 _ANOMALY = ", ".join(f'"{name}"' for name in AnomalyView.__struct_fields__)
-_ALERT = ", ".join(f'"{name}"' for name in AlertView.__struct_fields__)
 _OTHERWISE = {"let_out_us": "0", "changed_us": "time_us"}
 _COMMAND = ", ".join(_OTHERWISE.get(name, name) for name in CommandView.__struct_fields__)
 _EVENT = ", ".join(f'"{name}"' for name in AlertEventView.__struct_fields__)
@@ -145,21 +145,13 @@ def _anomaly(db: sqlite3.Connection, key: str) -> bytes:
     return anomaly_line(some[0], end)
 
 
-def _alert_view(db: sqlite3.Connection, key: str) -> AlertView | None:
-    row = db.execute(f"SELECT {_ALERT} FROM alert WHERE id = ?", (key,)).fetchone()
-    if row is None:
-        return None
-    fields = dict(zip(AlertView.__struct_fields__, row, strict=True))
-    return AlertView(**fields | {name: msgspec.json.decode(fields[name]) for name in ("evidence", "agents")})
-
-
 def _alert(db: sqlite3.Connection, key: str) -> bytes:
-    alert = _alert_view(db, key)
+    alert = alert_history.by_id(db, key)
     return b"" if alert is None else alert_line(alert)
 
 
 def _event(db: sqlite3.Connection, alert_id: str, n: int) -> bytes:
-    alert = _alert_view(db, alert_id)
+    alert = alert_history.by_id(db, alert_id)
     row = db.execute(
         f"SELECT {_EVENT}, value FROM alert_event WHERE alert = ? AND n = ?", (alert_id, n)
     ).fetchone()

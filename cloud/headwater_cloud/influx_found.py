@@ -5,6 +5,8 @@ Times are in nanoseconds here, for events of one alert may come at one microseco
 
 from __future__ import annotations
 
+from math import isnan
+
 from headwater_cloud.alert_history import OPEN
 from headwater_cloud.influx_lines import line, place_of
 from headwater_cloud.views import AlertEventView, AlertView, AnomalyView, CommandView, DeviceChangeView
@@ -95,8 +97,8 @@ def command_line(command: CommandView) -> bytes:
 
 
 def _number(value: float | None) -> float | None:
-    """SQLite keeps what is no number as NULL."""
-    return None if value is None else float(value)
+    """What is no number, which SQLite keeps as NULL, is left out."""
+    return None if value is None or isnan(value) else float(value)
 
 
 def _tags_of(alert: AlertView) -> dict[str, str]:
