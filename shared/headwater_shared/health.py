@@ -12,6 +12,7 @@ A process may have pages of its own beside them (`Page`).
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +25,10 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from headwater_shared.errors import SettingsError, cannot_listen
+from headwater_shared.logs import get_logger
 from headwater_shared.settings import listen_address
+
+log = get_logger()
 
 Health = Callable[[], Mapping[str, Any]]
 """Called in a thread of the server. `reasons` lists what is wrong (none, or an empty list: healthy), `ready` is false
@@ -147,6 +151,12 @@ class _Server(ThreadingHTTPServer):
         self.health = health
         self.registry = registry
         super().__init__(at, _Answer)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say in one line what went wrong with a request; that a client is gone, such as a supervisor that was killed while it asked, is no event."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError | TimeoutError):
+            log.error("a request to the health server has no answer", error=error)
 
 
 class _Answer(BaseHTTPRequestHandler):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, RemoteDisconnected
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
+from structlog.testing import capture_logs
 
 from headwater_shared import health
 from headwater_shared.errors import PortInUse, SettingsError
+from tests.support import until
 
 Get = Callable[[str], tuple[int, str]]
 
@@ -118,3 +121,41 @@ def test_close_frees_the_port_and_ends_the_thread() -> None:
     assert not any(thread.name == "health" for thread in threading.enumerate())
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", server.port)) != 0
+
+
+def handled() -> bool:
+    """Whether no request is being answered."""
+    return not any("process_request_thread" in thread.name for thread in threading.enumerate())
+
+
+def test_a_client_that_is_gone_is_no_event(scene: Scene, capfd: pytest.CaptureFixture[str]) -> None:
+    """A supervisor that is killed while it asks leaves nothing in the log: neither a line nor a traceback."""
+    with capture_logs() as logged:
+        with socket.create_connection(("127.0.0.1", scene.server.port)) as client:
+            client.sendall(b"GET /health HT")
+            until(lambda: not handled(), 10, "it is being answered")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # an RST
+        until(handled, 10, "it is given up")
+    assert not logged
+    assert capfd.readouterr().err == ""
+
+
+def test_a_request_that_fails_is_a_line_of_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever goes wrong is said as everything else is, with its reason, not as a traceback that no program reads."""
+
+    def broken(_: bool) -> str:
+        raise ValueError("no such metric")
+
+    server = health.serve("127.0.0.1", 0, dict, CollectorRegistry(), more=broken)
+    client = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    with capture_logs() as logged:
+        client.request("GET", "/metrics")
+        with pytest.raises(RemoteDisconnected):
+            client.getresponse()
+        until(handled, 10, "it is given up")
+    client.close()
+    server.close()
+    (line,) = logged
+    assert line["log_level"] == "error"
+    assert "no such metric" in str(line["error"])
+    assert capfd.readouterr().err == ""
