@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 import subprocess
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
+from typing import TYPE_CHECKING
 
 from headwater_appliance import kafka_server
 from headwater_appliance.certs import make_authority, make_server
@@ -18,6 +19,9 @@ from headwater_shared.extras import load
 from headwater_shared.kafka_settings import KafkaSettings, connection
 from headwater_shared.topics import TOPICS
 from tests.support import lacking, part_required, until
+
+if TYPE_CHECKING:
+    from headwater_shared.kafka_bus import KafkaBus
 
 _SECURE = """\
 listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
@@ -151,12 +155,16 @@ class MadeTopics:
     def _make(self) -> None:
         """Make them as `headwater-cloud topics --apply` does, and wait until each partition has a leader."""
         from headwater_cloud.kafka_topics import Topics
-        from headwater_shared.kafka_bus import KafkaBus
 
         Topics(self.client, self.prefix).apply()
-        bus = KafkaBus(self.client, self.prefix)
-        until(lambda: _has_leaders(bus), 30, "the topics have leaders")
-        bus.close()
+        with closing(self.bus()) as bus:
+            until(lambda: _has_leaders(bus), 30, "the topics have leaders")
+
+    def bus(self) -> KafkaBus:
+        """Return a connection of one's own, to close."""
+        from headwater_shared.kafka_bus import KafkaBus
+
+        return KafkaBus(self.client, self.prefix)
 
     def delete(self) -> None:
         """Let the cluster forget them; one that is too busy for that forgets them with its end."""

@@ -15,8 +15,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
+from headwater_cloud.rule_records import RULES
 from headwater_edge import words
+from headwater_shared.identity import SHARDS
+from headwater_shared.records import kind_of
 from headwater_shared.sqlite_file import read_only
+from headwater_shared.sqlite_log import SqliteLog
+from headwater_shared.topics import IN
 from tests.kafka import MadeTopics
 from tests.support import until
 from tests.system import kills
@@ -244,7 +249,7 @@ def both(
 
 def _know(here: Box, cloud: Sequence[str], topics: MadeTopics | None) -> None:
     """Let the cloud side know the rules, and that all devices are peers: two days ago by its clock, for what was so before a pattern was put
-    in makes no alert, and the fleet sends what was a while ago.
+    in makes no alert, and the fleet sends what was a while ago. Every shard: a worker may hold but some of them yet.
     """
     settings = f"{here.settings.read_text()}{_RULES}"
     before = datetime.now(UTC) - timedelta(days=4)  # at half the speed it is two days ago
@@ -267,8 +272,10 @@ def _know(here: Box, cloud: Sequence[str], topics: MadeTopics | None) -> None:
     def known() -> bool:
         with closing(read_only(here.data / "cloud.db")) as reader:
             (devices,) = reader.execute("SELECT count(*) FROM registry").fetchone()
-            shards = sum(here.log(part).read_text().count("rules for shards") for part in cloud)
-            return bool(devices == len(rows) and shards)
+        with closing(SqliteLog(here.data / "log.db") if topics is None else topics.bus()) as bus:
+            first = bus.read(IN.name, dict.fromkeys(range(SHARDS), 0), 10 * SHARDS)
+        ruled = {record.partition for record in first if kind_of(record.headers) == RULES}
+        return bool(devices == len(rows) and len(ruled) == SHARDS)
 
     until(known, 60, "rules and registry are known")
     for part in cloud:
