@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -220,11 +219,14 @@ def _clock_records(plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def _network_records(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Name what the network does: a cut is an outage of each site that it concerns."""
-    for trouble in plan.scenario.network:
+    """Name what the network does: a cut is an outage of each site that it concerns, or of the devices named there."""
+    scenario = plan.scenario
+    places = [(scenario.site(index), scenario.device_name(index)) for index in range(plan.devices)]
+    for trouble in scenario.network:
         begin_us, end_us = trouble.interval_us(plan.origin_us, plan.scale)
         kind = "outage" if trouble.kind == "cut" else f"network-{trouble.kind}"
-        for site in plan.scenario.sites:
-            if fnmatchcase(site, trouble.site):
-                device = "" if trouble.device == "*" else trouble.device
-                yield {"kind": kind, "site": site, "device": device, "metric": "", "begin_us": begin_us, "end_us": end_us}  # fmt: skip
+        concerned = [place for place in places if trouble.concerns(*place)]
+        if trouble.device == "*":
+            concerned = [(site, "") for site in dict.fromkeys(site for site, _ in concerned)]
+        for site, device in concerned:
+            yield {"kind": kind, "site": site, "device": device, "metric": "", "begin_us": begin_us, "end_us": end_us}  # fmt: skip

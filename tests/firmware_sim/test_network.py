@@ -12,6 +12,7 @@ from headwater_firmware_sim import plan as plans
 from headwater_firmware_sim.server import Server
 from headwater_shared.errors import SettingsError
 from headwater_shared.ledger import read
+from headwater_shared.ledger_writer import Ledger
 from tests.firmware_sim.sink import Published, Sink, sink
 
 PROBES = """
@@ -132,3 +133,25 @@ def test_devices_come_and_go_with_new_names(tmp_path: Path) -> None:
     truth = read(tmp_path / "ledger")
     assert len(truth.time) == done.tally.readings
     assert 90 <= done.tally.readings <= 100
+
+
+def test_an_outage_of_one_device_is_of_no_other(tmp_path: Path) -> None:
+    """The ledger, by which anomalies are judged, names the devices of a script that names some, each at its own site; else the sites."""
+    path = tmp_path / "probes.toml"
+    path.write_text(
+        PROBES.replace('site = "a"\n', 'device = "probe-00[2-4]"\nkind = "cut"\n').replace(
+            "devices = 2", "devices = 5"
+        )
+        + '[[scenario.network]]\nkind = "drop"\nbegin = "1s"\nend = "2s"\n'
+    )
+    plan = plans.make(str(path), seed=1, origin_us=0, seconds=2.0)
+    with Ledger(tmp_path / "ledger") as book:
+        plans.enter(plan, book)
+    found = [(fault["kind"], fault["site"], fault["device"]) for fault in read(tmp_path / "ledger").faults]
+    assert found == [
+        ("outage", "b", "probe-002"),
+        ("outage", "a", "probe-003"),
+        ("outage", "b", "probe-004"),
+        ("network-drop", "a", ""),
+        ("network-drop", "b", ""),
+    ]

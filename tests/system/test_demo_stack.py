@@ -34,7 +34,7 @@ def demos(tmp_path: Path) -> Iterator[Demos]:
 
 @pytest.mark.fault
 def test_the_whole_story_is_told(demos: Demos) -> None:
-    """A pump is too hot: fault, alert, a point in InfluxDB, a call that fires, one that resolves; each panel's query is answered, Prometheus
+    """A pump is too hot: fault, alert, a point in InfluxDB, a call that fires, one that resolves; each panel's query has rows, Prometheus
     scrapes all and nothing of its own fires; the store's audit is the last line; within 2 GB, and nothing is left.
     """
     demo = demos.start("whole", "--stack", "--seconds", "75")
@@ -62,6 +62,7 @@ def test_the_whole_story_is_told(demos: Demos) -> None:
     assert demo.said(rf"^ +STORED .*{_PUMP}: a point in InfluxDB, state firing")
     assert demo.said(rf"^ +STORED .*{_PUMP}: a point in InfluxDB, state resolved")
     assert len(demo.said(r"queries of its panels had rows$")) == 4
+    assert not demo.said("nothing to show")
     assert not demo.said("WRONG")
     ((_, memory),) = demo.said("all of it together took")
     assert float(re.findall(r"took (\S+) GB", memory)[0]) <= 2.0

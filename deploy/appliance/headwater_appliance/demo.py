@@ -42,7 +42,6 @@ from headwater_cloud.settings import in_data
 from headwater_edge import words
 from headwater_edge.places import FILE, PLACE, SOCKET
 from headwater_edge.settings import EdgeSettings, step_settings
-from headwater_firmware_sim import scenario as scenarios
 from headwater_shared.clock import Clock, parse_clock
 from headwater_shared.errors import TryAgain
 from headwater_shared.logs import configure
@@ -105,6 +104,7 @@ def demo(
         found = jars() if run.on_kafka else None
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir()
+        run = run.with_more()
         with (run.folder / "demo.log").open("wb") as out:
             if found is None:
                 ended = asyncio.run(_on_one_box(run, out))
@@ -163,7 +163,7 @@ async def _on_kafka(run: Run, jars: Path, out: IO[bytes]) -> int:
                     "Kafka answers", f"after {time.monotonic() - began:.1f} s; now the agents and the workers"
                 )
             )
-        common, sites = run.told(), scenarios.read(run.scenario).sites
+        common, sites = run.told(), run.devices.sites
         behind = (around.broker.port, around.settings()) if around else ()
         stand = cluster(run.folder, common, sites, bus, *behind)
         return await _shown(run, stand, common.clock, out, around)
@@ -190,7 +190,7 @@ def _cancel_on_signals() -> None:
 async def _shown(run: Run, stand: Stand, runs: str, out: IO[bytes], around: Stack | None = None) -> int:
     """Start everything, tell what happens until the fleet is done, close the windows, end everything."""
     clock = parse_clock(runs)
-    fleet_of = scenarios.read(run.scenario)
+    fleet_of = run.devices
     register(stand.box.data, fleet_of, run.pace.devices or fleet_of.devices, clock.now().wall_us)
     supervisor = Supervisor(stand.parts, out=out)
     running = asyncio.ensure_future(supervisor.run())
@@ -267,7 +267,7 @@ async def _start_fleet(
     pace, first = run.pace, stand.agents[0]
     ports = [f"--port-of={site}={one.port}" for one in stand.agents for site in one.sites]
     command = python(
-        "headwater_firmware_sim", "run", "--scenario", run.scenario, "--port", str(first.port), *ports,
+        "headwater_firmware_sim", "run", "--scenario", run.fleet or run.scenario, "--port", str(first.port), *ports,
         "--ledger", str(run.folder / "ledger"),
         "--seed", str(run.seed), "--duration", str(run.fleet_s), "--json", "--clock", clock, "--origin", iso(origin_us),
         *(["--devices", str(pace.devices)] if pace.devices else []), *(["--rate", str(pace.rate)] if pace.rate else []),

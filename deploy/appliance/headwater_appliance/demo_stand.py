@@ -13,12 +13,13 @@ from headwater_appliance.up import agent, cloud_side, parts, sink_of
 
 AGENTS, WORKERS = 4, 2
 _WITH_BROKER = 2
-"""Agents of a stack: one connects to the broker, to the other devices connect themselves."""
+"""Agents of a stack: to the first devices connect themselves, the other connects to the broker."""
 _SOON_SILENT = """
 [edge.devices]
 silent_after = "6s"
+offline_after = "3s"
 """
-"""A pump that is not heard for ten seconds is to be seen on the fleet's dashboard."""
+"""A pump that is not heard for some seconds is to be seen on the fleet's dashboard, and so is one whose connection ended."""
 
 
 class Agent(NamedTuple):
@@ -69,7 +70,7 @@ def cluster(folder: Path, told: Told, sites: list[str], bus: str, broker: int = 
         told: what all have in common.
         sites: of the fleet.
         bus: Kafka's address.
-        broker: the port of a broker that the first agent connects to; 0: there is none.
+        broker: the port of a broker that the last agent connects to; 0: there is none.
         behind: settings of the cloud side for what stands behind it.
     """
     agents: list[Agent] = []
@@ -77,7 +78,7 @@ def cluster(folder: Path, told: Told, sites: list[str], bus: str, broker: int = 
     for number in range(number_of):
         name = sites[number]
         settings, data = (folder / f"{name}.toml", folder / name) if agents else (folder / "headwater.toml", folder / "data")  # fmt: skip
-        agents.append(Agent(name, sites[number::number_of], settings, data, steady_port(), 0 if number else broker))  # fmt: skip
+        agents.append(Agent(name, sites[number::number_of], settings, data, steady_port(), broker if number == number_of - 1 else 0))  # fmt: skip
         text = agent_settings(told, name, data, agents[-1].port, bus, agents[-1].broker)
         text += _SOON_SILENT if broker else ""
         settings.write_text(text if number else f"{text}{cloud_settings(told, bus, WORKERS)}\n{behind}")

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from headwater_appliance.demo_run import Run
 from headwater_appliance.demo_stand import Stand
-from headwater_firmware_sim import scenario as scenarios
 
 _WIDE = 32
 
@@ -21,7 +20,7 @@ def where(run: Run, stand: Stand, health: Mapping[str, int], more: Sequence[str]
         health: the port of each process, by name.
         more: lines of what stands behind Headwater.
     """
-    fleet = scenarios.read(run.scenario)
+    fleet = run.devices
     hours = run.fleet_s * run.pace.scale / 3600
     devices = f"{run.pace.devices or fleet.devices} simulated {fleet.name}s on {len(fleet.sites)} sites"
     settings = os.path.relpath(stand.box.settings or "")
