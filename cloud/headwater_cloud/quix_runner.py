@@ -1,19 +1,20 @@
 """The runner of sizes M and L: Quix Streams, exactly-once, several processes in a consumer group.
 
 Quix hands over records one by one; they are only collected. At each checkpoint the operators run once over what came, a
-shard after the other: rows go to the sink, outputs and state into Kafka's transaction, which ends with the offsets. So
-what is in memory follows what is committed: after any failure the process ends, and the next one starts from the state.
-A sink that cannot take rows now makes Quix read the same records again later; memory is dropped then, for it went ahead.
+shard after the other: rows go to the sink, outputs and state into Kafka's transaction, which ends with the offsets; then
+effects that waited in the sink are settled. So what is in memory follows what is committed: after any failure the process
+ends, and the next one starts from the state. A sink that cannot take rows now makes Quix read the same records again later; memory is dropped then, for it went ahead.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
 
-from headwater_cloud import notify, pipeline
+from headwater_cloud import effects, notify, pipeline
 from headwater_cloud.held import Newest
 from headwater_cloud.metrics import Metrics
 from headwater_cloud.names import Names
@@ -88,6 +89,10 @@ class QuixRunner(BaseSink):
         self._known: dict[At, dict[int, Why]] = {}
         """Dead letters of who had the partition before."""
         self._offsets: dict[At, int] = {}
+        self._marks: dict[int, str] = {}
+        """Under which effects of the open checkpoint wait, by shard."""
+        self._committed: dict[int, str] = {}
+        """Likewise of those that are committed, and not yet settled."""
         self._working = Lock()
         self.pulse = Pulse()
         self.began = False
@@ -100,6 +105,7 @@ class QuixRunner(BaseSink):
         self._stores = self._app._state_manager  # noqa: SLF001
         self._stopped_early = False
         self._hear_early_stops()
+        self._hear_commits()
 
     def _hear_early_stops(self) -> None:
         """Let a stop or a signal count that comes while Quix starts: once it has started it would have forgotten it."""
@@ -113,6 +119,27 @@ class QuixRunner(BaseSink):
                 tracker.stop()
 
         tracker.set_as_running = set_as_running
+
+    def _hear_commits(self) -> None:
+        """Let the effects of a checkpoint count as soon as Kafka has committed it; Quix tells nobody."""
+        producer: Any = self._context.producer
+        commit = producer.commit_transaction
+
+        def commit_transaction(*what: Any, **more: Any) -> None:
+            commit(*what, **more)
+            reached("quix.committed")
+            self._committed |= self._marks
+            self._marks = {}
+            try:
+                self._settle()
+            except TryAgain as error:
+                log.warning("the sink takes nothing now", error=error)  # the next checkpoint begins with it
+
+        producer.commit_transaction = commit_transaction
+
+    def _settle(self) -> None:
+        self._sink.settle(self._committed)
+        self._committed = {}
 
     def _follow(self, name: str) -> str:
         """Collect all records of a topic; return the name that Quix has for its stream."""
@@ -195,6 +222,7 @@ class QuixRunner(BaseSink):
 
     def _work(self, checkpoint: object) -> None:
         self.began = True
+        self._marks = {}  # of a checkpoint that was given up
         arrived, self._arrived = self._arrived, {}
         for at, (store, _) in arrived.items():
             if store is not self._store_of(at):
@@ -204,15 +232,16 @@ class QuixRunner(BaseSink):
                 )
         laps = Laps()
         laps.read()
+        mark = secrets.token_hex(8)
         try:
-            batches = [batch for at in sorted(arrived) for batch in self._take(at, arrived[at][1])]
+            self._settle()
+            batches = [batch for at in sorted(arrived) for batch in self._take(at, arrived[at][1], mark)]
             laps.ran()
             reached("quix.taken")
-            ahead = [batch for batch in batches if not self._sink.behind(batch.at, batch.offset)]
             laps.commits()
             with self.metrics.commit_seconds.time():
-                self._sink.write(ahead, self._names)
-            laps.committed(batch.out for batch in ahead)
+                self._sink.write(batches, self._names, mark)
+            laps.committed(batch.out for batch in batches)
             reached("quix.written")
         except TryAgain as error:
             log.warning("the sink takes nothing now", error=error)
@@ -227,18 +256,20 @@ class QuixRunner(BaseSink):
             self.metrics.count(batch.out.counts)
             self.metrics.committed([(self._wall_of(made_us), of) for made_us, of in batch.out.made], now_us)
             notify.report(batch.out.reports, self.metrics)
+            if effects.any_of(batch.out):
+                self._marks[batch.at[1]] = mark
         self.metrics.records.inc(sum(len(some) for _, some in arrived.values()))
         self.metrics.commits.inc()
         reached("quix.produced")
 
-    def _take(self, at: At, some: Sequence[Stored]) -> list[Batch]:
+    def _take(self, at: At, some: Sequence[Stored], mark: str) -> list[Batch]:
         """Run the operators over what came for a partition, up to new rules and from them on."""
-        return [batch for part in cut(some) for batch in self._take_part(at, part)]
+        return [batch for part in cut(some) for batch in self._take_part(at, part, mark)]
 
-    def _take_part(self, at: At, some: Sequence[Stored]) -> list[Batch]:
+    def _take_part(self, at: At, some: Sequence[Stored], mark: str) -> list[Batch]:
         """Run the operators over what came for a partition; a record that breaks them becomes a dead letter, alone."""
         try:
-            return [self._taken(at, some)]
+            return [self._taken(at, some, mark)]
         except NOT_OF_A_RECORD:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a record does
@@ -249,21 +280,21 @@ class QuixRunner(BaseSink):
         found = []
         for stored in some:
             try:
-                found.append(self._taken(at, [stored]))
+                found.append(self._taken(at, [stored], mark))
             except NOT_OF_A_RECORD:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a record does
                 note(error, stored)
                 self._runs.pop(at, None)
-                found.append(self._taken(at, [stored], text_of(error)))
+                found.append(self._taken(at, [stored], mark, text_of(error)))
         return found
 
-    def _taken(self, at: At, some: Sequence[Stored], poison: str = "") -> Batch:
+    def _taken(self, at: At, some: Sequence[Stored], mark: str, poison: str = "") -> Batch:
         run = self._run_of(at)
         known = self._known[at]
         if isinstance(run, ShardRun):
             known = known | {some[0].offset: Why("poison", poison)} if poison else known
-            out = run.take(some, self._wall_of, self._limits, known)
+            out = run.take(some, self._wall_of, self._limits, known, mark)
         elif poison:
             out = pipeline.poisoned(poison, some[0])
         else:
@@ -280,6 +311,8 @@ class QuixRunner(BaseSink):
             pieces = QuixPieces(lambda: self._context.checkpoint.get_store_transaction(stream, number))
             common = (pieces, self._names, self._newest, self._keep_us)
             known = store, ShardRun(number, *common) if topic == IN.name else SecondRun(*common)
+            if isinstance(known[1], ShardRun):
+                self._sink.settle({number: known[1].mark})  # if who had it before could not
             self._runs[at] = known
             self._known[at] = dict(self._sink.decided(at))
         return known[1]

@@ -1,9 +1,10 @@
 """The file of windows and alerts that the workers of one machine share: each writes the rows of the shards that it holds.
 
-State and offsets of record are Kafka's; here a row may be written again after a crash, and is the same or newer then.
-Against a process that was away and believes that it still has a shard, each transaction compares how far the shard was
-written with what it brings: who is behind has lost the shard, and ends. Several processes write, so it is a file with a
-rollback journal (R27), and the numbers of series, levels and openers are the file's, not a process's.
+State and offsets of record are Kafka's; here a row may be written again after a crash, and is the same or newer then: each
+transaction compares how far the shard was written with what it brings, and who is behind, by a crash or because it was away
+and another has the shard, writes no row. What depends on how records were cut waits for Kafka's commit (`effects`). Several
+processes write, so it is a file with a rollback journal (R27), and the numbers of series, levels and openers are the file's,
+not a process's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,17 +20,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_cloud import bulk, changes, claim, notify
+from headwater_cloud import bulk, changes, claim, effects, notify
 from headwater_cloud.merge import Windows
 from headwater_cloud.names import Names, Opener
-from headwater_cloud.outputs import Notification, Why, as_repeat, decided
+from headwater_cloud.outputs import Why, decided
 from headwater_cloud.pipeline import Output
 from headwater_cloud.retention import Keep, prune_levels, shrink
 from headwater_cloud.sink import At, Batch
 from headwater_cloud.store import APPLICATION, SCHEMA, one_commit, trouble
-from headwater_cloud.write import write_found, write_notifications, write_offsets, write_second, write_windows
+from headwater_cloud.write import write_found, write_offsets, write_second, write_windows
 from headwater_shared.crash import reached
-from headwater_shared.errors import StartAgain, StateError
+from headwater_shared.errors import StateError
 from headwater_shared.sqlite_file import open_writer
 from headwater_shared.topics import IN
 
@@ -79,10 +80,6 @@ class SharedStore:
                     "file begins with what comes from now on, and agents send again what the cloud side did not have",
                 )
 
-    def behind(self, at: At, offset: int) -> bool:
-        with self._mapped():
-            return self.written(at) > offset
-
     def decided(self, at: At) -> dict[int, Why]:
         with self._mapped():
             row = self._connection.execute(
@@ -91,29 +88,38 @@ class SharedStore:
         self._taken_up[at] = {} if row is None else msgspec.json.decode(row[0], type=dict[int, Why])
         return self._taken_up[at]
 
-    def write(self, batches: Sequence[Batch], names: Names) -> None:
-        fresh: list[Notification] = []
+    def write(self, batches: Sequence[Batch], names: Names, mark: str = "") -> None:
         if batches:
             try:
                 with one_commit(self._connection, self._path) as connection:
-                    windows: list[Windows] = []
-                    for batch in batches:
-                        some, news = self._batch(connection, batch, names)
-                        windows += some
-                        fresh += news
+                    ahead = [batch for batch in batches if self.written(batch.at) <= batch.offset]
+                    windows = [some for batch in ahead for some in self._batch(connection, batch, names)]
                     if windows:
                         write_windows(connection, _latest(Windows.concatenate(windows)))
-                    self._note_letters(connection, batches)
+                    self._note_letters(connection, ahead)
+                    _wait(connection, batches, mark)
                     reached("quix.sink.before")
             except BaseException:
                 self._numbers = _numbers()  # some are of rows that were taken back
                 raise
-            for batch in batches:
+            for batch in ahead:
                 self._taken_up.pop(batch.at, None)
             reached("quix.sink.after")
-        notify.say(fresh)
         with self._mapped():
             self._prune(max((batch.clock_us for batch in batches), default=0))
+
+    def settle(self, marks: Mapping[int, str]) -> None:
+        with self._mapped():
+            waiting = [shard for shard, mark in marks.items() if effects.waits(self._connection, shard, mark)]
+        if not waiting:
+            return
+        with one_commit(self._connection, self._path) as connection:
+            fresh = [
+                one for shard in sorted(waiting) for one in effects.take(connection, shard, marks[shard])
+            ]
+            reached("quix.settled.before")
+        reached("quix.settled.after")
+        notify.say(fresh)
 
     def close(self) -> None:
         self._connection.close()
@@ -144,24 +150,17 @@ class SharedStore:
         else:
             self._prune_at = time.monotonic() + _PRUNE_S
 
-    def _batch(
-        self, connection: sqlite3.Connection, batch: Batch, names: Names
-    ) -> tuple[list[Windows], list[Notification]]:
-        """Write a batch but for its windows, if its partition is still ours; return these, and the notifications that no worker wrote before."""
+    def _batch(self, connection: sqlite3.Connection, batch: Batch, names: Names) -> list[Windows]:
+        """Write a batch but for its windows and effects; return the windows."""
         topic, number = batch.at
-        if self.written(batch.at) > batch.offset:
-            raise StartAgain(
-                f"partition {number} of {topic} belongs to another worker by now",
-                hint="this one was away for too long: it starts again from the state",
-            )
         merged = batch.out.merged
         windows = [] if merged is None else [self._numbered(connection, merged.windows, names)]
-        fresh = self._one(connection, batch.out)
+        write_found(connection, batch.out)
         if topic == IN.name:
             write_offsets(connection, {number: batch.offset})
         else:
             write_second(connection, {topic: {number: batch.offset}})
-        return windows, fresh
+        return windows
 
     def _numbered(self, connection: sqlite3.Connection, windows: Windows, names: Names) -> Windows:
         """Return windows with the file's numbers in place of the process's."""
@@ -171,11 +170,6 @@ class SharedStore:
             series=self._numbers["series"].of(connection, windows.series, names.series),
             opener=self._numbers["opener"].of(connection, windows.opener, names.openers),
         )
-
-    def _one(self, connection: sqlite3.Connection, out: Output) -> list[Notification]:
-        """Write what an output has beside windows; return the notifications that no worker wrote before."""
-        write_found(connection, out)
-        return write_notifications(connection, [_marked(connection, one, out) for one in out.notifications])
 
     def _note_letters(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
         """Note what `decided` returns: of each partition the dead letters since Kafka's last commit, of which is all that is older."""
@@ -257,16 +251,11 @@ def _key(word: str | Opener) -> tuple[str, ...]:
     return (word,) if isinstance(word, str) else (word.agent, f"{word.epoch:016x}")
 
 
-def _marked(connection: sqlite3.Connection, one: Notification, out: Output) -> Notification:
-    """Mark a first message of an incident as a possible repeat if a worker that died before its checkpoint wrote one of another alert of it:
-    what is worked on again may be cut otherwise, and begin with another alert (R29).
-    """
-    if one.state in ("firing", "resolved") and one.incident:
-        others = {change.alert.id for change in out.alerts if change.alert.incident == one.incident} - {
-            one.alert
-        }
-        for other in others:
-            name = f"{other}/{one.state}"
-            if connection.execute("SELECT 1 FROM notification WHERE id = ?", (name,)).fetchone():
-                return as_repeat(one)
-    return one
+def _wait(connection: sqlite3.Connection, batches: Sequence[Batch], mark: str) -> None:
+    """Let the effects of batches wait under a mark, those of each shard together."""
+    found: dict[int, list[Output]] = {}
+    for batch in batches:
+        if effects.any_of(batch.out):
+            found.setdefault(batch.at[1], []).append(batch.out)
+    for shard, outs in found.items():
+        effects.wait(connection, shard, mark, outs)

@@ -26,9 +26,6 @@ class Batch(NamedTuple):
 class Sink(Protocol):
     """Where rows go, before the checkpoint that they belong to is committed; the same rows may come again after a crash."""
 
-    def behind(self, at: At, offset: int) -> bool:
-        """Tell whether the sink has rows from beyond an offset of a partition: a process wrote them, and ended before its commit."""
-
     def decided(self, at: At) -> Mapping[int, Why]:
         """Return which records were dead letters, by offset, when the last rows of a partition were made.
 
@@ -36,10 +33,20 @@ class Sink(Protocol):
         to the same, also if it could read them by now: the sink is ahead, and takes no rows of them.
         """
 
-    def write(self, batches: Sequence[Batch], names: Names) -> None:
+    def write(self, batches: Sequence[Batch], names: Names, mark: str = "") -> None:
         """Take the rows of some partitions, durable on return. `names` are what their numbers mean.
+
+        Where the sink has rows from beyond a batch already it takes none of that: a process wrote them, and ended before its commit. What
+        depends on how records were cut waits under the mark, see `settle`.
 
         Raises:
             TryAgain: it cannot now; nothing was written, and the same records will be worked on again.
-            StartAgain: another process has these partitions.
+        """
+
+    def settle(self, marks: Mapping[int, str]) -> None:
+        """Let take effect what waits for some shards, under the mark of each: the checkpoint that it is of is committed. The same again
+        changes nothing.
+
+        Raises:
+            TryAgain: it cannot now; call again.
         """

@@ -48,23 +48,33 @@ def write(
     if out.merged is not None:
         _merged(connection, out.merged, *out.stored)
     write_found(connection, out)
+    out.notifications = write_effects(connection, out.alerts, out.reports, out.notifications)
     _state(connection, out.pieces, offsets)
     _second_state(connection, out.second)
-    out.notifications = write_notifications(connection, out.notifications)
     return write_outputs(connection, out.records, producer)
 
 
 def write_found(connection: sqlite3.Connection, out: Output) -> None:
-    """Write all that is beside windows and state; the same again changes nothing."""
+    """Write what is beside windows, effects and state, and the same however records were cut; the same again changes nothing."""
     _anomalies(connection, out.anomalies)
     _findings(connection, out.findings)
     _commands(connection, out.commands)
     _devices(connection, out.devices)
     _registry(connection, out.registry)
-    write_alerts(connection, out.alerts)
     _progress(connection, out.progress)
-    _reports(connection, out.reports)
     write_told(connection, out.statuses)
+
+
+def write_effects(
+    connection: sqlite3.Connection,
+    alerts: Iterable[Change],
+    reports: Iterable[Report],
+    notifications: Iterable[Notification],
+) -> list[Notification]:
+    """Write what depends on how records were cut; return the messages that the table did not have."""
+    write_alerts(connection, alerts)
+    _reports(connection, reports)
+    return write_notifications(connection, notifications)
 
 
 def _names(connection: sqlite3.Connection, names: Names) -> None:

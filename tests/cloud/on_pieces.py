@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from headwater_cloud import effects
 from headwater_cloud.held import Newest
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import Why
@@ -29,6 +30,8 @@ from tests.cloud.made import DAY, clock_record
 from tests.cloud.notified import courier_of, deliver
 from tests.cloud.side import FILE, LOG, every_partition, rows_of
 
+Death = Literal["", "before", "after"]
+"""When a worker dies: not, or after the sink and before the commit of its checkpoint, or after that, before its effects are settled."""
 LARGEST = 256_000
 """Bytes of a piece (R24)."""
 
@@ -65,6 +68,7 @@ class PieceSide:
         self.counts: Counter[str] = Counter()
         self.names: Names
         self.sink: SharedStore
+        self._marks = 0
         self._runs: dict[int, ShardRun]
         self._seconds: dict[At, SecondRun]
         self._known: dict[int, dict[int, Why]] = {}
@@ -82,8 +86,13 @@ class PieceSide:
         """How many parts are in memory."""
         return sum(run.held.rows_in_memory() for run in self._runs.values())
 
+    @property
+    def _mark(self) -> str:
+        return f"{self._marks}"
+
     def work(self) -> list[Batch]:
         """Run the operators over what came, up to a batch, and no more."""
+        self._marks += 1
         read = self.log.read(IN.name, self.offsets, self.batch)
         batches = []
         for shard in sorted({stored.partition for stored in read}):
@@ -91,10 +100,12 @@ class PieceSide:
             run = self._runs.get(shard)
             if run is None:
                 kept = self.pieces.setdefault(shard, Kept())
-                run = self._runs[shard] = ShardRun(shard, kept, self.names, self._newest, 7 * DAY)
+                run = ShardRun(shard, kept, self.names, self._newest, 7 * DAY)
+                self.sink.settle({shard: run.mark})
                 self._known[shard] = self.sink.decided((IN.name, shard))
+                self._runs[shard] = run
             for part in cut(some):
-                out = run.take(part, lambda shown_us: shown_us, self._limits, self._known[shard])
+                out = run.take(part, lambda shown_us: shown_us, self._limits, self._known[shard], self._mark)
                 batches.append(Batch((IN.name, shard), part[-1].offset + 1, run.shard.clock_us, out))
         return batches + [batch for topic in self.second for batch in self._second_stage(topic)]
 
@@ -109,8 +120,8 @@ class PieceSide:
             out = run.take(some)
             yield Batch(at, some[-1].offset + 1, run.clock_us, out)
 
-    def step(self, *, dies: bool = False) -> int:
-        """Work on what came, up to a batch, and commit; `dies`: between the sink and the commit.
+    def step(self, *, dies: Death = "") -> int:
+        """Work on what came, up to a batch, and commit, if it does not die before.
 
         Raises:
             TryAgain: the sink takes nothing now; the next call begins where this one did.
@@ -118,12 +129,11 @@ class PieceSide:
         before = {shard: Kept(pieces) for shard, pieces in self.pieces.items()}
         batches = self.work()
         try:
-            ahead = [one for one in batches if not self.sink.behind(one.at, one.offset)]
-            self.sink.write(ahead, self.names)
+            self.sink.write(batches, self.names, self._mark)
         except TryAgain:
             self.pieces, self._runs, self._seconds = before, {}, {}
             raise
-        if dies:
+        if dies == "before":
             self.pieces = before
             self.kill()
             return len(batches)
@@ -134,6 +144,10 @@ class PieceSide:
                 self.log.append([sent for sent in one.out.records if sent.topic in {IN.name, *self.second}])
             self.records += one.out.records
             self.counts += one.out.counts
+        if dies == "after":
+            self.kill()
+            return len(batches)
+        self.sink.settle({one.at[1]: self._mark for one in batches if effects.any_of(one.out)})
         return len(batches)
 
     def rows(self, query: str, *values: object) -> list[Any]:

@@ -174,7 +174,7 @@ def test_r24_shards_in_pieces_know_what_the_local_runner_knows_whatever_is_kille
         local.take(*map(copy, some))
         side.put(*map(copy, some))
         for dies in deaths:
-            side.step(dies=dies)
+            side.step(dies="before" if dies else "")
         side.run()
         known = side.rows("SELECT * FROM registry ORDER BY device")
         assert known == local.rows("SELECT * FROM registry ORDER BY device")

@@ -34,7 +34,7 @@ def test_r24_shards_in_pieces_give_the_windows_of_the_local_runner_whatever_is_k
         side = PieceSide(folder / "pieces", batch)
         side.put(*map(frame_record, frames))
         for dies in deaths:
-            side.step(dies=dies)
+            side.step(dies="before" if dies else "")
             if not dies and chance.random() < 0.3:
                 side.kill()
         side.run()

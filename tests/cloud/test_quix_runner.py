@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
@@ -15,6 +15,7 @@ from headwater_cloud.merge import Merged
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import revived
 from headwater_cloud.pipeline import Limits
+from headwater_cloud.quix_imports import lean
 from headwater_cloud.quix_runner import Engine, QuixRunner
 from headwater_cloud.retention import Keep
 from headwater_cloud.shared_store import SharedStore
@@ -29,25 +30,34 @@ from tests.cloud.side import FILE, rows_of
 from tests.kafka import MadeTopics
 from tests.support import until
 
+with lean():
+    from quixstreams.internal_producer import InternalProducer
+
 
 class Refusing(SharedStore):
     """The real file, which takes nothing for so many times as it is told, or takes long."""
 
-    refuses = 0
+    refuses = refuses_to_settle = 0
 
     def __init__(self, path: Path, keep: Keep) -> None:
         super().__init__(path, keep)
         self.begun, self.goes_on = Event(), Event()
         self.goes_on.set()
 
-    def write(self, batches: Sequence[Batch], names: Names) -> None:
+    def write(self, batches: Sequence[Batch], names: Names, mark: str = "") -> None:
         if batches and self.refuses:
             self.refuses -= 1
             raise TryAgain("not now")
         if batches:
             self.begun.set()
             self.goes_on.wait(60)
-        super().write(batches, names)
+        super().write(batches, names, mark)
+
+    def settle(self, marks: Mapping[int, str]) -> None:
+        if any(marks.values()) and self.refuses_to_settle:
+            self.refuses_to_settle -= 1
+            raise TryAgain("not now")
+        super().settle(marks)
 
 
 @dataclass
@@ -135,6 +145,73 @@ def test_r27_what_went_ahead_of_a_sink_that_takes_nothing_is_dropped(worker: Wor
     assert len(worker.haves()) == len({tuple(have) for have in worker.haves()})
 
 
+@pytest.mark.covers("R24")
+def test_r24_effects_that_the_sink_does_not_take_count_later(worker: Worker) -> None:
+    """Kafka has the checkpoint of an alert, and its sink takes nothing for a while: the alert counts later, before anything else is worked on."""
+    agent = Agent()
+
+    def story() -> None:
+        worker.store.refuses_to_settle = 2
+        worker.put(agent.anomaly("begin", 1.0))
+        until(lambda: worker.store.refuses_to_settle == 1, 120, "its commit is through")
+        assert rows_of(worker.folder, "SELECT count(*) FROM alert") == [(0,)]
+        worker.put(agent.frame(row(1, 1.0)))
+        until(lambda: worker.counts() == [1], 120, "what comes then counts")
+        assert rows_of(worker.folder, "SELECT state FROM alert") == [("firing",)]
+        worker.put(agent.anomaly("end", 2.0, begin=1.0))
+        until(lambda: rows_of(worker.folder, "SELECT state FROM alert") == [("resolved",)], 120, "it ends")
+
+    worker.run(story)
+    assert worker.store.refuses_to_settle == 0
+    assert rows_of(worker.folder, "SELECT n, state FROM alert_event ORDER BY n") == [
+        (1, "firing"),
+        (2, "resolved"),
+    ]
+
+
+@pytest.mark.covers("R24")
+@pytest.mark.parametrize("commits", [False, True])
+def test_r24_effects_are_those_of_what_kafka_has(
+    folder: Path, kafka_topics: MadeTopics, monkeypatch: pytest.MonkeyPatch, *, commits: bool
+) -> None:
+    """A worker dies before Kafka's commit of an alert, or after it and before that counts. The next one reads what came later in the same checkpoint,
+    by which the episode began earlier: it goes by the first alert if Kafka has it, and else it is the only one that was ever made.
+    """
+    bus, agent = KafkaBus(kafka_topics.client, kafka_topics.prefix), Agent()
+    worker = Worker(folder, kafka_topics, bus)
+    worker.put(agent.anomaly("begin", 10.0))
+    producer = worker.runner._context.producer
+    commit = InternalProducer.commit_transaction
+
+    def dies(*what: Any, **more: Any) -> None:
+        if commits:
+            commit(producer, *what, **more)
+        raise StartAgain("it dies")
+
+    monkeypatch.setattr(producer, "commit_transaction", dies)
+    with pytest.raises(StartAgain, match="it dies"):
+        worker.runner.run()
+    worker.store.close()
+    assert rows_of(folder, "SELECT count(*) FROM alert") == [(0,)]
+    worker.put(agent.anomaly("begin", 5.0))
+    again = Worker(folder, kafka_topics, bus, commit_s=60, commit_every=1 if commits else 2)
+
+    def story() -> None:
+        begun = T0 + 5_000_000
+        until(lambda: (begun,) in rows_of(folder, "SELECT episode_us FROM alert"), 120, "the alert is there")
+
+    again.run(story)
+    again.store.close()
+    states = rows_of(folder, "SELECT state FROM alert ORDER BY episode_us")
+    assert states == [("firing",), ("withdrawn",)][: 1 + commits]
+    events = rows_of(
+        folder, "SELECT e.what FROM alert_event e JOIN alert a ON a.id = e.alert ORDER BY a.episode_us, e.n"
+    )
+    assert events == [("firing",), ("firing",), ("withdrawn",)][: 1 + 2 * commits]
+    assert rows_of(folder, "SELECT count(*) FROM effect") == [(0,)]
+    bus.close()
+
+
 @pytest.mark.covers("R20")
 def test_r20_poison_is_a_dead_letter_alone_and_takes_its_seq(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
@@ -217,8 +294,8 @@ def test_r27_an_upgrade_comes_to_the_dead_letters_of_who_died(
     worker.put(*(agent.frame(row(10 * n, 1.0)) for n in range(3)))
     write = worker.store.write
 
-    def dies(batches: Sequence[Batch], names: Names) -> None:
-        write(batches, names)
+    def dies(batches: Sequence[Batch], names: Names, mark: str = "") -> None:
+        write(batches, names, mark)
         if batches:
             raise StartAgain("it dies")
 

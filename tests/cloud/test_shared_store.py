@@ -13,9 +13,9 @@ import pytest
 from headwater_cloud.pipeline import Output
 from headwater_cloud.shared_store import SharedStore
 from headwater_shared import sqlite_file
-from headwater_shared.errors import StartAgain, TryAgain
+from headwater_shared.errors import TryAgain
 from headwater_shared.topics import IN
-from tests.cloud.made import SHARD, Agent, row, without
+from tests.cloud.made import SHARD, T0, Agent, clock_record, row, without
 from tests.cloud.notified import LINES
 from tests.cloud.on_pieces import PieceSide
 from tests.cloud.side import FILE
@@ -69,16 +69,18 @@ def test_r27_numbers_of_a_commit_that_failed_are_not_used(side: PieceSide, folde
 def test_r27_a_worker_that_was_away_writes_nothing_over_what_another_wrote(
     side: PieceSide, folder: Path
 ) -> None:
-    """Two workers have the same shard for a while: the one that is behind writes no row, and is told to start again."""
+    """Two workers have the same shard for a while: the one that is behind writes no row, and what it has to say is not said."""
     agent, other = Agent(), PieceSide(folder)
-    side.put(agent.frame(row(1, 1.0)))
+    side.put(agent.frame(row(1, 1.0)), agent.anomaly("begin", 1.0))
     stale = side.work()
     side.put(agent.frame(row(1, 2.0, opened=("a1", 1, 2))))
     other.run()
+    side.sink.write(stale, side.names, "stale")
+    other.take(agent.anomaly("end", 2.0, begin=1.0))
     other.close()
-    with pytest.raises(StartAgain):
-        side.sink.write(stale, side.names)
     assert windows(side) == [("s1/d1/temp", 2)]
+    assert side.rows("SELECT n, state FROM alert_event ORDER BY n") == [(1, "firing"), (2, "resolved")]
+    assert side.rows("SELECT mark FROM effect") == []
 
 
 @pytest.mark.covers("R27")
@@ -116,7 +118,7 @@ def test_r27_a_checkpoint_that_is_done_again_may_be_cut_otherwise(side: PieceSid
     """A worker dies after the file's commit, before Kafka's; the next one reads the same records in smaller batches, until it is past what is written."""
     agent = Agent()
     side.put(*(agent.frame(row(1, float(n), opened=("a1", 1, n))) for n in range(7)))
-    side.step(dies=True)
+    side.step(dies="before")
     assert windows(side) == [("s1/d1/temp", 7)]
     side.batch = 2
     for counted in (7, 7, 7, 7):
@@ -135,17 +137,51 @@ def told(side: PieceSide) -> list[tuple[str, bool]]:
 
 @pytest.mark.covers("R29")
 def test_r29_people_are_not_told_again_of_what_a_worker_works_on_again(side: PieceSide) -> None:
-    """It told of an alert, and died before Kafka's commit: the next one makes the same alert of the same records, and tells nobody."""
+    """It had an alert to tell of, and died before Kafka's commit, or after it: the next one makes the same alert of the same records, or knows that
+    it is made, and people hear of it once.
+    """
     agent = Agent()
     side.put(agent.anomaly("begin", 1.0))
-    side.step(dies=True)
+    side.step(dies="before")
     side.run()
     assert told(side) == [("firing", False)]
     side.put(agent.anomaly("end", 2.0, begin=1.0))
-    side.step(dies=True)
-    side.run()
+    side.step(dies="after")
+    assert told(side) == [("firing", False)]
+    side.take(clock_record(SHARD, T0))
     assert told(side) == [("firing", False), ("resolved", False)]
     assert side.rows("SELECT state FROM alert") == [("resolved",)]
+    assert side.rows("SELECT n, state FROM alert_event ORDER BY n") == [(1, "firing"), (2, "resolved")]
+
+
+@pytest.mark.covers("R24", "R26")
+def test_r24_an_alert_that_only_a_failed_checkpoint_made_never_was(side: PieceSide) -> None:
+    """Of a part of its records a worker made an alert, and died before Kafka's commit. The next one reads them with what came later, by which the
+    episode began earlier: that is another alert, the only one, and people hear of no other.
+    """
+    agent = Agent()
+    side.put(agent.anomaly("begin", 10.0))
+    side.step(dies="before")
+    side.take(agent.anomaly("begin", 5.0))
+    assert side.rows("SELECT episode_us, state FROM alert") == [(T0 + 5_000_000, "firing")]
+    assert side.rows("SELECT what FROM alert_event") == [("firing",)]
+    assert told(side) == [("firing", False)]
+    assert side.rows("SELECT count(*) FROM effect") == [(0,)]
+
+
+@pytest.mark.covers("R24", "R26")
+def test_r24_alerts_are_made_where_the_file_is_ahead_of_kafka(side: PieceSide) -> None:
+    """A worker died before Kafka's commit; the next one reads the same records one by one: no row is written until it is past what is, but
+    what is found counts.
+    """
+    agent = Agent()
+    side.put(*(agent.anomaly("begin", 1.0, series=f"s1/d{n}/temp") for n in range(3)))
+    side.step(dies="before")
+    side.batch = 1
+    side.run()
+    found = side.rows("SELECT subject, state FROM alert ORDER BY subject")
+    assert found == [(f"s1/d{n}/temp", "firing") for n in range(3)]
+    assert told(side) == [("firing", False)]
 
 
 @pytest.mark.covers("R27")
@@ -153,7 +189,7 @@ def test_r27_dead_letters_are_noted_until_the_next_commit(side: PieceSide) -> No
     """What who died had decided is kept with the first rows of the next worker, which may be of a part of those records only."""
     noted, agent = "SELECT value FROM meta WHERE name LIKE 'dead letters of %'", Agent()
     side.put(*(msgspec.structs.replace(agent.frame(row(1, 1.0)), body=b"?") for _ in range(2)))
-    side.step(dies=True)
+    side.step(dies="before")
     assert len(side.sink.decided((IN.name, SHARD))) == 2
     side.put(agent.frame(row(2, 1.0)))
     (batch,) = side.work()

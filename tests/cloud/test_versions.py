@@ -104,10 +104,10 @@ def test_r27_an_upgrade_between_rows_and_commit_loses_nothing(
     side.put(*(agent.frame(row(10 * n, 1.0)) for n in range(3)))
     with monkeypatch.context() as before:
         before.setattr(avro, "fingerprint", lambda _: bytes(8))
-        side.step(dies=True)
+        side.step(dies="before")
     assert not dead(side)
     side.batch = cut
-    side.step(dies=True)
+    side.step(dies="before")
     side.run()
     side.put(*(again for letter in dead(side) if (again := revived(letter)) is not None))
     side.run()

@@ -33,8 +33,11 @@ CRASHES = (
     "quix.sink.before",
     "quix.sink.after",
     "quix.produced",
+    "quix.committed",
+    "quix.settled.before",
+    "quix.settled.after",
 )
-"""Every step of a worker's checkpoint: after the operators, around the file's commit, before Kafka's."""
+"""Every step of a worker's checkpoint: after the operators, around the file's commit, before Kafka's and after it, around what takes effect then."""
 TEN_MINUTES_US = 600_000_000
 
 

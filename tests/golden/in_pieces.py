@@ -9,11 +9,13 @@ from pathlib import Path
 from headwater_shared.bus import Stored
 from headwater_shared.sqlite_log import SqliteLog
 from headwater_shared.topics import Topic
-from tests.cloud.on_pieces import PieceSide
+from tests.cloud.on_pieces import Death, PieceSide
 from tests.cloud.side import FILE, LOG
 from tests.golden import outcome
 from tests.golden.outcome import Outcome
 from tests.golden.trace import Trace
+
+_DEATHS: tuple[Death, ...] = ("before", "after", "", "", "")
 
 
 def play(trace: Trace, folder: Path, batch: int, seed: int | None = None) -> Outcome:
@@ -26,7 +28,7 @@ def play(trace: Trace, folder: Path, batch: int, seed: int | None = None) -> Out
     for act in trace.acts:
         for now, some in groupby(act, key=lambda one: one.time_us):  # noqa: B007 - the log's clock
             side.put(*(one.record() for one in some))
-        while side.step(dies=seed is not None and chance.random() < 0.3):
+        while side.step(dies=chance.choice(_DEATHS) if seed is not None else ""):
             if seed is not None and chance.random() < 0.2:
                 side.kill()
     side.close()

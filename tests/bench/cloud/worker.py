@@ -44,13 +44,13 @@ class Wanted(msgspec.Struct):
 class _Count:
     """A sink that takes everything."""
 
-    def behind(self, at: At, offset: int) -> bool:
-        return False
-
     def decided(self, at: At) -> dict[int, Why]:
         return {}
 
-    def write(self, batches: Sequence[Batch], names: Names) -> None:
+    def write(self, batches: Sequence[Batch], names: Names, mark: str = "") -> None:
+        pass
+
+    def settle(self, marks: Mapping[int, str]) -> None:
         pass
 
 
@@ -61,18 +61,18 @@ class _Said:
         self._sink = sink
         self._rows = self._windows = 0
 
-    def behind(self, at: At, offset: int) -> bool:
-        return self._sink.behind(at, offset)
-
     def decided(self, at: At) -> Mapping[int, Why]:
         return self._sink.decided(at)
 
-    def write(self, batches: Sequence[Batch], names: Names) -> None:
-        self._sink.write(batches, names)
+    def write(self, batches: Sequence[Batch], names: Names, mark: str = "") -> None:
+        self._sink.write(batches, names, mark)
         self._rows += sum(batch.out.counts["rows"] for batch in batches)
         self._windows += sum(batch.out.counts["windows"] for batch in batches)
         if batches:
             say(rows=self._rows, windows=self._windows)
+
+    def settle(self, marks: Mapping[int, str]) -> None:
+        self._sink.settle(marks)
 
 
 def say(**facts: object) -> None:
