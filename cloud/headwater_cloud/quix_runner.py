@@ -3,7 +3,8 @@
 Quix hands over records one by one; they are only collected. At each checkpoint the operators run once over what came, a
 shard after the other: rows go to the sink, outputs and state into Kafka's transaction, which ends with the offsets; then
 effects that waited in the sink are settled. So what is in memory follows what is committed: after any failure the process
-ends, and the next one starts from the state. A sink that cannot take rows now makes Quix read the same records again later; memory is dropped then, for it went ahead.
+ends, and the next one starts from the state. A sink that cannot take rows now makes Quix read the same records again later;
+memory is dropped then, for it went ahead.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 from headwater_cloud import effects, notify, pipeline
 from headwater_cloud.held import Newest
@@ -21,6 +22,7 @@ from headwater_cloud.names import Names
 from headwater_cloud.outputs import Why
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
+from headwater_cloud.quix_engine import Engine, application
 from headwater_cloud.quix_imports import lean
 from headwater_cloud.quix_pieces import QuixPieces
 from headwater_cloud.rule_records import cut
@@ -32,21 +34,17 @@ from headwater_shared.bus import Record, Stored
 from headwater_shared.crash import reached
 from headwater_shared.errors import StartAgain, TryAgain
 from headwater_shared.health import Pulse
-from headwater_shared.kafka_client import MESSAGE_BYTES
 from headwater_shared.logs import get_logger
 from headwater_shared.sqlite_log import wall_us
 from headwater_shared.topics import IN, SECOND
 
 with lean():
-    from quixstreams import Application
-    from quixstreams.kafka.configuration import ConnectionConfig
     from quixstreams.models.topics.exceptions import (
         CreateTopicFailure,
         CreateTopicTimeout,
         TopicNotFoundError,
     )
     from quixstreams.sinks.base import BaseSink, SinkBackpressureError
-    from quixstreams.state.rocksdb import RocksDBOptions
 
 log = get_logger()
 
@@ -55,19 +53,6 @@ _LOOKS, _LOOK_S = 50, 0.2
 """How often the changelog is looked for that Quix has made."""
 _RETRY_S = 1.0
 """How long a sink is left in peace that could not take rows."""
-
-
-class Engine(NamedTuple):
-    """How Quix is set. Times in seconds."""
-
-    group: str
-    slot: int
-    state: str
-    """A folder of this slot's own."""
-    commit_s: float = 0.2
-    commit_every: int = 500
-    session_s: float = 6.0
-    cache_bytes: int = 64 << 20
 
 
 class QuixRunner(BaseSink):
@@ -97,7 +82,7 @@ class QuixRunner(BaseSink):
         self.pulse = Pulse()
         self.began = False
         """Whether a checkpoint came: Quix has its partitions."""
-        self._app = _application(client, engine)
+        self._app = application(client, engine)
         self._streams = {topic.name: self._follow(prefix + topic.name) for topic in (IN, *SECOND)}
         # Each time round: where no shard of ours has input there are no checkpoints.
         self._app._dataframe_registry.register_periodic_task(self.pulse.beat)  # noqa: SLF001 - the engine is pinned to the patch
@@ -329,40 +314,3 @@ class QuixRunner(BaseSink):
             headers=[(name, text.encode()) for name, text in record.headers.items()],
             partition=record.partition,
         )
-
-
-def _application(client: Mapping[str, str | int], engine: Engine) -> Application:
-    slot = f"{engine.group}-{engine.slot}"
-    return Application(
-        ConnectionConfig.from_librdkafka_dict(dict(client), ignore_extras=True),
-        consumer_group=engine.group,
-        auto_offset_reset="earliest",
-        processing_guarantee="exactly-once",
-        commit_interval=engine.commit_s,
-        commit_every=engine.commit_every,
-        consumer_poll_timeout=0.05,
-        state_dir=engine.state,
-        rocksdb_options=RocksDBOptions(
-            write_buffer_size=8 << 20, block_cache_size=engine.cache_bytes, on_corrupted_recreate=True
-        ),
-        auto_create_topics=True,  # the changelog, which is Quix's own; ours are made by `headwater-cloud topics`
-        auto_recover_from_source_offset_out_of_range=False,
-        broker_availability_timeout=0,
-        loglevel=None,
-        producer_extra_config={
-            "transactional.id": slot,
-            "transaction.timeout.ms": 5_000,
-            "linger.ms": 5,
-            "compression.type": "lz4",
-            "message.max.bytes": MESSAGE_BYTES,
-        },
-        consumer_extra_config={
-            "group.instance.id": slot,
-            "session.timeout.ms": round(engine.session_s * 1000),
-            "heartbeat.interval.ms": 500,
-            "isolation.level": "read_committed",
-            "fetch.wait.max.ms": 50,
-            "fetch.queue.backoff.ms": 10,
-            "fetch.message.max.bytes": MESSAGE_BYTES,
-        },
-    )

@@ -74,7 +74,8 @@ def run(
     client = connection(settings.bus, kafka)
     load_extra("confluent_kafka", "kafka")
     load_extra("rocksdict", "quix")  # quixstreams itself is imported where its warnings are let go of
-    from headwater_cloud.quix_runner import Engine, QuixRunner
+    from headwater_cloud.quix_engine import Engine
+    from headwater_cloud.quix_runner import QuixRunner
     from headwater_cloud.shared_store import SharedStore
     from headwater_shared.kafka_bus import KafkaBus
 

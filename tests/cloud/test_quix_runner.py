@@ -15,8 +15,9 @@ from headwater_cloud.merge import Merged
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import revived
 from headwater_cloud.pipeline import Limits
+from headwater_cloud.quix_engine import Engine
 from headwater_cloud.quix_imports import lean
-from headwater_cloud.quix_runner import Engine, QuixRunner
+from headwater_cloud.quix_runner import QuixRunner
 from headwater_cloud.retention import Keep
 from headwater_cloud.shared_store import SharedStore
 from headwater_cloud.sink import Batch

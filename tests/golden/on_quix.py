@@ -6,7 +6,8 @@ from pathlib import Path
 from threading import Thread
 
 from headwater_cloud.pipeline import Limits
-from headwater_cloud.quix_runner import Engine, QuixRunner
+from headwater_cloud.quix_engine import Engine
+from headwater_cloud.quix_runner import QuixRunner
 from headwater_cloud.retention import Keep
 from headwater_cloud.shared_store import SharedStore
 from headwater_shared.bus import Bus

@@ -20,7 +20,8 @@ from headwater_cloud import consume
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import Why
 from headwater_cloud.pipeline import Limits
-from headwater_cloud.quix_runner import Engine, QuixRunner
+from headwater_cloud.quix_engine import Engine
+from headwater_cloud.quix_runner import QuixRunner
 from headwater_cloud.retention import Keep
 from headwater_cloud.shared_store import SharedStore
 from headwater_cloud.sink import At, Batch, Sink
