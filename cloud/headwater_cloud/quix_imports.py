@@ -1,4 +1,5 @@
-"""Quix Streams is imported without its clients of schema registries and of its maker's services, which no worker uses: half of its import.
+"""Quix Streams is imported without its clients of schema registries and of its maker's services and its check of JSON, which no worker uses: half
+of its import.
 
 A worker that was killed counts again a second earlier for it (bench `cloud-kill`): httpx, authlib and joserfc are behind those clients.
 """
@@ -11,7 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-_UNUSED = ("confluent_kafka.schema_registry", "confluent_kafka.schema_registry.json_schema", "httpx")
+_UNUSED = (
+    "confluent_kafka.schema_registry",
+    "confluent_kafka.schema_registry.json_schema",
+    "httpx",
+    "jsonschema",
+)
 
 
 class _Absent(ModuleType):

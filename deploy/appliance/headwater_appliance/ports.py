@@ -8,10 +8,12 @@ from pathlib import Path
 
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST, _BELOW = 10_000, 32_768
+_given: set[int] = set()
+"""Ports of servers that this process has named and perhaps not yet started."""
 
 
 def steady_port() -> int:
-    """Return a port of the loopback that nobody listens on, outside the range that the kernel hands out to clients.
+    """Return a port of the loopback that nobody listens on and that was not returned before, outside the range that the kernel hands out to clients.
 
     Of many devices that call a dead server on a port of that range, one may get that very port for its own end: it is
     then connected to itself, and the server cannot come back.
@@ -27,4 +29,6 @@ def steady_port() -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+        if port not in _given:
+            _given.add(port)
             return port
