@@ -1,7 +1,7 @@
 """The sink's own file, `influx.db`: how far the cloud's file is followed, what is written again, dead letters, known sets of tags.
 
 One process has it, by the lock beside it (R32). The cursor moves in one commit, after the store has the points, with what was learnt
-on the way. It is in no backup: without it everything is written again, to the same points.
+on the way, and it is of one store: see `of_store`. It is in no backup: without it everything is written again, to the same points.
 """
 
 from __future__ import annotations
@@ -34,10 +34,14 @@ SCHEMA = (
         time_us INTEGER NOT NULL, again INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE known(tags TEXT PRIMARY KEY) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE store(one INTEGER PRIMARY KEY CHECK(one = 1), place TEXT NOT NULL);
+    """,
 )
 """`cursor`: the registration in the cloud's file, and number and mark of the last row of `change` that the store has.
 `job`: what is written beside changes, from and to which time, and how far that is; `whole`: all that was there before the cursor.
-`dead`: what the store refused for ever, by the key of its row in the cloud's file; `again`: it is to be tried again."""
+`dead`: what the store refused for ever, by the key of its row in the cloud's file; `again`: it is to be tried again.
+`known`: sets of tags that the store has points of. `store`: which one all of this is of."""
 VERSION = len(SCHEMA)
 
 START = "[]"
@@ -97,6 +101,26 @@ class InfluxFile:
         with self._mutex:
             self._connection.close()
         self._lock.release()
+
+    def of_store(self, place: str) -> str:
+        """Note which store is written into: of another one than before nothing is known, and all is written anew.
+
+        Dead letters are kept, and tried again there. A file that names no store, of a version before, is of this one.
+
+        Returns:
+            The one of before, if it was another; else nothing.
+        """
+        with self._mutex, one_commit(self._connection, self.path) as connection:
+            row = connection.execute("SELECT place FROM store").fetchone()
+            if row == (place,):
+                return ""
+            connection.execute("INSERT OR REPLACE INTO store VALUES (1, ?)", (place,))
+            if row is None:
+                return ""
+            for table in ("cursor", "job", "known"):
+                connection.execute(f"DELETE FROM {table}")
+            connection.execute("UPDATE dead SET again = 1")
+            return str(row[0])
 
     def cursor(self) -> Cursor | None:
         """Return how far the file is followed; None: nothing of any is."""

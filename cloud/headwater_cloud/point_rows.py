@@ -83,8 +83,11 @@ class PointRows:
 
     def again(self, dead: Dead) -> Points:
         """Return the point of a dead letter as it was, for its row is gone."""
-        of_found = msgspec.json.decode(dead.key)[0] != "window"
-        return Points(dead.database, None, of_found, dead.line, 1, lambda _: dead.key)
+        kind, level, *_ = msgspec.json.decode(dead.key)
+        of_found = kind != "window"
+        # The store may be another one by now, with another prefix.
+        name = database(self._prefix, FOUND if of_found else level)
+        return Points(name, None, of_found, dead.line, 1, lambda _: dead.key)
 
     def _level(self, number: int, windows: Windows) -> Iterator[Points]:
         level = self._levels[number]
