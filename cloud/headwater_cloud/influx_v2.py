@@ -85,4 +85,6 @@ class V2:
             ValueError,
         ) as error:  # of an answer that is none of InfluxDB's
             return Answer(502, f"{type(error).__name__}: {error}")
-        return Answer(204)
+        said = self._client.api_client.last_response
+        text = said.data.decode(errors="replace") if isinstance(said.data, bytes) else str(said.data)
+        return Answer(said.status, text)

@@ -23,6 +23,8 @@ from headwater_shared.errors import TryAgain
 _FIRST_S, _LONGEST_S = 0.5, 60.0
 _LONGEST_ASKED_S = 600.0
 """For so long at most a store is left alone, whatever it asks for."""
+_TAKEN = 204
+"""What every version says to a write of which all points are taken, by /write and by /api/v2/write; others say 200 to anything."""
 _UNSURE = {0, 500, 502, 504}
 """Nothing came, or the store, or something between, gave up waiting: InfluxDB 1.x goes on with a write that it calls timed out."""
 _MOST, _FEWEST = 1_000_000, 50
@@ -108,8 +110,13 @@ class Counts:
 def judge(answer: Answer) -> tuple[Verdict, str]:
     """Tell what an answer means, and what a person should do if it is not done."""
     status = answer.status
-    if 200 <= status < 300:
+    if status == _TAKEN:
         return Verdict.DONE, ""
+    if 200 <= status < 400:
+        return (
+            Verdict.WAIT,
+            f"InfluxDB says {_TAKEN} to a write: a login page or a proxy stands between; see that [cloud.influx] url is InfluxDB's own address",
+        )
     if status in {400, 422} and _says(answer.text):
         return (Verdict.DONE if _BEYOND.search(answer.text) else Verdict.SPLIT), ""
     if status == 413:

@@ -127,6 +127,19 @@ def test_a_page_of_something_between_makes_no_dead_letter(store: LineStore, wrot
     assert wrote.dead == []
 
 
+def test_r28_only_what_influxdb_says_to_a_write_counts_as_taken(store: LineStore, wrote: Wrote) -> None:
+    """A captive portal says 200 and shows a page: the points are tried again, and a person is told what stands there."""
+    store.say(Said(200, "<html>Log in to the network</html>"))
+    later = wrote.later()
+    assert "200 <html>Log in" in later.message
+    assert "204" in later.hint
+    assert not later.unsure
+    assert (wrote.writer.counts.points, store.points) == (0, {})
+    store.say(None)
+    wrote.write(1)
+    assert len(store.points) == 1
+
+
 def test_nobody_there_is_waited_for(wrote: Wrote, store: LineStore) -> None:
     """A connection that is refused, or cut."""
     store.close()
@@ -137,7 +150,10 @@ def test_nobody_there_is_waited_for(wrote: Wrote, store: LineStore) -> None:
     ("answer", "verdict"),
     [
         (Answer(204), Verdict.DONE),
-        (Answer(200), Verdict.DONE),
+        (Answer(200), Verdict.WAIT),
+        (Answer(200, "<html>Log in</html>"), Verdict.WAIT),
+        (Answer(201, '{"message":"ok"}'), Verdict.WAIT),
+        (Answer(302), Verdict.WAIT),
         (Answer(400, '{"error":"partial write: points beyond retention policy dropped=7"}'), Verdict.DONE),
         (
             Answer(
