@@ -40,7 +40,7 @@ SCHEMA = (
 )
 """`cursor`: the registration in the cloud's file, and number and mark of the last row of `change` that the store has.
 `job`: what is written beside changes, from and to which time, and how far that is; `whole`: all that was there before the cursor.
-`dead`: what the store refused for ever, by the key of its row in the cloud's file; `again`: it is to be tried again.
+`dead`: what the store refused for ever, or could not be made, by the key of its row in the cloud's file; `again`: it is to be tried again.
 `known`: sets of tags that the store has points of. `store`: which one all of this is of."""
 VERSION = len(SCHEMA)
 
@@ -61,16 +61,25 @@ class Job(NamedTuple):
 
 
 class Dead(NamedTuple):
-    """A point that the store refused for ever."""
+    """A point that the store refused for ever, or that could not be made."""
 
     key: str
     """JSON: see `follow`."""
     database: str
     line: bytes
+    """Empty: no point could be made of its row."""
     status: int
     why: str
     time_us: int
     again: bool = False
+
+
+class Unmade(NamedTuple):
+    """A row of the cloud's file of which no point could be made, and why."""
+
+    key: str
+    database: str
+    why: str
 
 
 class InfluxFile:

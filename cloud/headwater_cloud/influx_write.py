@@ -9,14 +9,14 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from headwater_cloud.influx_file import Dead
+from headwater_cloud.influx_file import Dead, Unmade
 from headwater_shared.crash import reached
 from headwater_shared.errors import TryAgain
 
@@ -192,6 +192,13 @@ class Writer:
                 self._bury(self._dead)
                 self.counts.dead += len(self._dead)
         return [one.key for one in self._dead]
+
+    def set_aside(self, unmade: Sequence[Unmade]) -> list[str]:
+        """Make dead letters of rows of which no point could be made; durable on return. Returns their keys."""
+        if unmade:
+            self._bury([Dead(one.key, one.database, b"", 0, one.why, self._wall_us()) for one in unmade])
+            self.counts.dead += len(unmade)
+        return [one.key for one in unmade]
 
     def _send(self, points: Points, lines: bytes, first: int, count: int) -> None:
         if count > self._most:
