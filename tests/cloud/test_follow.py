@@ -333,6 +333,34 @@ def test_r27_a_sink_that_was_away_for_long_is_looked_at_in_pieces(
     assert Followed().held(db, Cursor(mark, 0, 0, whole=True)).of("found") == 7, "numbers may begin anywhere"
 
 
+def test_r27_a_sink_that_is_away_for_ever_is_remembered_in_so_much(
+    followed_side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each half minute some changes more: what retention holds is as before, nothing may go too early, and what it remembers does not grow."""
+    monkeypatch.setattr(changes, "_PIECES", 4)
+    db = followed_side.store.connection
+    (mark,) = db.execute("SELECT mark FROM sink").fetchone()
+    retained, times = Followed(), [50, 40, 90, 30, 80, 70, 20, 60, 85, 95, 99, 97]
+    most = 0
+    for time_us in times:
+        with followed_side.store.transaction() as connection:
+            changes.note(connection, "anomaly", [time_us], time_us)
+        marks = dict(db.execute("SELECT n, mark FROM change"))
+        at_first = Cursor(mark, 0, 0, whole=True)
+        assert retained.held(db, at_first).of("found") == min(times[: len(marks)])
+        most = max(most, len(retained._pieces))
+    assert most <= 4
+    for n in range(1, len(times) + 1):
+        held = retained.held(db, Cursor(mark, n, marks[n], whole=True)).of("found")
+        unread = min(times[n:], default=None)
+        assert held is None if unread is None else held is not None and held <= unread
+    assert not retained._pieces
+    retained.held(db, at_first)
+    assert retained._pieces
+    assert retained.held(db, None).of("found") == -(2**63)
+    assert not retained._pieces, "of another beginning nothing is remembered"
+
+
 def test_changes_are_let_go_when_they_are_read(followed_side: Side, sink: Sink) -> None:
     """All but the row that the cursor stands at, by which the file is known."""
     agent = Agent()
