@@ -43,6 +43,8 @@ class Answer(NamedTuple):
     text: str = ""
     after_s: float = 0.0
     """It wants to be left alone for so long."""
+    sent: bool = True
+    """False: there was no connection, so no part of it can be under way."""
 
 
 class Transport(Protocol):
@@ -216,11 +218,11 @@ class Writer:
                 verdict, hint = Verdict.WAIT, self._transport.missing(points.database)
         if verdict is Verdict.WAIT:
             self.counts.failed += 1
-            if answer.status == 0:
+            if answer.status == 0 and answer.sent:
                 self._most = max(_FEWEST, count // 2)
             raise Later(
                 f"the store did not take points into {points.database}: {_short(answer)}", hint=hint, after_s=self._after(answer.after_s),
-                unsure=answer.status in _UNSURE,
+                unsure=answer.sent and answer.status in _UNSURE,
             )  # fmt: skip
         self._wait_s = 0.0
         self._most = min(_MOST, self._most + self._most // 8)

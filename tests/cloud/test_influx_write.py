@@ -141,9 +141,24 @@ def test_r28_only_what_influxdb_says_to_a_write_counts_as_taken(store: LineStore
 
 
 def test_nobody_there_is_waited_for(wrote: Wrote, store: LineStore) -> None:
-    """A connection that is refused, or cut."""
+    """Nobody listens: nothing was sent, so nothing can arrive late, and requests are no smaller for it."""
     store.close()
-    assert "[cloud.influx] url" in wrote.later().hint
+    later = wrote.later(64)
+    assert "[cloud.influx] url" in later.hint
+    assert (later.after_s, later.unsure) == (0.5, False)
+    requests = wrote.writer.counts.requests
+    assert not wrote.later(64).unsure
+    assert wrote.writer.counts.requests == requests + 1
+
+
+def test_r28_a_connection_that_is_cut_may_have_brought_it(wrote: Wrote, store: LineStore) -> None:
+    """There was one: what was sent may be under way, whatever ended it."""
+
+    def cut(_database: str, _lines: list[str]) -> Said | None:
+        raise ConnectionAbortedError
+
+    store.answer = cut
+    assert wrote.later().unsure
 
 
 @pytest.mark.parametrize(
@@ -190,6 +205,7 @@ def test_the_way_to_2_x_says_what_came(store: LineStore) -> None:
     """Over influxdb-client: its errors become answers, its retries are off."""
     pytest.importorskip("influxdb_client")
     away = V2("http://127.0.0.1:9", "home", "token", 2.0)
-    assert away.send("b", b"m v=1i 1\n", nanoseconds=False).status == 0
+    answer = away.send("b", b"m v=1i 1\n", nanoseconds=False)
+    assert (answer.status, answer.sent) == (0, False)
     assert "influx bucket create --org home --name b" in away.missing("b")
     away.close()
