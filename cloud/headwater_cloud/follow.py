@@ -184,6 +184,7 @@ class Follower:
             wanted.join(some)
             cursor = cursor._replace(n=n, mark=mark)
             read += 1
+        followed_rows.add_events(db, wanted)
         self._following, self._following_s = changes.unread(db, cursor.n)
         self.behind, self.oldest_s = read + self._following, rows[0][2] if rows else 0
         return cursor, wanted

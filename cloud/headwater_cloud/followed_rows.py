@@ -72,6 +72,13 @@ def add(db: sqlite3.Connection, wanted: Wanted, key: Sequence[Any]) -> None:
         wanted.windows.append(Keys(*np.array([[numbers[0]], [start], [numbers[1]]], np.int64)))
 
 
+def add_events(db: sqlite3.Connection, wanted: Wanted) -> None:
+    """Want the events of alerts that changed, too: they bear an alert's tags, so that one noted before its alert was there has no point yet."""
+    events = wanted.found.setdefault("alert_event", {})
+    for alert, *_ in wanted.found.get("alert", {}):
+        events.update(dict.fromkeys(db.execute("SELECT alert, n FROM alert_event WHERE alert = ?", (alert,))))
+
+
 def prepare(reader: sqlite3.Connection) -> None:
     """Give a connection that only reads a table of its own for keys."""
     reader.execute("PRAGMA temp_store=MEMORY")

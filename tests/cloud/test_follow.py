@@ -445,6 +445,26 @@ def test_what_was_found_comes_too(followed_side: Side, sink: Sink, store: LineSt
     assert len(of(store, "alert_events")) == followed_side.rows("SELECT count(*) FROM alert_event")[0][0] >= 2
 
 
+def test_r27_an_event_that_is_there_before_its_alert_is_written_with_it(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """It has no tags without its alert, and is noted once: when the alert comes, so does it."""
+    followed_side.take(Agent().anomaly("begin", 0))
+    connection = followed_side.store.connection
+    ((alert, *_), *others) = rows = connection.execute("SELECT * FROM alert").fetchall()
+    assert not others
+    with followed_side.store.transaction():
+        connection.execute("DELETE FROM alert")
+    sink.run()
+    assert of(store, "alerts") == of(store, "alert_events") == []
+    with followed_side.store.transaction():
+        connection.executemany(f"INSERT INTO alert VALUES ({', '.join('?' * len(rows[0]))})", rows)
+        changes.note(connection, "alert", [alert])
+    sink.run()
+    assert [point["id"] for point in of(store, "alerts")] == [alert]
+    assert [point["id"] for point in of(store, "alert_events")] == [alert]
+
+
 def test_what_became_of_a_command_is_a_point_each(followed_side: Side, sink: Sink, store: LineStore) -> None:
     """That it was let out, and how it ended, each at its time; what came twice is one point."""
     agent = Agent()
