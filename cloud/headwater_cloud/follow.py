@@ -132,8 +132,9 @@ class Follower:
             self._file.add_job(-(2**63), 2**63 - 1)
         alive = self._buried & (written | {one.key for one in again}) - dead
         moved_on = cursor if cursor != self._cursor else None
-        if moved_on is not None or moved is not None or alive or self.rows.fresh:
-            self._file.move(moved_on, moved, self.rows.fresh, alive)
+        wrote = {points.database for points in found} - self._file.wrote()
+        if moved_on is not None or moved is not None or alive or wrote or self.rows.fresh:
+            self._file.move(moved_on, moved, self.rows.fresh, alive, wrote)
         count = cursor.n - (self._cursor.n if self._cursor else 0)
         self._cursor, self._buried = cursor, self._buried - alive
         self.behind, self.oldest_s = self._following, self._following_s

@@ -161,6 +161,7 @@ class Writer:
     Args:
         chance: between 0 and 1, for waits that do not all end at once.
         took: is told the seconds of each request.
+        missing: is told of a database that the store says is not there, before it is made.
     """
 
     def __init__(
@@ -171,10 +172,11 @@ class Writer:
         monotonic: Callable[[], float] = time.monotonic,
         wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         took: Callable[[float], None] = lambda _: None,
+        missing: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.counts = Counts()
         self._transport, self._bury, self._chance = transport, bury, chance
-        self._monotonic, self._wall_us, self._took = monotonic, wall_us, took
+        self._monotonic, self._wall_us, self._took, self._missing = monotonic, wall_us, took, missing
         self._wait_s = 0.0
         self._most = _MOST
         """Lines of one request: half of what got no answer, an eighth more after each that got one."""
@@ -209,6 +211,8 @@ class Writer:
         answer = self._tried(points, lines)
         verdict, hint = judge(answer)
         if verdict is Verdict.MAKE:
+            if points.database in answer.text:  # its own words, and not those of something between
+                self._missing(points.database)
             made = self._transport.make(points.database, points.keep_us)
             answer = self._tried(points, lines)
             verdict, hint = judge(answer)

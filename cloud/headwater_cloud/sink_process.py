@@ -66,7 +66,7 @@ class SinkProcess:
         self.file = InfluxFile(data / influx_file.FILE)
         if before := self.file.of_store(place := place_of(influx)):
             log.warning("the store is another one: everything is written into it", before=before, now=place)
-        self._writer = Writer(self._transport, self.file.bury, took=self._took)
+        self._writer = Writer(self._transport, self.file.bury, took=self._took, missing=self._lost)
         self._follower = Follower(
             in_data(common.data, settings.file), self.file, self._writer, prefix=influx.prefix, batch=influx.batch,
             max_series=influx.max_series, keep=settings.kept(),
@@ -105,6 +105,10 @@ class SinkProcess:
         while not self.stop.is_set() and (left_s := until_s - time.monotonic()) > 0:
             self.stop.wait(min(left_s, _BEAT_S))
             self.pulse.beat()
+
+    def _lost(self, database: str) -> None:
+        if self.file.lost(database):
+            log.warning("the store lost a database: everything is written again", database=database)
 
     def _took(self, seconds: float) -> None:
         self.pulse.beat()

@@ -465,6 +465,51 @@ def test_r27_an_event_that_is_there_before_its_alert_is_written_with_it(
     assert [point["id"] for point in of(store, "alert_events")] == [alert]
 
 
+def test_r28_a_database_that_was_dropped_gets_all_that_the_file_holds(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """InfluxDB lost its disk, or somebody dropped it: where the sink wrote before there is nothing, so nothing may count as there; also where
+    the process is killed as soon as the database is made again. One that was never written is made, and that is all.
+    """
+    store.databases = set()
+    agent = Agent()
+    followed_side.take(agent.frame(row(0, 1.0), row(0, 1.0, level="1m")), agent.anomaly("begin", 0))
+    sink.run()
+    assert {"hw_10s", "hw_1m", "hw_found"} <= store.databases
+    assert sink.file.job() is None
+    store.databases.clear()
+    store.points.clear()
+    followed_side.take(agent.frame(row(20, 2.0)))
+    taken = store.answer
+
+    def answer(database: str, lines: list[str]) -> Said | None:
+        return Said(503) if store.databases and database in store.databases else taken(database, lines)
+
+    store.answer = answer
+    assert "503" in sink.try_to()
+    sink.reopen()
+    store.say(None)
+    sink.run()
+    assert equal(followed_side, store)
+    assert len(of(store, "anomalies")) == len(of(store, "alerts")) == 1
+
+
+def test_r28_a_page_that_is_not_found_is_no_database_that_was_dropped(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """A proxy without a server behind it says 404, too: what the store has is not written again for it."""
+    agent = Agent()
+    followed_side.take(agent.frame(row(0, 1.0)))
+    sink.run()
+    store.say(Said(404, "404 page not found"))
+    followed_side.take(agent.frame(row(20, 1.0)))
+    assert "404" in sink.try_to()
+    assert sink.file.job() is None
+    store.say(None)
+    sink.run()
+    assert equal(followed_side, store)
+
+
 def test_what_became_of_a_command_is_a_point_each(followed_side: Side, sink: Sink, store: LineStore) -> None:
     """That it was let out, and how it ended, each at its time; what came twice is one point."""
     agent = Agent()
