@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ORG_ID = "0a1b2c3d4e5f6071"
 
 _CODES = {
-    400: "invalid", 401: "unauthorized", 403: "forbidden", 404: "not found", 413: "request too large",
+    200: "of something between", 400: "invalid", 401: "unauthorized", 403: "forbidden", 404: "not found", 413: "request too large",
     422: "unprocessable entity", 429: "too many requests", 500: "internal error", 503: "unavailable",
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -29,6 +29,8 @@ _EVERYTHING = -(2**63)
 _CHUNK = 5_000
 _LOOK = 20_000
 """Changes that one look goes through at most."""
+_PIECES = 64
+"""What many looks saw is remembered in so many pieces at most."""
 _UNREAD = """
 WITH some AS (SELECT n, oldest FROM change WHERE n > ? ORDER BY n LIMIT ?)
 SELECT key, min(value), (SELECT max(n) FROM some) FROM some LEFT JOIN json_each(some.oldest) GROUP BY key
@@ -70,7 +72,8 @@ class Held(NamedTuple):
 class Followed:
     """How far a sink has followed, and what it has yet to read: for retention, which asks each half minute.
 
-    A sink that is away leaves hundreds of thousands of changes: each is looked at once, not each time.
+    A sink that is away leaves hundreds of thousands of changes: each is looked at once, not each time. Of many looks two and two are put
+    together: then a time is held until all of both is read, which may be longer than it must, and never shorter.
 
     Args:
         cursor: reads how far it is; None: nobody knows.
@@ -85,8 +88,10 @@ class Followed:
         """Tell what retention must leave, in its transaction; `cursor`: as `self.cursor` gave it before."""
         mark = registered(connection)
         if mark is None:
+            self._pieces.clear()
             return Held()
         if cursor is None or not cursor.whole or not _is_of(connection, mark, cursor):
+            self._pieces.clear()  # they are of another file, or of before a new beginning
             return Held(otherwise=_EVERYTHING)
         while self._pieces and self._pieces[0][0] <= cursor.n:
             self._pieces.popleft()
@@ -94,13 +99,25 @@ class Followed:
         rows = connection.execute(_UNREAD, (looked, _LOOK)).fetchall()
         if rows:
             self._pieces.append((rows[0][2], {key: oldest for key, oldest, _ in rows if key is not None}))
+            if len(self._pieces) > _PIECES:
+                self._pieces = deque(_by_twos(list(self._pieces)))
         if rows and newest(connection)[0] > rows[0][2]:
             return Held(otherwise=_EVERYTHING)  # until all are looked at
-        oldest: dict[str, int] = {}
-        for _, some in self._pieces:
-            for key, time_us in some.items():
-                oldest[key] = min(time_us, oldest.get(key, time_us))
-        return Held(oldest)
+        return Held(_oldest(some for _, some in self._pieces))
+
+
+def _by_twos(pieces: list[tuple[int, dict[str, int]]]) -> Iterator[tuple[int, dict[str, int]]]:
+    for at in range(0, len(pieces), 2):
+        both = pieces[at : at + 2]
+        yield both[-1][0], _oldest(some for _, some in both)
+
+
+def _oldest(several: Iterable[dict[str, int]]) -> dict[str, int]:
+    oldest: dict[str, int] = {}
+    for some in several:
+        for key, time_us in some.items():
+            oldest[key] = min(time_us, oldest.get(key, time_us))
+    return oldest
 
 
 def register(connection: sqlite3.Connection, *, wanted: bool) -> None:

@@ -18,9 +18,10 @@ import msgspec
 from headwater_cloud import changes, followed_rows, jobs
 from headwater_cloud.changes import Cursor
 from headwater_cloud.followed_rows import Wanted
-from headwater_cloud.influx_file import InfluxFile
+from headwater_cloud.influx_file import InfluxFile, Unmade, key_text
 from headwater_cloud.influx_write import Later, Points, Writer
 from headwater_cloud.point_rows import PointRows
+from headwater_cloud.poison import NOT_OF_A_RECORD, text_of
 from headwater_cloud.retention import Keep
 from headwater_cloud.store import APPLICATION, VERSION, damaged
 from headwater_shared.crash import reached
@@ -32,8 +33,10 @@ log = get_logger()
 
 _ROWS, _KEYS = 500, 20_000
 """Of changes in one step at most; a row that has more keys is one step. All are read in one transaction, for which workers' commits wait."""
-_FOUND, _AGAIN = 10, 1_000
-"""As many windows a thing that was found takes as long as; dead letters that are written again in one step."""
+_AGAIN = 1_000
+"""Dead letters that are written again in one step."""
+_CHANGE = "change"
+"""In the key of a dead letter: a row of changes that cannot be read. Nobody knows what it named: all is written again, by its retry."""
 
 
 class Step(NamedTuple):
@@ -96,7 +99,8 @@ class Follower:
         """
         with self._one_state() as db:
             self._take_up(db)
-            cursor, wanted = self._changed(db)
+            unmade: list[Unmade] = []
+            cursor, wanted = self._changed(db, unmade)
             again = self._file.dead(again=True)[:_AGAIN]
             for one in again:
                 followed_rows.add(db, wanted, msgspec.json.decode(one.key))
@@ -104,14 +108,12 @@ class Follower:
             moved = None
             if job is not None:
                 moved, piece = jobs.piece(db, job, self._batch)
-                wanted.windows.extend(piece.windows)
-                for kind, keys in piece.found.items():
-                    wanted.found.setdefault(kind, {}).update(keys)
-            points_of = self.rows.of(db, wanted)
+                wanted.join(piece)
+            points_of = self.rows.of(db, wanted, unmade)
         found = list(points_of)  # workers wait for who reads their file: no longer than it must
         reached("sink.read")
         written = self._keys_of(found)
-        found += [self.rows.again(one) for one in again if one.key not in written]
+        found += [self.rows.again(one) for one in again if one.line and one.key not in written]
         dead: set[str] = set()
         try:
             for points in found:
@@ -124,15 +126,20 @@ class Follower:
         if self._unsure and found:
             self._unsure = False
             return Step(0, job is not None, sum(points.size for points in found), self._settle_s)
+        dead.update(self._set_aside(unmade))
+        anew = any(msgspec.json.decode(one.key)[0] == _CHANGE for one in again)
+        if anew:
+            self._file.add_job(-(2**63), 2**63 - 1)
         alive = self._buried & (written | {one.key for one in again}) - dead
         moved_on = cursor if cursor != self._cursor else None
-        if moved_on is not None or moved is not None or alive or self.rows.fresh:
-            self._file.move(moved_on, moved, self.rows.fresh, alive)
+        wrote = {points.database for points in found} - self._file.wrote()
+        if moved_on is not None or moved is not None or alive or wrote or self.rows.fresh:
+            self._file.move(moved_on, moved, self.rows.fresh, alive, wrote)
         count = cursor.n - (self._cursor.n if self._cursor else 0)
         self._cursor, self._buried = cursor, self._buried - alive
         self.behind, self.oldest_s = self._following, self._following_s
         self.rows.settled()
-        return Step(count, job is not None, sum(points.size for points in found))
+        return Step(count, anew or job is not None, sum(points.size for points in found))
 
     @property
     def dead_letters(self) -> int:
@@ -144,30 +151,41 @@ class Follower:
             self._reader.close()
             self._reader = None
 
+    def _set_aside(self, unmade: Sequence[Unmade]) -> list[str]:
+        """Keep what could not be made as dead letters: nothing that comes waits for it."""
+        if unmade:
+            log.error(
+                "no point can be made of some rows: they are dead letters",
+                rows=len(unmade), example=unmade[0].key, error=unmade[0].why,
+            )  # fmt: skip
+        keys = self._writer.set_aside(unmade)
+        self._buried.update(keys)
+        return keys
+
     def _keys_of(self, found: Sequence[Points]) -> set[str]:
         """Return all keys, if there are dead letters that may be among them."""
         return {points.key_of(n) for points in found for n in range(points.size)} if self._buried else set()
 
-    def _changed(self, db: sqlite3.Connection) -> tuple[Cursor, Wanted]:
+    def _changed(self, db: sqlite3.Connection, unmade: list[Unmade]) -> tuple[Cursor, Wanted]:
         """Read what changed since the cursor. Returns where it is to stand afterwards, and the keys."""
         assert self._cursor is not None
         cursor, wanted, keys, read = self._cursor, Wanted([], {}), 0, 0
         rows = changes.read(db, cursor.n, _ROWS)
         for n, mark, _, kind, body in rows:
-            if kind == "window":
-                some = changes.unpack(body)
-                if keys and keys + len(some.level) > _KEYS:
-                    break
-                keys += len(some.level)
-                wanted.windows.append(some)
-            else:
-                found = changes.keys_of(body)
-                if keys and keys + _FOUND * len(found) > _KEYS:
-                    break
-                keys += _FOUND * len(found)
-                wanted.found.setdefault(kind, {}).update(dict.fromkeys(map(followed_rows.frozen, found)))
+            try:
+                some = followed_rows.noted(kind, body)
+            except NOT_OF_A_RECORD:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever is in it
+                some = Wanted([], {})
+                unmade.append(Unmade(key_text(_CHANGE, n), "", text_of(error)))
+            if keys and keys + some.size > _KEYS:
+                break
+            keys += some.size
+            wanted.join(some)
             cursor = cursor._replace(n=n, mark=mark)
             read += 1
+        followed_rows.add_events(db, wanted)
         self._following, self._following_s = changes.unread(db, cursor.n)
         self.behind, self.oldest_s = read + self._following, rows[0][2] if rows else 0
         return cursor, wanted

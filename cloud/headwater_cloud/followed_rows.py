@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_cloud import alert_history
+from headwater_cloud import alert_history, changes
 from headwater_cloud.changes import Keys
 from headwater_cloud.columns import WINDOW_COLUMNS, window_rows
+from headwater_cloud.halves import made_of
 from headwater_cloud.influx_found import alert_line, anomaly_line, command_line, device_line, event_line
 from headwater_cloud.merge import Windows
 from headwater_cloud.views import AlertEventView, AnomalyView, CommandView, DeviceChangeView
@@ -21,6 +22,12 @@ from headwater_shared.parts import Sketches
 from headwater_shared.records import RegistryChange
 
 _NEVER = -(2**63)
+_FOUND = 10
+"""As many windows a thing that was found takes as long as."""
+
+
+Broken = Callable[[tuple[Any, ...], Exception], None]
+"""Is told the key of a row of which nothing can be made, and why."""
 
 
 class Wanted(NamedTuple):
@@ -28,6 +35,24 @@ class Wanted(NamedTuple):
 
     windows: list[Keys]
     found: dict[str, dict[Any, None]]
+
+    @property
+    def size(self) -> int:
+        """How many keys of windows it is as much work as."""
+        return sum(len(keys.level) for keys in self.windows) + _FOUND * sum(map(len, self.found.values()))
+
+    def join(self, other: Wanted) -> None:
+        """Want what another one wants, too."""
+        self.windows.extend(other.windows)
+        for kind, keys in other.found.items():
+            self.found.setdefault(kind, {}).update(keys)
+
+
+def noted(kind: str, body: bytes) -> Wanted:
+    """Return what a row of changes names."""
+    if kind == "window":
+        return Wanted([changes.unpack(body)], {})
+    return Wanted([], {kind: dict.fromkeys(map(frozen, changes.keys_of(body)))})
 
 
 def frozen(key: Any) -> tuple[Any, ...]:
@@ -47,6 +72,13 @@ def add(db: sqlite3.Connection, wanted: Wanted, key: Sequence[Any]) -> None:
         wanted.windows.append(Keys(*np.array([[numbers[0]], [start], [numbers[1]]], np.int64)))
 
 
+def add_events(db: sqlite3.Connection, wanted: Wanted) -> None:
+    """Want the events of alerts that changed, too: they bear an alert's tags, so that one noted before its alert was there has no point yet."""
+    events = wanted.found.setdefault("alert_event", {})
+    for alert, *_ in wanted.found.get("alert", {}):
+        events.update(dict.fromkeys(db.execute("SELECT alert, n FROM alert_event WHERE alert = ?", (alert,))))
+
+
 def prepare(reader: sqlite3.Connection) -> None:
     """Give a connection that only reads a table of its own for keys."""
     reader.execute("PRAGMA temp_store=MEMORY")
@@ -62,8 +94,12 @@ _WANTED = (
 )
 
 
-def windows_of(db: sqlite3.Connection, pieces: list[Keys]) -> Windows:
-    """Read windows, each once, by level; one that is none any more has count 0, unless retention took it."""
+def windows_of(db: sqlite3.Connection, pieces: list[Keys], broken: Broken) -> Windows:
+    """Read windows, each once, by level; one that is none any more has count 0, unless retention took it.
+
+    Args:
+        broken: is told level, start and series of one that cannot be read, which is left out.
+    """
     if not pieces:
         return Windows.empty()
     db.execute("DELETE FROM wanted")
@@ -77,13 +113,13 @@ def windows_of(db: sqlite3.Connection, pieces: list[Keys]) -> Windows:
             found.append(row)
         elif row[1] >= kept_from.get(row[0], _NEVER):
             gone.append(row[:3])
-    windows = [window_rows(found)] if found else []
+    windows = made_of(found, window_rows, lambda row, error: broken(row[:3], error))
     if gone:
         windows.append(_none(np.array(gone, np.int64)))
     if not windows:
         return Windows.empty()
     both = Windows.concatenate(windows)
-    return both if len(windows) == 1 else both.take(np.argsort(both.level, kind="stable"))
+    return both if not gone else both.take(np.argsort(both.level, kind="stable"))
 
 
 def _none(keys: NDArray[np.int64]) -> Windows:
@@ -113,21 +149,30 @@ class FoundLine(NamedTuple):
     line: bytes
 
 
-def found_of(db: sqlite3.Connection, found: Mapping[str, Mapping[Any, None]]) -> Iterator[FoundLine]:
+def found_of(
+    db: sqlite3.Connection, found: Mapping[str, Mapping[Any, None]], broken: Broken
+) -> Iterator[FoundLine]:
     """Read what was found, and devices' changes, as lines; what is not there any more is none.
 
-    What the registry says of a device comes with the latest change of that one's status.
+    What the registry says of a device comes with the latest change of that one's status. `broken` is told kind and key of what cannot be
+    read.
     """
     since = "SELECT device, since_us FROM device WHERE device = ?"
     of_registry = [row for (device,) in found.get("registry", {}) for row in db.execute(since, (device,))]
-    for kind, read in _LINES.items():
+    for kind in _LINES:
         keys = dict(found.get(kind, {}))
         if kind == "device":
             keys |= dict.fromkeys(of_registry)
         for key in keys:
-            line = read(db, *key)
-            if line:
+            if line := _line(db, kind, key, broken):
                 yield FoundLine(kind, key, line)
+
+
+def _line(db: sqlite3.Connection, kind: str, key: tuple[Any, ...], broken: Broken) -> bytes:
+    made = made_of(
+        [key], lambda keys: _LINES[kind](db, *keys[0]), lambda _, error: broken((kind, *key), error)
+    )
+    return made[0] if made else b""
 
 
 _ANOMALY = ", ".join(f'"{name}"' for name in AnomalyView.__struct_fields__)

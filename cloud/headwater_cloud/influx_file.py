@@ -1,7 +1,7 @@
 """The sink's own file, `influx.db`: how far the cloud's file is followed, what is written again, dead letters, known sets of tags.
 
 One process has it, by the lock beside it (R32). The cursor moves in one commit, after the store has the points, with what was learnt
-on the way. It is in no backup: without it everything is written again, to the same points.
+on the way, and it is of one store: see `of_store`. It is in no backup: without it everything is written again, to the same points.
 """
 
 from __future__ import annotations
@@ -34,10 +34,16 @@ SCHEMA = (
         time_us INTEGER NOT NULL, again INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE known(tags TEXT PRIMARY KEY) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE store(one INTEGER PRIMARY KEY CHECK(one = 1), place TEXT NOT NULL);
+    CREATE TABLE wrote(database TEXT PRIMARY KEY) WITHOUT ROWID;
+    """,
 )
 """`cursor`: the registration in the cloud's file, and number and mark of the last row of `change` that the store has.
 `job`: what is written beside changes, from and to which time, and how far that is; `whole`: all that was there before the cursor.
-`dead`: what the store refused for ever, by the key of its row in the cloud's file; `again`: it is to be tried again."""
+`dead`: what the store refused for ever, or could not be made, by the key of its row in the cloud's file; `again`: it is to be tried again.
+`known`: sets of tags that the store has points of. `store`: which one all of this is of. `wrote`: databases, or buckets, that have
+points of ours."""
 VERSION = len(SCHEMA)
 
 START = "[]"
@@ -57,16 +63,25 @@ class Job(NamedTuple):
 
 
 class Dead(NamedTuple):
-    """A point that the store refused for ever."""
+    """A point that the store refused for ever, or that could not be made."""
 
     key: str
     """JSON: see `follow`."""
     database: str
     line: bytes
+    """Empty: no point could be made of its row."""
     status: int
     why: str
     time_us: int
     again: bool = False
+
+
+class Unmade(NamedTuple):
+    """A row of the cloud's file of which no point could be made, and why."""
+
+    key: str
+    database: str
+    why: str
 
 
 class InfluxFile:
@@ -98,6 +113,26 @@ class InfluxFile:
             self._connection.close()
         self._lock.release()
 
+    def of_store(self, place: str) -> str:
+        """Note which store is written into: of another one than before nothing is known, and all is written anew.
+
+        Dead letters are kept, and tried again there. A file that names no store, of a version before, is of this one.
+
+        Returns:
+            The one of before, if it was another; else nothing.
+        """
+        with self._mutex, one_commit(self._connection, self.path) as connection:
+            row = connection.execute("SELECT place FROM store").fetchone()
+            if row == (place,):
+                return ""
+            connection.execute("INSERT OR REPLACE INTO store VALUES (1, ?)", (place,))
+            if row is None:
+                return ""
+            for table in ("cursor", "job", "known", "wrote"):
+                connection.execute(f"DELETE FROM {table}")
+            connection.execute("UPDATE dead SET again = 1")
+            return str(row[0])
+
     def cursor(self) -> Cursor | None:
         """Return how far the file is followed; None: nothing of any is."""
         with self._mutex:
@@ -107,10 +142,23 @@ class InfluxFile:
         """Follow a file from a place on, and have all that is in it by then written beside."""
         with self._mutex, one_commit(self._connection, self.path) as connection:
             _set(connection, cursor)
-            connection.execute("DELETE FROM job")
-            connection.execute(
-                "INSERT INTO job(whole, from_us, to_us, at) VALUES (1, ?, ?, ?)", (-(2**63), 2**63 - 1, START)
-            )
+            _all_again(connection)
+
+    def lost(self, database: str) -> bool:
+        """The store says that a database is not there. Where it had points of ours, have all that the file has written beside.
+
+        It is noted before the database is made: whatever ends the process then, the next one knows.
+        """
+        with self._mutex, one_commit(self._connection, self.path) as connection:
+            had = connection.execute("DELETE FROM wrote WHERE database = ?", (database,)).rowcount > 0
+            if had:
+                _all_again(connection)
+            return had
+
+    def wrote(self) -> set[str]:
+        """Return the databases that have points of ours."""
+        with self._mutex:
+            return {name for (name,) in self._connection.execute("SELECT database FROM wrote")}
 
     def job(self) -> Job | None:
         """Return what is to be done beside changes next."""
@@ -128,8 +176,9 @@ class InfluxFile:
             )
 
     def move(
-        self, cursor: Cursor | None, job: Job | None, tags: Iterable[str] = (), alive: Iterable[str] = ()
-    ) -> None:
+        self, cursor: Cursor | None, job: Job | None, tags: Iterable[str] = (), alive: Iterable[str] = (),
+        wrote: Iterable[str] = (),
+    ) -> None:  # fmt: skip
         """The store has it: move on, in one commit.
 
         Args:
@@ -137,6 +186,7 @@ class InfluxFile:
             job: how far that is now; `at` is empty at its end. None: as it was.
             tags: sets of tags that are new.
             alive: keys of what was a dead letter and was taken now.
+            wrote: databases that have points of ours now.
         """
         reached("sink.move.before")
         with self._mutex, one_commit(self._connection, self.path) as connection:
@@ -148,6 +198,7 @@ class InfluxFile:
                 connection.execute("DELETE FROM job WHERE id = ?", (job.id,))
             connection.executemany("INSERT OR IGNORE INTO known VALUES (?)", ((one,) for one in tags))
             connection.executemany("DELETE FROM dead WHERE key = ?", ((one,) for one in alive))
+            connection.executemany("INSERT OR IGNORE INTO wrote VALUES (?)", ((one,) for one in wrote))
             reached("sink.move.during")
         reached("sink.move.after")
 
@@ -211,6 +262,13 @@ def _cursor(connection: sqlite3.Connection) -> Cursor | None:
 
 def _set(connection: sqlite3.Connection, cursor: Cursor) -> None:
     connection.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?, ?)", cursor[:3])
+
+
+def _all_again(connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM job")
+    connection.execute(
+        "INSERT INTO job(whole, from_us, to_us, at) VALUES (1, ?, ?, ?)", (-(2**63), 2**63 - 1, START)
+    )
 
 
 def _dead(connection: sqlite3.Connection, which: str) -> list[Dead]:

@@ -57,6 +57,19 @@ class InfluxSettings(Section, frozen=True, forbid_unknown_fields=True):
     ] = 9662
 
 
+def place_of(settings: InfluxSettings) -> str:
+    """Return which store it is, as `influx.db` remembers it: all that makes points go somewhere else, and no secret."""
+    url = urlsplit(settings.url)
+    return "|".join(
+        (
+            settings.api,
+            f"{url.scheme}://{url.netloc.lower()}{url.path.rstrip('/')}",
+            settings.org,
+            settings.prefix,
+        )
+    )
+
+
 def check(settings: InfluxSettings) -> None:
     """See that what belongs together is there.
 

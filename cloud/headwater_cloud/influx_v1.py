@@ -63,9 +63,11 @@ class V1:
             self._connection = None
 
     def _ask(self, path: str, body: bytes, headers: dict[str, str]) -> Answer:
-        if self._connection is None:
-            self._connection = self._connected()
+        sent = False
         try:
+            if self._connection is None:
+                self._connection = self._connected()
+            sent = True
             self._connection.request("POST", self._url.path.rstrip("/") + path, body, self._headers | headers)
             found = self._connection.getresponse()
             text = found.read(_LONGEST).decode(errors="replace")
@@ -76,14 +78,17 @@ class V1:
             why = (
                 f"no answer within {self._timeout_s:g} s" if isinstance(error, socket.timeout) else str(error)
             )
-            return Answer(0, f"{self._url.hostname}:{self._url.port or ''} {why or type(error).__name__}")
+            why = f"{self._url.hostname}:{self._url.port or ''} {why or type(error).__name__}"
+            return Answer(0, why, sent=sent)
         if found.will_close:
             self.close()
         return Answer(found.status, text, seconds_of(found.getheader("Retry-After", "")))
 
     def _connected(self) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
-        return kind(self._url.hostname or "", self._url.port, timeout=self._timeout_s)
+        made = kind(self._url.hostname or "", self._url.port, timeout=self._timeout_s)
+        made.connect()
+        return made
 
 
 def seconds_of(retry_after: str) -> float:

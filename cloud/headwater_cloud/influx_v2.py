@@ -30,9 +30,10 @@ class V2:
         client = load_extra("influxdb_client", "influx")
         from influxdb_client.rest import ApiException
         from influxdb_client.service.write_service import WriteService
-        from urllib3.exceptions import HTTPError
+        from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
         self._refused, self._broke = ApiException, (HTTPError, OSError)
+        self._no_connection = (ConnectTimeoutError, NewConnectionError)
         self._url, self._org = url, org
         # Its own retries would be of what was built before, and wait in the call.
         self._client = client.InfluxDBClient(
@@ -77,7 +78,7 @@ class V2:
                 after = error.headers.get("Retry-After", "")
             return Answer(error.status or 0, text, seconds_of(after))
         except self._broke as error:
-            return Answer(0, f"{self._url} {error}")
+            return Answer(0, f"{self._url} {error}", sent=not isinstance(error, self._no_connection))
         except (
             AttributeError,
             LookupError,
@@ -85,4 +86,6 @@ class V2:
             ValueError,
         ) as error:  # of an answer that is none of InfluxDB's
             return Answer(502, f"{type(error).__name__}: {error}")
-        return Answer(204)
+        said = self._client.api_client.last_response
+        text = said.data.decode(errors="replace") if isinstance(said.data, bytes) else str(said.data)
+        return Answer(said.status, text)

@@ -9,20 +9,22 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from headwater_cloud.influx_file import Dead
+from headwater_cloud.influx_file import Dead, Unmade
 from headwater_shared.crash import reached
 from headwater_shared.errors import TryAgain
 
 _FIRST_S, _LONGEST_S = 0.5, 60.0
 _LONGEST_ASKED_S = 600.0
 """For so long at most a store is left alone, whatever it asks for."""
+_TAKEN = 204
+"""What every version says to a write of which all points are taken, by /write and by /api/v2/write; others say 200 to anything."""
 _UNSURE = {0, 500, 502, 504}
 """Nothing came, or the store, or something between, gave up waiting: InfluxDB 1.x goes on with a write that it calls timed out."""
 _MOST, _FEWEST = 1_000_000, 50
@@ -41,6 +43,8 @@ class Answer(NamedTuple):
     text: str = ""
     after_s: float = 0.0
     """It wants to be left alone for so long."""
+    sent: bool = True
+    """False: there was no connection, so no part of it can be under way."""
 
 
 class Transport(Protocol):
@@ -108,8 +112,13 @@ class Counts:
 def judge(answer: Answer) -> tuple[Verdict, str]:
     """Tell what an answer means, and what a person should do if it is not done."""
     status = answer.status
-    if 200 <= status < 300:
+    if status == _TAKEN:
         return Verdict.DONE, ""
+    if 200 <= status < 400:
+        return (
+            Verdict.WAIT,
+            f"InfluxDB says {_TAKEN} to a write: a login page or a proxy stands between; see that [cloud.influx] url is InfluxDB's own address",
+        )
     if status in {400, 422} and _says(answer.text):
         return (Verdict.DONE if _BEYOND.search(answer.text) else Verdict.SPLIT), ""
     if status == 413:
@@ -152,6 +161,7 @@ class Writer:
     Args:
         chance: between 0 and 1, for waits that do not all end at once.
         took: is told the seconds of each request.
+        missing: is told of a database that the store says is not there, before it is made.
     """
 
     def __init__(
@@ -162,10 +172,11 @@ class Writer:
         monotonic: Callable[[], float] = time.monotonic,
         wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         took: Callable[[float], None] = lambda _: None,
+        missing: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.counts = Counts()
         self._transport, self._bury, self._chance = transport, bury, chance
-        self._monotonic, self._wall_us, self._took = monotonic, wall_us, took
+        self._monotonic, self._wall_us, self._took, self._missing = monotonic, wall_us, took, missing
         self._wait_s = 0.0
         self._most = _MOST
         """Lines of one request: half of what got no answer, an eighth more after each that got one."""
@@ -186,6 +197,13 @@ class Writer:
                 self.counts.dead += len(self._dead)
         return [one.key for one in self._dead]
 
+    def set_aside(self, unmade: Sequence[Unmade]) -> list[str]:
+        """Make dead letters of rows of which no point could be made; durable on return. Returns their keys."""
+        if unmade:
+            self._bury([Dead(one.key, one.database, b"", 0, one.why, self._wall_us()) for one in unmade])
+            self.counts.dead += len(unmade)
+        return [one.key for one in unmade]
+
     def _send(self, points: Points, lines: bytes, first: int, count: int) -> None:
         if count > self._most:
             self._halves(points, lines, first, count)
@@ -193,6 +211,8 @@ class Writer:
         answer = self._tried(points, lines)
         verdict, hint = judge(answer)
         if verdict is Verdict.MAKE:
+            if points.database in answer.text:  # its own words, and not those of something between
+                self._missing(points.database)
             made = self._transport.make(points.database, points.keep_us)
             answer = self._tried(points, lines)
             verdict, hint = judge(answer)
@@ -202,11 +222,11 @@ class Writer:
                 verdict, hint = Verdict.WAIT, self._transport.missing(points.database)
         if verdict is Verdict.WAIT:
             self.counts.failed += 1
-            if answer.status == 0:
+            if answer.status == 0 and answer.sent:
                 self._most = max(_FEWEST, count // 2)
             raise Later(
                 f"the store did not take points into {points.database}: {_short(answer)}", hint=hint, after_s=self._after(answer.after_s),
-                unsure=answer.status in _UNSURE,
+                unsure=answer.sent and answer.status in _UNSURE,
             )  # fmt: skip
         self._wait_s = 0.0
         self._most = min(_MOST, self._most + self._most // 8)

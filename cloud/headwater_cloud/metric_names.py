@@ -77,7 +77,7 @@ SINK = by_name((
     Shown("headwater_sink_splits_total", "counter", "Requests that were cut in halves, for a line of it was refused."),
     Shown("headwater_sink_points_beyond_retention_total", "counter", "Points that the store dropped: older than it keeps them."),
     Shown("headwater_sink_points_left_out_total", "counter", "Points that were not written: beyond max_series."),
-    Shown("headwater_sink_dead_letters", "gauge", "Points that the store refused for ever."),
+    Shown("headwater_sink_dead_letters", "gauge", "Points that the store refused for ever, or that could not be made."),
     Shown("headwater_sink_tag_sets", "gauge", "Distinct sets of tags that were written."),
     Shown("headwater_sink_changes_behind", "gauge", "Commits of the cloud side that are not in the store yet."),
     Shown("headwater_sink_behind_seconds", "gauge", "How long ago the oldest commit of the cloud side was made that is not in the store yet; 0: there is none."),

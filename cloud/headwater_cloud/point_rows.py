@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from headwater_cloud import followed_rows
 from headwater_cloud.followed_rows import FoundLine, Wanted
-from headwater_cloud.influx_file import Dead, key_text
+from headwater_cloud.halves import made_of
+from headwater_cloud.influx_file import Dead, Unmade, key_text
 from headwater_cloud.influx_lines import database, window_head, window_lines
 from headwater_cloud.influx_write import Points
 from headwater_cloud.merge import Windows
+from headwater_cloud.poison import text_of
 from headwater_cloud.retention import Keep
 
 FOUND = "found"
@@ -60,17 +63,43 @@ class PointRows:
         """The file is another one: its numbers mean other names."""
         self._levels, self._series, self._heads = {}, {}, {}
 
-    def of(self, db: sqlite3.Connection, wanted: Wanted) -> Iterator[Points]:
-        """Read all that is wanted, and return its points, each of a request's size at most: they are made when the file is let go."""
-        self._left_out = 0
-        windows = followed_rows.windows_of(db, wanted.windows)
-        if len(windows):
-            self._read_names(db, windows)
-        return self._points(windows, list(followed_rows.found_of(db, wanted.found)))
+    def of(self, db: sqlite3.Connection, wanted: Wanted, unmade: list[Unmade]) -> Iterator[Points]:
+        """Read all that is wanted, and return its points, each of a request's size at most: they are made when the file is let go.
 
-    def _points(self, windows: Windows, lines_found: Sequence[FoundLine]) -> Iterator[Points]:
+        Args:
+            unmade: gets each row of which no point can be made.
+        """
+        self._left_out = 0
+        lost: list[tuple[Any, Exception]] = []
+        windows = followed_rows.windows_of(db, wanted.windows, lambda key, error: lost.append((key, error)))
+        self._read_names(
+            db,
+            windows.level.tolist() + [key[0] for key, _ in lost],
+            windows.series.tolist() + [key[2] for key, _ in lost],
+        )
+        unmade += [self._unmade(level, start, series, error) for (level, start, series), error in lost]
+
+        def broken(key: tuple[Any, ...], error: Exception) -> None:
+            unmade.append(Unmade(key_text(*key), database(self._prefix, FOUND), text_of(error)))
+
+        return self._points(windows, list(followed_rows.found_of(db, wanted.found, broken)), unmade)
+
+    def _unmade(self, level: int, start: int, series: int, error: Exception) -> Unmade:
+        return Unmade(
+            self._key(level, start, series), database(self._prefix, self._level_name(level)), text_of(error)
+        )
+
+    def _key(self, level: int, start: int, series: int) -> str:
+        return key_text("window", self._level_name(level), self._series.get(series, f"#{series}"), start)
+
+    def _level_name(self, level: int) -> str:
+        return self._levels.get(level, f"#{level}")
+
+    def _points(
+        self, windows: Windows, lines_found: Sequence[FoundLine], unmade: list[Unmade]
+    ) -> Iterator[Points]:
         for number in np.unique(windows.level).tolist():
-            yield from self._level(number, windows.take(windows.level == number))
+            yield from self._level(number, windows.take(windows.level == number), unmade)
         some = [
             (found.line, key_text(found.kind, *found.key))
             for found in lines_found
@@ -83,23 +112,38 @@ class PointRows:
 
     def again(self, dead: Dead) -> Points:
         """Return the point of a dead letter as it was, for its row is gone."""
-        of_found = msgspec.json.decode(dead.key)[0] != "window"
-        return Points(dead.database, None, of_found, dead.line, 1, lambda _: dead.key)
+        kind, level, *_ = msgspec.json.decode(dead.key)
+        of_found = kind != "window"
+        # The store may be another one by now, with another prefix.
+        name = database(self._prefix, FOUND if of_found else level)
+        return Points(name, None, of_found, dead.line, 1, lambda _: dead.key)
 
-    def _level(self, number: int, windows: Windows) -> Iterator[Points]:
-        level = self._levels[number]
-        heads = [self._head(number, series) for series in windows.series.tolist()]
+    def _level(self, number: int, windows: Windows, unmade: list[Unmade]) -> Iterator[Points]:
+        level = self._level_name(number)
+
+        def broken(at: int, error: Exception) -> None:
+            unmade.append(self._unmade(number, int(windows.start[at]), int(windows.series[at]), error))
+
+        heads = [b""] * len(windows)
+        for at, series in enumerate(windows.series.tolist()):
+            try:
+                heads[at] = self._head(number, series)
+            except (LookupError, ValueError) as error:  # its name is not there, or cannot be written
+                broken(at, error)
         if not all(heads):
             windows = windows.take(np.array([bool(head) for head in heads]))
             heads = [head for head in heads if head]
+
+        def points(some: Sequence[int]) -> Points:
+            of = windows.take(np.array(some))
+            lines = window_lines([heads[at] for at in some], of)
+            return Points(
+                database(self._prefix, level), self._keep.of(level), False, lines, len(of),
+                lambda n: self._key(number, int(of.start[n]), int(of.series[n])),
+            )  # fmt: skip
+
         for at in range(0, len(windows), self._batch):
-            some = windows.take(slice(at, at + self._batch))
-            lines = window_lines(heads[at : at + self._batch], some)
-
-            def key_of(n: int, some: Windows = some) -> str:
-                return key_text("window", level, self._series[int(some.series[n])], int(some.start[n]))
-
-            yield Points(database(self._prefix, level), self._keep.of(level), False, lines, len(some), key_of)
+            yield from made_of(range(at, min(at + self._batch, len(windows))), points, broken)
 
     def _head(self, level: int, series: int) -> bytes:
         """Return what lines of a series and level begin with; empty if there are too many such already."""
@@ -129,13 +173,10 @@ class PointRows:
         match = _TAGS.match(line)
         return match[0].decode() if match else ""
 
-    def _read_names(self, db: sqlite3.Connection, windows: Windows) -> None:
+    def _read_names(self, db: sqlite3.Connection, levels: Iterable[int], series: Iterable[int]) -> None:
         """Read names that are new: a number never means another one in one file."""
-        for table, known, numbers in (
-            ("level", self._levels, windows.level),
-            ("series", self._series, windows.series),
-        ):
-            if not known.keys() >= set(np.unique(numbers).tolist()):
+        for table, known, numbers in (("level", self._levels, levels), ("series", self._series, series)):
+            if not known.keys() >= set(numbers):
                 known.update(
                     db.execute(f"SELECT id, name FROM {table} WHERE id > ?", (max(known, default=-1),))
                 )

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from headwater_cloud import influx_file, sink_pages
 from headwater_cloud.follow import Follower, Step
 from headwater_cloud.influx_file import InfluxFile
-from headwater_cloud.influx_settings import InfluxSettings, check
+from headwater_cloud.influx_settings import InfluxSettings, check, place_of
 from headwater_cloud.influx_write import Later, Transport, Writer
 from headwater_cloud.metric_names import SINK
 from headwater_cloud.place import say_where
@@ -64,7 +64,9 @@ class SinkProcess:
         self._seconds = Histogram(metric.name, metric.text, registry=self.registry, buckets=_BUCKETS)
         self._transport = transport_of(influx)
         self.file = InfluxFile(data / influx_file.FILE)
-        self._writer = Writer(self._transport, self.file.bury, took=self._took)
+        if before := self.file.of_store(place := place_of(influx)):
+            log.warning("the store is another one: everything is written into it", before=before, now=place)
+        self._writer = Writer(self._transport, self.file.bury, took=self._took, missing=self._lost)
         self._follower = Follower(
             in_data(common.data, settings.file), self.file, self._writer, prefix=influx.prefix, batch=influx.batch,
             max_series=influx.max_series, keep=settings.kept(),
@@ -103,6 +105,10 @@ class SinkProcess:
         while not self.stop.is_set() and (left_s := until_s - time.monotonic()) > 0:
             self.stop.wait(min(left_s, _BEAT_S))
             self.pulse.beat()
+
+    def _lost(self, database: str) -> None:
+        if self.file.lost(database):
+            log.warning("the store lost a database: everything is written again", database=database)
 
     def _took(self, seconds: float) -> None:
         self.pulse.beat()

@@ -50,7 +50,9 @@ class Sink:
     ) -> tuple[InfluxFile, Follower]:  # fmt: skip
         self.transport = transport or V1(url, "", "", 5.0)
         file = InfluxFile(self.folder / influx_file.FILE)
-        self.writer = Writer(self.transport, file.bury, chance=lambda: 0.0, wall_us=lambda: 7)
+        self.writer = Writer(
+            self.transport, file.bury, chance=lambda: 0.0, wall_us=lambda: 7, missing=file.lost
+        )
         return file, Follower(
             self.folder / FILE,
             file,

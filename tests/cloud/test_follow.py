@@ -333,6 +333,34 @@ def test_r27_a_sink_that_was_away_for_long_is_looked_at_in_pieces(
     assert Followed().held(db, Cursor(mark, 0, 0, whole=True)).of("found") == 7, "numbers may begin anywhere"
 
 
+def test_r27_a_sink_that_is_away_for_ever_is_remembered_in_so_much(
+    followed_side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each half minute some changes more: what retention holds is as before, nothing may go too early, and what it remembers does not grow."""
+    monkeypatch.setattr(changes, "_PIECES", 4)
+    db = followed_side.store.connection
+    (mark,) = db.execute("SELECT mark FROM sink").fetchone()
+    retained, times = Followed(), [50, 40, 90, 30, 80, 70, 20, 60, 85, 95, 99, 97]
+    most = 0
+    for time_us in times:
+        with followed_side.store.transaction() as connection:
+            changes.note(connection, "anomaly", [time_us], time_us)
+        marks = dict(db.execute("SELECT n, mark FROM change"))
+        at_first = Cursor(mark, 0, 0, whole=True)
+        assert retained.held(db, at_first).of("found") == min(times[: len(marks)])
+        most = max(most, len(retained._pieces))
+    assert most <= 4
+    for n in range(1, len(times) + 1):
+        held = retained.held(db, Cursor(mark, n, marks[n], whole=True)).of("found")
+        unread = min(times[n:], default=None)
+        assert held is None if unread is None else held is not None and held <= unread
+    assert not retained._pieces
+    retained.held(db, at_first)
+    assert retained._pieces
+    assert retained.held(db, None).of("found") == -(2**63)
+    assert not retained._pieces, "of another beginning nothing is remembered"
+
+
 def test_changes_are_let_go_when_they_are_read(followed_side: Side, sink: Sink) -> None:
     """All but the row that the cursor stands at, by which the file is known."""
     agent = Agent()
@@ -415,6 +443,71 @@ def test_what_was_found_comes_too(followed_side: Side, sink: Sink, store: LineSt
     assert [(point["open"], point["seconds"]) for point in of(store, "anomalies")] == [(False, 60.0)]
     assert [point["open"] for point in of(store, "alerts")] == [False]
     assert len(of(store, "alert_events")) == followed_side.rows("SELECT count(*) FROM alert_event")[0][0] >= 2
+
+
+def test_r27_an_event_that_is_there_before_its_alert_is_written_with_it(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """It has no tags without its alert, and is noted once: when the alert comes, so does it."""
+    followed_side.take(Agent().anomaly("begin", 0))
+    connection = followed_side.store.connection
+    ((alert, *_), *others) = rows = connection.execute("SELECT * FROM alert").fetchall()
+    assert not others
+    with followed_side.store.transaction():
+        connection.execute("DELETE FROM alert")
+    sink.run()
+    assert of(store, "alerts") == of(store, "alert_events") == []
+    with followed_side.store.transaction():
+        connection.executemany(f"INSERT INTO alert VALUES ({', '.join('?' * len(rows[0]))})", rows)
+        changes.note(connection, "alert", [alert])
+    sink.run()
+    assert [point["id"] for point in of(store, "alerts")] == [alert]
+    assert [point["id"] for point in of(store, "alert_events")] == [alert]
+
+
+def test_r28_a_database_that_was_dropped_gets_all_that_the_file_holds(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """InfluxDB lost its disk, or somebody dropped it: where the sink wrote before there is nothing, so nothing may count as there; also where
+    the process is killed as soon as the database is made again. One that was never written is made, and that is all.
+    """
+    store.databases = set()
+    agent = Agent()
+    followed_side.take(agent.frame(row(0, 1.0), row(0, 1.0, level="1m")), agent.anomaly("begin", 0))
+    sink.run()
+    assert {"hw_10s", "hw_1m", "hw_found"} <= store.databases
+    assert sink.file.job() is None
+    store.databases.clear()
+    store.points.clear()
+    followed_side.take(agent.frame(row(20, 2.0)))
+    taken = store.answer
+
+    def answer(database: str, lines: list[str]) -> Said | None:
+        return Said(503) if store.databases and database in store.databases else taken(database, lines)
+
+    store.answer = answer
+    assert "503" in sink.try_to()
+    sink.reopen()
+    store.say(None)
+    sink.run()
+    assert equal(followed_side, store)
+    assert len(of(store, "anomalies")) == len(of(store, "alerts")) == 1
+
+
+def test_r28_a_page_that_is_not_found_is_no_database_that_was_dropped(
+    followed_side: Side, sink: Sink, store: LineStore
+) -> None:
+    """A proxy without a server behind it says 404, too: what the store has is not written again for it."""
+    agent = Agent()
+    followed_side.take(agent.frame(row(0, 1.0)))
+    sink.run()
+    store.say(Said(404, "404 page not found"))
+    followed_side.take(agent.frame(row(20, 1.0)))
+    assert "404" in sink.try_to()
+    assert sink.file.job() is None
+    store.say(None)
+    sink.run()
+    assert equal(followed_side, store)
 
 
 def test_what_became_of_a_command_is_a_point_each(followed_side: Side, sink: Sink, store: LineStore) -> None:

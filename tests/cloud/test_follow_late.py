@@ -69,6 +69,26 @@ def test_r28_a_write_that_comes_late_is_written_over(side: Side, store: LineStor
     sink.close()
 
 
+@pytest.mark.parametrize("sent", [True, False])
+def test_r28_what_was_never_sent_is_not_waited_for(side: Side, store: LineStore, *, sent: bool) -> None:
+    """A connection that was refused carried nothing: once the store is there the points are written, and not once more a while later."""
+    register(side.store)
+    side.clock.wall_us = T0
+    late = Late(V1(store.url, "", "", 5.0), Answer(0, "refused", sent=sent))
+    sink = Sink(side.folder, transport=late)
+    late.holds = False
+    sink.run()
+    side.take(Agent().frame(row(0, 1.0, opened=A)))
+    late.holds = True
+    assert sink.try_to()
+    late.holds = False
+    step = sink.follower.step()
+    assert (step.changes > 0, step.again_s) == ((False, 10.0) if sent else (True, 0.0))
+    sink.run()
+    assert windows_of_store(store) == windows_of_file(side.folder)
+    sink.close()
+
+
 def test_r28_a_process_that_was_killed_may_have_left_a_write_under_way(side: Side, store: LineStore) -> None:
     """What was sent when the sink was killed arrives after the next one's first write: it is written over, too."""
     register(side.store)

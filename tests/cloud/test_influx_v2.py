@@ -62,7 +62,16 @@ def test_buckets_are_made_and_a_revision_is_written_over(side: Side, sink: Sink,
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault(429, "7"), Fault(503), Fault(500), Fault(401), Fault(cut="before"), Fault(cut="after")]
+    "fault",
+    [
+        Fault(200),
+        Fault(429, "7"),
+        Fault(503),
+        Fault(500),
+        Fault(401),
+        Fault(cut="before"),
+        Fault(cut="after"),
+    ],
 )
 def test_what_is_refused_now_is_written_later(side: Side, sink: Sink, store: Store, fault: Fault) -> None:
     """Whatever the answer, and whether the points were taken or not: at last the store has them once."""
@@ -72,6 +81,7 @@ def test_what_is_refused_now_is_written_later(side: Side, sink: Sink, store: Sto
     store.faults.append(fault)
     said = sink.try_to()
     assert "did not take" in said or not store.faults
+    assert sink.writer.counts.failed == 1
     sink.run()
     assert counts(store) == {T0: 1}
     assert sink.file.dead() == []

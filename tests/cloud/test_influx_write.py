@@ -127,17 +127,48 @@ def test_a_page_of_something_between_makes_no_dead_letter(store: LineStore, wrot
     assert wrote.dead == []
 
 
+def test_r28_only_what_influxdb_says_to_a_write_counts_as_taken(store: LineStore, wrote: Wrote) -> None:
+    """A captive portal says 200 and shows a page: the points are tried again, and a person is told what stands there."""
+    store.say(Said(200, "<html>Log in to the network</html>"))
+    later = wrote.later()
+    assert "200 <html>Log in" in later.message
+    assert "204" in later.hint
+    assert not later.unsure
+    assert (wrote.writer.counts.points, store.points) == (0, {})
+    store.say(None)
+    wrote.write(1)
+    assert len(store.points) == 1
+
+
 def test_nobody_there_is_waited_for(wrote: Wrote, store: LineStore) -> None:
-    """A connection that is refused, or cut."""
+    """Nobody listens: nothing was sent, so nothing can arrive late, and requests are no smaller for it."""
     store.close()
-    assert "[cloud.influx] url" in wrote.later().hint
+    later = wrote.later(64)
+    assert "[cloud.influx] url" in later.hint
+    assert (later.after_s, later.unsure) == (0.5, False)
+    requests = wrote.writer.counts.requests
+    assert not wrote.later(64).unsure
+    assert wrote.writer.counts.requests == requests + 1
+
+
+def test_r28_a_connection_that_is_cut_may_have_brought_it(wrote: Wrote, store: LineStore) -> None:
+    """There was one: what was sent may be under way, whatever ended it."""
+
+    def cut(_database: str, _lines: list[str]) -> Said | None:
+        raise ConnectionAbortedError
+
+    store.answer = cut
+    assert wrote.later().unsure
 
 
 @pytest.mark.parametrize(
     ("answer", "verdict"),
     [
         (Answer(204), Verdict.DONE),
-        (Answer(200), Verdict.DONE),
+        (Answer(200), Verdict.WAIT),
+        (Answer(200, "<html>Log in</html>"), Verdict.WAIT),
+        (Answer(201, '{"message":"ok"}'), Verdict.WAIT),
+        (Answer(302), Verdict.WAIT),
         (Answer(400, '{"error":"partial write: points beyond retention policy dropped=7"}'), Verdict.DONE),
         (
             Answer(
@@ -174,6 +205,7 @@ def test_the_way_to_2_x_says_what_came(store: LineStore) -> None:
     """Over influxdb-client: its errors become answers, its retries are off."""
     pytest.importorskip("influxdb_client")
     away = V2("http://127.0.0.1:9", "home", "token", 2.0)
-    assert away.send("b", b"m v=1i 1\n", nanoseconds=False).status == 0
+    answer = away.send("b", b"m v=1i 1\n", nanoseconds=False)
+    assert (answer.status, answer.sent) == (0, False)
     assert "influx bucket create --org home --name b" in away.missing("b")
     away.close()

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -16,12 +16,14 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from headwater_cloud import changes
+from headwater_cloud import changes, influx_file
+from headwater_cloud.changes import Cursor
 from headwater_cloud.cli import app
-from headwater_cloud.influx_settings import check
+from headwater_cloud.influx_settings import InfluxSettings, check, place_of
 from headwater_cloud.settings import CloudSettings
 from headwater_shared.errors import Refused, SettingsError
 from headwater_shared.settings import load
+from headwater_shared.sqlite_file import open_writer
 from tests.cloud.followed import windows_of_file, windows_of_store
 from tests.cloud.line_store import LineStore, Said, line_store
 from tests.cloud.made import T0, Agent, row
@@ -142,6 +144,41 @@ def test_commands_ask_the_process_or_write_into_its_file(
         until(lambda: windows_of_store(store) == windows_of_file(side.folder), 30, "history is written again")
 
 
+@pytest.mark.parametrize("changed", ["url", "prefix"])
+def test_r28_another_store_gets_all_that_the_file_holds(
+    side: Side, settings: Path, store: LineStore, changed: str
+) -> None:
+    """The settings name another one: it is not taken for one that has what the former one has; a dead letter goes there, too. The same one gets
+    nothing twice.
+    """
+    agent = Agent()
+    side.take(agent.frame(row(0, 1.0), row(20, 2.0)))
+    store.answer = lambda _, lines: (
+        Said(400, '{"error":"field type conflict"}') if any(f" {T0}" in line for line in lines) else None
+    )
+    with running(settings) as process:
+        until(lambda: process.health().get("sink", {}).get("dead_letters") == 1, 30, "one is refused")
+        until(lambda: len(windows_of_store(store)) == 1, 30, "the other is there")
+        assert process.end() == 0
+    store.requests.clear()
+    side.take(agent.frame(row(40, 3.0)))
+    with running(settings) as process:
+        until(lambda: len(windows_of_store(store)) == 2, 30, "what is new is there")
+        assert process.end() == 0
+    assert not [line for _, lines in store.requests for line in lines if f" {T0 + 20_000_000}" in line]
+    store.points.clear()
+    with line_store() as second:
+        other = second if changed == "url" else store
+        other.say(None)
+        before, after = (store.url, second.url) if changed == "url" else ('"hw"', '"other"')
+        settings.write_text(settings.read_text().replace(before, after))
+        with running(settings) as process:
+            until(lambda: windows_of_store(other) == windows_of_file(side.folder), 30, "all is in it")
+            until(lambda: process.health()["sink"]["dead_letters"] == 0, 30, "the dead letter, too")
+        if changed == "prefix":
+            assert {database.partition("_")[0] for database, _, _ in other.points} == {"other"}
+
+
 def test_a_store_that_fails_is_said_and_so_is_its_end(side: Side, settings: Path, store: LineStore) -> None:
     """`/health` fails with what to do, while the cloud side goes on; metrics have it too."""
     store.say(Said(401, '{"error":"authorization failed"}'))
@@ -182,6 +219,24 @@ def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, text: str, wr
     (tmp_path / "h.toml").write_text(f"[cloud.influx]\n{text}\n")
     with pytest.raises(SettingsError, match=wrong):
         check(load(tmp_path / "h.toml", "cloud", CloudSettings).influx)
+
+
+def test_what_the_sink_remembers_of_its_store_is_where_it_is_and_no_secret(tmp_path: Path) -> None:
+    """Other letters of one address are the same store; a file of version 1, which names none, is of the one that it meets."""
+    first = InfluxSettings(url="http://Box:8086/", api="2", org="home", token="env:A")
+    place = place_of(first)
+    assert place == "2|http://box:8086|home|headwater"
+    path = tmp_path / influx_file.FILE
+    open_writer(
+        path, application=influx_file.APPLICATION, schema=influx_file.SCHEMA[:1], page_size=4096
+    ).close()
+    with closing(influx_file.InfluxFile(path)) as file:
+        file.begin(Cursor(1, 2, 3, whole=False))
+        assert file.of_store(place) == ""
+        assert file.of_store(place) == ""
+        assert file.cursor() == Cursor(1, 2, 3, whole=False)
+        assert file.of_store("1|http://box:8086||headwater") == place
+        assert (file.cursor(), file.job(), file.known()) == (None, None, set())
 
 
 def test_commands_without_a_sink_say_so(tmp_path: Path) -> None:
