@@ -34,10 +34,10 @@ CRASHES = (
     "quix.sink.after",
     "quix.produced",
     "quix.committed",
-    "quix.settled.before",
-    "quix.settled.after",
 )
-"""Every step of a worker's checkpoint: after the operators, around the file's commit, before Kafka's and after it, around what takes effect then."""
+"""Every step of a worker's checkpoint: after the operators, around the file's commit, before Kafka's and after it."""
+SETTLED = ("quix.settled.before", "quix.settled.after")
+"""Around what takes effect then: where something was found."""
 TEN_MINUTES_US = 600_000_000
 
 
@@ -58,8 +58,8 @@ def test_r27_twenty_kills_of_workers(kafka_topics: MadeTopics, tmp_path: Path, r
 def test_r27_a_worker_that_dies_at_each_step(
     kafka_topics: MadeTopics, tmp_path: Path, recorded: Recorded
 ) -> None:
-    """Each step of a checkpoint, at the first one after a start and at the third, while the other worker goes on."""
-    deaths = [f"{step}:{nth}" for nth in (1, 3) for step in CRASHES]
+    """Each step of a checkpoint, at the first one after a start and at the third, while the other worker goes on; and where something is found."""
+    deaths = [f"{step}:1" for step in SETTLED] + [f"{step}:{nth}" for nth in (1, 3) for step in CRASHES]
     with under_load(tmp_path, kafka_topics, 8 * SECONDS) as run:
         run.get_on()
         run.here.kill(ONE)
