@@ -12,15 +12,17 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from threading import Lock
 from typing import Any
 
-from headwater_cloud import effects, notify, pipeline
+from headwater_cloud import notify, pipeline
+from headwater_cloud.effects import Effects, Mark
 from headwater_cloud.held import Newest
 from headwater_cloud.metrics import Metrics
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import Why
-from headwater_cloud.pipeline import Limits
+from headwater_cloud.pipeline import Limits, Output
 from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
 from headwater_cloud.quix_engine import Engine, application
 from headwater_cloud.quix_imports import lean
@@ -74,10 +76,11 @@ class QuixRunner(BaseSink):
         self._known: dict[At, dict[int, Why]] = {}
         """Dead letters of who had the partition before."""
         self._offsets: dict[At, int] = {}
-        self._marks: dict[int, str] = {}
-        """Under which effects of the open checkpoint wait, by shard."""
-        self._committed: dict[int, str] = {}
-        """Likewise of those that are committed, and not yet settled."""
+        self._open: Callable[[], None] = _nothing
+        """What is to be said of the open checkpoint once it is committed."""
+        self._open_effects: list[Effects] = []
+        self._committed: list[Effects] = []
+        """Those of checkpoints that are committed, and not yet in the sink."""
         self._working = Lock()
         self.pulse = Pulse()
         self.began = False
@@ -113,8 +116,10 @@ class QuixRunner(BaseSink):
         def commit_transaction(*what: Any, **more: Any) -> None:
             commit(*what, **more)
             reached("quix.committed")
-            self._committed |= self._marks
-            self._marks = {}
+            self._committed += self._open_effects
+            self._open_effects = []
+            self._open()
+            self._open = _nothing
             try:
                 self._settle()
             except TryAgain as error:
@@ -124,7 +129,7 @@ class QuixRunner(BaseSink):
 
     def _settle(self) -> None:
         self._sink.settle(self._committed)
-        self._committed = {}
+        self._committed = []
 
     def _follow(self, name: str) -> str:
         """Collect all records of a topic; return the name that Quix has for its stream."""
@@ -207,7 +212,7 @@ class QuixRunner(BaseSink):
 
     def _work(self, checkpoint: object) -> None:
         self.began = True
-        self._marks = {}  # of a checkpoint that was given up
+        self._open, self._open_effects = _nothing, []  # of a checkpoint that was given up
         arrived, self._arrived = self._arrived, {}
         for at, (store, _) in arrived.items():
             if store is not self._store_of(at):
@@ -217,7 +222,7 @@ class QuixRunner(BaseSink):
                 )
         laps = Laps()
         laps.read()
-        mark = secrets.token_hex(8)
+        mark = Mark(secrets.token_hex(8), self._sink.identity)
         try:
             self._settle()
             batches = [batch for at in sorted(arrived) for batch in self._take(at, arrived[at][1], mark)]
@@ -225,8 +230,7 @@ class QuixRunner(BaseSink):
             reached("quix.taken")
             laps.commits()
             with self.metrics.commit_seconds.time():
-                self._sink.write(batches, self._names, mark)
-            laps.committed(batch.out for batch in batches)
+                self._sink.write(batches, self._names)
             reached("quix.written")
         except TryAgain as error:
             log.warning("the sink takes nothing now", error=error)
@@ -234,24 +238,35 @@ class QuixRunner(BaseSink):
             raise SinkBackpressureError(_RETRY_S) from error
         if self._context.checkpoint is not checkpoint:
             raise StartAgain("this checkpoint was given up meanwhile", hint=_AWAY)
-        now_us = wall_us()
         for batch in batches:
             for record in batch.out.records:
                 self._produce(record)
-            self.metrics.count(batch.out.counts)
-            self.metrics.committed([(self._wall_of(made_us), of) for made_us, of in batch.out.made], now_us)
-            notify.report(batch.out.reports, self.metrics)
-            if effects.any_of(batch.out):
-                self._marks[batch.at[1]] = mark
-        self.metrics.records.inc(sum(len(some) for _, some in arrived.values()))
-        self.metrics.commits.inc()
+        read = sum(len(some) for _, some in arrived.values())
+        self._open = partial(self._say, [batch.out for batch in batches], laps, read)
+        self._open_effects = [found for at in sorted(arrived) if (found := self._effects_of(at, mark))]
         reached("quix.produced")
 
-    def _take(self, at: At, some: Sequence[Stored], mark: str) -> list[Batch]:
+    def _say(self, outs: Sequence[Output], laps: Laps, read: int) -> None:
+        """Count and log what is committed."""
+        now_us = wall_us()
+        laps.committed(outs)
+        for out in outs:
+            self.metrics.count(out.counts)
+            self.metrics.committed([(self._wall_of(made_us), of) for made_us, of in out.made], now_us)
+            notify.report(out.reports, self.metrics)
+        self.metrics.records.inc(read)
+        self.metrics.commits.inc()
+
+    def _effects_of(self, at: At, mark: Mark) -> Effects | None:
+        run = self._runs[at][1]
+        found = run.effects if isinstance(run, ShardRun) else None
+        return found if found is not None and found.mark == mark else None
+
+    def _take(self, at: At, some: Sequence[Stored], mark: Mark) -> list[Batch]:
         """Run the operators over what came for a partition, up to new rules and from them on."""
         return [batch for part in cut(some) for batch in self._take_part(at, part, mark)]
 
-    def _take_part(self, at: At, some: Sequence[Stored], mark: str) -> list[Batch]:
+    def _take_part(self, at: At, some: Sequence[Stored], mark: Mark) -> list[Batch]:
         """Run the operators over what came for a partition; a record that breaks them becomes a dead letter, alone."""
         try:
             return [self._taken(at, some, mark)]
@@ -274,12 +289,12 @@ class QuixRunner(BaseSink):
                 found.append(self._taken(at, [stored], mark, text_of(error)))
         return found
 
-    def _taken(self, at: At, some: Sequence[Stored], mark: str, poison: str = "") -> Batch:
-        run = self._run_of(at)
+    def _taken(self, at: At, some: Sequence[Stored], mark: Mark, poison: str = "") -> Batch:
+        run = self._run_of(at, mark)
         known = self._known[at]
         if isinstance(run, ShardRun):
             known = known | {some[0].offset: Why("poison", poison)} if poison else known
-            out = run.take(some, self._wall_of, self._limits, known, mark)
+            out = run.take(some, self._wall_of, self._limits, known, mark=mark)
         elif poison:
             out = pipeline.poisoned(poison, some[0])
         else:
@@ -287,7 +302,7 @@ class QuixRunner(BaseSink):
         self._offsets[at] = some[-1].offset + 1
         return Batch(at, some[-1].offset + 1, run.clock_us, out)
 
-    def _run_of(self, at: At) -> ShardRun | SecondRun:
+    def _run_of(self, at: At, mark: Mark) -> ShardRun | SecondRun:
         """The partition as it stands at the start of this batch; read from its state if it was assigned since."""
         topic, number = at
         stream, store = self._streams[topic], self._store_of(at)
@@ -296,8 +311,11 @@ class QuixRunner(BaseSink):
             pieces = QuixPieces(lambda: self._context.checkpoint.get_store_transaction(stream, number))
             common = (pieces, self._names, self._newest, self._keep_us)
             known = store, ShardRun(number, *common) if topic == IN.name else SecondRun(*common)
-            if isinstance(known[1], ShardRun):
-                self._sink.settle({number: known[1].mark})  # if who had it before could not
+            left = known[1].effects if isinstance(known[1], ShardRun) else None
+            if (
+                left is not None and left.mark != mark
+            ):  # of this checkpoint: a record broke the operators in it
+                self._sink.settle([left], again=True)
             self._runs[at] = known
             self._known[at] = dict(self._sink.decided(at))
         return known[1]
@@ -314,3 +332,7 @@ class QuixRunner(BaseSink):
             headers=[(name, text.encode()) for name, text in record.headers.items()],
             partition=record.partition,
         )
+
+
+def _nothing() -> None:
+    pass

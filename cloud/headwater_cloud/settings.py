@@ -87,7 +87,7 @@ class CloudSettings(Section, frozen=True, forbid_unknown_fields=True):
     group: Annotated[
         str,
         Meta(
-            description="Kafka's consumer group of the workers (`headwater-cloud worker`); another one begins with the oldest record."
+            description="Kafka's consumer group of the workers (`headwater-cloud worker`); another one begins with the oldest record, and needs another `file`."
         ),
     ] = "workers"
     workers: Annotated[

@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from headwater_cloud import effects, pipeline, shard
 from headwater_cloud.cohorts import Cohorts
+from headwater_cloud.effects import Mark
 from headwater_cloud.held import HeldParts, Newest
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import Why
 from headwater_cloud.pieces import Listed, Pieces, Staged
 from headwater_cloud.pipeline import Limits, Output
 from headwater_shared.bus import Stored
-
-_MARK = "mark"
-"""The piece with the mark of the last checkpoint that had effects."""
 
 
 class ShardRun:
@@ -24,8 +22,8 @@ class ShardRun:
         self._names = names
         self._staged = Staged(pieces)
         self._listed = Listed(self._staged)
-        self.mark = (self._staged.get(_MARK) or b"").decode()
-        """Of the last checkpoint with effects: they count, for it was committed."""
+        self.effects = effects.load(self._staged)
+        """Those of the last checkpoint, if it had any; of one that is committed they are in the file, or are to be written."""
         self.shard = shard.load(number, self._listed)
         self.held = HeldParts(self._staged, names, newest, keep_us)
 
@@ -35,10 +33,10 @@ class ShardRun:
         return self.shard.clock_us
 
     def take(
-        self, batch: Sequence[Stored], wall_of: Callable[[int], int], limits: Limits, known: Mapping[int, Why] | None = None, mark: str = ""
+        self, batch: Sequence[Stored], wall_of: Callable[[int], int], limits: Limits, known: Mapping[int, Why] | None = None, *, mark: Mark
     ) -> Output:  # fmt: skip
         """Take a batch of the shard's partition; what changed is set in the pieces, all or nothing. `known`: see `consume`.
-        `mark`: of the checkpoint; its effects wait under it.
+        `mark`: of the checkpoint.
         """
         self.held.clock_us = self.shard.clock_us
         out = pipeline.run(
@@ -49,9 +47,9 @@ class ShardRun:
             self.held.keep(out.merged, out.stored[1])
         self.held.end_batch()
         self._listed.update(out.pieces[self.shard.number].items())
-        if effects.any_of(out):
-            self._staged.set(_MARK, mark.encode())
+        found = effects.keep(self._staged, self.effects, mark, out)
         self._staged.apply()
+        self.effects = found
         return out
 
 

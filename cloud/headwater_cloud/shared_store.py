@@ -2,17 +2,18 @@
 
 State and offsets of record are Kafka's; here a row may be written again after a crash, and is the same or newer then: each
 transaction compares how far the shard was written with what it brings, and who is behind, by a crash or because it was away
-and another has the shard, writes no row. What depends on how records were cut waits for Kafka's commit (`effects`). Several
-processes write, so it is a file with a rollback journal (R27), and the numbers of series, levels and openers are the file's,
-not a process's.
+and another has the shard, writes no row. What depends on how records were cut is written after Kafka's commit (`effects`).
+Several processes write, so it is a file with a rollback journal (R27), and the numbers of series, levels and openers are
+the file's, not a process's.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_cloud import bulk, changes, claim, effects, notify
+from headwater_cloud.effects import Effects
 from headwater_cloud.merge import Windows
 from headwater_cloud.names import Names, Opener
 from headwater_cloud.outputs import Why, decided
-from headwater_cloud.pipeline import Output
 from headwater_cloud.retention import Keep, prune_levels, shrink
 from headwater_cloud.sink import At, Batch
 from headwater_cloud.store import APPLICATION, SCHEMA, one_commit, trouble
@@ -56,28 +57,31 @@ class SharedStore:
                 path, application=APPLICATION, schema=SCHEMA, page_size=8192, wal=False
             )
             bulk.attach(self._connection)
+            self.identity = _noted(self._connection, "file", secrets.token_hex(8))
         self._numbers = _numbers()
         self._taken_up: dict[At, dict[int, Why]] = {}
         """What `decided` returned, and no row of ours came after."""
 
-    def take_up(self, identity: str, *, followed: bool = False) -> None:
-        """Note of which bus the offsets are, and whether a sink follows the file.
+    def take_up(self, identity: str, group: str, *, followed: bool = False) -> None:
+        """Note of which bus and which group the offsets are, and whether a sink follows the file.
 
         Raises:
-            StateError: they are of another one: rows of this one would be held for old, and windows be written over by less. Or one
-                process made the file.
+            StateError: they are of another one: rows of this one would be held for old, and windows be written over by less, alerts by what they
+                once were. Or one process made the file.
         """
         with one_commit(self._connection, self._path) as connection:
             claim.for_workers(connection, self._path)
             changes.register(connection, wanted=followed)
-            row = connection.execute("SELECT value FROM meta WHERE name = 'log'").fetchone()
-            if row is None:
-                connection.execute("INSERT INTO meta VALUES ('log', ?)", (identity,))
-            elif row[0] != identity:
+            if _noted(connection, "log", identity) != identity:
                 raise StateError(
                     f"{self._path} was made from another Kafka, or its topic hw-in was made anew since",
                     hint="point [cloud] bus at that cluster again; or move the file and the folders worker-*.state away, and keep them: a new "
                     "file begins with what comes from now on, and agents send again what the cloud side did not have",
+                )
+            if (known := _noted(connection, "group", group)) != group:
+                raise StateError(
+                    f"{self._path} is of the group {known!r}: {group!r} begins with the oldest record, and the file knows more",
+                    hint="name another file in [cloud] file: it is made from all that hw-in holds; or give the group its name back",
                 )
 
     def decided(self, at: At) -> dict[int, Why]:
@@ -88,7 +92,7 @@ class SharedStore:
         self._taken_up[at] = {} if row is None else msgspec.json.decode(row[0], type=dict[int, Why])
         return self._taken_up[at]
 
-    def write(self, batches: Sequence[Batch], names: Names, mark: str = "") -> None:
+    def write(self, batches: Sequence[Batch], names: Names) -> None:
         if batches:
             try:
                 with one_commit(self._connection, self._path) as connection:
@@ -97,7 +101,6 @@ class SharedStore:
                     if windows:
                         write_windows(connection, _latest(Windows.concatenate(windows)))
                     self._note_letters(connection, ahead)
-                    _wait(connection, batches, mark)
                     reached("quix.sink.before")
             except BaseException:
                 self._numbers = _numbers()  # some are of rows that were taken back
@@ -108,14 +111,12 @@ class SharedStore:
         with self._mapped():
             self._prune(max((batch.clock_us for batch in batches), default=0))
 
-    def settle(self, marks: Mapping[int, str]) -> None:
-        with self._mapped():
-            waiting = [shard for shard, mark in marks.items() if effects.waits(self._connection, shard, mark)]
-        if not waiting:
+    def settle(self, found: Sequence[Effects], *, again: bool = False) -> None:
+        if not found:
             return
         with one_commit(self._connection, self._path) as connection:
             fresh = [
-                one for shard in sorted(waiting) for one in effects.take(connection, shard, marks[shard])
+                one for some in found for one in effects.write(connection, some, self.identity, again=again)
             ]
             reached("quix.settled.before")
         reached("quix.settled.after")
@@ -251,11 +252,7 @@ def _key(word: str | Opener) -> tuple[str, ...]:
     return (word,) if isinstance(word, str) else (word.agent, f"{word.epoch:016x}")
 
 
-def _wait(connection: sqlite3.Connection, batches: Sequence[Batch], mark: str) -> None:
-    """Let the effects of batches wait under a mark, those of each shard together."""
-    found: dict[int, list[Output]] = {}
-    for batch in batches:
-        if effects.any_of(batch.out):
-            found.setdefault(batch.at[1], []).append(batch.out)
-    for shard, outs in found.items():
-        effects.wait(connection, shard, mark, outs)
+def _noted(connection: sqlite3.Connection, name: str, value: str) -> str:
+    """Note something in `meta`, if nothing is noted there yet; return what is."""
+    connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
+    return str(connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0])

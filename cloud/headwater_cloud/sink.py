@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from headwater_cloud.effects import Effects
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import Why
 from headwater_cloud.pipeline import Output
@@ -33,19 +34,21 @@ class Sink(Protocol):
         to the same, also if it could read them by now: the sink is ahead, and takes no rows of them.
         """
 
-    def write(self, batches: Sequence[Batch], names: Names, mark: str = "") -> None:
-        """Take the rows of some partitions, durable on return. `names` are what their numbers mean.
+    @property
+    def identity(self) -> str:
+        """Which sink this is: another one, if its file was replaced."""
 
-        Where the sink has rows from beyond a batch already it takes none of that: a process wrote them, and ended before its commit. What
-        depends on how records were cut waits under the mark, see `settle`.
+    def write(self, batches: Sequence[Batch], names: Names) -> None:
+        """Take the rows of some partitions, but for their effects, durable on return. `names` are what their numbers mean.
+
+        Where the sink has rows from beyond a batch already it takes none of that: a process wrote them, and ended before its commit.
 
         Raises:
             TryAgain: it cannot now; nothing was written, and the same records will be worked on again.
         """
 
-    def settle(self, marks: Mapping[int, str]) -> None:
-        """Let take effect what waits for some shards, under the mark of each: the checkpoint that it is of is committed. The same again
-        changes nothing.
+    def settle(self, found: Sequence[Effects], *, again: bool = False) -> None:
+        """Take the effects of checkpoints that are committed, durable on return. `again`: they may have been taken before.
 
         Raises:
             TryAgain: it cannot now; call again.

@@ -157,11 +157,6 @@ SCHEMA = (
         shape BLOB, numbers BLOB);
     CREATE INDEX agent_status_heard ON agent_status(heard_us);
     """,
-    """
-    CREATE TABLE effect(
-        n INTEGER PRIMARY KEY AUTOINCREMENT, shard INTEGER NOT NULL, mark TEXT NOT NULL, body BLOB NOT NULL);
-    CREATE INDEX effect_mark ON effect(shard, mark);
-    """,
 )
 """A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
 those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted.
@@ -171,7 +166,6 @@ those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: w
 `agent_status`: of each agent its latest status frame, by the bus's time (`heard_us`), for a week.
 `notification`: what people are told, by `n` in the order in which it was decided, each id once ever; the courier reads it.
 `time_us`: when it was decided, by the operators' clock; 0 of what version 7 had not, or perhaps not, sent.
-`effect`: what workers' checkpoints lead to once they are committed, see `effects`.
 `sink`: who follows the file; `change`: what commits wrote since, see `changes`. `mark`: random bits, by which a file that went back, or a
 sink that was registered anew, is known. `time_s`: the machine's clock. `oldest`: the earliest start by level, or `found`, as JSON."""
 

@@ -93,7 +93,7 @@ def run(
             followed=Followed(partial(influx_file.followed, data / influx_file.FILE)),
         )
         sink = SharedStore(in_data(common.data, settings.file), keep)
-        sink.take_up(bus.identity, followed=bool(settings.influx.url))
+        sink.take_up(bus.identity, kafka.prefix + settings.group, followed=bool(settings.influx.url))
         engine = Engine(
             kafka.prefix + settings.group,
             slot,

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from headwater_cloud import effects
+from headwater_cloud.effects import Mark
 from headwater_cloud.held import Newest
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import Why
@@ -30,6 +31,7 @@ from tests.cloud.made import DAY, clock_record
 from tests.cloud.notified import courier_of, deliver
 from tests.cloud.side import FILE, LOG, every_partition, rows_of
 
+_CHECKPOINTS = count()
 Death = Literal["", "before", "after"]
 """When a worker dies: not, or after the sink and before the commit of its checkpoint, or after that, before its effects are settled."""
 LARGEST = 256_000
@@ -68,7 +70,7 @@ class PieceSide:
         self.counts: Counter[str] = Counter()
         self.names: Names
         self.sink: SharedStore
-        self._marks = 0
+        self._mark: Mark
         self._runs: dict[int, ShardRun]
         self._seconds: dict[At, SecondRun]
         self._known: dict[int, dict[int, Why]] = {}
@@ -86,13 +88,9 @@ class PieceSide:
         """How many parts are in memory."""
         return sum(run.held.rows_in_memory() for run in self._runs.values())
 
-    @property
-    def _mark(self) -> str:
-        return f"{self._marks}"
-
     def work(self) -> list[Batch]:
         """Run the operators over what came, up to a batch, and no more."""
-        self._marks += 1
+        self._mark = Mark(f"{next(_CHECKPOINTS)}", self.sink.identity)
         read = self.log.read(IN.name, self.offsets, self.batch)
         batches = []
         for shard in sorted({stored.partition for stored in read}):
@@ -101,11 +99,14 @@ class PieceSide:
             if run is None:
                 kept = self.pieces.setdefault(shard, Kept())
                 run = ShardRun(shard, kept, self.names, self._newest, 7 * DAY)
-                self.sink.settle({shard: run.mark})
+                if run.effects is not None:
+                    self.sink.settle([run.effects], again=True)
                 self._known[shard] = self.sink.decided((IN.name, shard))
                 self._runs[shard] = run
             for part in cut(some):
-                out = run.take(part, lambda shown_us: shown_us, self._limits, self._known[shard], self._mark)
+                out = run.take(
+                    part, lambda shown_us: shown_us, self._limits, self._known[shard], mark=self._mark
+                )
                 batches.append(Batch((IN.name, shard), part[-1].offset + 1, run.shard.clock_us, out))
         return batches + [batch for topic in self.second for batch in self._second_stage(topic)]
 
@@ -129,7 +130,7 @@ class PieceSide:
         before = {shard: Kept(pieces) for shard, pieces in self.pieces.items()}
         batches = self.work()
         try:
-            self.sink.write(batches, self.names, self._mark)
+            self.sink.write(batches, self.names)
         except TryAgain:
             self.pieces, self._runs, self._seconds = before, {}, {}
             raise
@@ -147,7 +148,8 @@ class PieceSide:
         if dies == "after":
             self.kill()
             return len(batches)
-        self.sink.settle({one.at[1]: self._mark for one in batches if effects.any_of(one.out)})
+        found = [run.effects for run in self._runs.values() if run.effects is not None]
+        self.sink.settle([one for one in found if one.mark == self._mark])
         return len(batches)
 
     def rows(self, query: str, *values: object) -> list[Any]:

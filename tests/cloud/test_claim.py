@@ -16,11 +16,11 @@ BUS = "kafka:one"
 KEEP: Keep = CloudSettings().kept()
 
 
-def workers(path: Path) -> None:
+def workers(path: Path, group: str = "workers") -> None:
     """Take a file up as a worker does."""
     sink = SharedStore(path, KEEP)
     try:
-        sink.take_up(BUS)
+        sink.take_up(BUS, group)
     finally:
         sink.close()
 
@@ -50,4 +50,14 @@ def test_r24_one_process_refuses_the_workers_file(tmp_path: Path) -> None:
     workers(file)
     with pytest.raises(StateError, match="the workers'"):
         one_process(file)
+    workers(file)
+
+
+def test_r27_workers_of_another_group_refuse_a_file(tmp_path: Path) -> None:
+    """They begin with the oldest record, and would write over alerts what these were a week ago."""
+    file = tmp_path / "cloud.db"
+    workers(file)
+    with pytest.raises(StateError, match="of the group 'workers'") as refused:
+        workers(file, "again")
+    assert "another file" in refused.value.hint
     workers(file)

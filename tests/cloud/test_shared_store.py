@@ -10,14 +10,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headwater_cloud.book import Book
 from headwater_cloud.pipeline import Output
+from headwater_cloud.rule_records import rules_record
 from headwater_cloud.shared_store import SharedStore
 from headwater_shared import sqlite_file
 from headwater_shared.errors import TryAgain
 from headwater_shared.topics import IN
 from tests.cloud.made import SHARD, T0, Agent, clock_record, row, without
 from tests.cloud.notified import LINES
-from tests.cloud.on_pieces import PieceSide
+from tests.cloud.on_pieces import Death, PieceSide
 from tests.cloud.side import FILE
 
 FIRST, SECOND = "s2/d1/temp", "s1/d{}/temp"
@@ -75,12 +77,11 @@ def test_r27_a_worker_that_was_away_writes_nothing_over_what_another_wrote(
     stale = side.work()
     side.put(agent.frame(row(1, 2.0, opened=("a1", 1, 2))))
     other.run()
-    side.sink.write(stale, side.names, "stale")
+    side.sink.write(stale, side.names)
     other.take(agent.anomaly("end", 2.0, begin=1.0))
     other.close()
     assert windows(side) == [("s1/d1/temp", 2)]
     assert side.rows("SELECT n, state FROM alert_event ORDER BY n") == [(1, "firing"), (2, "resolved")]
-    assert side.rows("SELECT mark FROM effect") == []
 
 
 @pytest.mark.covers("R27")
@@ -166,7 +167,6 @@ def test_r24_an_alert_that_only_a_failed_checkpoint_made_never_was(side: PieceSi
     assert side.rows("SELECT episode_us, state FROM alert") == [(T0 + 5_000_000, "firing")]
     assert side.rows("SELECT what FROM alert_event") == [("firing",)]
     assert told(side) == [("firing", False)]
-    assert side.rows("SELECT count(*) FROM effect") == [(0,)]
 
 
 @pytest.mark.covers("R24", "R26")
@@ -182,6 +182,67 @@ def test_r24_alerts_are_made_where_the_file_is_ahead_of_kafka(side: PieceSide) -
     found = side.rows("SELECT subject, state FROM alert ORDER BY subject")
     assert found == [(f"s1/d{n}/temp", "firing") for n in range(3)]
     assert told(side) == [("firing", False)]
+
+
+@pytest.mark.covers("R24", "R29")
+def test_r24_another_machine_writes_what_the_one_before_could_not(side: PieceSide, folder: Path) -> None:
+    """A worker died after Kafka's commit of an alert, and one with a file of its own has the shard then: it has the alert, and tells people of it,
+    marked, for the first machine may have. What comes after that is told by it alone.
+    """
+    agent, other = Agent(), PieceSide(folder / "other", log="../log.db")
+    side.put(agent.anomaly("begin", 1.0))
+    side.step(dies="after")
+    side.hand_over(other)
+    other.take(clock_record(SHARD, T0), agent.anomaly("end", 2.0, begin=1.0))
+    assert other.rows("SELECT n, what FROM alert_event ORDER BY n") == [(1, "firing"), (2, "resolved")]
+    assert told(other) == [("firing", True), ("resolved", False)]
+    other.take(clock_record(SHARD, T0 + 1_000_000))
+    side.pieces, side.offsets = other.pieces, other.offsets
+    side.take(clock_record(SHARD, T0 + 2_000_000))
+    assert side.rows("SELECT count(*) FROM notification") == [(0,)]
+    other.close()
+
+
+@pytest.mark.covers("R24")
+def test_r24_effects_leave_the_state_once_they_are_written(side: PieceSide) -> None:
+    """The shard's next checkpoint lets them go, large ones too: whoever takes it over then has nothing to write again."""
+    agent, many = Agent(), 1_000
+    side.batch = many
+    side.take(clock_record(SHARD, T0))
+    before = side.pieces[SHARD].keys()
+    side.put(*(agent.anomaly("begin", 1.0, series=f"s1/d{n}/temp") for n in range(many)))
+    side.step()
+    assert len([name for name in side.pieces[SHARD] if name.startswith("effects/")]) > 1
+    side.take(clock_record(SHARD, T0 + 1_000_000))
+    assert not [name for name in side.pieces[SHARD].keys() - before if name.startswith("effects/")]
+
+
+@pytest.mark.covers("R24")
+def test_r24_cuts_of_a_checkpoint_have_their_effects_together(side: PieceSide) -> None:
+    """New rules cut a checkpoint: what was found before them and after them is written, also by who takes the shard over."""
+    agent = Agent()
+    deaths: list[tuple[Death, float]] = [("", 1.0), ("after", 50.0)]
+    for dies, at in deaths:
+        begun = [agent.anomaly("begin", at, series=f"s1/d{n}-{at}/temp") for n in range(2)]
+        side.put(begun[0], rules_record(Book(time_us=T0 + round(at)), SHARD), begun[1])
+        side.step(dies=dies)
+    side.take(clock_record(SHARD, T0))
+    assert side.rows("SELECT count(*) FROM alert WHERE state = 'firing'") == [(4,)]
+
+
+@pytest.mark.covers("R24")
+def test_r24_a_later_change_of_an_alert_stays(side: PieceSide) -> None:
+    """A worker of a version that wrote effects at once came between, and let those in the state lie: they are not written over what came after."""
+    agent = Agent()
+    side.put(agent.anomaly("begin", 1.0))
+    side.step(dies="after")
+    left = {name: body for name, body in side.pieces[SHARD].items() if name.startswith("effects")}
+    side.take(agent.anomaly("end", 2.0, begin=1.0))
+    side.pieces[SHARD].update(left)
+    side.kill()
+    side.take(clock_record(SHARD, T0))
+    assert side.rows("SELECT state FROM alert") == [("resolved",)]
+    assert told(side) == [("firing", False), ("resolved", False)]
 
 
 @pytest.mark.covers("R27")

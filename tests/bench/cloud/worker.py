@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from headwater_cloud import consume
+from headwater_cloud.effects import Effects
 from headwater_cloud.names import Names
 from headwater_cloud.outputs import Why
 from headwater_cloud.pipeline import Limits
@@ -48,10 +49,12 @@ class _Count:
     def decided(self, at: At) -> dict[int, Why]:
         return {}
 
-    def write(self, batches: Sequence[Batch], names: Names, mark: str = "") -> None:
+    identity = "counted"
+
+    def write(self, batches: Sequence[Batch], names: Names) -> None:
         pass
 
-    def settle(self, marks: Mapping[int, str]) -> None:
+    def settle(self, found: Sequence[Effects], *, again: bool = False) -> None:
         pass
 
 
@@ -65,15 +68,19 @@ class _Said:
     def decided(self, at: At) -> Mapping[int, Why]:
         return self._sink.decided(at)
 
-    def write(self, batches: Sequence[Batch], names: Names, mark: str = "") -> None:
-        self._sink.write(batches, names, mark)
+    @property
+    def identity(self) -> str:
+        return self._sink.identity
+
+    def write(self, batches: Sequence[Batch], names: Names) -> None:
+        self._sink.write(batches, names)
         self._rows += sum(batch.out.counts["rows"] for batch in batches)
         self._windows += sum(batch.out.counts["windows"] for batch in batches)
         if batches:
             say(rows=self._rows, windows=self._windows)
 
-    def settle(self, marks: Mapping[int, str]) -> None:
-        self._sink.settle(marks)
+    def settle(self, found: Sequence[Effects], *, again: bool = False) -> None:
+        self._sink.settle(found, again=again)
 
 
 def say(**facts: object) -> None:
