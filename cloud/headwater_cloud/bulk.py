@@ -38,32 +38,36 @@ def attach(connection: sqlite3.Connection) -> None:
 
 
 def insert(
-    connection: sqlite3.Connection, table: str, columns: Sequence[str], reals: Collection[str], words: Ints, ends: Ints, blobs: Ints
+    connection: sqlite3.Connection, table: str, columns: Sequence[str], blob: str, reals: Collection[str],
+    words: Sequence[Ints], ends: Ints, blobs: Ints,
 ) -> None:  # fmt: skip
     """Insert or replace rows, in the open transaction.
 
     Args:
-        columns: their names; the last one is a blob.
+        columns: all that the table has, in its order: SQLite copies each value once more where they come in another one.
+        blob: which of them is the blob.
         reals: those whose words are floats; the others' are integers.
-        words: 64 bits a value but for the blob; shape (n, len(columns) - 1).
+        words: of the columns but the blob, 64 bits a value: pieces side by side, each of one column or several; shapes (n,) or (n, k).
         ends: where each row's blob ends in `blobs`; none is longer than `WIDEST`. Shape (n,).
         blobs: all blobs, as little-endian words.
     """
-    names = ", ".join(columns)
-    kinds = tuple(name in reals for name in columns[:-1])
-    taken = f"SELECT {', '.join(f'c{n}' for n in range(len(columns)))} FROM {_SCHEMA}.row"
-    for at in range(0, len(words), _CHUNK):
+    names = [name for name in columns if name != blob]
+    kinds = tuple(name in reals for name in names)
+    numbers = {name: n for n, name in enumerate([*names, blob])}
+    taken = f"SELECT {', '.join(f'c{numbers[name]}' for name in columns)} FROM {_SCHEMA}.row"
+    for at in range(0, len(ends), _CHUNK):
         end = ends[at : at + _CHUNK]
         before = int(ends[at - 1]) if at else 0
-        image = _image(kinds, words[at : at + _CHUNK], end - before, blobs[before : int(end[-1])])
+        some = [piece[at : at + _CHUNK] for piece in words]
+        image = _image(kinds, some, end - before, blobs[before : int(end[-1])])
         connection.deserialize(image.data, name=_SCHEMA)
-        found = connection.execute(f"INSERT OR REPLACE INTO main.{table}({names}) {taken}")
+        found = connection.execute(f"INSERT OR REPLACE INTO main.{table}({', '.join(columns)}) {taken}")
         assert found.rowcount == len(end), (found.rowcount, len(end))
 
 
-def _image(reals: tuple[bool, ...], words: Ints, ends: Ints, blobs: Ints) -> NDArray[np.uint64]:
+def _image(reals: tuple[bool, ...], words: Sequence[Ints], ends: Ints, blobs: Ints) -> NDArray[np.uint64]:
     """Write rows down as a database with the table `row`: its first page, a root above the leaves if these are several, leaves."""
-    n, width = words.shape
+    n, width = len(ends), len(reals)
     begin, head = _template(reals)
     sizes = np.diff(ends, prepend=0)
     cells = len(head) + width + sizes  # words of each row
@@ -85,8 +89,15 @@ def _image(reals: tuple[bool, ...], words: Ints, ends: Ints, blobs: Ints) -> NDA
     rows[:, : len(head)] = head
     rows[:, 0] |= _varint(payload, 3) | _varint(np.arange(1, n + 1), 5) << np.uint64(24)
     rows[:, len(head) - 1] |= _varint(_BLOB + 16 * sizes, 3) << np.uint64(40)
-    rows[:, len(head) :] = words.view(np.uint64).byteswap()
-    out[at[:, None] + np.arange(rows.shape[1])] = rows
+    values = rows.view(">i8")[:, len(head) :]
+    first = 0
+    for piece in words:
+        several = piece.reshape(n, -1)
+        values[:, first : first + several.shape[1]] = several
+        first += several.shape[1]
+    # All places where a row may begin, each as one value as long as a row, so that a row is copied as a whole.
+    whole = np.dtype((np.void, rows.itemsize * rows.shape[1]))
+    np.ndarray(len(out) - rows.shape[1] + 1, whole, out, strides=8)[at] = rows.view(whole)[:, 0]
     out[np.arange(len(blobs)) + np.repeat(at + rows.shape[1] - (ends - sizes), sizes)] = blobs.view(np.uint64)
 
     out[:_WORDS] = begin

@@ -21,9 +21,6 @@ WINDOW_COLUMNS = (*_WINDOW, "parts", *_IDENTITY, *COLUMNS, "sketch", "shard")
 PART_COLUMNS = (*_WINDOW, *_IDENTITY, *COLUMNS, "sketch")
 """Of the table `part`, in this order."""
 
-BULK_COLUMNS = (*(name for name in WINDOW_COLUMNS if name != "sketch"), "sketch")
-"""The same, as `bulk` takes them: the blob last."""
-
 REALS = frozenset({"mean", "m2", "min", "max", "first", "last"})
 
 _BUCKET_BITS = 46  # of a packed sketch: the bucket above, its count below
@@ -61,15 +58,10 @@ def aggregates_of(columns: Mapping[str, Sequence[Any]]) -> Aggregates:
     return Aggregates(**arrays)
 
 
-def words_of(windows: Windows) -> NDArray[np.int64]:
-    """Return all values but the sketches as words of 64 bits, in the order of `BULK_COLUMNS`; shape (n, columns - 1)."""
-    words = np.empty((len(windows), len(BULK_COLUMNS) - 1), np.int64)
-    first = BULK_COLUMNS.index(COLUMNS[0])
-    words[:, first : first + len(COLUMNS)] = windows.aggregates.words
-    for at, name in enumerate(BULK_COLUMNS[:-1]):
-        if name not in COLUMNS:
-            words[:, at] = getattr(windows, name)
-    return words
+def words_of(windows: Windows) -> list[NDArray[np.int64]]:
+    """Return all values but the sketches as words of 64 bits, in the order of `WINDOW_COLUMNS`: columns, and matrices of several."""
+    before = [getattr(windows, name) for name in (*_WINDOW, "parts", *_IDENTITY)]
+    return [*before, windows.aggregates.words, windows.shard]
 
 
 def packed_words(sketches: Sketches) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

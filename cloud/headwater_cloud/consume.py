@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import NamedTuple, TypeVar
-from zlib import crc32
 
 import msgspec
+from isal.isal_zlib import crc32
 
 from headwater_cloud import rule_records
 from headwater_cloud.book import Book

@@ -112,7 +112,7 @@ def _joined(bodies: Sequence[Peers], of_window: Ints, devices: Devices) -> _Rows
     at = np.concatenate([np.zeros(0, np.int64), *map(np.arange, sizes)])
     mean = np.concatenate([np.zeros(0), *(body.mean for body in bodies)])
     window = of_window[source]
-    if len(bodies) == len(np.unique(of_window)):
+    if len(bodies) == len({*of_window.tolist()}):
         return _Rows(window, source, at, mean)
     count = np.concatenate([body.count for body in bodies])
     device = np.concatenate([devices.of(body.devices) for body in bodies])
@@ -134,7 +134,7 @@ def _furthest(outliers: Ints, away: Floats) -> list[int]:
 
 def _row(bodies: Sequence[Peers], rows: _Rows, first: int, end: int, device: str) -> int:
     """Return the row of a device in a window whose rows are these, -1 for none."""
-    for source in np.unique(rows.source[first:end]).tolist():
+    for source in sorted({*rows.source[first:end].tolist()}):
         if device in bodies[source].devices:
             at = bodies[source].devices.index(device)
             found = np.flatnonzero((rows.source[first:end] == source) & (rows.at[first:end] == at))

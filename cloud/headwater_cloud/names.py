@@ -102,9 +102,9 @@ class Names:
         """Return the series, levels and openers that have come since `written`, with their numbers."""
         series, levels, openers = self._written
         return (
-            list(enumerate(self.series))[series:],
-            list(enumerate(self.levels))[levels:],
-            list(enumerate(self.openers))[openers:],
+            list(enumerate(self.series[series:], series)),
+            list(enumerate(self.levels[levels:], levels)),
+            list(enumerate(self.openers[openers:], openers)),
         )
 
     def written(self) -> None:

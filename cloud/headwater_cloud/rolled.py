@@ -108,7 +108,7 @@ def _of_devices(shard: Shard, places: Places, devices: Ints) -> Ints:
         if shard.of_devices is not None:
             column[: len(shard.of_devices)] = shard.of_devices
         shard.of_devices = column
-    for one in np.unique(devices[column[devices] < 0]).tolist():
+    for one in sorted({*devices[column[devices] < 0].tolist()}):
         cohort = shard.cohort_of(places.devices[one])
         column[one] = shard.known_cohorts.setdefault(cohort, len(shard.known_cohorts))
     return column

@@ -11,7 +11,6 @@ import numpy as np
 from headwater_cloud import bulk, changes, second_state
 from headwater_cloud.alert_changes import Change
 from headwater_cloud.columns import (
-    BULK_COLUMNS,
     PART_COLUMNS,
     REALS,
     WINDOW_COLUMNS,
@@ -100,7 +99,8 @@ def write_windows(connection: sqlite3.Connection, windows: Windows) -> None:
     if len(windows) >= _MANY and bulk.CAN:
         wide = np.diff(windows.sketches.end, prepend=0) > bulk.WIDEST
         some = windows.take(~wide) if wide.any() else windows
-        bulk.insert(connection, "window", BULK_COLUMNS, REALS, words_of(some), *packed_words(some.sketches))
+        sketches = packed_words(some.sketches)
+        bulk.insert(connection, "window", WINDOW_COLUMNS, "sketch", REALS, words_of(some), *sketches)
         windows = windows.take(wide)
     connection.executemany(_insert("window", WINDOW_COLUMNS), to_rows(WINDOW_COLUMNS, windows))
 

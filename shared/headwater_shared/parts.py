@@ -169,7 +169,7 @@ def grouped_sketches(rows: Ints, bucket: Ints, count: Ints, n: int) -> Sketches:
     key = (rows << 18) | bucket
     order = np.argsort(key)  # equal keys in any order: whole numbers are added
     key = key[order]
-    starts = np.flatnonzero(np.diff(key, prepend=-1))
+    starts = np.flatnonzero(np.diff(key, prepend=-1) != 0)  # of truths: of numbers it takes ten times as long
     sums = np.add.reduceat(count[order], starts) if len(starts) else np.zeros(0, np.int64)
     key = key[starts]
     end = np.searchsorted(key, np.arange(1, n + 1) << 18)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 
 import msgspec
 
-from headwater_shared.squeeze import squeezed
+from headwater_shared.squeeze import squeezed, unsqueezed
 
 _COMPRESS_FROM = 200  # bytes: below, zlib's own header and tables eat the gain
 _PLAIN, _ZLIB = b"\x00", b"\x01"  # the first byte of a stored body
@@ -30,7 +29,7 @@ def packed(body: bytes) -> bytes:
 
 
 def unpacked(stored: bytes) -> bytes:
-    return zlib.decompress(stored[1:]) if stored[:1] == _ZLIB else stored[1:]
+    return unsqueezed(stored[1:]) if stored[:1] == _ZLIB else stored[1:]
 
 
 def packed_headers(headers: Mapping[str, str]) -> bytes:

@@ -1,4 +1,4 @@
-"""Compression of everything that is stored: zlib's format, by ISA-L, which writes it six times as fast as zlib does."""
+"""Compression of everything that is stored: zlib's format, by ISA-L, which writes it six times as fast as zlib does, and reads it twice as fast."""
 
 from __future__ import annotations
 
@@ -14,3 +14,12 @@ def squeezed(body: bytes) -> bytes:
     and hash what they hold, never them.
     """
     return isal_zlib.compress(body, _LEVEL)
+
+
+def unsqueezed(body: bytes) -> bytes:
+    """Decompress what `squeezed` made, or any zlib.
+
+    Raises:
+        isal_zlib.error: it is damaged.
+    """
+    return isal_zlib.decompress(body)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from headwater_cloud import bulk
-from headwater_cloud.columns import BULK_COLUMNS, REALS, WINDOW_COLUMNS, packed_words, to_rows, words_of
+from headwater_cloud.columns import REALS, WINDOW_COLUMNS, packed_words, to_rows, words_of
 from headwater_cloud.merge import Windows
 from headwater_cloud.store import Store
 from headwater_cloud.write import write_windows
 from headwater_shared.aggregates import COLUMNS, Aggregates
 from headwater_shared.parts import Sketches
 
-_KINDS = tuple(name in REALS for name in BULK_COLUMNS[:-1])
+_KINDS = tuple(name in REALS for name in WINDOW_COLUMNS if name != "sketch")
 _INSERT = f"INSERT OR REPLACE INTO window VALUES ({', '.join('?' * len(WINDOW_COLUMNS))})"
 
 
@@ -52,9 +52,8 @@ def test_rows_are_those_that_would_have_been_bound(tmp_path: Path, n: int, wides
     found, wanted = Store(tmp_path / "found.db"), Store(tmp_path / "wanted.db")
     windows = windows_of(n, widest)
     with found.transaction() as connection:
-        bulk.insert(
-            connection, "window", BULK_COLUMNS, REALS, words_of(windows), *packed_words(windows.sketches)
-        )
+        sketches = packed_words(windows.sketches)
+        bulk.insert(connection, "window", WINDOW_COLUMNS, "sketch", REALS, words_of(windows), *sketches)
     with wanted.transaction() as connection:
         connection.executemany(_INSERT, to_rows(WINDOW_COLUMNS, windows))
     assert len(rows_of(wanted)) == n
