@@ -232,6 +232,20 @@ def test_r25_what_is_found_otherwise_at_the_same_clock_is_later() -> None:
     assert found.made_us < back.made_us
 
 
+def test_r25_of_two_rules_of_a_window_the_later_one_counts() -> None:
+    """Two shards went by other rules when they closed it: the one that was put in last asks for less, whichever comes first."""
+    means = {f"s1/d{n}": 12.0 + n % 3 for n in range(9)}
+    one, two = (
+        Made(1, 0, 62, {**means, "s1/x": 24.0}, away=100.0),
+        Made(2, 0, 63, {"s2/d": 12.0}, rules_us=2, away=3.0),
+    )
+    for some in ((one, two), (two, one)):
+        held, cohorts = Held(), Cohorts(Kept())
+        held.take(step(cohorts, [made.record() for made in some]))
+        patient(cohorts, held)
+        assert held.outliers().keys() == {(0, "s1/x")} == wanted(some).keys()
+
+
 def test_r25_a_record_in_pieces_is_judged_whole() -> None:
     """The half that is there first would find the last device; the clock of both is one."""
     one, two = halves()

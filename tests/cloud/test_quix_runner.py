@@ -20,6 +20,7 @@ from headwater_cloud.quix_engine import Engine
 from headwater_cloud.quix_imports import lean
 from headwater_cloud.quix_runner import QuixRunner
 from headwater_cloud.retention import Keep
+from headwater_cloud.shard_run import ShardRun
 from headwater_cloud.shared_store import SharedStore
 from headwater_cloud.sink import Batch
 from headwater_shared import avro, records
@@ -263,6 +264,34 @@ def test_r24_what_was_collected_for_a_partition_that_was_lost_ends_the_worker(wo
     with pytest.raises(StartAgain, match="another worker's meanwhile"):
         runner.flush()
     assert worker.counts() == [1]
+
+
+@pytest.mark.covers("R24")
+def test_r24_a_partition_that_was_assigned_anew_is_read_anew(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was another worker's in between, who went on: what is in memory is of before."""
+    agent, read = Agent(), []
+
+    class Reading(ShardRun):
+        def __init__(self, number: int, *of: Any) -> None:
+            super().__init__(number, *of)
+            read.append(number)
+
+    monkeypatch.setattr(quix_runner, "ShardRun", Reading)
+
+    def story() -> None:
+        for n in range(2):
+            worker.put(agent.frame(row(1, 1.0, opened=("a1", 1, n))))
+            until(lambda n=n: worker.counts() == [n + 1], 120, "it counts")  # type: ignore[misc]
+        assert read == [SHARD]
+        anew = object()
+        monkeypatch.setattr(worker.runner, "_store_of", lambda _: anew)
+        worker.put(agent.frame(row(1, 1.0, opened=("a1", 1, 2))))
+        until(lambda: worker.counts() == [3], 120, "it counts")
+
+    worker.run(story)
+    assert read == [SHARD, SHARD]
 
 
 @pytest.mark.covers("R24")
