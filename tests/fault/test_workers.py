@@ -100,7 +100,7 @@ def test_r29_the_other_worker_tells_what_a_killed_one_left(
     assert len(told) >= 2 * len(steps)
 
 
-@pytest.mark.parametrize("step", ["", "quix.taken", "quix.written", "quix.produced"])
+@pytest.mark.parametrize("step", ["", "quix.taken", "quix.written", "quix.produced", "quix.committed"])
 def test_r27_a_worker_that_was_away_writes_nothing_stale(
     kafka_topics: MadeTopics, tmp_path: Path, recorded: Recorded, step: str
 ) -> None:
