@@ -27,6 +27,7 @@ from headwater_cloud.poison import NOT_OF_A_RECORD, note, text_of
 from headwater_cloud.quix_engine import Engine, application
 from headwater_cloud.quix_imports import lean
 from headwater_cloud.quix_pieces import QuixPieces
+from headwater_cloud.quix_start import hasten
 from headwater_cloud.rule_records import cut
 from headwater_cloud.shard import Shard
 from headwater_cloud.shard_run import SecondRun, ShardRun
@@ -86,6 +87,7 @@ class QuixRunner(BaseSink):
         self.began = False
         """Whether a checkpoint came: Quix has its partitions."""
         self._app = application(client, engine)
+        hasten(self._app, client)
         self._streams = {topic.name: self._follow(prefix + topic.name) for topic in (IN, *SECOND)}
         # Each time round: where no shard of ours has input there are no checkpoints.
         self._app._dataframe_registry.register_periodic_task(self.pulse.beat)  # noqa: SLF001 - the engine is pinned to the patch

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +29,13 @@ from headwater_cloud.sink import Batch
 from headwater_shared import avro, records
 from headwater_shared.bus import Record, Stored
 from headwater_shared.errors import StartAgain, TryAgain
+from headwater_shared.identity import SHARDS
 from headwater_shared.kafka_bus import KafkaBus
 from headwater_shared.topics import BY_METRIC, DEAD_LETTERS, HAVE, IN, Topic
 from tests.cloud.made import DAY, SHARD, T0, Agent, row
 from tests.cloud.side import FILE, rows_of
 from tests.kafka import MadeTopics
-from tests.support import until
+from tests.support import ROOT, until
 
 with lean():
     from quixstreams.internal_producer import InternalProducer
@@ -110,13 +114,22 @@ class Worker:
         return self.bus.read(which.name, dict.fromkeys(range(which.partitions), 0), 1000)
 
     def counts(self) -> list[int]:
-        """Counts of the windows of 10 s."""
-        rows = rows_of(self.folder, "SELECT count FROM window WHERE shard >= 0 ORDER BY start, series")
-        return [count for (count,) in rows]
+        return counts_of(self.folder)
 
     def haves(self) -> list[list[int]]:
         """What the cloud says that it has, each time that it said so."""
         return [records.decode(records.Have, stored.body).intervals for stored in self.topic(HAVE)]
+
+
+def counts_of(folder: Path) -> list[int]:
+    """Counts of the windows of 10 s in a worker's file; none while it is being made."""
+    if not (folder / FILE).exists():
+        return []
+    try:
+        rows = rows_of(folder, "SELECT count FROM window WHERE shard >= 0 ORDER BY start, series")
+    except sqlite3.OperationalError:
+        return []
+    return [count for (count,) in rows]
 
 
 @pytest.fixture
@@ -292,6 +305,58 @@ def test_r24_a_partition_that_was_assigned_anew_is_read_anew(
 
     worker.run(story)
     assert read == [SHARD, SHARD]
+
+
+@pytest.mark.covers("R24")
+def test_r24_a_shard_that_another_worker_had_meanwhile_goes_on_from_its_state(worker: Worker) -> None:
+    """It goes to a second worker, which adds to a window, and comes back: what that one knew is read from Kafka, and the window is all of it."""
+    agent, other = Agent(), worker.folder / "other"
+    other.mkdir()
+
+    def put(tick: int) -> None:
+        worker.put(agent.frame(row(1, 1.0, opened=("a1", 1, tick))))
+
+    def has() -> bool:
+        return SHARD in worker.runner.shards()
+
+    def story() -> None:
+        put(0)
+        until(lambda: worker.counts() == [1], 120, "it counts")
+        words = [worker.topics.server.address, worker.topics.prefix, str(other), "2"]
+        with subprocess.Popen([sys.executable, "-m", "tests.golden.quix_worker", *words], cwd=ROOT) as second:
+            until(lambda: not has(), 120, "the other one has it")
+            put(1)
+            until(lambda: counts_of(other) == [2], 120, "the other one goes on")
+            second.terminate()
+        until(has, 120, "it has it again")
+        put(2)
+        until(lambda: worker.counts() == [3], 120, "it goes on from there")
+
+    worker.run(story)
+    assert [1, 3] in worker.haves()
+
+
+@pytest.mark.covers("R24")
+def test_r24_the_ends_of_partitions_are_the_brokers(worker: Worker) -> None:
+    """Those of all that are assigned, asked for at once, are what Kafka says of each."""
+
+    def story() -> None:
+        worker.put(Agent().frame(row(1, 1.0)))
+        until(lambda: worker.counts() == [1], 120, "it counts")
+        hasty: Any = worker.runner._stores._recovery_manager._consumer  # type: ignore[union-attr]
+        assigned = hasty.assignment()
+        assert len(assigned) > 2 * SHARDS
+        ours = [one for one in assigned if one.partition == SHARD]
+
+        def alike() -> bool:
+            hasty.ends.clear()
+            asked = [hasty.get_watermark_offsets(one, timeout=10) for one in ours]
+            assert len(hasty.ends) == len(assigned)
+            return max(asked)[1] > 1 and asked == [hasty._alone(one, timeout=10) for one in ours]
+
+        until(alike, 30, "nothing is written any more")
+
+    worker.run(story)
 
 
 @pytest.mark.covers("R24")

@@ -1,4 +1,4 @@
-"""A worker that plays a trace: `python -m tests.golden.quix_worker ADDRESS PREFIX FOLDER`, until SIGTERM.
+"""A worker that plays a trace: `python -m tests.golden.quix_worker ADDRESS PREFIX FOLDER [SLOT]`, until SIGTERM.
 
 As `headwater-cloud worker`, but for time: a trace brings its own clock records, each believed by the time at which it lay on the bus.
 """
@@ -23,7 +23,8 @@ def main() -> None:
     address, prefix, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     logs.configure("json", "warning", part="cloud")
     sink = SharedStore(folder / FILE, Keep({}, 7 * DAY, None))
-    engine = Engine(f"{prefix}cloud", 1, str(folder / "state"), commit_s=0.1)
+    slot = int(sys.argv[4]) if len(sys.argv) > 4 else 1
+    engine = Engine(f"{prefix}cloud", slot, str(folder / "state"), commit_s=0.1)
     client = connection(address, KafkaSettings())
     QuixRunner(client, prefix, engine, sink, lambda shown_us: shown_us, Limits(), 7 * DAY).run()
     sink.close()
