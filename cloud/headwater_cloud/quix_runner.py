@@ -314,9 +314,8 @@ class QuixRunner(BaseSink):
             common = (pieces, self._names, self._newest, self._keep_us)
             known = store, ShardRun(number, *common) if topic == IN.name else SecondRun(*common)
             left = known[1].effects if isinstance(known[1], ShardRun) else None
-            if (
-                left is not None and left.mark != mark
-            ):  # of this checkpoint: a record broke the operators in it
+            # Those of this very checkpoint are there where a record broke the operators in it.
+            if left is not None and left.mark != mark:
                 self._sink.settle([left], again=True)
             self._runs[at] = known
             self._known[at] = dict(self._sink.decided(at))
