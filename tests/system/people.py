@@ -87,6 +87,9 @@ class Line(NamedTuple):
 
     id: str
     incident: str
+    """Which its alert is of in the end: one that was told of may have become part of another since. Empty: the alert does not stand."""
+    said: str
+    """Which it was of then."""
     repeat: bool
 
 
@@ -126,9 +129,18 @@ def outcome(here: Box, seconds: float) -> Outcome:
             rows, to_tell = [], set()
     path = here.data / "notifications.jsonl"
     lines = map(json.loads, path.read_bytes().splitlines()) if path.exists() else ()
+    ends_in = {row[0]: row[-1] for row in rows}
     return Outcome(
         {_until(row, cut_us) for row in rows if row[1] != "agent-silent" and row[5] < cut_us},
-        [Line(one["id"], one.get("incident", ""), one.get("possible_repeat", False)) for one in lines],
+        [
+            Line(
+                one["id"],
+                ends_in.get(one["alert"], ""),
+                one.get("incident", ""),
+                one.get("possible_repeat", False),
+            )
+            for one in lines
+        ],
         to_tell,
         {row[-1] for row in rows if row[1] == "agent-silent"},
     )
@@ -334,7 +346,7 @@ def assert_as_undisturbed(killed: Killed, undisturbed: Killed) -> None:
         assert max(ids.values()) == 1, [id_ for id_, n in ids.items() if n > 1]
         assert {one.id for one in run_.found.told} == run_.found.to_tell
     assert len({one.id for one in wanted.told}) == len(wanted.told)
-    told = {one.incident for one in found.told}
-    untold = {one.incident for one in wanted.told} - wanted.silent - told
+    told = {incident for one in found.told for incident in (one.incident, one.said)}
+    untold = {one.incident for one in wanted.told} - {""} - wanted.silent - told
     assert not untold, untold
     assert wanted.incidents() <= told
