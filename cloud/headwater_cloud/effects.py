@@ -17,14 +17,12 @@ import msgspec
 
 from headwater_cloud.alert_changes import Change
 from headwater_cloud.outputs import Notification, Report, as_repeat
-from headwater_cloud.pieces import Pieces
+from headwater_cloud.pieces import PIECE_BYTES, Pieces
 from headwater_cloud.pipeline import Output
 from headwater_cloud.write import write_effects
 from headwater_shared.errors import StartAgain
 
 _NAME = "effects"
-_PIECE = 200_000
-"""Bytes (R24)."""
 
 
 class Mark(NamedTuple):
@@ -106,7 +104,7 @@ def _number(connection: sqlite3.Connection, change: Change) -> int:
 
 def _set(pieces: Pieces, body: bytes) -> None:
     had = _count(pieces)
-    parts = [body[at : at + _PIECE] for at in range(0, len(body), _PIECE)]
+    parts = [body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)]
     for n, part in enumerate(parts):
         pieces.set(f"{_NAME}/{n}", part)
     for n in range(len(parts), had):

@@ -98,7 +98,7 @@ class HeldParts:
         """Find the stored parts of all windows that `arrived` touches (and perhaps of others beside them)."""
         gone = np.zeros(len(arrived), np.bool_)
         found = []
-        for level in np.flatnonzero(np.bincount(arrived.level)).tolist():
+        for level in arrived.levels():
             of_level = arrived.level == level
             late = of_level & (arrived.start < self._kept_from(level))
             gone |= late

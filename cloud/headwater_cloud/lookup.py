@@ -83,7 +83,7 @@ class Lookup:
         """Note which windows are stored now."""
         parts = merged.parts
         self._recent.wrote(merged.windows, {level: int(newest[0]) for level, newest in self._newest.items()})
-        for level in np.flatnonzero(np.bincount(parts.level)).tolist():
+        for level in parts.levels():
             of_level = parts.level == level
             series = parts.series[of_level]
             np.maximum.at(self._newest_of(level, int(series.max()) + 1), series, parts.start[of_level])
@@ -102,7 +102,7 @@ class Lookup:
     def _may_be_stored(self, parts: PartRows) -> NDArray[np.bool_]:
         """False for windows that are newer than all that is stored of their series and level."""
         maybe = np.zeros(len(parts), np.bool_)
-        for level in np.flatnonzero(np.bincount(parts.level)).tolist():
+        for level in parts.levels():
             of_level = parts.level == level
             series = parts.series[of_level]
             newest = self._newest_of(level, int(series.max()) + 1)

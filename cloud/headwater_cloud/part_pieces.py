@@ -13,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater_cloud.names import Names
+from headwater_cloud.pieces import PIECE_BYTES
 from headwater_cloud.rows import PartRows
 from headwater_shared.aggregates import COLUMNS, Aggregates
 from headwater_shared.parts import Sketches
 
 Ints = NDArray[np.int64]
-
-PIECE_BYTES = 200_000
-"""A piece is cut here; with its names it stays below what every engine can keep as one value (R24)."""
 
 _VERSION = 1
 _PLAIN = ("start", "tick", "revision", "flags")

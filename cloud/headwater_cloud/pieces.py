@@ -9,6 +9,8 @@ from zlib import crc32
 import msgspec
 
 _LISTS = 16
+PIECE_BYTES = 200_000
+"""Large values are cut here: with its names a piece stays below what every engine can keep as one value (R24)."""
 
 
 class Pieces(Protocol):

@@ -14,6 +14,7 @@ from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from headwater_cloud.quix_imports import lean
+from headwater_shared.kafka_client import Troubles, answer_s, config
 
 with lean():
     from quixstreams import Application
@@ -21,7 +22,6 @@ with lean():
 _LOOK_S = 0.2
 _STUCK = 300
 """So many looks without a position are too many: a minute, as with Quix's own looks."""
-_TIMEOUT_S = 10.0
 
 Place = tuple[str, int]
 Ends = tuple[int, int]
@@ -73,13 +73,13 @@ class _Hasty:
         return self.ends[place]
 
     def _ends_of_all(self) -> dict[Place, Ends]:
-        admin = AdminClient(self._client)
+        admin = AdminClient(config(self._client, Troubles()))
         places = [TopicPartition(one.topic, one.partition) for one in self._consumer.assignment()]
         asked = [
             admin.list_offsets(
                 dict.fromkeys(places, spec),
                 isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=_TIMEOUT_S,
+                request_timeout=answer_s(self._client),
             )
             for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
         ]

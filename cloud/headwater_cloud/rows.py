@@ -40,6 +40,10 @@ class PartRows:
     def __len__(self) -> int:
         return len(self.level)
 
+    def levels(self) -> list[int]:
+        """Return the levels that there are rows of, ascending: counted, which is quicker than sorting them out."""
+        return [int(level) for level in np.flatnonzero(np.bincount(self.level))]
+
     @classmethod
     def empty(cls) -> Self:
         none = np.zeros(0, np.int64)
