@@ -26,7 +26,7 @@ demo-stack: $(STACK) ## the same, real time, with Mosquitto before it and Influx
 	@deploy/stack.sh
 	@$(BIN)/headwater demo --stack
 
-test: $(TESTS) ## every test that takes no longer than make test may (6 minutes); ARGS="-k settings" to choose
+test: $(TESTS) ## every test but the long runs of `make fault`, 18 minutes on two cores; ARGS="-k settings" to choose
 	@tests/parts.sh
 	$(BIN)/python -m pytest --durations=5 $(or $(ARGS),-n 2 --dist loadfile)
 

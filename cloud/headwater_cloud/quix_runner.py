@@ -87,7 +87,7 @@ class QuixRunner(BaseSink):
         self.began = False
         """Whether a checkpoint came: Quix has its partitions."""
         self._app = application(client, engine)
-        hasten(self._app, client)
+        self._begin = hasten(self._app, client)
         self._streams = {topic.name: self._follow(prefix + topic.name) for topic in (IN, *SECOND)}
         # Each time round: where no shard of ours has input there are no checkpoints.
         self._app._dataframe_registry.register_periodic_task(self.pulse.beat)  # noqa: SLF001 - the engine is pinned to the patch
@@ -153,6 +153,7 @@ class QuixRunner(BaseSink):
     def run(self) -> None:
         """Work until `stop`. Raises whatever ended it: start again from the state."""
         try:
+            self._begin()
             self._app.run()
         except Exception:
             if not self._stopped_early:

@@ -2,15 +2,17 @@
 
 Quix asks the broker for the ends of partitions one after the other, and waits for a second in which nothing comes before it looks
 whether its state is read. Here the ends of all that is assigned are asked for at once, anew at each assignment, for another worker may
-have written until then; and it looks after a fifth of a second.
+have written until then; and it looks after a twentieth of a second. What librdkafka looks for before it has a connection, it looks for
+again after half a second, or after three: so producer and admin client are connected first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from headwater_cloud.quix_imports import lean
@@ -19,16 +21,19 @@ from headwater_shared.kafka_client import Troubles, answer_s, config
 with lean():
     from quixstreams import Application
 
-_LOOK_S = 0.2
-_STUCK = 300
+_LOOK_S = 0.05
+_STUCK = 1200
 """So many looks without a position are too many: a minute, as with Quix's own looks."""
 
 Place = tuple[str, int]
 Ends = tuple[int, int]
 
 
-def hasten(app: Application, client: Mapping[str, str | int]) -> None:
-    """Take the waits out of an application that does not run yet; `client`: how to connect, in librdkafka's names."""
+def hasten(app: Application, client: Mapping[str, str | int]) -> Callable[[], None]:
+    """Take the waits out of an application that does not run yet; `client`: how to connect, in librdkafka's names.
+
+    What it returns must be called right before the application runs: it has what the slot's last process left open aborted.
+    """
     consumer: Any = app._consumer  # noqa: SLF001 - the engine is pinned to the patch
     recovery: Any = app._state_manager._recovery_manager  # noqa: SLF001
     assigned = app._on_assign  # noqa: SLF001
@@ -43,6 +48,21 @@ def hasten(app: Application, client: Mapping[str, str | int]) -> None:
     recovery._consumer = hasty  # noqa: SLF001
     recovery._position_cache = _NotKept()  # noqa: SLF001
     recovery.MAX_INVALID_OFFSET_ATTEMPTS = _STUCK
+    return _connected(app, answer_s(client))
+
+
+def _connected(app: Application, within_s: float) -> Callable[[], None]:
+    """Make the producer, which connects while the topics are looked at; return what begins its transactions, as Quix does at its start."""
+    owner: Any = app._producer._producer  # noqa: SLF001 - the engine is pinned to the patch
+    producer = Producer(owner._producer_config)  # noqa: SLF001
+
+    def begin() -> None:
+        with suppress(KafkaException):  # the next call waits until it answers
+            producer.list_topics(timeout=within_s)
+        producer.init_transactions()
+        owner._inner_producer = producer  # noqa: SLF001
+
+    return begin
 
 
 class _Hasty:
@@ -73,13 +93,14 @@ class _Hasty:
         return self.ends[place]
 
     def _ends_of_all(self) -> dict[Place, Ends]:
-        admin = AdminClient(config(self._client, Troubles()))
+        admin, within_s = AdminClient(config(self._client, Troubles())), answer_s(self._client)
+        admin.list_topics(timeout=within_s)  # or one time in four it looks for the leaders for three seconds
         places = [TopicPartition(one.topic, one.partition) for one in self._consumer.assignment()]
         asked = [
             admin.list_offsets(
                 dict.fromkeys(places, spec),
                 isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=answer_s(self._client),
+                request_timeout=within_s,
             )
             for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
         ]
