@@ -157,11 +157,22 @@ SCHEMA = (
         shape BLOB, numbers BLOB);
     CREATE INDEX agent_status_heard ON agent_status(heard_us);
     """,
+    """
+    DROP VIEW incident;
+    CREATE VIEW incident AS SELECT incident AS id, max(site) AS site, min(episode_us) AS begin_us, max(episode_us) AS last_us,
+        CASE WHEN sum(state IN ('firing', 'acknowledged')) THEN NULL ELSE max(time_us) END AS end_us, count(*) AS members,
+        sum(state IN ('firing', 'acknowledged')) AS open, sum(state = 'acknowledged') AS acknowledged,
+        sum(muted <> '' AND state IN ('firing', 'acknowledged')) AS muted,
+        count(DISTINCT CASE WHEN instr(key, '/') THEN key END) AS devices,
+        max(CASE severity WHEN 'critical' THEN 2 WHEN 'warning' THEN 1 ELSE 0 END) AS rank
+        FROM alert WHERE incident <> '' AND state <> 'withdrawn' GROUP BY incident;
+    """,
 )
 """A window of one part holds that part whole (opener, tick, revision, flags); the parts of others stand in `part`, as do
 those of count 0, which have no window. Epochs are 16 hex digits; `kept_from`: windows that start before are deleted.
 `window.shard`: NULL of windows that were written before version 7, -1 of rollups. `second`: offsets of the second stages' topics.
 `output.producer`: under which name it is appended, with its id (version 1 had one name a file, in `meta`).
+`incident.devices`: keys of devices; a site's own, or an agent's, is none.
 `finding`: of each device and window of a comparison the latest word; not `outlier`: it was taken back.
 `agent_status`: of each agent its latest status frame, by the bus's time (`heard_us`), for a week.
 `notification`: what people are told, by `n` in the order in which it was decided, each id once ever; the courier reads it.

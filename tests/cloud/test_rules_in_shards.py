@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headwater_cloud import rules_copies
+from headwater_cloud import alert_history, rules_copies
 from headwater_cloud.book import AlertPolicy, Book, Pattern, Step
 from headwater_cloud.pipeline import Limits
 from headwater_cloud.rule_records import EVIDENCE, home_of, rules_record
@@ -59,6 +59,19 @@ def test_a_sequence_on_one_device_becomes_an_alert(tmp_path: Path) -> None:
     assert (text, severity) == ("the bearing of s1/d1 is failing", "critical")
     side.take(*(agent.anomaly("end", 900, begin=b, series=f"s1/d1/{m}", rule=r) for b, m, r in ((60, "v", "shakes"), (300, "t", "warm"))))  # fmt: skip
     assert alerts(side, "bearing") == [("bearing", "s1/d1", "resolved", 60)]
+
+
+def test_an_alert_of_a_site_is_no_device_of_its_incident(tmp_path: Path) -> None:
+    """Two devices, and what a rule says of their site: three alerts, and two devices."""
+    both = Pattern("both", within_us=60 * MIN, per="site", count=2, of=Step("anomaly", "warm"))
+    side, agent = Side(tmp_path), Agent()
+    side.put_clock(SHARD)
+    with_rules(side, both)
+    side.take(*(agent.anomaly("begin", n, series=f"s1/d{n}/t", rule="warm") for n in (1, 2)))
+    assert [one[1] for one in alerts(side, "both")] == ["s1"]
+    with side.history() as history:
+        (incident,) = alert_history.incidents(history.connection, open_only=True)
+    assert (incident.members, incident.devices) == (3, 2)
 
 
 def test_every_shard_gets_the_rules_once_and_a_lost_record_again(tmp_path: Path) -> None:
