@@ -8,24 +8,14 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater_cloud import changes, influx_file, maintenance, sends, worker
-from headwater_cloud.ack_links import AckLinks
-from headwater_cloud.acknowledged import acknowledged
+from headwater_cloud import changes, maintenance, worker
 from headwater_cloud.agents_shown import AgentsShown
-from headwater_cloud.changes import Followed
-from headwater_cloud.courier import Courier
-from headwater_cloud.notify_file import FILE as NOTIFY
-from headwater_cloud.notify_file import taken_up_to
-from headwater_cloud.notify_metrics import NotifyMetrics
-from headwater_cloud.notify_pages import NotifyPages
-from headwater_cloud.notify_settings import check_zones, read_routes
+from headwater_cloud.notifying import Notifying, count_in, kept
 from headwater_cloud.place import say_where
 from headwater_cloud.reload import Reloading
-from headwater_cloud.retention import Keep
 from headwater_cloud.runner import Runner
 from headwater_cloud.settings import CloudSettings, in_data
 from headwater_cloud.shard_metrics import ShardMetrics
@@ -78,21 +68,15 @@ class Process:
         self.reloading = Reloading(common, settings, file, wish)
         self._go_by(settings)
         tracing.configure(common.otel, "cloud")
-        routes, zones = read_routes(settings.notify, settings.notifications), check_zones(settings.zones)
         clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
-        links = AckLinks(data, settings.public_url, clock)
+        notifying = Notifying(common, settings, clock)
         open_bus = opener(settings.bus, data, kafka or KafkaSettings())
-        self._store = Store(in_data(common.data, settings.file))
+        cloud_file = in_data(common.data, settings.file)
+        self._store = Store(cloud_file)
         with self._store.transaction() as connection:
             changes.register(connection, wanted=bool(settings.influx.url))
-        self.courier = Courier(
-            data / NOTIFY, in_data(common.data, settings.file), routes, zones, clock,
-            lambda rules: sends.send_of(rules, common.data, zones, links.link), ack=links.link,
-        )  # fmt: skip
-        self.pages = NotifyPages(
-            self.courier, data, links, zones, clock,
-            partial(acknowledged, open_bus, in_data(common.data, settings.file)),
-        )  # fmt: skip
+        self.courier = notifying.courier()
+        self.pages = notifying.pages(self.courier, open_bus)
         self._bus = open_bus()
         self.courier.begin()
         self.runner = Runner(
@@ -108,9 +92,7 @@ class Process:
             book=settings.book(),
             maintenance=maintenance.looking(data / maintenance.FILE, clock),
         )
-        self.runner.metrics.registry.register(NotifyMetrics(self.courier.status))
-        self.courier.delivered, self.courier.took = self.runner.metrics.delivered, self.runner.metrics.took
-        cloud_file = in_data(common.data, settings.file)
+        count_in(self.runner.metrics, self.courier)
         self.runner.metrics.registry.register(
             ShardMetrics(cloud_file, self.runner.shards, clock, self.health)
         )
@@ -132,10 +114,7 @@ class Process:
     def _go_by(self, settings: CloudSettings) -> None:
         self._settings = settings
         self._wait_s = duration(settings.wait) / 1e6
-        self._keep: Keep = settings.kept()._replace(
-            told=partial(taken_up_to, self._data / NOTIFY),
-            followed=Followed(partial(influx_file.followed, self._data / influx_file.FILE)),
-        )
+        self._keep = kept(settings, self._data)
 
     def turn(self) -> None:
         """One turn of the loop: a step, and what is due, whatever became of the step; then a rest, unless there is more."""

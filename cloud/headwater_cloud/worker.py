@@ -12,21 +12,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater_cloud import clock_records, influx_file, maintenance, sends
-from headwater_cloud.ack_links import AckLinks
-from headwater_cloud.acknowledged import acknowledged
+from headwater_cloud import clock_records, maintenance
 from headwater_cloud.agents_shown import AgentsShown
-from headwater_cloud.changes import Followed
 from headwater_cloud.courier import Courier
-from headwater_cloud.notify_file import FILE as NOTIFY
-from headwater_cloud.notify_file import taken_up_to
-from headwater_cloud.notify_metrics import NotifyMetrics
-from headwater_cloud.notify_pages import NotifyPages
-from headwater_cloud.notify_settings import check_zones, read_routes
+from headwater_cloud.notifying import Notifying, count_in, kept
 from headwater_cloud.place import say_where
 from headwater_cloud.registry_copies import RegistryCopies
 from headwater_cloud.rules_copies import RulesCopies
@@ -82,17 +74,14 @@ def run(
     data = Path(common.data)
     data.mkdir(parents=True, exist_ok=True)
     tracing.configure(common.otel, "cloud", f"worker-{slot}")
-    routes, zones = read_routes(settings.notify, settings.notifications), check_zones(settings.zones)
+    clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
+    notifying = Notifying(common, settings, clock)
+    cloud_file = in_data(common.data, settings.file)
     with WriterLock(data / f"worker-{slot}"):
         bus = KafkaBus(client, kafka.prefix)
         _wait_for(bus)
-        clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
-        links = AckLinks(data, settings.public_url, clock)
-        keep = settings.kept()._replace(
-            told=partial(taken_up_to, data / NOTIFY),
-            followed=Followed(partial(influx_file.followed, data / influx_file.FILE)),
-        )
-        sink = SharedStore(in_data(common.data, settings.file), keep)
+        keep = kept(settings, data)
+        sink = SharedStore(cloud_file, keep)
         sink.take_up(bus.identity, kafka.prefix + settings.group, followed=bool(settings.influx.url))
         engine = Engine(
             kafka.prefix + settings.group,
@@ -104,17 +93,10 @@ def run(
             runner = QuixRunner(
                 client, kafka.prefix, engine, sink, lambda shown_us: wall_of(clock, shown_us), settings.limits(), keep.parts_us
             )  # fmt: skip
-        courier = Courier(
-            data / NOTIFY, in_data(common.data, settings.file), routes, zones, clock,
-            lambda rules: sends.send_of(rules, common.data, zones, links.link), alone=False, ack=links.link,
-        )  # fmt: skip
-        pages = NotifyPages(
-            courier, data, links, zones, clock,
-            partial(acknowledged, lambda: KafkaBus(client, kafka.prefix), in_data(common.data, settings.file)),
-        )  # fmt: skip
+        courier = notifying.courier(alone=False)
+        pages = notifying.pages(courier, lambda: KafkaBus(client, kafka.prefix))
         courier.begin()
-        runner.metrics.registry.register(NotifyMetrics(courier.status))
-        courier.delivered, courier.took = runner.metrics.delivered, runner.metrics.took
+        count_in(runner.metrics, courier)
         copies = RegistryCopies(bus, data / registry.FILE, spread_of(settings.spread))
         rules = _Rules(
             RulesCopies(bus, clock, settings.book(), maintenance.looking(data / maintenance.FILE, clock)),
@@ -122,7 +104,6 @@ def run(
             wish,
         )
         beside = _Beside(bus, clock, runner, copies, rules, courier)
-        cloud_file = in_data(common.data, settings.file)
         runner.metrics.registry.register(ShardMetrics(cloud_file, runner.held, clock, beside.health))
         server = health.serve(
             settings.health_host, settings.health_port + slot - 1 if settings.health_port else 0,
