@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from signal import SIGCONT, SIGKILL, SIGTERM, Signals
 from typing import Any
 
 from headwater_appliance.ports import steady_port
 from headwater_edge.broker_settings import BrokerSettings
-from tests.support import part_required, program, until
+from tests.started import Started
+from tests.support import part_required, program
 from tests.system.wire import Wire
 
 
-class MosquittoServer:
-    """A Mosquitto on one port for its whole life, however often it dies. `config` is added to its settings."""
+class MosquittoServer(Started):
+    """A Mosquitto on one port for its whole life, however often it dies; ended well, it writes down what it holds, with persistence.
+
+    `config` is added to its settings.
+    """
 
     def __init__(self, folder: Path, config: str = "", *, listener: str = "", port: int = 0) -> None:
         """Write its settings; `listener` stands below the listener, as TLS does."""
@@ -25,8 +27,7 @@ class MosquittoServer:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = port or steady_port()
         self._settings = folder / "mosquitto.conf"
-        self._log = folder / "mosquitto.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(folder / "mosquitto.log")
         self._settings.write_text(
             f"user root\nlog_type all\n{config}\nlistener {self.port} 127.0.0.1\nallow_anonymous true\n{listener}\n"
         )
@@ -36,35 +37,7 @@ class MosquittoServer:
         executable = program("mosquitto")
         assert executable is not None
         before = self.log().count(" running\n")
-        with self._log.open("ab") as out:
-            self._process = process = subprocess.Popen(
-                [executable, "-c", str(self._settings)], stdout=out, stderr=out
-            )
-        until(lambda: self.log().count(" running\n") > before or process.poll() is not None, what="it runs")
-        assert process.poll() is None, self.log()[-2000:]
-
-    def log(self) -> str:
-        return self._log.read_text() if self._log.exists() else ""
-
-    def signal(self, number: Signals) -> None:
-        """Send it a signal: SIGSTOP and SIGCONT freeze and thaw it."""
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """End it as a power cut of its process would."""
-        self._end(SIGKILL)
-
-    def end(self) -> None:
-        """End it as a supervisor does: with persistence it writes down what it holds."""
-        self._end(SIGTERM)
-
-    def _end(self, number: Signals) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(number)
-            process.send_signal(SIGCONT)
-            process.wait(10)
+        self.begin([executable, "-c", str(self._settings)], lambda: self.log().count(" running\n") > before)
 
 
 @contextmanager

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import http.client
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from signal import SIGCONT, SIGKILL, SIGTERM, Signals
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
 from headwater_appliance.stack_servers import Alertmanager, Influx, Prometheus, Server, VictoriaMetrics
-from tests.support import part_required, until
+from tests.started import Started
+from tests.support import part_required
 
 _PARTS = {
     Influx: "influxdb",
@@ -32,12 +31,12 @@ def make(kind: type[_Made], folder: Path, *settings: Any, **more: Any) -> _Made:
     return kind(folder, *settings, **more)
 
 
-class Running(Generic[_Made]):
+class Running(Started, Generic[_Made]):
     """A server that a test started."""
 
     def __init__(self, server: _Made) -> None:
+        super().__init__(server.folder / "log")
         self.server = server
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -45,33 +44,7 @@ class Running(Generic[_Made]):
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        with (self.server.folder / "log").open("ab") as out:
-            self._process = process = subprocess.Popen(self.server.command(), stdout=out, stderr=out)
-        until(lambda: self.server.answers() or process.poll() is not None, 60, "the server answers")
-        assert process.poll() is None, self.log()[-2000:]
-
-    def log(self) -> str:
-        return (self.server.folder / "log").read_text(errors="replace")
-
-    def signal(self, number: Signals) -> None:
-        """Send it a signal: SIGSTOP and SIGCONT freeze and thaw it."""
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """End it as a power cut of its process would."""
-        self._end(SIGKILL)
-
-    def end(self) -> None:
-        """End it as a supervisor does."""
-        self._end(SIGTERM)
-
-    def _end(self, number: Signals) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(number)
-            process.send_signal(SIGCONT)
-            process.wait(20)
+        self.begin(self.server.command(), self.server.answers)
 
 
 @contextmanager

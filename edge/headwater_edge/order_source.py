@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from headwater_edge.events import OrdersRead
 from headwater_edge.order_reader import OrderReader
 from headwater_edge.orders import Orders, Taken
-from headwater_edge.source import Burst
+from headwater_edge.source import Burst, WithoutClients
 from headwater_shared.clock import Clock
 
 
-class OrderSource:
-    """A `Source` that brings what the forwarder has read.
+class OrderSource(WithoutClients):
+    """A `Source` that brings what the forwarder has read: one burst at most, for that waits for its commit.
 
     Args:
         orders: the state's; looked at only between a commit and the next step.
@@ -39,26 +39,3 @@ class OrderSource:
     def acknowledge(self, bursts: Sequence[Burst], sessions: Mapping[int, bool]) -> None:
         """They are on disk."""
         self._taken = self._orders.taken
-
-    def refuse(self, connections: Iterable[int]) -> None:
-        """Nobody is there to be turned out."""
-
-    def command(self, topic: bytes, payload: bytes, left_s: int, but: Container[int]) -> list[int]:
-        """Nobody listens here."""
-        return []
-
-    def publish(self, topic: bytes, payload: bytes) -> bool:
-        """Nobody is there to hear it."""
-        return False
-
-    def hold(self) -> None:
-        """See `pause`."""
-
-    def pause(self) -> None:
-        """There is one burst at most: the forwarder waits for its commit."""
-
-    def resume(self) -> None:
-        """See `pause`."""
-
-    async def close(self) -> None:
-        """Nothing to let go of."""

@@ -109,6 +109,33 @@ class Source(Protocol):
         """End all connections, let go of the address."""
 
 
+class WithoutClients:
+    """The half of a source that brings what this process made itself: nobody is connected, and it brings little."""
+
+    def refuse(self, connections: Iterable[int]) -> None:
+        """Nobody is there to be turned out."""
+
+    def command(self, topic: bytes, payload: bytes, left_s: int, but: Container[int]) -> list[int]:
+        """Nobody listens here."""
+        return []
+
+    def publish(self, topic: bytes, payload: bytes) -> bool:
+        """Nobody is there to hear it."""
+        return False
+
+    def hold(self) -> None:
+        """See `pause`."""
+
+    def pause(self) -> None:
+        """What it brings does not wait."""
+
+    def resume(self) -> None:
+        """See `pause`."""
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
 def ask(source: Source, asks: Sequence[tuple[bytes, bytes]]) -> None:
     """Publish requests of the decoder on the source whose burst led to them."""
     for topic, payload in asks:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from headwater_edge.events import Connect, WillMessage, WillsPublished
-from headwater_edge.source import Burst
+from headwater_edge.source import Burst, WithoutClients
 from headwater_shared.clock import Clock
 
 GRACE_US = 90_000_000
@@ -112,7 +112,7 @@ class Wills:
         self._look_ahead()
 
 
-class WillSource:
+class WillSource(WithoutClients):
     """A source (`headwater_edge.source.Source`) that publishes wills that are due: they are messages like all others.
 
     A will goes with the tick that takes its message in, so a crash before the commit publishes it again after the
@@ -145,26 +145,3 @@ class WillSource:
     def acknowledge(self, bursts: Sequence[Burst], sessions: Mapping[int, bool]) -> None:
         """They are on disk as messages, and no wills any more."""
         self._on_their_way.intersection_update(self._wills.due)
-
-    def refuse(self, connections: Iterable[int]) -> None:
-        """Nobody is there any more to be turned out."""
-
-    def command(self, topic: bytes, payload: bytes, left_s: int, but: Container[int]) -> list[int]:
-        """Nobody listens here."""
-        return []
-
-    def publish(self, topic: bytes, payload: bytes) -> bool:
-        """Nobody is there to hear it."""
-        return False
-
-    def hold(self) -> None:
-        """See `pause`."""
-
-    def pause(self) -> None:
-        """Wills are few, and their clients have gone: they do not wait."""
-
-    def resume(self) -> None:
-        """See `pause`."""
-
-    async def close(self) -> None:
-        """Nothing to let go of."""
