@@ -24,6 +24,8 @@ with lean():
 _LOOK_S = 0.05
 _STUCK = 1200
 """So many looks without a position are too many: a minute, as with Quix's own looks."""
+_TURN_S = 1.0
+"""So long librdkafka waits at a time while Kafka is away: a signal is heard in between."""
 
 Place = tuple[str, int]
 Ends = tuple[int, int]
@@ -58,8 +60,14 @@ def _connected(app: Application, within_s: float) -> Callable[[], None]:
 
     def begin() -> None:
         with suppress(KafkaException):  # the next call waits until it answers
-            producer.list_topics(timeout=within_s)
-        producer.init_transactions()
+            producer.list_topics(timeout=min(within_s, _TURN_S))
+        while True:
+            try:
+                producer.init_transactions(_TURN_S)
+                break
+            except KafkaException as error:
+                if not error.args[0].retriable():
+                    raise
         owner._inner_producer = producer  # noqa: SLF001
 
     return begin
