@@ -45,13 +45,18 @@ def _started(folder: Path) -> Iterator[Topics]:
 
 
 def test_a_folder_is_a_kafka_again(tmp_path: Path) -> None:
-    """Ended by Ctrl-C and started with the same folder, it has the address and the topics that it had."""
+    """Ended by Ctrl-C and started with the same folder, it has the address and the topics that it had; while it runs, a second one is refused."""
     jars()
     with _started(tmp_path / "kafka") as topics:
         assert {one.act for one in topics.apply()} == {"made"}
         before = (tmp_path / "kafka" / "server.properties").read_text()
     with _started(tmp_path / "kafka") as topics:
         assert topics.differences() == []
+        second = subprocess.run(
+            [*_COMMAND, str(tmp_path / "kafka")], capture_output=True, text=True, check=False
+        )
+        assert second.returncode == 1
+        assert "runs already" in second.stderr
     assert (tmp_path / "kafka" / "server.properties").read_text() == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import re
 import shutil
@@ -191,9 +192,22 @@ def main(folder: str) -> None:
         raise NeedsPerson(f"{place} is there already, and is no Kafka of ours", hint="name a new folder")
     found = jars()
     place.mkdir(parents=True, exist_ok=True)
+    _hold(place)
     server = KafkaServer(place, found)
     print(f'bus = "{server.address}"', flush=True)
     os.execvp("java", server.command())  # noqa: S606 - it becomes the server: one process, one pid
+
+
+def _hold(place: Path) -> None:
+    """Be the only one on the folder for as long as this process is, as java too: a second Kafka cuts off the first one's log before it sees that the port is taken."""
+    held = os.open(place / "in-use", os.O_RDWR | os.O_CREAT, 0o600)
+    os.set_inheritable(held, True)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise NeedsPerson(
+            f"the Kafka of {place} runs already", hint="end that one first, or name another folder"
+        ) from None
 
 
 if __name__ == "__main__":
