@@ -35,7 +35,7 @@ while True:
     if (
         message is None
         or message.error()
-        or dict(message.headers() or ())["ce_type"] != b"io.headwater.frame"
+        or dict(message.headers() or ()).get("ce_type") != b"io.headwater.frame"
     ):
         continue
     body = message.value()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -58,40 +59,79 @@ def is_kafka(address: str) -> bool:
     return address.startswith(SCHEME)
 
 
+def check(address: str, settings: KafkaSettings) -> None:
+    """See that the settings do not contradict each other; no secret and no file is looked up.
+
+    Raises:
+        SettingsError: they do.
+    """
+    _servers(address)
+    if settings.user and settings.password is None:
+        raise SettingsError(
+            f"Kafka's user {settings.user!r} has no password",
+            hint='set password = "env:VARIABLE" or "file:PATH" in [kafka]',
+        )
+    if settings.user and settings.mechanism == "PLAIN" and not settings.tls:
+        raise SettingsError(
+            "PLAIN without TLS would show Kafka's password to everybody on the way",
+            hint='set tls = true in [kafka], or mechanism = "SCRAM-SHA-512"',
+        )
+    if not settings.tls and (settings.ca or settings.certificate or settings.key):
+        raise SettingsError("Kafka's certificates are set, and TLS is not", hint="set tls = true in [kafka]")
+    if bool(settings.certificate) != bool(settings.key):
+        raise SettingsError(
+            "Kafka wants certificate and key together, and one is set", hint="set both in [kafka], or none"
+        )
+
+
 def connection(address: str, settings: KafkaSettings) -> dict[str, str | int]:
     """Return what every client of librdkafka is told, to connect.
 
     Raises:
-        SettingsError: the settings contradict each other, or a secret cannot be had.
+        SettingsError: the settings contradict each other, or a secret or a certificate cannot be had.
     """
-    servers = address.removeprefix(SCHEME).strip("/")
-    if not servers or "/" in servers:
-        raise SettingsError(f"{address!r} names no Kafka", hint='write "kafka://host:9092,other:9092"')
-    found: dict[str, str | int] = {"bootstrap.servers": servers}
-    if settings.user:
-        if settings.password is None:
-            raise SettingsError(
-                f"Kafka's user {settings.user!r} has no password",
-                hint='set password = "env:VARIABLE" or "file:PATH" in [kafka]',
-            )
-        if settings.mechanism == "PLAIN" and not settings.tls:
-            raise SettingsError(
-                "PLAIN without TLS would show Kafka's password to everybody on the way",
-                hint='set tls = true in [kafka], or mechanism = "SCRAM-SHA-512"',
-            )
+    check(address, settings)
+    found: dict[str, str | int] = {"bootstrap.servers": _servers(address)}
+    if settings.user and settings.password is not None:
         found |= {
             "sasl.mechanism": settings.mechanism,
             "sasl.username": settings.user,
             "sasl.password": secret(settings.password),
         }
     if settings.tls:
+        _readable(settings)
         files = {
             "ssl.ca.location": settings.ca,
             "ssl.certificate.location": settings.certificate,
             "ssl.key.location": settings.key,
         }
         found |= {name: file for name, file in files.items() if file}
-    elif settings.ca or settings.certificate or settings.key:
-        raise SettingsError("Kafka's certificates are set, and TLS is not", hint="set tls = true in [kafka]")
     protocol = ("SASL_" if settings.user else "") + ("SSL" if settings.tls else "PLAINTEXT")
     return found | {"security.protocol": protocol}
+
+
+def _servers(address: str) -> str:
+    servers = address.removeprefix(SCHEME).strip("/")
+    if not servers or "/" in servers:
+        raise SettingsError(f"{address!r} names no Kafka", hint='write "kafka://host:9092,other:9092"')
+    return servers
+
+
+def _readable(settings: KafkaSettings) -> None:
+    """See that the certificates can be used: librdkafka says it by an error of its own, which names neither file nor key."""
+    import ssl  # only where there is TLS
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    name = f"ca = {settings.ca!r}"
+    try:
+        if settings.ca:
+            folder = Path(settings.ca).is_dir()
+            context.load_verify_locations(**{"capath" if folder else "cafile": settings.ca})
+        if settings.certificate and settings.key:
+            name = f"certificate = {settings.certificate!r} with key = {settings.key!r}"
+            context.load_cert_chain(settings.certificate, settings.key, password="")  # asks nobody
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(
+            f"kafka.{name} cannot be used: {error.strerror or error}",
+            hint="check the path, its owner, and that it is PEM",
+        ) from None

@@ -196,6 +196,18 @@ def _works(bus: object) -> bool:
         ("kafka://a:1", KafkaSettings(user="u", password="env:HOME", mechanism="PLAIN"), "PLAIN without TLS"),
         ("kafka://a:1", KafkaSettings(user="u", password="env:NOT_SET_AT_ALL"), "NOT_SET_AT_ALL is not set"),
         ("kafka://a:1", KafkaSettings(ca="x"), "TLS is not"),
+        ("kafka://a:1", KafkaSettings(tls=True, certificate="x"), "certificate and key together"),
+        (
+            "kafka://a:1",
+            KafkaSettings(tls=True, ca="/not/there"),
+            "ca = '/not/there' cannot be used: No such",
+        ),
+        ("kafka://a:1", KafkaSettings(tls=True, ca=__file__), "cannot be used"),
+        (
+            "kafka://a:1",
+            KafkaSettings(tls=True, certificate="/not/there", key="/nor/there"),
+            "certificate = '/not/there' with key = '/nor/there' cannot be used",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_the_start(

@@ -76,3 +76,22 @@ def test_workers_need_kafka(tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="which one process reads") as told:
             check(here.settings)
         assert "workers = 0" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ('mechanism = "SCRAM"', "kafka.mechanism: 'SCRAM' is not among its values"),
+        ('user = "u"\npassword = "hunter2"', "kafka.password: expected"),
+        ('user = "u"', "has no password"),
+        ('user = "u"\npassword = "env:NOT_LOOKED_UP"\nmechanism = "PLAIN"', "PLAIN without TLS"),
+        ("colour = 1", "colour"),
+    ],
+)
+def test_what_is_wrong_about_kafka_is_told_before_a_start(tmp_path: Path, wrong: str, said: str) -> None:
+    """`headwater config check` and `up` see in [kafka] what agent and cloud side would refuse; secrets are not looked up."""
+    file = tmp_path / "headwater.toml"
+    buses = 'bus = "kafka://127.0.0.1:1"\n'
+    file.write_text(f"[edge]\n{buses}[cloud]\n{buses}[kafka]\n{wrong}\n")
+    with pytest.raises(SettingsError, match=said):
+        check(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import re
 import shutil
@@ -69,7 +70,7 @@ class KafkaServer:
     """Kafka's folder, with the same ports, data and cluster id however often it is started. It starts nothing that stays."""
 
     def __init__(self, folder: Path, jars: Path, settings: str = SETTINGS) -> None:
-        """Write its settings and format its folder.
+        """Write its settings and format its folder; one that was made before is taken as it is.
 
         Args:
             folder: its own, which is there.
@@ -81,6 +82,16 @@ class KafkaServer:
         """
         self.folder = folder
         self._jars = jars
+        if made_here(folder):
+            found = re.search(
+                r"^listeners=PLAIN://127\.0\.0\.1:(\d+)",
+                (folder / "server.properties").read_text(),
+                re.MULTILINE,
+            )
+            if found is None:
+                raise NeedsPerson(f"{folder}/server.properties names no listener", hint="name a new folder")
+            self.port = int(found[1])
+            return
         self.port = steady_port()
         (folder / "log4j2.properties").write_text(_LOG)
         (folder / "server.properties").write_text(
@@ -132,6 +143,11 @@ class KafkaServer:
         return False
 
 
+def made_here(folder: Path) -> bool:
+    """Tell whether the folder is one that a `KafkaServer` wrote its settings to and formatted."""
+    return (folder / "server.properties").exists() and (folder / "data" / "meta.properties").exists()
+
+
 def jars() -> Path:
     """Return the folder of Kafka's jars; what is missing is fetched from Maven Central first, which is said on the standard error.
 
@@ -166,19 +182,32 @@ def java_version() -> int:
 
 
 def main(folder: str) -> None:
-    """Be a Kafka in a new folder, to try things with: no users, no TLS, one node, on the loopback.
+    """Be a Kafka to try things with, in a new folder or in the one of last time: no users, no TLS, one node, on the loopback.
 
     Raises:
         NeedsPerson: it cannot be.
     """
     place = Path(folder).absolute()
-    if place.exists():
-        raise NeedsPerson(f"{place} is there already", hint="name a new folder")
+    if place.exists() and not made_here(place):
+        raise NeedsPerson(f"{place} is there already, and is no Kafka of ours", hint="name a new folder")
     found = jars()
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
+    _hold(place)
     server = KafkaServer(place, found)
     print(f'bus = "{server.address}"', flush=True)
     os.execvp("java", server.command())  # noqa: S606 - it becomes the server: one process, one pid
+
+
+def _hold(place: Path) -> None:
+    """Be the only one on the folder for as long as this process is, as java too: a second Kafka cuts off the first one's log before it sees that the port is taken."""
+    held = os.open(place / "in-use", os.O_RDWR | os.O_CREAT, 0o600)
+    os.set_inheritable(held, True)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise NeedsPerson(
+            f"the Kafka of {place} runs already", hint="end that one first, or name another folder"
+        ) from None
 
 
 if __name__ == "__main__":

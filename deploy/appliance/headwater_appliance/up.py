@@ -23,7 +23,8 @@ from headwater_cloud.notify_settings import check_zones, read_routes
 from headwater_cloud.settings import CloudSettings
 from headwater_edge.settings import EdgeSettings
 from headwater_shared.errors import SettingsError
-from headwater_shared.kafka_settings import is_kafka
+from headwater_shared.kafka_settings import KafkaSettings, is_kafka
+from headwater_shared.kafka_settings import check as check_kafka
 from headwater_shared.logs import configure, get_logger
 from headwater_shared.reload import Running, Wish, write_running
 from headwater_shared.settings import Common, duration, load, size
@@ -113,6 +114,9 @@ def check(settings: Path | None) -> Checked:
             f"cloud.workers = {cloud.workers}, and the bus of the cloud side is the file {cloud.bus}, which one process reads",
             hint='set workers = 0, or bus = "kafka://host:9092" in [cloud] and [edge]',
         )
+    kafka = load(settings, "kafka", KafkaSettings)
+    for bus in filter(is_kafka, (edge.bus, cloud.bus)):
+        check_kafka(bus, kafka)
     return Checked(load(settings, "common", Common), edge, cloud, load(settings, "up", UpSettings))
 
 
