@@ -8,8 +8,10 @@ what libraries write through the standard library's logging is not shown.
 from __future__ import annotations
 
 import logging
+import re
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -32,6 +34,11 @@ else:
             del sys.modules["rich"]
 
 Event = MutableMapping[str, Any]
+
+_NUMBERS = re.compile(r"\d+")
+_AGAIN_S = 30.0
+_REMEMBERED = 200
+"""Sayings of libraries."""
 
 
 def get_logger() -> FilteringBoundLogger:
@@ -65,7 +72,7 @@ def configure(
         logger_factory=structlog.WriteLoggerFactory(_Unfailing(out)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,  # a logger made at import must follow a later call
     )
-    logging.basicConfig(handlers=[_FromLogging()], level=max(least, logging.WARNING), force=True)
+    logging.basicConfig(handlers=[FromLogging()], level=max(least, logging.WARNING), force=True)
 
 
 def _for_people(out: TextIO) -> list[Processor]:
@@ -119,10 +126,28 @@ class _Unfailing:
             self._stream.flush()
 
 
-class _FromLogging(logging.Handler):
-    """Brings what libraries log into the same lines."""
+class FromLogging(logging.Handler):
+    """Brings what libraries log into the same lines. What one says again, but for its numbers, is left out for a while, and counted:
+    the clients of Kafka say many times a second that it is away.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+        """When last, and how often since."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        get_logger().log(
-            record.levelno, record.getMessage(), library=record.name, exc_info=record.exc_info or None
-        )
+        text = record.getMessage()
+        more: dict[str, Any] = {}
+        if not record.exc_info:
+            key, now = (record.name, _NUMBERS.sub("", text)), self._monotonic()
+            last, left_out = self._said.get(key, (now - _AGAIN_S, 0))
+            if now - last < _AGAIN_S:
+                self._said[key] = last, left_out + 1
+                return
+            if len(self._said) >= _REMEMBERED:
+                self._said.clear()
+            self._said[key] = now, 0
+            more = {"left_out": left_out} if left_out else {}
+        get_logger().log(record.levelno, text, library=record.name, exc_info=record.exc_info or None, **more)

@@ -104,6 +104,33 @@ def test_what_libraries_log_comes_along() -> None:
     assert (line["event"], line["library"], line["level"]) == ("lost connection", "paho", "warning")
 
 
+def test_what_a_library_says_again_and_again_is_a_line_in_a_while() -> None:
+    """The same but for numbers is counted, and said again later; something else, and a traceback, at once."""
+    out, now = io.StringIO(), [0.0]
+    logs.configure("json", stream=out)
+    handler = logs.FromLogging(lambda: now[0])
+
+    def says(text: str, *values: object, of: str = "quix", error: Exception | None = None) -> None:
+        found = (type(error), error, None) if error else None
+        handler.emit(logging.LogRecord(of, logging.WARNING, "", 0, text, values, found))
+
+    for tries in range(5):
+        says("%d/2 brokers are down", tries)
+        now[0] += 1.0
+    says("another matter")
+    says("0/2 brokers are down", of="paho")
+    for _ in range(2):
+        says("it failed", error=ValueError("x"))
+    now[0] = 30.0
+    says("2/2 brokers are down")
+    says("2/2 brokers are down")
+    found = [(line["event"], line["library"], line.get("left_out")) for line in _lines(out)]
+    assert found == [
+        ("0/2 brokers are down", "quix", None), ("another matter", "quix", None), ("0/2 brokers are down", "paho", None),
+        ("it failed", "quix", None), ("it failed", "quix", None), ("2/2 brokers are down", "quix", 4),
+    ]  # fmt: skip
+
+
 def test_a_stream_that_fails_stops_nobody() -> None:
     """A closed or full stderr costs the line, not the process."""
     closed: TextIO = io.StringIO()
