@@ -34,7 +34,7 @@ def add(
     begin: Annotated[
         str, typer.Option("--from", help="From when, by the clock on the wall of the site: 2026-11-29T22:00; from now on, without it.")
     ] = "",
-    zone: Annotated[str, typer.Option(help="Whose clock, an IANA name such as Europe/Berlin; that of [cloud] zones, without it.")] = "",
+    zone: Annotated[str, typer.Option(help="Whose clock, an IANA name such as Europe/Berlin; that of cloud.zones, without it.")] = "",
     repeat: Annotated[Literal["", "daily", "weekly"], typer.Option(help="Again every day or week, at the same local time.")] = "",
     last: Annotated[str, typer.Option(help="The last day that it repeats: 2026-12-31.")] = "",
     why: Why = "", who: Who = "", settings: SettingsFile = None, as_json: AsJson = False,
