@@ -100,7 +100,11 @@ def ended(incident: Incident, now_us: int, withdrawn: AlertRow | None) -> list[S
         return []
     lead = incident.rows.get(told.lead) or withdrawn or row
     name = f"{lead.id}/resolved" if told.ended == 1 else f"{told.id}/resolved/{told.ended}"
-    return [_said(incident, row, "resolved", name, now_us, alert=lead.id)]
+    said = _said(incident, row, "resolved", name, now_us, alert=lead.id)
+    # whoever was told of the worst is told of the end, whatever ended last
+    worst = max(RANK.get(row.severity, 1), told.rank)
+    severity = next(name for name, rank in RANK.items() if rank == worst)
+    return [said._replace(notification=msgspec.structs.replace(said.notification, severity=severity))]
 
 
 def _said(
