@@ -294,6 +294,19 @@ def test_the_end_of_an_incident_is_as_bad_as_the_worst_that_people_were_told() -
     assert [(one.state, one.rule, one.severity) for one in life.said] == [
         ("firing", "hot", "warning"), ("firing", "shakes", "critical"), ("resolved", "hot", "critical"),
     ]  # fmt: skip
+    for n in range(8):  # whatever the ids are
+        life, one, other = Life(), f"s1/d{n}/temp", f"s1/d{n}"
+        life.step(
+            watched(episode(0, subject=one)),
+            watched(episode(0, rule="fails", subject=other, severity="critical")),
+            at=1,
+        )
+        life.step(
+            watched(episode(0, 3, subject=one)),
+            watched(episode(0, 3, rule="fails", subject=other, severity="critical")),
+            at=3.1,
+        )
+        assert life.said[-1].rule == "fails"
 
 
 def test_nobody_acknowledges() -> None:
