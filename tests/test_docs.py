@@ -153,6 +153,10 @@ def test_every_command_is_documented(script: str) -> None:
             assert command.help, f"`{words}` does not say what it does"
             silent = [option.name for option in command.params if not getattr(option, "help", "-")]
             assert silent == [], f"options of `{words}` do not say what they mean"
+            said = [command.help, *(getattr(option, "help", None) or "" for option in command.params)]
+            assert [line for line in said if re.search(r"\[/?[a-z@#]", line)] == [], (
+                "--help takes brackets for colours"
+            )
 
 
 def test_every_page_leads_somewhere() -> None:

@@ -61,7 +61,13 @@ def of_alert(
     lines += [
         (
             one.known_us or one.time_us,
-            f"people are told: {one.state}" + (" (over already)" if one.over else ""),
+            f"people are told: {one.state}"
+            + (" (over already)" if one.over else "")
+            + (
+                f", of {one.rule} of {one.subject}"
+                if one.rule != alert.rule or one.subject != alert.subject
+                else ""
+            ),
         )
         for one in told
     ]
@@ -84,8 +90,12 @@ def of_incident(
     yield f"  incident {incident.id}"
     yield ""
     yield "alerts, the newest first"
-    for one in alerts:
-        yield f"  {iso(one.episode_us)}  {one.state}  {one.severity}  {one.subject}  {one.rule}  {one.id[:12]}"
+    rows = [
+        (iso(one.episode_us), one.state, one.severity, one.subject, one.rule, one.id[:12]) for one in alerts
+    ]
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip()
     if len(alerts) < incident.members:
         yield f"  and {incident.members - len(alerts):,} more: --last {incident.members}"
     yield ""
@@ -107,6 +117,11 @@ def _standing(alert: AlertView) -> str:
 
 
 def _happened(event: AlertEventView) -> str:
+    if (
+        event.what in ("muted", "unmuted") and event.why
+    ):  # by a rule, not a person: why says by what, a person's word included
+        why = event.why if event.why.startswith("muted by ") else f"muted: {event.why}"
+        return why if event.what == "muted" else f"no longer {why}"
     words = _WORDS.get(event.what, event.what)
     by = (
         f" by {event.who}"

@@ -20,11 +20,14 @@ from headwater_cloud.order_commands import clock_of, me
 from headwater_cloud.query import iso
 from headwater_cloud.settings import CloudSettings
 from headwater_shared.errors import Refused
+from headwater_shared.parts import length_name
 from headwater_shared.settings import Common, duration, load
 
 app = typer.Typer(
     no_args_is_help=True, help="Times in which nobody is told of a site's or device's alerts; they are in the list all the same."
 )  # fmt: skip
+
+_S_US = 1_000_000
 
 
 @app.command()
@@ -34,7 +37,7 @@ def add(
     begin: Annotated[
         str, typer.Option("--from", help="From when, by the clock on the wall of the site: 2026-11-29T22:00; from now on, without it.")
     ] = "",
-    zone: Annotated[str, typer.Option(help="Whose clock, an IANA name such as Europe/Berlin; that of [cloud] zones, without it.")] = "",
+    zone: Annotated[str, typer.Option(help="Whose clock, an IANA name such as Europe/Berlin; that of cloud.zones, without it.")] = "",
     repeat: Annotated[Literal["", "daily", "weekly"], typer.Option(help="Again every day or week, at the same local time.")] = "",
     last: Annotated[str, typer.Option(help="The last day that it repeats: 2026-12-31.")] = "",
     why: Why = "", who: Who = "", settings: SettingsFile = None, as_json: AsJson = False,
@@ -78,9 +81,15 @@ def list_(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     if not known:
         print("no maintenance; `maintenance add 'SITE/*' --for 4h --from 2026-11-29T22:00` adds one")
     for at, one in known.items():
-        again = f" {one.repeat}" if one.repeat else ""
-        print(f"{at}  {one.subject}  from {one.begin} ({one.zone}){again}  {one.who}  {one.why}".rstrip())
-        for time in [t for t in coming if t.id.partition("@")[0] == at][:3]:
+        again = f", {one.repeat}" + (f" until {one.last}" if one.last else "") if one.repeat else ""
+        long = length_name(max(one.for_us // _S_US, 1) * _S_US)
+        print(
+            f"{at}  {one.subject}  from {one.begin} ({one.zone}) for {long}{again}  {one.who}  {one.why}".rstrip()
+        )
+        mine = [time for time in coming if time.id.partition("@")[0] == at]
+        if not mine:
+            print("          none within a week")
+        for time in mine[:3]:
             now = "NOW  " if time.begin_us <= now_us else ""
             print(f"          {now}{iso(time.begin_us)} to {iso(time.end_us)}")
 

@@ -54,11 +54,16 @@ def list_(route: RouteName = "", settings: SettingsFile = None, as_json: AsJson 
     """Show what waits, what failed and why, and when it is tried next; what was refused waits for `retry`, or a start."""
     common, cloud = load(settings, "common", Common), load(settings, "cloud", CloudSettings)
     clock = parse_clock(os.environ.get("HEADWATER_CLOCK", common.clock))
+    running = _running(Path(common.data), cloud)
     found = undelivered(
-        Path(common.data) / FILE, read_routes(cloud.notify, cloud.notifications, secrets=False), check_zones(cloud.zones), moment(clock)
+        Path(common.data) / FILE, read_routes(cloud.notify, cloud.notifications, secrets=False), check_zones(cloud.zones), moment(clock), running
     )  # fmt: skip
     found = [one for one in found if route in {"", one.route}]
-    failing = {name: said for name, said in _failing(Path(common.data), cloud).items() if route in {"", name}}
+    failing = {
+        name: said  # what an Alertmanager is told stands in no list: the process that sends it says
+        for name, said in running.items()
+        if said["to"] == "alertmanager" and said["failing"] and route in {"", name}
+    }
     if as_json:
         print(msgspec.json.encode({"undelivered": found, "failing": failing}).decode())
         return
@@ -70,7 +75,7 @@ def list_(route: RouteName = "", settings: SettingsFile = None, as_json: AsJson 
             else f"nothing was told yet: no cloud side ran with the data folder {common.data}"
         )
     for one in found:
-        print(*_lines(one), sep="\n")
+        print(*_lines(one, "the settings have" if settings else "without --settings there is"), sep="\n")
     for name, said in failing.items():
         since = when(said["failing_since_us"], UTC)
         waits = f"{said['waiting']} wait" if said["waiting"] != 1 else "1 waits"
@@ -86,10 +91,10 @@ def retry(route: RouteName = "", settings: SettingsFile = None, as_json: AsJson 
     print(msgspec.json.encode(said).decode() if as_json else f"{said['retried']} are tried again")
 
 
-def _lines(one: Undelivered) -> list[str]:
+def _lines(one: Undelivered, there: str) -> list[str]:
     following = "" if one.next_us is None else f", next {when(one.next_us, UTC)}"
     what = {
-        "gone": "the settings have no such route any more: `headwater notify list` is the only place where it is seen",
+        "gone": f"{there} no such route, and it goes nowhere; it is listed here for 30 days",
         "refused": "refused: `headwater notify retry` tries it again",
     }.get(one.state, f"{one.state}, {one.tries} tries{following}")
     return [
@@ -98,16 +103,16 @@ def _lines(one: Undelivered) -> list[str]:
     ]
 
 
-def _failing(data: Path, cloud: CloudSettings) -> dict[str, dict[str, Any]]:
-    """Alertmanagers that do not take what fires, by route: what they are told stands in no list, so the process that sends it is asked."""
+def _running(data: Path, cloud: CloudSettings) -> dict[str, dict[str, Any]]:
+    """Ask the process that sends notifications for its routes, and how they are: by name; nothing if it does not run."""
     try:
         port = int(msgspec.json.decode((data / PLACE).read_bytes())["health"])
         made = http.client.HTTPConnection(cloud.health_host, port, timeout=_HEALTH_S)
         made.request("GET", "/health")
         routes: dict[str, dict[str, Any]] = msgspec.json.decode(made.getresponse().read())["notify"]["routes"]
     except (OSError, http.client.HTTPException, msgspec.DecodeError, KeyError):
-        return {}  # it does not run: it says at its start what it cannot send
-    return {name: said for name, said in routes.items() if said["to"] == "alertmanager" and said["failing"]}
+        return {}  # it says at its start what it cannot send
+    return routes
 
 
 def _asked(settings: Path | None, what: str, route: str) -> dict[str, Any]:

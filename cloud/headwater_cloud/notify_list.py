@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ class Undelivered(msgspec.Struct, frozen=True):
 
     route: str
     state: str
-    """waiting, sending, refused, or gone: the settings have no such route any more."""
+    """waiting, sending, refused, or gone: the settings have no such route, and no process that runs has it."""
     id: str
     severity: str
     subject: str
@@ -39,8 +39,17 @@ class Undelivered(msgspec.Struct, frozen=True):
     """When it is tried next; None: when a person says so, or after a start."""
 
 
-def undelivered(path: Path, routes: Sequence[Rules], zones: Zones, now: Moment) -> list[Undelivered]:
+def undelivered(
+    path: Path, routes: Sequence[Rules], zones: Zones, now: Moment, running: Collection[str] = ()
+) -> list[Undelivered]:
     """Read what is not delivered, by route and oldest first; nothing if there is no file yet.
+
+    Args:
+        path: the courier's file.
+        routes: those of the settings.
+        zones: of sites.
+        now: by Headwater's clock.
+        running: names of the routes that a process sends by; they are there whatever the settings say.
 
     Raises:
         StateError, StateNewer, sqlite3.DatabaseError: the file cannot be read.
@@ -53,7 +62,14 @@ def undelivered(path: Path, routes: Sequence[Rules], zones: Zones, now: Moment) 
             (name, one.n): one for name, of in rules.items() if of.quiet for one in waiting_of(reader, name)
         }
         return [
-            _of(row, rules.get(row[0]), zones, now, waiting.get((row[0], row[1])))
+            _of(
+                row,
+                rules.get(row[0]),
+                zones,
+                now,
+                waiting.get((row[0], row[1])),
+                gone=row[0] not in {*rules, *running},
+            )
             for row in reader.execute(OPEN).fetchall()
         ]
 
@@ -70,15 +86,17 @@ def counts(path: Path) -> dict[str, tuple[int, int]]:
     return {route: (waiting, refused) for route, waiting, refused in found}
 
 
-def _of(row: Any, rules: Rules | None, zones: Zones, now: Moment, waiting: Waiting | None) -> Undelivered:
+def _of(
+    row: Any, rules: Rules | None, zones: Zones, now: Moment, waiting: Waiting | None, *, gone: bool
+) -> Undelivered:
     route, _, state, tries, due_us, why, taken_us, body = row
     one = msgspec.json.decode(body, type=Notification)
     next_us: int | None = due_us
-    if rules is None:
+    if gone:
         state, next_us = "gone", None
     elif state == "refused":
         next_us = None
-    elif state == "waiting" and waiting is not None and held(rules, waiting, now.shown_us, zones):
+    elif rules and state == "waiting" and waiting is not None and held(rules, waiting, now.shown_us, zones):
         next_us = notify_hours.until(rules.quiet, now.shown_us, rules.zone_of(one, zones))
         why = why or "quiet hours"
     return Undelivered(

@@ -150,7 +150,8 @@ def site_of(one: Notification) -> str:
 def read_routes(routes: Sequence[NotifySettings], notifications: str, *, secrets: bool = True) -> list[Rules]:
     """Check all routes, and read them, with the file of `[cloud] notifications` unless that is empty.
 
-    Without `secrets` no route has an address: who only looks at what waits need not know them.
+    Without `secrets` nothing is looked up in the environment or in files, and Apprise is not asked: who only looks at what waits need
+    not know them.
 
     Raises:
         SettingsError: with what to change.
@@ -199,6 +200,7 @@ def _read(one: NotifySettings, where: str, secrets: bool) -> Rules:
     urls = (*([one.url] if one.url else []), *one.urls)
     if secrets:
         urls = tuple(_resolved(url, where) for url in urls)
+    known = [url for url in urls if secrets or not url.startswith(_ELSEWHERE)]
     times = [duration(text) for text in (one.digest, one.per, one.timeout, one.retry, one.retry_most)]
     digest_us, per_us, timeout_us, retry_us, most_us = times
     for wrong, what, hint in (
@@ -207,8 +209,9 @@ def _read(one: NotifySettings, where: str, secrets: bool) -> Rules:
         (one.to == "file" and not one.file, "it names no file", 'write file = "some.jsonl"'),
         (one.to != "file" and bool(one.file), "file of a route that is none", 'write to = "file"'),
         (one.to != "webhook" and one.secret is not None, "secret without a webhook", 'write to = "webhook", or take secret out'),
-        (one.to == "webhook" and (len(urls) > 1 or (not all(map(_is_http, urls)) and secrets)), "url is none of a webhook", _URL["webhook"]),
-        (one.to == "alertmanager" and not all(map(_is_http, urls)) and secrets, "url is none of an Alertmanager", _URL["alertmanager"]),
+        (one.to == "webhook" and len(urls) > 1, "several urls of a webhook", "write a [[cloud.notify]] for each"),
+        (one.to == "webhook" and not all(map(_is_http, known)), "url is none of a webhook: http:// or https://, and a host", _URL["webhook"]),
+        (one.to == "alertmanager" and not all(map(_is_http, known)), "url is none of an Alertmanager: http:// or https://, and a host", _URL["alertmanager"]),
         (one.to == "alertmanager" and _is_timed(one), "hours, quiet, digest, states and over are not for alertmanager", "leave them out: Alertmanager groups, waits and mutes by its own settings"),
         (not 0 < retry_us <= most_us or not timeout_us, "retry or timeout is zero, or retry above retry_most", 'write retry = "2s", retry_most = "5m" and timeout = "10s"'),
         (bool(one.most) and not per_us, "per is zero", 'write per = "10m"'),
@@ -227,6 +230,7 @@ def _read(one: NotifySettings, where: str, secrets: bool) -> Rules:
     )  # fmt: skip
 
 
+_ELSEWHERE = ("env:", "file:")
 _URL = {
     "file": "",
     "webhook": 'write url = "https://example.org/hook"',
@@ -243,7 +247,7 @@ def _is_timed(one: NotifySettings) -> bool:
 
 
 def _resolved(url: str, where: str) -> str:
-    if url.startswith(("env:", "file:")):
+    if url.startswith(_ELSEWHERE):
         try:
             return secret(url)
         except SettingsError as error:

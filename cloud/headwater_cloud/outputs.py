@@ -70,7 +70,7 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True):
 
     id: str
     alert: str
-    """The alert that it speaks of; of the end the one that was told of first."""
+    """The alert that it speaks of; of a worse one that fires, and of the end, the one that was told of first: they are paired by it."""
     state: NotificationState
     rule: str
     subject: str

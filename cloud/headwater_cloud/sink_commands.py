@@ -35,7 +35,7 @@ _TIMEOUT_S = 30.0
 
 @app.command()
 def run(settings: SettingsFile = None) -> None:
-    """Run the sink until a signal ends it; `headwater up` does, where [cloud.influx] has a url."""
+    """Run the sink until a signal ends it; `headwater up` does, where the section cloud.influx has a url."""
     command = [sys.executable, "-m", "headwater_cloud", "--sink", *([str(settings)] if settings else [])]
     os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, no shell wanted
 

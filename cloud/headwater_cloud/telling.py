@@ -93,14 +93,20 @@ def ended(incident: Incident, now_us: int, withdrawn: AlertRow | None) -> list[S
     """Say that an incident is over; of one of which no alert is left that it was not so."""
     told = incident.told
     over = [row for row in incident.rows.values() if row.told_us and row.over_us is not None]
-    last = max(over, key=lambda row: (row.over_us or 0, row.id), default=None)
+    last = max(
+        over, key=lambda row: (row.over_us or 0, RANK.get(row.severity, 1), row.id), default=None
+    )  # a pattern ends with the last of its evidence: it is what people were told of
     row = last or withdrawn
     told.said, told.ended, told.escalated_us = "over", told.ended + 1, max(told.escalated_us, now_us)
     if row is None:
         return []
     lead = incident.rows.get(told.lead) or withdrawn or row
     name = f"{lead.id}/resolved" if told.ended == 1 else f"{told.id}/resolved/{told.ended}"
-    return [_said(incident, row, "resolved", name, now_us, alert=lead.id)]
+    said = _said(incident, row, "resolved", name, now_us, alert=lead.id)
+    # whoever was told of the worst is told of the end, whatever ended last
+    worst = max(RANK.get(row.severity, 1), told.rank)
+    severity = next(name for name, rank in RANK.items() if rank == worst)
+    return [said._replace(notification=msgspec.structs.replace(said.notification, severity=severity))]
 
 
 def _said(

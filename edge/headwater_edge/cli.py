@@ -91,7 +91,7 @@ def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
 
 @app.command("try-alert")
 def try_alert(
-    name: Annotated[str, typer.Argument(help="Name of an [[edge.alert]]; all without it.")] = "",
+    name: Annotated[str, typer.Argument(help="Name of one section edge.alert; all without it.")] = "",
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:

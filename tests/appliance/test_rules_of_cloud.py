@@ -65,8 +65,11 @@ def headwater(*words: object) -> Result:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Path:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A settings file whose two sides read one file of rules."""
+    monkeypatch.chdir(
+        tmp_path
+    )  # a checkout in which somebody ran `headwater up` has a data folder of its own
     (tmp_path / "data").mkdir()
     path = tmp_path / "headwater.toml"
     path.write_text(

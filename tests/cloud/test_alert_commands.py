@@ -127,6 +127,20 @@ def test_an_incident_named_is_all_of_its_alerts(told: Told) -> None:
     assert [line["state"] for line in told.lines() if line["site"] == "s1"] == ["firing", "resolved"]
     page = told.call("incidents", "show", incident[:8])
     assert "CRITICAL  s1: 2 alerts of 2 devices, 0 open" in page
+    rows = [line for line in page.splitlines() if " resolved  " in line]
+    ids = [one["id"][:12] for one in over]
+    assert len({line.index(id_) for line, id_ in zip(rows, ids, strict=True)}) == 1, "columns are aligned"
+    first, second = (
+        told.call("alerts", "show", one["id"]) for one in sorted(over, key=lambda one: str(one["since"]))
+    )
+    assert "people are told: resolved, of too-hot of s1/d2/temp" in first, "what was told is of the incident"
+    for line in (
+        "firing, of too-hot of s1/d1/temp",
+        "told: resolved\n",
+        "Z  muted by ann\n",
+        "no longer muted by ann\n",
+    ):
+        assert line in second
     with pytest.raises(Refused, match="is resolved since"):
         told.call("alerts", "ack", over[0]["id"])
     told.call("alerts", "comment", over[0]["id"], "the spare is in hall 3")
@@ -263,6 +277,13 @@ def test_maintenance_is_planned_by_the_clock_on_the_wall(told: Told) -> None:
     first = next(one for one in shown["times"] if one["subject"] == "s1/*")
     assert datetime.fromtimestamp(first["begin_us"] / 1e6, UTC).isoformat() == "2027-01-16T21:00:00+00:00"
     assert "NOW" in told.call("maintenance", "list")
+    far = ("--from", "2027-03-01T04:00", "--repeat", "daily", "--last", "2027-03-31")
+    later = told.call("maintenance", "add", "s2/d2", "--for", "1500ms", *far).partition(":")[0]
+    lines = told.call("maintenance", "list").splitlines()
+    (n,) = [n for n, line in enumerate(lines) if line.startswith(later)]
+    assert "from 2027-03-01T04:00 (UTC) for 1s, daily until 2027-03-31" in lines[n]
+    assert lines[n + 1].strip() == "none within a week"
+    told.call("maintenance", "remove", later)
     told.call("maintenance", "remove", at)
     assert len(told.json("maintenance", "list")[0]["planned"]) == 1
     for words, error in (

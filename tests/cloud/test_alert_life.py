@@ -283,6 +283,32 @@ def test_a_worse_alert_of_an_incident_does_not_wait() -> None:
     assert life.told() == ["firing", "firing", "escalated"]
 
 
+def test_the_end_of_an_incident_is_as_bad_as_the_worst_that_people_were_told() -> None:
+    """Whichever of its alerts ends last: a route for what is critical hears of the end of what it heard of."""
+    life = Life()
+    life.step(watched(episode(0)), at=0.1)
+    life.step(watched(episode(1, rule="shakes", severity="critical")), at=1.1)
+    life.step(watched(episode(1, 2, rule="shakes", severity="critical")), at=2.1)
+    life.reload()
+    life.step(watched(episode(0, 3)), at=3.1)
+    assert [(one.state, one.rule, one.severity) for one in life.said] == [
+        ("firing", "hot", "warning"), ("firing", "shakes", "critical"), ("resolved", "hot", "critical"),
+    ]  # fmt: skip
+    for n in range(8):  # whatever the ids are
+        life, one, other = Life(), f"s1/d{n}/temp", f"s1/d{n}"
+        life.step(
+            watched(episode(0, subject=one)),
+            watched(episode(0, rule="fails", subject=other, severity="critical")),
+            at=1,
+        )
+        life.step(
+            watched(episode(0, 3, subject=one)),
+            watched(episode(0, 3, rule="fails", subject=other, severity="critical")),
+            at=3.1,
+        )
+        assert life.said[-1].rule == "fails"
+
+
 def test_nobody_acknowledges() -> None:
     """15 minutes after people were told it is escalated, once; not if somebody acknowledged, not while it is muted."""
     for doing, wanted in ((None, ["firing", "escalated"]), ("ack", ["firing"]), ("mute", ["firing"])):

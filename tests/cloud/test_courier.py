@@ -326,6 +326,10 @@ def test_what_waits_for_a_route_that_is_gone_stays_in_sight_for_a_month(folder: 
         ]
 
     assert listed() == [("bad", "gone")]
+    (one,) = undelivered(folder / NOTIFY, read_routes((), LINES), Zones({}), moment(told.clock), {"bad"})
+    assert one.state == "waiting", (
+        "a process that runs has it: these settings are not those that it was started with"
+    )
     told.clock.advance(29 * 86_400)
     told.deliver()
     told.courier._tidy()

@@ -267,7 +267,8 @@ def test_a_refused_message_holds_up_no_other_and_can_be_tried_again(night: Make)
     ("settings", "message"),
     [
         ({"to": "webhook"}, "cloud.notify 'x': it has no url"),
-        ({"to": "webhook", "url": "ftp://there"}, "url is none of a webhook"),
+        ({"to": "webhook", "url": "ftp://there"}, "url is none of a webhook: http:// or https://"),
+        ({"to": "webhook", "urls": ["http://x", "http://y"]}, "several urls of a webhook"),
         ({"to": "file"}, "it names no file"),
         ({"to": "apprise", "url": "nosuch://there"}, "Apprise knows no address that begins with nosuch://"),
         ({"to": "apprise", "url": "slack://x"}, "url is none of slack:// as Apprise wants it"),
@@ -287,3 +288,12 @@ def test_mistakes_of_the_settings_are_told_with_what_to_write(
     with pytest.raises(SettingsError, match=message) as caught:
         read_routes([msgspec.convert({"name": "x"} | settings, NotifySettings)], "lines.jsonl")
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("to", ["webhook", "alertmanager"])
+def test_an_address_that_stands_in_the_settings_is_looked_at_without_the_secrets(to: str) -> None:
+    """So `headwater rules check` finds it, and not only the start; one that stands elsewhere is left to the start."""
+    with pytest.raises(SettingsError, match="http:// or https://"):
+        read_routes([msgspec.convert({"name": "x", "to": to, "url": "127.0.0.1:8099/hook"}, NotifySettings)], "", secrets=False)  # fmt: skip
+    (route,) = read_routes([msgspec.convert({"name": "x", "to": to, "url": "env:NOT_THERE_AT_ALL"}, NotifySettings)], "", secrets=False)  # fmt: skip
+    assert route.settings.name == "x"

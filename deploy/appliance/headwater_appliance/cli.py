@@ -142,7 +142,8 @@ def audit(
     store: Annotated[
         bool,
         typer.Option(
-            "--store", help="Hold what InfluxDB has, not what cloud.db has; [cloud.influx] says where."
+            "--store",
+            help="Hold what InfluxDB has, not what cloud.db has; the section cloud.influx says where.",
         ),
     ] = False,
     store_url: Annotated[

@@ -25,7 +25,10 @@ from headwater_shared.settings import DURATION, Common, duration, load
 app = typer.Typer(no_args_is_help=True, help="Check rules, and try them on what is stored.")
 
 File = Annotated[
-    Path, typer.Argument(help="A file of rules, or a settings file with rules under [edge].", dir_okay=False)
+    Path,
+    typer.Argument(
+        help="A file of rules, or a settings file with rules in its sections edge and cloud.", dir_okay=False
+    ),
 ]
 SettingsFile = Annotated[
     Path | None,
