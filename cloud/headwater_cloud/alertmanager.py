@@ -319,8 +319,11 @@ class Alertmanager(Stepped):
 
     def _alert(self, labels: str, now_us: int) -> dict[str, Any]:
         row = self._rows[labels]
-        until_us = now_us + _GOOD_US if row.over_us is None else row.over_us
-        return body_of(msgspec.json.decode(labels), self._said[labels], row.begin_us, until_us)
+        # By a clock that was wrong since, it may begin, or end, later than now.
+        until_us = now_us + _GOOD_US if row.over_us is None else min(row.over_us, now_us)
+        return body_of(
+            msgspec.json.decode(labels), self._said[labels], min(row.begin_us, until_us, now_us), until_us
+        )
 
     def _fail(self, error: HeadwaterError, now_us: int, wait_s: float) -> None:
         self.failed += 1

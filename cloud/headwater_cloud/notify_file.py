@@ -105,7 +105,8 @@ SELECT d.n, t.body, t.taken_us, d.letter, d.repeat, d.tries, d.due_us, d.why,
     (SELECT max(o.taken_us) FROM notification o JOIN delivery e ON e.n = o.n AND e.route = d.route
         WHERE o.about = t.about AND o.state != 'resolved' AND o.n < t.n AND e.state = 'sent')
 FROM delivery d JOIN notification t ON t.n = d.n
-WHERE d.route = ? AND d.state != 'sent' AND d.state = 'waiting' ORDER BY d.n LIMIT ?
+WHERE d.route = $route AND d.state != 'sent' AND d.state = 'waiting' AND d.n > $after AND ($letter IS NULL OR d.letter = $letter)
+ORDER BY d.n LIMIT $most
 """
 
 
@@ -116,9 +117,14 @@ WHERE d.state != 'sent' ORDER BY d.route, d.n
 """All that is not delivered, by route and oldest first."""
 
 
-def waiting_of(connection: sqlite3.Connection, route: str) -> list[Waiting]:
-    """Read what a route still has to deliver, oldest first; the first of many."""
-    rows = connection.execute(_WAITING, (route, MANY)).fetchall()
+def waiting_of(
+    connection: sqlite3.Connection, route: str, after: int = -1, letter: int | None = None
+) -> list[Waiting]:
+    """Read what a route still has to deliver, oldest first; the first of many after a number. Of a `letter`: all that went out in it."""
+    most = MANY if letter is None else -1
+    rows = connection.execute(
+        _WAITING, {"route": route, "after": after, "letter": letter, "most": most}
+    ).fetchall()
     return [
         Waiting(
             n, msgspec.json.decode(body, type=Notification), taken_us, letter, bool(repeat), tries, due_us, why, bool(over), told_us,

@@ -22,6 +22,8 @@ class Next(NamedTuple):
 
     some: tuple[Waiting, ...]
     again_us: int | None = None
+    held: bool = False
+    """Quiet hours hold all of what waits."""
 
 
 def next_message(
@@ -33,10 +35,12 @@ def next_message(
         waiting: of this route, oldest first.
         formed: when its messages of the last `per` went out, oldest first.
     """
+    # What went out later than now did so by a clock that was wrong since: it must not silence the route until then.
+    formed = [at for at in formed if at <= real_us]
     free = [one for one in waiting if not held(rules, one, shown_us, zones)]
     look = real_us + LOOK_US if len(free) < len(waiting) else None
     if not free:
-        return Next((), look)
+        return Next((), look, held=True)
     due = [one for one in free if _due(rules, one, real_us)]
     if not due:
         return Next((), _earlier(look, min(one.due_us for one in free)))

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from headwater_cloud import traced
-from headwater_cloud.notify_file import Waiting
+from headwater_cloud.notify_file import MANY, Waiting
 from headwater_cloud.notify_hours import Zones
-from headwater_cloud.notify_plan import next_message
+from headwater_cloud.notify_plan import LOOK_US, Next, next_message
 from headwater_cloud.notify_settings import Rules
 from headwater_cloud.notify_store import NotifyStore
 from headwater_cloud.notify_thread import Stepped
@@ -89,9 +89,7 @@ class Route(Stepped):
             if self.rules.settings.most
             else []
         )
-        found = next_message(
-            self.rules, self._store.waiting(self.rules.name), formed, shown_us, now_us, self._zones
-        )
+        found = self._next(formed, shown_us, now_us)
         if not found.some:
             return found.again_us
         letter = self._store.sending(self.rules.name, found.some, now_us)
@@ -121,6 +119,21 @@ class Route(Stepped):
                 log.info("notifications are delivered again", route=self.rules.name)
             self.failing, self._failures = "", 0
         return 0
+
+    def _next(self, formed: Sequence[int], shown_us: int, now_us: int) -> Next:
+        """Choose from what waits, a look at a time: behind thousands that quiet hours hold there may be what they do not."""
+        name, after = self.rules.name, -1
+        while True:
+            waiting = self._store.waiting(name, after)
+            found = next_message(self.rules, waiting, formed, shown_us, now_us, self._zones)
+            if found.held and len(waiting) == MANY:
+                after = waiting[-1].n
+                continue
+            if not found.some and after >= 0:
+                return found._replace(again_us=min(found.again_us or now_us + LOOK_US, now_us + LOOK_US))
+            if found.some and found.some[0].letter is not None:  # as it was, though a look may end inside it
+                return found._replace(some=tuple(self._store.waiting(name, letter=found.some[0].letter)))
+            return found
 
     def _measure(self, some: Sequence[Waiting]) -> None:
         """Tell how long first messages took, of what is not known to have been tried before."""
@@ -164,7 +177,8 @@ class Route(Stepped):
         wait_s = max(wait_s, min(getattr(error, "after_s", 0.0), longest_s))
         now_us = moment(self._clock).real_us
         due_us = now_us + round(wait_s * 1e6)
-        certain = getattr(error, "certain", False)
+        # What perhaps arrived before does so still: it goes again as it was, by the same id.
+        certain = getattr(error, "certain", False) and some[0].letter is None
         self._not_before_us = due_us
         self._record(
             partial(self._store.failed, self.rules.name, letter, why, now_us, due_us, certain=certain)

@@ -133,10 +133,10 @@ class NotifyStore:
         reached("cloud.notify.taken")
         return new
 
-    def waiting(self, route: str) -> list[Waiting]:
-        """Return what a route still has to deliver, oldest first; the first of many."""
+    def waiting(self, route: str, after: int = -1, letter: int | None = None) -> list[Waiting]:
+        """Return what a route still has to deliver: see `waiting_of`."""
         with self._mutex:
-            return waiting_of(self._connection, route)
+            return waiting_of(self._connection, route, after, letter)
 
     def formed(self, route: str, since_us: int) -> list[int]:
         """Return when messages of a route were formed, from a time on, oldest first: those that went out, or may have."""

@@ -45,7 +45,7 @@ class Posts:
             made.connect()
             made.request("GET", self._status, headers=self._headers)
             return str(msgspec.json.decode(made.getresponse().read())["uptime"])
-        except (OSError, http.client.HTTPException, msgspec.DecodeError, LookupError, TypeError):
+        except (OSError, ValueError, http.client.HTTPException, LookupError, TypeError):
             return ""
         finally:
             end.cancel()
@@ -64,7 +64,11 @@ class Posts:
         try:
             made.connect()
             answer = address.post(made, name, msgspec.json.encode(alerts), **self._headers)
-        except (OSError, http.client.HTTPException) as error:
+        except (
+            OSError,
+            ValueError,
+            http.client.HTTPException,
+        ) as error:  # ValueError: of a host that is no name
             why = f"{address.host} does not answer within {address.timeout_s:g} s"
             if not isinstance(error, TimeoutError):
                 why = f"{address.host}: {getattr(error, 'strerror', None) or str(error) or type(error).__name__}"

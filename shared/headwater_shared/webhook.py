@@ -9,10 +9,14 @@ import socket
 import ssl
 from contextlib import suppress
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 NEVER = frozenset({400, 405, 410, 413, 415, 422})
 """Answers that mean this body, whenever it comes."""
+
+
+_PLAIN = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+"""What stays as it is in a header; all else is written as in an address."""
 
 
 class Answer(NamedTuple):
@@ -54,7 +58,9 @@ class Address:
         more = {
             "Content-Type": "application/json",
             "User-Agent": "Headwater",
-            "X-Headwater-Id": id_,
+            "X-Headwater-Id": quote(
+                id_, _PLAIN
+            ),  # a route may be named in any letters, and a header holds few
             **headers,
         }
         if self._secret:

@@ -16,7 +16,7 @@ from headwater_cloud.sending import Message
 from headwater_cloud.write import write_notifications
 from headwater_shared.clock import SetClock
 from headwater_shared.errors import SettingsError
-from tests.cloud.firing import Fires, ends_in, route, told
+from tests.cloud.firing import Fires, S, ends_in, route, told
 from tests.cloud.kills import Steps
 from tests.cloud.receivers import webhook
 
@@ -322,6 +322,36 @@ def test_r29_an_alertmanager_that_is_away_is_tried_again_and_holds_up_no_other(f
             assert some.courier.troubles() == [
                 "notifications do not go out by 'am': 127.0.0.1 answers 400: it does not take some alert"
             ]
+        some.close()
+
+
+@pytest.mark.covers("R29")
+def test_r29_a_clock_that_was_wrong_for_a_while_ends_no_alert_before_it_begins(folder: Path) -> None:
+    """It showed a day ahead, and is set right: Alertmanager refuses what ends before it begins, and takes what ends in a day for firing."""
+    with webhook() as hook:
+        some = Fires(folder, [route(hook.url)], SetClock())
+        some.put("north/p1")
+        some.deliver()
+        some.clock.wall_us -= 86_400 * S
+        some.deliver()
+        (alert,) = told(hook, 1).values()
+        assert alert["startsAt"] <= alert["endsAt"]
+        assert ends_in(alert, some.clock) == 3600.0
+        some.put("north/p1", "resolved")
+        some.deliver()
+        (alert,) = told(hook, 2).values()
+        assert alert["startsAt"] <= alert["endsAt"]
+        assert ends_in(alert, some.clock) <= 0.0
+        some.close()
+
+
+def test_a_route_to_alertmanager_may_be_called_as_people_write(folder: Path) -> None:
+    """A name in letters that no header holds does not end the route, and with it the courier."""
+    with webhook() as hook:
+        some = Fires(folder, [NotifySettings("警报", "alertmanager", url=hook.url)], SetClock())
+        some.put("north/p1")
+        some.deliver()
+        assert len(told(hook)) == 1
         some.close()
 
 

@@ -377,10 +377,10 @@ def test_threads_that_fail_begin_again(told: Told, monkeypatch: pytest.MonkeyPat
         [ZeroDivisionError("a"), OSError("b"), sqlite3.OperationalError("c")],
     )
 
-    def waiting(store: notify_store.NotifyStore, route: str) -> list[Waiting]:
+    def waiting(store: notify_store.NotifyStore, route: str, *which: Any, **more: Any) -> list[Waiting]:
         if fails:
             raise fails.pop()
-        return whole(store, route)
+        return whole(store, route, *which, **more)
 
     monkeypatch.setattr(notify_store.NotifyStore, "waiting", waiting)
     told.courier.start()

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from headwater_cloud import notify_hours
+from headwater_cloud.notify_file import MANY
 from headwater_cloud.notify_settings import NotifySettings, read_routes
 from headwater_shared.errors import SettingsError
 from tests.cloud.made import S
@@ -208,6 +209,25 @@ def test_never_more_messages_in_a_time_than_allowed_and_none_is_lost(night: Make
     one.pass_on(1 * MINUTE)
     assert one.said()[10:] == ["a70/firing", "a71/firing"]
     assert one.courier.status()["routes"]["duty"]["waiting"] == 0
+
+
+@pytest.mark.covers("R29")
+def test_r29_a_clock_that_was_wrong_for_a_while_silences_no_route(night: Make) -> None:
+    """Ten messages went out while it showed a year ahead; it is set right, and the next one does not wait for that year."""
+    one = night("2027-11-26T10:00")
+    assert len(one.said(*(made(n) for n in range(12)))) == 9
+    one.pass_on(MINUTE)
+    before = len(one.said())
+    one.clock.wall_us = at("2026-11-26T10:00")
+    assert one.said(made(20))[before:] == ["a20/firing"]
+
+
+@pytest.mark.covers("R29")
+def test_r29_what_may_wake_does_not_wait_behind_thousands_that_may_not(night: Make) -> None:
+    """More warnings than one look reads are held in the night: a critical alert that comes after them goes at once."""
+    one = night("2026-11-26T22:30", quiet=["22:00-06:00"])
+    assert one.said(*(made(n) for n in range(MANY + 1))) == []
+    assert one.said(made(9_999, severity="critical")) == ["a9999/firing"]
 
 
 def test_after_an_outage_all_that_waited_comes_within_the_limit(night: Make) -> None:

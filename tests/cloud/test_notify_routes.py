@@ -7,6 +7,7 @@ import hmac
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -165,6 +166,51 @@ def test_r29_an_answer_that_never_came_is_a_possible_repeat_with_the_same_id(fol
     ]
     assert (second["id"], "possible_repeat" in second) == ("a3/firing", False)
     told.close()
+
+
+@pytest.mark.covers("R29")
+def test_r29_what_perhaps_arrived_keeps_its_id_whatever_comes_between(folder: Path) -> None:
+    """A digest has no answer, and then the receiver is down for certain: what comes again is the same digest with the same id, and no more in it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        hook_of = NotifySettings(
+            "hook", "webhook", url=f"http://127.0.0.1:{port}/", timeout="200ms", digest="1s"
+        )
+        told = Told(folder, (hook_of,))
+        told.put(made(1), made(2))
+        told.deliver()
+        told.clock.advance(1)
+        told.deliver()
+    told.put(made(3))
+    told.clock.advance(10)
+    told.deliver()
+    (trouble,) = told.courier.troubles()
+    assert "refused" in trouble
+    with webhook(port) as hook:
+        told.clock.advance(10)
+        told.deliver()
+        first, second = (posted.said for posted in hook.got)
+    assert (first["id"], [one["id"] for one in first["notifications"]]) == (
+        "hook/2",
+        ["a1/firing", "a2/firing"],
+    )
+    assert second["id"] == "a3/firing"
+    told.close()
+
+
+@pytest.mark.parametrize("name", ["Störung", "警报"])
+def test_a_route_may_be_called_as_people_write(folder: Path, name: str) -> None:
+    """What is no letter of a header is written as in an address; the body has the id as it is."""
+    with webhook() as hook:
+        told = Told(folder, (NotifySettings(name, "webhook", url=hook.url, digest="1s"),))
+        told.put(made(1), made(2))
+        told.deliver()
+        told.clock.advance(1)
+        told.deliver()
+        (posted,) = hook.got
+        assert posted.said["id"] == f"{name}/2"
+        assert posted.headers["X-Headwater-Id"] == quote(f"{name}/2")
+        told.close()
 
 
 def test_of_several_addresses_of_a_route_only_the_one_that_failed_is_tried_again(folder: Path) -> None:
