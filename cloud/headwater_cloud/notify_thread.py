@@ -64,14 +64,20 @@ class Stepped:
             self._thread.join(_LAST_S)
 
     def _run(self) -> None:
+        trouble = ""
         while True:
             self._news.clear()
             over = self._over.is_set()  # before the step: what came until then is sent
             try:
                 again_us = self.step()
+                if (
+                    trouble and self.failing == trouble
+                ):  # the file's; there may be nothing to send that would say so
+                    self.failing = ""
+                trouble = ""
                 wait_s = _LONGEST_S if again_us is None else (again_us - self._now_us()) / 1e6
             except TryAgain as error:
-                self.failing = error.message
+                self.failing = trouble = error.message
                 log.error("the courier's file does not take what became of a notification", error=error)
                 wait_s = _AFTER_TROUBLE_S
             except Exception as error:  # noqa: BLE001 - what is in the file is not known: all begins from it

@@ -118,6 +118,7 @@ def run(
         try:
             with _starting_again():
                 runner.run()
+                beside.well()
         finally:
             beside.end()
             server.close()
@@ -177,7 +178,7 @@ class _Rules:
 
 class _Beside(threading.Thread):
     """What is done by the clock on the wall, in a thread of its own: clock records of the shards held, how far behind they are, and
-    the registry's and the rules' copies for them.
+    the registry's and the rules' copies for them. Without it no window would close, so whatever it fails by ends the process.
     """
 
     def __init__(
@@ -188,6 +189,7 @@ class _Beside(threading.Thread):
         self._rules, self._courier = rules, courier
         self._over = threading.Event()
         self._trouble = ""
+        self._failed: Exception | None = None
         self._lag = 0
 
     def run(self) -> None:
@@ -208,6 +210,15 @@ class _Beside(threading.Thread):
             except BusUnavailable as error:
                 self._trouble = error.message
                 log.warning("no clock records", error=error)
+            except Exception as error:  # noqa: BLE001 - `well` raises it
+                self._failed, self._trouble = error, str(error)
+                self._runner.stop()
+                return
+
+    def well(self) -> None:
+        """Raise what it failed by, if it did."""
+        if self._failed is not None:
+            raise self._failed
 
     def end(self) -> None:
         self._over.set()

@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from headwater_cloud import courier, notify_store
+from headwater_cloud import courier, notify_store, notify_thread
 from headwater_cloud.notify_file import Waiting, taken_up_to
 from headwater_cloud.notify_hours import Zones
 from headwater_cloud.notify_list import undelivered
 from headwater_cloud.notify_route import moment
 from headwater_cloud.notify_settings import NotifySettings, read_routes
+from headwater_cloud.notify_thread import Stepped
 from headwater_cloud.outputs import Notification
 from headwater_cloud.retention import Keep, prune_levels
 from headwater_cloud.store import Store
@@ -389,6 +390,28 @@ def test_threads_that_fail_begin_again(told: Told, monkeypatch: pytest.MonkeyPat
     until(lambda: told.lines() == ["a1/firing"], what="it is told")
     assert not fails
     until(lambda: not told.courier.troubles(), what="all is well again")
+
+
+class Held(Stepped):
+    """A route whose file somebody holds at its first look, and that has nothing to send."""
+
+    steps = 0
+
+    def step(self) -> int | None:
+        self.steps += 1
+        if self.steps == 1:
+            raise TryAgain("the file is held")
+        return None
+
+
+def test_a_trouble_with_a_file_is_over_when_the_file_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing needs to be sent for that: health would say for days that notifications do not go out."""
+    monkeypatch.setattr(notify_thread, "_AFTER_TROUBLE_S", 0.01)
+    one = Held("held", lambda: 0, lambda: None)
+    one.start()
+    until(lambda: one.steps > 1, what="it looks again")
+    one.close()
+    assert one.failing == ""
 
 
 def test_the_last_words_of_a_process_go_out_as_it_ends(folder: Path) -> None:

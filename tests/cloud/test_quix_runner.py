@@ -12,6 +12,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from headwater_cloud import merge, pipeline, quix_runner
 from headwater_cloud.effects import Effects
@@ -357,6 +358,43 @@ def test_r24_the_ends_of_partitions_are_the_brokers(worker: Worker) -> None:
         until(alike, 30, "nothing is written any more")
 
     worker.run(story)
+
+
+@pytest.mark.covers("R24")
+def test_r24_a_shards_state_is_read_beyond_a_transaction_that_is_not_ended_yet(worker: Worker) -> None:
+    """Kafka says that a commit is done before each partition has its mark, and may have those of the offsets first: who takes the shard over reads
+    its changelog to the end of what is written, not of what is known to be committed; and goes on once that transaction is over.
+    """
+    agent, found = Agent(), []
+    other = Producer({**worker.topics.client, "transactional.id": f"{worker.topics.prefix}other"})
+
+    def story() -> None:
+        worker.put(agent.frame(row(1, 1.0)))
+        until(lambda: worker.counts() == [1], 120, "it counts")
+        hasty: Any = worker.runner._stores._recovery_manager._consumer  # type: ignore[union-attr]
+        places = [one for one in hasty.assignment() if one.partition == SHARD]
+        (state,) = [one for one in places if "changelog" in one.topic and f"{IN.name}-" in one.topic]
+        at: list[int] = []
+        other.init_transactions(30)
+        other.begin_transaction()
+        other.produce(state.topic, b"", b"key", SHARD, on_delivery=lambda _, sent: at.append(sent.offset()))
+        other.flush(30)
+        hasty.ends.clear()
+        found.append(hasty.get_watermark_offsets(state, timeout=10)[1] - at[0])
+
+    worker.run(story)
+    assert found[0] > 0
+    (worker.folder / "second").mkdir()
+    second = Worker(worker.folder / "second", worker.topics, worker.bus)
+
+    def goes_on() -> None:
+        worker.put(agent.frame(row(1, 2.0, opened=("a1", 1, 2))))
+        until(lambda: second.runner._stores.recovery_required, 120, "it reads its state")
+        other.abort_transaction(30)
+        until(lambda: second.counts() == [2], 120, "it goes on")
+
+    second.run(goes_on)
+    second.store.close()
 
 
 @pytest.mark.covers("R24")
