@@ -110,7 +110,7 @@ class Route(Stepped):
                     error.message,
                     moment(self._clock).real_us,
                     by_some=isinstance(error, RefusedBySome),
-                )  # fmt: skip
+                )
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again, and others wait behind it
             self._fail(letter, found.some, error)
