@@ -377,6 +377,8 @@ def test_filters_are_those_of_other_routes_and_a_password_is_a_header(folder: Pa
     [
         ({}, "it has no url"),
         ({"url": "mailto://x"}, "url is none of an Alertmanager"),
+        ({"url": "http://a:90930"}, "url is none of an Alertmanager"),
+        ({"url": "http://[a"}, "url is none of an Alertmanager"),
         ({"url": "http://a:9093", "quiet": ("22:00-06:00",)}, "are not for alertmanager"),
         ({"url": "http://a:9093", "digest": "1h"}, "are not for alertmanager"),
         ({"url": "http://a:9093", "secret": "env:HOME"}, "secret without a webhook"),
