@@ -19,7 +19,7 @@ from headwater_cloud.notify_settings import Rules
 from headwater_cloud.notify_store import NotifyStore
 from headwater_cloud.notify_thread import Stepped
 from headwater_cloud.outputs import as_repeat
-from headwater_cloud.sending import Message, Send
+from headwater_cloud.sending import Message, RefusedBySome, Send
 from headwater_shared import tracing
 from headwater_shared.clock import Clock, wall_of
 from headwater_shared.errors import HeadwaterError, Refused
@@ -104,7 +104,12 @@ class Route(Stepped):
             traced.sent(self.rules.name, said, began_us, error.message)
             self._record(
                 partial(
-                    self._store.refused, self.rules.name, letter, error.message, moment(self._clock).real_us
+                    self._store.refused,
+                    self.rules.name,
+                    letter,
+                    error.message,
+                    moment(self._clock).real_us,
+                    by_some=isinstance(error, RefusedBySome),
                 )
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again, and others wait behind it

@@ -256,8 +256,11 @@ def _resolved(url: str, where: str) -> str:
 
 
 def _is_http(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is none, say
+        return False
 
 
 def _fits(text: str, patterns: Sequence[str]) -> bool:

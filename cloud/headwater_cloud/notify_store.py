@@ -180,12 +180,13 @@ class NotifyStore:
             if certain:
                 connection.execute("DELETE FROM letter WHERE id = ?", (letter,))
 
-    def refused(self, route: str, letter: int, why: str, now_us: int) -> None:
-        """Note that a message is not wanted, whenever it comes: a person may have it tried again."""
+    def refused(self, route: str, letter: int, why: str, now_us: int, *, by_some: bool = False) -> None:
+        """Note that a message is not wanted, whenever it comes: a person may have it tried again, marked if only some address refused it."""
         with self.transaction() as connection:
             connection.execute(
-                "UPDATE delivery SET state = 'refused', letter = NULL, why = ?, changed_us = ? WHERE route = ? AND letter = ? AND state = 'sending'",
-                (why, now_us, route, letter),
+                "UPDATE delivery SET state = 'refused', letter = NULL, repeat = max(repeat, ?), why = ?, changed_us = ?"
+                " WHERE route = ? AND letter = ? AND state = 'sending'",
+                (by_some, why, now_us, route, letter),
             )
             connection.execute("DELETE FROM letter WHERE id = ?", (letter,))
 

@@ -64,11 +64,7 @@ class Posts:
         try:
             made.connect()
             answer = address.post(made, name, msgspec.json.encode(alerts), **self._headers)
-        except (
-            OSError,
-            ValueError,
-            http.client.HTTPException,
-        ) as error:  # ValueError: of a host that is no name
+        except (OSError, ValueError, http.client.HTTPException) as error:  # of a host that is no name, too
             why = f"{address.host} does not answer within {address.timeout_s:g} s"
             if not isinstance(error, TimeoutError):
                 why = f"{address.host}: {getattr(error, 'strerror', None) or str(error) or type(error).__name__}"

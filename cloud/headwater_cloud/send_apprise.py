@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from headwater_cloud.notify_hours import Zones
 from headwater_cloud.notify_settings import Rules
 from headwater_cloud.notify_words import Ack, words_of
-from headwater_cloud.sending import Failed, Message
+from headwater_cloud.sending import Failed, Message, RefusedBySome
 from headwater_shared.errors import Refused, SettingsError
 from headwater_shared.extras import load as load_extra
 from headwater_shared.webhook import NEVER
@@ -73,7 +73,8 @@ class Services:
             return
         again = [one for one in failures if isinstance(one, Failed)]
         if not again:
-            raise failures[0]
+            first = failures[0]
+            raise RefusedBySome(first.message, hint=first.hint) if done else first
         raise Failed(
             again[0].message, hint=again[0].hint, certain=not done and all(one.certain for one in again)
         )

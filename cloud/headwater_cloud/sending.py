@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from headwater_cloud.outputs import Notification
-from headwater_shared.errors import TryAgain
+from headwater_shared.errors import Refused, TryAgain
 
 
 class Message(NamedTuple):
@@ -23,6 +23,10 @@ class Failed(TryAgain):
         super().__init__(message, hint=hint)
         self.certain = certain
         self.after_s = after_s
+
+
+class RefusedBySome(Refused):
+    """Some addresses will never take it, and the others have it."""
 
 
 class Send(Protocol):

@@ -377,6 +377,8 @@ def test_filters_are_those_of_other_routes_and_a_password_is_a_header(folder: Pa
     [
         ({}, "it has no url"),
         ({"url": "mailto://x"}, "url is none of an Alertmanager"),
+        ({"url": "http://a:90930"}, "url is none of an Alertmanager"),
+        ({"url": "http://[a"}, "url is none of an Alertmanager"),
         ({"url": "http://a:9093", "quiet": ("22:00-06:00",)}, "are not for alertmanager"),
         ({"url": "http://a:9093", "digest": "1h"}, "are not for alertmanager"),
         ({"url": "http://a:9093", "secret": "env:HOME"}, "secret without a webhook"),
@@ -405,3 +407,13 @@ def test_what_a_person_tries_out_is_an_alert_of_five_minutes(folder: Path) -> No
         hook.answer = (500, {})
         assert "answers 500" in some.courier.routes["am"].try_out(Message("t", (one,)))
         some.close()
+
+
+def test_a_host_that_is_no_name_is_a_trouble_of_its_route_only(folder: Path) -> None:
+    """What cannot be looked up is not reached; the courier and its other routes go on."""
+    some = Fires(folder, [route("http://a..b:9093")], SetClock())
+    some.put("north/p1")
+    some.deliver()
+    (trouble,) = some.courier.troubles()
+    assert trouble.startswith("notifications do not go out by 'am': a..b: ")
+    some.close()

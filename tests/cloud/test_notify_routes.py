@@ -229,6 +229,21 @@ def test_of_several_addresses_of_a_route_only_the_one_that_failed_is_tried_again
         told.close()
 
 
+@pytest.mark.covers("R29")
+def test_r29_what_one_of_several_addresses_has_comes_again_to_it_marked_only(folder: Path) -> None:
+    """The other one refuses it for ever. A new process tries it once more, and knows no more which address has it."""
+    with mail_server() as here, mail_server() as there:
+        there.answer_to_rcpt = "550 nobody of that name"
+        told = Told(folder, (NotifySettings("duty", "apprise", urls=(here.url, there.url)),))
+        told.put(made(1))
+        told.deliver()
+        told.again()
+        told.deliver()
+        said = [subject.replace("[warning] ", "") for subject, _ in here.texts()]
+        assert said == ["too-hot at s1/d1/temp", "(possible repeat) too-hot at s1/d1/temp"]
+        told.close()
+
+
 def test_a_mail_that_the_server_will_never_take_is_refused_and_seen(folder: Path) -> None:
     """550 for the recipient: it is not tried for ever; the next mail goes."""
     with mail_server() as box:
