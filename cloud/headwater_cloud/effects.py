@@ -79,13 +79,13 @@ def write(connection: sqlite3.Connection, some: Effects, file: str, *, again: bo
     Args:
         some: committed ones.
         file: the identity of this one.
-        again: they may have been written before, here or into the file of another machine.
-
-    Where the file knows a later change of an alert, that stays: this worker's checkpoint was committed, and before it came to this another one
-    had the shard; or one of a version that wrote effects at once left these in the state.
+        again: they may have been written before, here or into the file of another machine. Where this one knows a later change of an alert (by a
+            worker of a version that wrote effects at once, and left these in the state) that stays.
     """
+    if not again:
+        return write_effects(connection, some.alerts, some.reports, some.notifications)
     later = {change.alert.id for change in some.alerts if _number(connection, change) > change.alert.n}
-    told = [one for one in some.notifications if not again or one.alert not in later]
+    told = [one for one in some.notifications if one.alert not in later]
     return write_effects(
         connection,
         [
@@ -93,7 +93,7 @@ def write(connection: sqlite3.Connection, some: Effects, file: str, *, again: bo
             for change in some.alerts
         ],
         some.reports,
-        map(as_repeat, told) if again and some.mark.file != file else told,
+        told if some.mark.file == file else map(as_repeat, told),
     )
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headwater_cloud import effects
 from headwater_cloud.book import Book
 from headwater_cloud.pipeline import Output
 from headwater_cloud.rule_records import rules_record
@@ -244,25 +243,6 @@ def test_r24_a_later_change_of_an_alert_stays(side: PieceSide) -> None:
     side.take(clock_record(SHARD, T0))
     assert side.rows("SELECT state FROM alert") == [("resolved",)]
     assert told(side) == [("firing", False), ("resolved", False)]
-
-
-@pytest.mark.covers("R24")
-def test_r24_a_worker_that_writes_its_effects_late_spoils_no_later_change(
-    side: PieceSide, folder: Path
-) -> None:
-    """Kafka has its checkpoint, and then the file was held, or it stood still; meanwhile another worker has the shard, and the alert is over."""
-    agent, other = Agent(), PieceSide(folder)
-    side.put(agent.anomaly("begin", 1.0))
-    side.step(dies="after")
-    late = effects.load(side.pieces[SHARD])
-    assert late is not None
-    side.hand_over(other)
-    other.take(agent.anomaly("end", 2.0, begin=1.0))
-    other.close()
-    side.sink.settle([late])
-    assert side.rows("SELECT state FROM alert") == [("resolved",)]
-    assert side.rows("SELECT n, state FROM alert_event ORDER BY n") == [(1, "firing"), (2, "resolved")]
-    assert side.rows("SELECT count(*) FROM notification") == [(2,)]
 
 
 @pytest.mark.covers("R27")
