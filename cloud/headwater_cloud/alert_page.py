@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from math import isfinite
 
 from headwater_cloud.outputs import Notification
-from headwater_cloud.query import iso
+from headwater_cloud.query import aligned, iso
 from headwater_cloud.views import AlertEventView, AlertView, AnomalyView, IncidentView
 
 _WORDS = {
@@ -93,9 +93,7 @@ def of_incident(
     rows = [
         (iso(one.episode_us), one.state, one.severity, one.subject, one.rule, one.id[:12]) for one in alerts
     ]
-    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip()
+    yield from (f"  {line}" for line in aligned(rows))
     if len(alerts) < incident.members:
         yield f"  and {incident.members - len(alerts):,} more: --last {incident.members}"
     yield ""

@@ -70,9 +70,8 @@ class Stepped:
             over = self._over.is_set()  # before the step: what came until then is sent
             try:
                 again_us = self.step()
-                if (
-                    trouble and self.failing == trouble
-                ):  # the file's; there may be nothing to send that would say so
+                # The file's trouble is over; there may be nothing to send that would say so.
+                if trouble and self.failing == trouble:
                     self.failing = ""
                 trouble = ""
                 wait_s = _LONGEST_S if again_us is None else (again_us - self._now_us()) / 1e6

@@ -113,9 +113,13 @@ def shown(names: Sequence[str], rows: Iterator[tuple[Any, ...]], form: Format) -
             csv.writer(line, lineterminator="").writerow(row)
             yield line.getvalue()
     else:
-        table = [tuple(map(_cell, row)) for row in (names, *rows)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        yield from ("  ".join(map(str.ljust, row, widths)).rstrip() for row in table)
+        yield from aligned([tuple(map(_cell, row)) for row in (names, *rows)])
+
+
+def aligned(table: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Write rows of texts as lines whose columns stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ("  ".join(map(str.ljust, row, widths)).rstrip() for row in table)
 
 
 def iso(us: int) -> str:
